@@ -1,0 +1,91 @@
+"""Datasets by name. Nothing below this file reads the namespace of flags."""
+from argparse import Namespace
+from typing import Any
+
+import torch
+from pycocotools.coco import COCO
+from torch.utils.data import Dataset, Subset
+
+from datasets import coco
+from datasets.transforms import make_coco_transforms
+from util.errors import DatasetError
+
+DATASETS = ("coco", "shapes")
+
+
+def build_dataset(image_set: str, args: Namespace) -> Dataset:
+    """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
+
+    Reads dataset_file, masks, num_classes, and for coco: coco_path, image_size, max_size, train_scales, crop_resize,
+    crop_size; for shapes: train_size, val_size, image_size, seed. Flags that DETR does not have may be missing.
+    Raises DatasetError for an unknown name, for coco without --coco_path, and as the datasets do.
+    """
+    if args.dataset_file == "coco":
+        return _build_coco(image_set, args)
+    if args.dataset_file == "shapes":
+        return _build_shapes(image_set, args)
+    raise DatasetError(f"--dataset_file {args.dataset_file}: no such dataset; known are {', '.join(DATASETS)}")
+
+
+def unwrap(dataset: Dataset) -> Dataset:
+    """The dataset under any number of `Subset`s."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
+
+
+def get_coco_api_from_dataset(dataset: Dataset) -> COCO:
+    """The ground truth, as pycocotools reads it, of a dataset or a Subset of one."""
+    return unwrap(dataset).coco
+
+
+def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
+    """A random `fraction` of the pictures, at least one, in their order; the same for the same seed on every rank.
+
+    A fraction of 1 gives the dataset itself. Raises DatasetError for a fraction outside (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise DatasetError(f"--fast_dev_run takes a fraction above 0 and at most 1, got {fraction}")
+    if fraction == 1:
+        return dataset
+    count = max(1, round(fraction * len(dataset)))
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
+    return Subset(dataset, order[:count].sort().values.tolist())
+
+
+def _build_coco(image_set: str, args: Namespace) -> Dataset:
+    if not args.coco_path:
+        raise DatasetError("--dataset_file coco needs --coco_path, the folder with train2017, val2017 and annotations")
+    transforms = make_coco_transforms(
+        image_set,
+        image_size=_flag(args, "image_size", 800),
+        max_size=_flag(args, "max_size"),
+        train_scales=_flag(args, "train_scales"),
+        crop_resize=_flag(args, "crop_resize"),
+        crop_size=_flag(args, "crop_size"),
+    )
+    return coco.build(
+        image_set,
+        coco_path=args.coco_path,
+        transforms=transforms,
+        return_masks=args.masks,
+        num_classes=_flag(args, "num_classes"),
+    )
+
+
+def _build_shapes(image_set: str, args: Namespace) -> Dataset:
+    from datasets.shapes import ShapesDataset, make_shapes_transforms
+
+    return ShapesDataset(
+        image_set=image_set,
+        size=args.train_size if image_set == "train" else args.val_size,
+        image_size=args.image_size,
+        seed=args.seed,
+        transforms=make_shapes_transforms(image_set),
+        return_masks=args.masks,
+    )
+
+
+def _flag(args: Namespace, name: str, default: Any = None) -> Any:
+    """A flag that DETR does not have: scripts written for DETR bring a namespace without it."""
+    return getattr(args, name, default)

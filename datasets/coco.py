@@ -1,0 +1,183 @@
+"""COCO detection: pictures from a folder, objects from an annotation file.
+
+Labels are the file's category ids, without remapping: a model for them has `largest id + 1` classes, 91 for COCO.
+"""
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as rle_tools
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.coco_file import drawable, read_coco_file
+from datasets.transforms import Example, Target, Transform
+from datasets.transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
+from util.errors import DatasetError, PictureError
+
+
+class CocoDetection(Dataset):
+    """The pictures of `img_folder` that `ann_file` lists, in the order of their ids.
+
+    `ds[i]` is the picture and its target after `transforms`, `ds.load(i)` before them. Pictures without objects are
+    kept. `num_classes` is by default the largest category id + 1; a larger one leaves room, a label
+    beyond it is refused. Raises DatasetError for a folder or file that is not there, not COCO or
+    contradicts itself (`read_coco_file` has the list).
+    """
+
+    def __init__(
+        self,
+        *,
+        img_folder: str | Path,
+        ann_file: str | Path,
+        transforms: Transform | None = None,
+        return_masks: bool = False,
+        num_classes: int | None = None,
+    ) -> None:
+        self.img_folder = Path(img_folder)
+        self.ann_file = Path(ann_file)
+        if not self.img_folder.is_dir():
+            raise DatasetError(f"{img_folder}: no such picture folder (COCO's layout is expected, see --coco_path)")
+        self.coco = read_coco_file(ann_file, num_classes=num_classes, need_masks=return_masks)
+        self.ids: list[int] = sorted(self.coco.imgs)
+        self.class_names: dict[int, str] = {
+            category_id: str(category.get("name", category_id)) for category_id, category in self.coco.cats.items()
+        }
+        self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
+        self.transforms = transforms
+        self.prepare = ConvertCocoPolysToMask(return_masks)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Example:
+        image, target = self.load(index)
+        return (image, target) if self.transforms is None else self.transforms(image, target)
+
+    def load(self, index: int) -> tuple[Image.Image, Target]:
+        """The RGB picture and its target, boxes `xyxy` in pixels. Raises PictureError when it cannot be read."""
+        image_id = self.image_id(index)
+        image = self._open(image_id)
+        try:
+            return self.prepare(image, {"image_id": image_id, "annotations": self.coco.imgToAnns.get(image_id, [])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise PictureError(f"{self.ann_file}: image id {image_id}: bad segmentation ({error})") from None
+
+    def image_id(self, index: int) -> int:
+        """The id, in the annotation file, of picture number `index`."""
+        return self.ids[index]
+
+    def object_counts(self) -> np.ndarray:
+        """Objects in each picture (n,), crowds and boxes without area left out; no picture is opened."""
+        return np.array([sum(map(_is_object, self.coco.imgToAnns.get(i, []))) for i in self.ids])
+
+    def _open(self, image_id: int) -> Image.Image:
+        path = self.img_folder / self.coco.imgs[image_id]["file_name"]
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except FileNotFoundError:
+            reason = "no such file"
+        # What PIL's decoders raise on broken bytes; OSError covers unknown formats and truncated files.
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = " ".join(str(error).split())
+        raise PictureError(f"{path}: cannot read the picture with image id {image_id} of {self.ann_file} ({reason})")
+
+
+class ConvertCocoPolysToMask:
+    """COCO's annotations of a picture to the target dictionary.
+
+    Crowds, and boxes that have no area inside the picture, are left out. Keypoints are not carried: a flip
+    would silently swap left and right.
+    """
+
+    def __init__(self, return_masks: bool = False) -> None:
+        self.return_masks = return_masks
+
+    def __call__(self, image: Image.Image, target: dict[str, Any]) -> tuple[Image.Image, Target]:
+        """`target` holds `image_id` and `annotations`; returns the picture and, for n objects:
+
+        boxes (n, 4) float32 xyxy in pixels, labels (n,) int64, area (n,) float32, iscrowd (n,) int64, image_id (1,),
+        orig_size and size (2,) = (height, width) int64, and masks (n, H, W) bool when asked for.
+        """
+        width, height = image.size
+        objects = [annotation for annotation in target["annotations"] if _is_object(annotation)]
+        boxes = torch.tensor([annotation["bbox"] for annotation in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        boxes[:, 0::2].clamp_(min=0, max=width)
+        boxes[:, 1::2].clamp_(min=0, max=height)
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        objects = [annotation for annotation, kept in zip(objects, keep.tolist()) if kept]
+        result = {
+            "boxes": boxes[keep],
+            "labels": torch.tensor([annotation["category_id"] for annotation in objects], dtype=torch.int64),
+            "image_id": torch.tensor([target["image_id"]]),
+            "area": torch.tensor([_area(annotation) for annotation in objects], dtype=torch.float32),
+            "iscrowd": torch.zeros(len(objects), dtype=torch.int64),
+            "orig_size": torch.tensor([height, width]),
+            "size": torch.tensor([height, width]),
+        }
+        if self.return_masks:
+            segmentations = [annotation["segmentation"] for annotation in objects]
+            result["masks"] = convert_coco_poly_to_mask(segmentations, height, width)
+        return image, result
+
+
+def convert_coco_poly_to_mask(segmentations: list[Any], height: int, width: int) -> Tensor:
+    """Masks (n, H, W) bool of COCO segmentations: polygons, or run lengths, plain or compressed.
+
+    No polygon with three points gives an empty mask. Raises ValueError for run lengths of another size.
+    """
+    masks = [_decode(segmentation, height, width) for segmentation in segmentations]
+    return torch.from_numpy(np.stack(masks)).bool() if masks else torch.zeros(0, height, width, dtype=torch.bool)
+
+
+def build(
+    image_set: str,
+    *,
+    coco_path: str | Path,
+    transforms: Transform | None = None,
+    return_masks: bool = False,
+    num_classes: int | None = None,
+) -> CocoDetection:
+    """`image_set` "train" or "val" of COCO's layout: {coco_path}/{set}2017 and annotations/instances_{set}2017.json.
+
+    Raises DatasetError where `coco_path` is no folder, and as CocoDetection does.
+    """
+    root = Path(coco_path)
+    if not root.is_dir():
+        raise DatasetError(f"--coco_path {coco_path}: no such folder")
+    return CocoDetection(
+        img_folder=root / f"{image_set}2017",
+        ann_file=root / "annotations" / f"instances_{image_set}2017.json",
+        transforms=transforms,
+        return_masks=return_masks,
+        num_classes=num_classes,
+    )
+
+
+def _is_object(annotation: dict[str, Any]) -> bool:
+    """True for what is trained on: no crowd, and a box with width and height."""
+    box = annotation.get("bbox") or ()
+    return not annotation.get("iscrowd") and len(box) == 4 and box[2] > 0 and box[3] > 0
+
+
+def _area(annotation: dict[str, Any]) -> float:
+    area = annotation.get("area")
+    return annotation["bbox"][2] * annotation["bbox"][3] if area is None else area
+
+
+def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """One segmentation as a uint8 mask (H, W)."""
+    if isinstance(segmentation, list):
+        polygons = drawable(segmentation)
+        if not polygons:
+            return np.zeros((height, width), dtype=np.uint8)
+        return rle_tools.decode(rle_tools.merge(rle_tools.frPyObjects(polygons, height, width)))
+    if list(segmentation["size"]) != [height, width]:
+        raise ValueError(f"run lengths of size {segmentation['size']} for a picture of {[height, width]}")
+    if isinstance(segmentation["counts"], list):
+        segmentation = rle_tools.frPyObjects(segmentation, height, width)
+    return rle_tools.decode(segmentation)

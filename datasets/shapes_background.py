@@ -1,0 +1,119 @@
+"""Busy backgrounds for the generated `shapes` pictures: everything here must look unlike an ellipse, rectangle, triangle or star.
+
+A canvas is planar, (3, S, S) float32 with values around 0..1; `random_background` is the one public entry.
+Only `Generator.random` is used for chance: its stream is the one numpy changes least between versions.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+#: Nodes per side and amplitude of the layers of coloured noise, from slow colour drifts to fine mottle.
+NOISE_LAYERS = ((2, 0.30), (4, 0.20), (9, 0.13), (24, 0.09))
+GRAIN_AMPLITUDE = 0.045
+STRIPE_PROBABILITY = 0.6
+MAX_BLOBS = 5
+MIN_STROKES, MAX_STROKES = 2, 8
+
+
+def random_background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a (3, size, size) float32 canvas, roughly in 0..1: noise, wavy stripes, soft blobs, thin strokes and grain."""
+    canvas = _noise_and_blobs(rng, size)
+    if rng.random() < STRIPE_PROBABILITY:
+        _add_stripes(canvas, rng)
+    for _ in range(MIN_STROKES + int(rng.random() * (MAX_STROKES - MIN_STROKES + 1))):
+        _add_stroke(canvas, rng)
+    return np.clip(canvas, 0.0, 1.0, out=canvas)
+
+
+def add_grain(canvas: np.ndarray, rng: np.random.Generator) -> None:
+    """Add sensor-like pixel noise to a (3, S, S) canvas in place."""
+    size = canvas.shape[-1]
+    tile = _grain_tile(size)
+    top, left = (rng.random(2) * size).astype(int)
+    canvas += tile[:, top : top + size, left : left + size]
+
+
+def _noise_and_blobs(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Sum a base colour, random grids of growing resolution interpolated smoothly (value noise), and soft blobs.
+
+    Each is a product (S, k) @ (3, k, S) of columns and coloured rows; with these side by side, one product is the whole sum.
+    """
+    strength = 0.6 + 0.8 * rng.random()
+    columns = [np.ones((size, 1), np.float32)]
+    rows = [np.broadcast_to((0.2 + 0.6 * rng.random((3, 1, 1))).astype(np.float32), (3, 1, size))]
+    for nodes, amplitude in NOISE_LAYERS:
+        grid = (rng.random((3, nodes, nodes)) * 2 - 1) * (amplitude * strength)
+        columns.append(_interpolation(nodes, size))
+        rows.append(grid.astype(np.float32) @ columns[-1].T)
+    blob_columns, blob_rows = _blobs(rng, size)
+    return np.concatenate([*columns, blob_columns], axis=1) @ np.concatenate([*rows, blob_rows], axis=1)
+
+
+def _blobs(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns (S, k) and coloured rows (3, k, S) of some Gaussian spots, which have no outline."""
+    count = int(rng.random() * (MAX_BLOBS + 1))
+    centres, widths = rng.random((2, count, 1)), 0.03 + 0.12 * rng.random((2, count, 1))
+    tints = (rng.random((3, count, 1)) * 2 - 1) * 0.35
+    rows, columns = np.exp(-(((np.arange(size) / size - centres) / widths) ** 2)).astype(np.float32)
+    return columns.T, tints.astype(np.float32) * rows
+
+
+def _add_stripes(canvas: np.ndarray, rng: np.random.Generator) -> None:
+    """Add one set of wavy stripes; they fade in and out over the picture."""
+    size = canvas.shape[-1]
+    angle, period, shift, waviness, contrast = rng.random(5).tolist()
+    weights = _interpolation(4, size)
+    warp, fade = weights @ rng.random((2, 4, 4)).astype(np.float32) @ weights.T
+    along = np.arange(size, dtype=np.float32) / ((0.04 + 0.12 * period) * size)
+    phase = along * math.cos(math.pi * angle) + (along * math.sin(math.pi * angle))[:, None]
+    phase += warp * 4 * waviness + shift
+    wave = np.abs(phase - np.rint(phase)) * 4 - 1
+    tint = (0.08 + 0.16 * contrast) * (0.4 + 0.6 * rng.random(3))
+    wave *= fade
+    for plane, strength in zip(canvas, tint.astype(np.float32), strict=True):
+        plane += strength * wave
+
+
+def _add_stroke(canvas: np.ndarray, rng: np.random.Generator) -> None:
+    """Draw a thin straight stroke, antialiased, on its own bounding box only."""
+    size = canvas.shape[-1]
+    x, y, turn, length, width = rng.random(5).tolist()
+    half_length = (0.03 + 0.15 * length) * size
+    half_width = (0.4 + 0.7 * width) * size / 160
+    cos, sin = math.cos(math.pi * turn), math.sin(math.pi * turn)
+    reach_x, reach_y = abs(cos) * half_length + half_width + 1, abs(sin) * half_length + half_width + 1
+    left, right = max(0, int(x * size - reach_x)), min(size, int(x * size + reach_x) + 1)
+    top, bottom = max(0, int(y * size - reach_y)), min(size, int(y * size + reach_y) + 1)
+    dx = np.arange(left, right, dtype=np.float32) - x * size
+    dy = (np.arange(top, bottom, dtype=np.float32) - y * size)[:, None]
+    across = np.abs(dy * cos - dx * sin) - half_width
+    beyond = np.abs(dx * cos + dy * sin) - half_length
+    alpha = np.clip(0.5 - np.maximum(across, beyond), 0.0, 1.0)
+    colour = rng.random(3).astype(np.float32)[:, None, None]
+    region = canvas[:, top:bottom, left:right]
+    region += alpha * (colour - region)
+
+
+@lru_cache(maxsize=32)
+def _interpolation(nodes: int, size: int) -> np.ndarray:
+    """Return the (size, nodes) float32 matrix that interpolates `nodes` equidistant values to `size` pixels (smoothstep)."""
+    position = np.arange(size) * ((nodes - 1) / (size - 1))
+    left = np.minimum(position.astype(int), nodes - 2)
+    part = position - left
+    part = part * part * (3 - 2 * part)
+    matrix = np.zeros((size, nodes), np.float32)
+    matrix[np.arange(size), left] = 1 - part
+    matrix[np.arange(size), left + 1] = part
+    matrix.flags.writeable = False
+    return matrix
+
+
+@lru_cache(maxsize=4)
+def _grain_tile(size: int) -> np.ndarray:
+    """Return fixed pixel noise (3, 2 size, 2 size): a random window of it is far cheaper than fresh noise for each picture."""
+    tile = np.random.Generator(np.random.PCG64(0)).random((3, 2 * size, 2 * size), dtype=np.float32)
+    tile = (tile * 2 - 1) * np.float32(GRAIN_AMPLITUDE)
+    tile.flags.writeable = False
+    return tile

@@ -1,0 +1,299 @@
+"""Transforms of a picture together with its target, under DETR's names.
+
+A transform maps `(image, target)` to `(image, target)`. Up to `ToTensor` the image is a PIL picture and the boxes are
+`xyxy` in pixels; `Normalize` turns the boxes into `cxcywh` in 0..1. `target` may be None, and is never changed in place.
+Random choices come from Python's `random`, the positions of crops from torch's generator, as in DETR: the same two
+seeds give the same pictures.
+"""
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torchvision.transforms as tv
+import torchvision.transforms.functional as F
+from PIL.Image import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.nn.functional import pad as pad_tensor
+
+from util.box_ops import box_xyxy_to_cxcywh
+from util.errors import DatasetError
+
+Target = dict[str, Tensor]
+Example = tuple[Any, Target | None]
+Transform = Callable[[Any, Target | None], Example]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def crop(image: Image, target: Target | None, region: Sequence[int]) -> Example:
+    """Cut `region` = (top, left, height, width) out; objects left without width or height are dropped.
+
+    However little of an object remains visible, it is kept. Areas become those of the cut boxes.
+    """
+    top, left, height, width = region
+    cut = F.crop(image, top, left, height, width)
+    if target is None:
+        return cut, None
+    target = {**target, "size": torch.tensor([height, width])}
+    if "masks" in target:
+        target["masks"] = F.crop(target["masks"], top, left, height, width)
+    if "boxes" in target:
+        corners = (target["boxes"] - torch.tensor([left, top, left, top])).reshape(-1, 2, 2)
+        corners = corners.minimum(torch.tensor([width, height], dtype=corners.dtype)).clamp(min=0)
+        sides = corners[:, 1] - corners[:, 0]
+        target["boxes"], target["area"] = corners.flatten(1), sides.prod(1)
+        keep = (sides > 0).all(1)
+    elif "masks" in target:
+        keep = target["masks"].flatten(1).any(1)
+    else:
+        return cut, target
+    per_object = [key for key in ("boxes", "labels", "area", "iscrowd", "masks") if key in target]
+    return cut, target | {key: target[key][keep] for key in per_object}
+
+
+def hflip(image: Image, target: Target | None) -> Example:
+    """Mirror left and right; a box edge x becomes w - x."""
+    flipped = F.hflip(image)
+    if target is None:
+        return flipped, None
+    target = dict(target)
+    if "boxes" in target:
+        x0, y0, x1, y1 = target["boxes"].unbind(1)
+        target["boxes"] = torch.stack([image.width - x1, y0, image.width - x0, y1], dim=1)
+    if "masks" in target:
+        target["masks"] = target["masks"].flip(-1)
+    return flipped, target
+
+
+def resized_shape(width: int, height: int, size: int, max_size: int | None = None) -> tuple[int, int]:
+    """Height and width after the shorter side became `size`, or less where the longer would pass `max_size`.
+
+    Python's rounding for the limited size, truncation for the longer side: DETR's sizes to the pixel.
+    """
+    short, long = min(width, height), max(width, height)
+    if max_size is not None and long / short * size > max_size:
+        # A strip thinner than 1 : 2 * max_size would vanish without the lower bound.
+        size = max(1, round(max_size * short / long))
+    if short == size:
+        return height, width
+    if width < height:
+        return int(size * height / width), size
+    return size, int(size * width / height)
+
+
+def resize(
+    image: Image, target: Target | None, size: int | Sequence[int], max_size: int | None = None
+) -> Example:
+    """Scale so that the shorter side is `size` (see `resized_shape`), or to exactly `size` = (width, height).
+
+    Boxes and areas scale by the ratios of the rounded sizes, per axis. Masks (nearest pixel) become bool.
+    """
+    if isinstance(size, int):
+        height, width = resized_shape(image.width, image.height, size, max_size)
+    else:
+        width, height = size
+    scaled = F.resize(image, [height, width])
+    if target is None:
+        return scaled, None
+    ratio_x, ratio_y = width / image.width, height / image.height
+    target = {**target, "size": torch.tensor([height, width])}
+    if "boxes" in target:
+        target["boxes"] = target["boxes"] * torch.tensor([ratio_x, ratio_y, ratio_x, ratio_y])
+    if "area" in target:
+        target["area"] = target["area"] * (ratio_x * ratio_y)
+    if "masks" in target:
+        masks = target["masks"].to(torch.uint8)[:, None]
+        target["masks"] = interpolate(masks, size=(height, width), mode="nearest")[:, 0].bool()
+    return scaled, target
+
+
+def pad(image: Image, target: Target | None, padding: Sequence[int]) -> Example:
+    """Add `padding` = (right, bottom) black pixels."""
+    right, bottom = padding
+    padded = F.pad(image, [0, 0, right, bottom])
+    if target is None:
+        return padded, None
+    target = {**target, "size": torch.tensor([padded.height, padded.width])}
+    if "masks" in target:
+        target["masks"] = pad_tensor(target["masks"], (0, right, 0, bottom))
+    return padded, target
+
+
+@dataclass
+class Compose:
+    """One transform after the other."""
+
+    transforms: Sequence[Transform]
+
+    def __call__(self, image: Any, target: Target | None) -> Example:
+        for transform in self.transforms:
+            image, target = transform(image, target)
+        return image, target
+
+
+@dataclass
+class RandomSelect:
+    """`transforms1` with probability `p`, else `transforms2`."""
+
+    transforms1: Transform
+    transforms2: Transform
+    p: float = 0.5
+
+    def __call__(self, image: Any, target: Target | None) -> Example:
+        chosen = self.transforms1 if random.random() < self.p else self.transforms2
+        return chosen(image, target)
+
+
+@dataclass
+class RandomHorizontalFlip:
+    """Mirror with probability `p`."""
+
+    p: float = 0.5
+
+    def __call__(self, image: Image, target: Target | None) -> Example:
+        return hflip(image, target) if random.random() < self.p else (image, target)
+
+
+@dataclass
+class RandomResize:
+    """Resize to one of `sizes`, the longer side at most `max_size`."""
+
+    sizes: Sequence[int | Sequence[int]]
+    max_size: int | None = None
+
+    def __call__(self, image: Image, target: Target | None = None) -> Example:
+        return resize(image, target, random.choice(self.sizes), self.max_size)
+
+
+@dataclass
+class RandomPad:
+    """Add 0 to `max_pad` pixels at the right and at the bottom."""
+
+    max_pad: int
+
+    def __call__(self, image: Image, target: Target | None) -> Example:
+        right, bottom = random.randint(0, self.max_pad), random.randint(0, self.max_pad)
+        return pad(image, target, (right, bottom))
+
+
+@dataclass
+class RandomCrop:
+    """Crop of `size` = (height, width) at a random place; raises ValueError for a smaller picture."""
+
+    size: Sequence[int]
+
+    def __call__(self, image: Image, target: Target | None) -> Example:
+        return crop(image, target, tv.RandomCrop.get_params(image, self.size))
+
+
+@dataclass
+class RandomSizeCrop:
+    """Crop whose width and height are each random in `min_size..max_size`, at a random place.
+
+    A picture smaller than that is cropped at most to its own side, where DETR stops with an error.
+    """
+
+    min_size: int
+    max_size: int
+
+    def __call__(self, image: Image, target: Target | None) -> Example:
+        width, height = self._random_side(image.width), self._random_side(image.height)
+        return crop(image, target, tv.RandomCrop.get_params(image, (height, width)))
+
+    def _random_side(self, side: int) -> int:
+        largest = min(side, self.max_size)
+        return random.randint(min(self.min_size, largest), largest)
+
+
+@dataclass
+class CenterCrop:
+    """Crop of `size` = (height, width) in the middle."""
+
+    size: Sequence[int]
+
+    def __call__(self, image: Image, target: Target | None) -> Example:
+        height, width = self.size
+        top, left = round((image.height - height) / 2), round((image.width - width) / 2)
+        return crop(image, target, (top, left, height, width))
+
+
+class ToTensor:
+    """PIL picture to float32 tensor (3, H, W) in 0..1."""
+
+    def __call__(self, image: Image, target: Target | None) -> Example:
+        return F.to_tensor(image), target
+
+    def __repr__(self) -> str:
+        return "ToTensor()"
+
+
+class RandomErasing:
+    """torchvision's RandomErasing on the picture tensor, with its arguments; the target stays."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.eraser = tv.RandomErasing(*args, **kwargs)
+
+    def __call__(self, image: Tensor, target: Target | None) -> Example:
+        return self.eraser(image), target
+
+
+@dataclass
+class Normalize:
+    """Subtract `mean` and divide by `std` per channel; boxes become `cxcywh` relative to the picture (0..1)."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, image: Tensor, target: Target | None = None) -> Example:
+        normalized = F.normalize(image, mean=self.mean, std=self.std)
+        if target is None or "boxes" not in target:
+            return normalized, target
+        height, width = image.shape[-2:]
+        scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+        return normalized, {**target, "boxes": box_xyxy_to_cxcywh(target["boxes"]) / scale}
+
+
+def make_coco_transforms(
+    image_set: str,
+    *,
+    image_size: int = 800,
+    max_size: int | None = None,
+    train_scales: Sequence[int] | None = None,
+    crop_resize: Sequence[int] | None = None,
+    crop_size: Sequence[int] | None = None,
+) -> Compose:
+    """DETR's augmentation (`image_set` "train") or its resizing for evaluation ("val").
+
+    image_size: shorter side in evaluation; whatever else is not given keeps DETR's proportion to it (DETR: 800).
+    max_size: limit of the longer side (1333). train_scales: shorter sides in training (480 to 800 in 11 steps).
+    crop_resize: shorter sides before the random crop (400, 500, 600). crop_size: least and largest side of the
+    crop (384, 600). Raises DatasetError for sizes below 1 or none, ValueError for another image_set.
+    """
+    if image_set not in ("train", "val"):
+        raise ValueError(f"image_set must be 'train' or 'val', got {image_set!r}")
+
+    def in_proportion(*sizes: float) -> list[int]:
+        return [max(1, round(size * image_size / 800)) for size in sizes]
+
+    _check_sizes("--image_size", [image_size])
+    (limit,) = _check_sizes("--max_size", in_proportion(1333) if max_size is None else [max_size])
+    normalize = Compose([ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    if image_set == "val":
+        return Compose([RandomResize([image_size], max_size=limit), normalize])
+    scales = _check_sizes("--train_scales", train_scales or in_proportion(*range(480, 801, 32)))
+    first_scales = _check_sizes("--crop_resize", crop_resize or in_proportion(400, 500, 600))
+    smallest, largest = _check_sizes("--crop_size", crop_size or in_proportion(384, 600), count=2)
+    cut = Compose([RandomResize(first_scales), RandomSizeCrop(smallest, largest), RandomResize(scales, max_size=limit)])
+    return Compose([RandomHorizontalFlip(), RandomSelect(RandomResize(scales, max_size=limit), cut), normalize])
+
+
+def _check_sizes(flag: str, sizes: Sequence[int], *, count: int | None = None) -> list[int]:
+    """Return `sizes` as a list, or raise DatasetError that names the flag."""
+    if any(size < 1 for size in sizes) or (count is not None and len(sizes) != count):
+        wanted = "pixels of at least 1" if count is None else f"{count} numbers of pixels of at least 1"
+        raise DatasetError(f"{flag} takes {wanted}, got {' '.join(map(str, sizes))}")
+    return list(sizes)

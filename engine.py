@@ -1,0 +1,119 @@
+"""One epoch of training and one pass of evaluation: forward, loss, backward, optimizer step."""
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from pycocotools.coco import COCO
+from torch import Tensor, nn
+
+from datasets.coco_eval import CocoEvaluator
+from util.distributed import reduce_mean
+from util.metrics import Progress, StepLog
+from util.nested_tensor import NestedTensor
+from util.profiling import annotate, process_range
+
+Targets = Sequence[dict[str, Tensor]]
+
+
+def compute_losses(model: nn.Module, criterion: nn.Module, samples: NestedTensor, targets: Targets) -> tuple[dict, dict]:
+    """Forward and loss of a batch: the model's outputs and the criterion's scalars.
+
+    Box losses are divided by the mean number of objects over all processes (at least 1), so that averaging the
+    gradients of the processes weighs every object of the whole batch alike.
+    """
+    with annotate("forward"):
+        outputs = model(samples)
+    with annotate("loss"):
+        objects = sum(len(t["labels"]) for t in targets)
+        num_boxes = reduce_mean(outputs["pred_boxes"].new_tensor(float(objects))).clamp(min=1)
+        losses = criterion(outputs, targets, num_boxes=num_boxes)
+    return outputs, losses
+
+
+def train_one_epoch(
+    model: nn.Module,
+    criterion: nn.Module,
+    data_loader: Iterable,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    epoch: int,
+    max_norm: float = 0,
+    *,
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    steps: int | None = None,
+    print_freq: int = 10,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train on the loader's batches (or its first `steps`) and return the means of the logged quantities.
+
+    `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
+    Raises NonFiniteLossError, naming the loss, the step and the pictures.
+    """
+    model.train()
+    criterion.train()
+    steps = len(data_loader) if steps is None else steps
+    progress = progress or Progress(total=steps)
+    log = StepLog(
+        header=f"Epoch: [{epoch}]", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress
+    )
+    for samples, targets in log.each(data_loader, steps):
+        with annotate("iteration"):
+            image_ids = [int(t["image_id"]) for t in targets]  # before they leave the host
+            samples, targets = to_device(samples, targets, device)
+            _, losses = compute_losses(model, criterion, samples, targets)
+            with process_range("backward"):
+                criterion.total(losses).backward()
+            with annotate("optimizer_step"):
+                lr = optimizer.param_groups[0]["lr"]
+                if max_norm > 0:
+                    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                if lr_scheduler is not None:
+                    lr_scheduler.step()
+            log.add(losses, image_ids, lr=lr)
+    return log.averages()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    criterion: nn.Module,
+    postprocessors: dict[str, nn.Module],
+    data_loader: Iterable,
+    base_ds: COCO,
+    device: torch.device,
+    output_dir: str | Path = "",
+    *,
+    print_freq: int = 10,
+) -> tuple[dict, CocoEvaluator]:
+    """Losses and COCO's measures over a loader; all processes together, the table printed by rank 0.
+
+    Returns the means of the logged quantities with `coco_eval_bbox`, COCO's 12 numbers, among them, and the evaluator,
+    which holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall for plots.
+    """
+    model.eval()
+    criterion.eval()
+    evaluator = CocoEvaluator(base_ds, ("bbox",))
+    steps = len(data_loader)
+    progress = Progress(total=steps, label="test")
+    log = StepLog(header="Test:", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress)
+    with annotate("evaluation"):
+        for samples, targets in log.each(data_loader, steps):
+            image_ids = [int(t["image_id"]) for t in targets]
+            samples, targets = to_device(samples, targets, device)
+            outputs, losses = compute_losses(model, criterion, samples, targets)
+            log.add(losses, image_ids)
+            sizes = torch.stack([t["orig_size"] for t in targets])
+            evaluator.update(dict(zip(image_ids, postprocessors["bbox"](outputs, sizes))))
+        progress.close()
+        evaluator.synchronize_between_processes()
+        evaluator.accumulate()
+        evaluator.summarize()
+    return log.averages() | {"coco_eval_bbox": list(evaluator.stats("bbox").values())}, evaluator
+
+
+def to_device(samples: NestedTensor, targets: Targets, device: torch.device) -> tuple[NestedTensor, Targets]:
+    """Move a batch; copies from pinned memory do not wait."""
+    moved = [{name: value.to(device, non_blocking=True) for name, value in t.items()} for t in targets]
+    return samples.to(device, non_blocking=True), moved

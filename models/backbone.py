@@ -1,0 +1,185 @@
+"""The convolutional backbone: a torchvision network without its classifier, its norms frozen as in DETR.
+
+State-dict keys are those of the original: `backbone.0.body.<torchvision's name>`.
+"""
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
+
+from util.errors import CheckpointError, UserError
+from util.nested_tensor import NestedTensor
+
+#: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
+RESNETS = (
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+    "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
+)  # fmt: skip
+BACKBONES = (*RESNETS, "mobilenet_v2")
+#: Networks of basic blocks: narrow last stage, and torchvision cannot dilate them.
+BASIC_BLOCK = ("resnet18", "resnet34")
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics and affine parameters are constants (buffers, so no optimiser touches them).
+
+    y = x * s + (bias - running_mean * s) with s = weight / sqrt(running_var + 1e-5).
+    """
+
+    eps = 1e-5
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(n))
+        self.register_buffer("bias", torch.zeros(n))
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        # Weights of an ordinary batch norm count their batches; a frozen one has no use for it.
+        state_dict.pop(prefix + "num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) with the stored statistics."""
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps)
+
+
+class Backbone(nn.Module):
+    """A torchvision network up to its last feature map (stride 32, or 16 with `dilation`).
+
+    Args:
+        name: one of `BACKBONES`.
+        train_backbone: False freezes every layer. True trains all but the first stages (stem and layer1), which
+            stay at their ImageNet values as in DETR; with trainable norms every layer trains.
+        return_interm_layers: also return strides 4, 8 and 16, for the mask head.
+        dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
+        norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
+
+    Raises UserError for an unknown name, or `dilation` on a network that has none.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        train_backbone: bool = True,
+        return_interm_layers: bool = False,
+        dilation: bool = False,
+        norm: str = "frozen",
+    ) -> None:
+        super().__init__()
+        body = _torchvision_network(name, dilation=dilation, norm=norm)
+        for parameter_name, parameter in body.named_parameters():
+            trains = train_backbone and (norm == "batch" or not _in_first_stages(name, parameter_name))
+            parameter.requires_grad_(trains)
+        self.body = IntermediateLayerGetter(body, _layers(name, return_interm_layers))
+        self.name = name
+        self.num_channels = _num_channels(name)
+
+    def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
+        """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
+        return {
+            name: NestedTensor(features, _resize_mask(samples.mask, features.shape[-2:]))
+            for name, features in self.body(samples.tensors).items()
+        }
+
+
+def _resize_mask(mask: Tensor, size: torch.Size) -> Tensor:
+    """Padding mask (B, H, W) at a feature map's size: nearest by floor indexing, as `F.interpolate` does."""
+    return F.interpolate(mask[None].float(), size=size).to(torch.bool)[0]
+
+
+def _torchvision_network(name: str, *, dilation: bool, norm: str) -> nn.Module:
+    if name not in BACKBONES:
+        raise UserError(f"--backbone {name} is not known; choose one of: {', '.join(BACKBONES)}")
+    if dilation and (name in BASIC_BLOCK or name == "mobilenet_v2"):
+        raise UserError(f"--dilation does not work with --backbone {name}; it needs one of: {', '.join(RESNETS[2:])}")
+    norm_layer = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}[norm]
+    stages = {"replace_stride_with_dilation": [False, False, dilation]} if name in RESNETS else {}
+    return getattr(torchvision.models, name)(weights=None, norm_layer=norm_layer, **stages)
+
+
+def _layers(name: str, intermediate: bool) -> dict[str, str]:
+    """Which layers to return, by the name torchvision gives them, and the names they get."""
+    if name == "mobilenet_v2":
+        if intermediate:
+            raise UserError("--masks needs the feature maps of a ResNet; --backbone mobilenet_v2 offers only its last")
+        return {"features": "0"}
+    return {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}
+
+
+def _in_first_stages(name: str, parameter: str) -> bool:
+    """Whether a parameter lies in the stages of stride 2 and 4, which DETR never trains."""
+    if name == "mobilenet_v2":
+        return int(parameter.split(".")[1]) <= 3 if parameter.startswith("features.") else True
+    return not parameter.startswith(("layer2", "layer3", "layer4"))
+
+
+def _num_channels(name: str) -> int:
+    return 512 if name in BASIC_BLOCK else 1280 if name == "mobilenet_v2" else 2048
+
+
+class Joiner(nn.Sequential):
+    """Backbone, then position encoding: what the transformer needs of a batch of pictures."""
+
+    def __init__(self, backbone: Backbone, position_embedding: nn.Module) -> None:
+        super().__init__(backbone, position_embedding)
+        self.num_channels = backbone.num_channels
+
+    def forward(self, samples: NestedTensor) -> tuple[list[NestedTensor], list[Tensor]]:
+        """Feature maps (B, C, h, w), finest first, and the encoding (B, D, h, w) of each."""
+        features = list(self[0](samples).values())
+        return features, [self[1](f).to(f.tensors.dtype) for f in features]
+
+
+def load_backbone_weights(backbone: Backbone, source: str) -> None:
+    """Fill a backbone with `imagenet` weights (downloaded on first use), a file's, or `none`: leave it random.
+
+    The weights are torchvision's IMAGENET1K_V1, the ones DETR was trained from. Batch norm counters and the
+    classifier in a file are ignored; anything else missing or left over is a CheckpointError.
+    """
+    if source == "none":
+        return
+    state = _imagenet_weights(backbone.name) if source == "imagenet" else _weights_of_file(source)
+    own = backbone.body.state_dict()
+    state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
+    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
+    counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+    odd = sorted((own.keys() - counters.keys()) ^ (state.keys() - counters.keys()))
+    odd += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if odd:
+        raise CheckpointError(
+            f"--backbone_weights {source} does not fit --backbone {backbone.name}: {len(odd)} tensors differ, first {odd[0]}"
+        )
+    backbone.body.load_state_dict(counters | state)
+
+
+def _imagenet_weights(name: str) -> dict[str, Tensor]:
+    enum = torchvision.models.get_model_weights(name)
+    try:
+        weights = enum.IMAGENET1K_V1
+    except AttributeError:  # resnext101_64x4d has always been V1, but be plain if a name loses it
+        raise UserError(f"torchvision has no IMAGENET1K_V1 weights for {name}: give --backbone_weights FILE or none")
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise UserError(
+            f"cannot download the ImageNet weights of {name} ({error}): give --backbone_weights FILE with them "
+            f"({weights.url.rpartition('/')[2]}), or --backbone_weights none to train from scratch"
+        ) from error
+
+
+def _weights_of_file(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise CheckpointError(f"--backbone_weights {path}: no such file (or write imagenet or none)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a broken file; all mean the same to the user
+        raise CheckpointError(f"--backbone_weights {path} is not a file of weights ({type(error).__name__})") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"--backbone_weights {path} is not a state dict of tensors")
+    return state

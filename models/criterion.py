@@ -1,0 +1,119 @@
+"""The set loss: match queries to objects, then classification, box and GIoU losses (section 3.1 of the DETR paper)."""
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.matcher import HungarianMatcher, Match
+from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
+from util.profiling import annotate
+
+Outputs = dict[str, Tensor]
+Targets = Sequence[dict[str, Tensor]]
+
+
+class SetCriterion(nn.Module):
+    """DETR's loss for the last decoder layer and, under names ending in `_0`, `_1`, ..., for the layers before it.
+
+    Args:
+        num_classes: C; label C means "no object".
+        matcher: pairs queries with objects, anew for every decoder layer.
+        weight_dict: weight of each loss in the total, by name; losses without one are only logged.
+        eos_coef: weight of the no-object class, which most queries belong to.
+    """
+
+    def __init__(
+        self, *, num_classes: int, matcher: HungarianMatcher, weight_dict: dict[str, float], eos_coef: float
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.matcher = matcher
+        self.weight_dict = weight_dict
+        weight = torch.ones(num_classes + 1)
+        weight[-1] = eos_coef
+        self.register_buffer("empty_weight", weight)
+
+    def forward(self, outputs: dict, targets: Targets, *, num_boxes: Tensor | float | None = None) -> dict[str, Tensor]:
+        """All losses and logged quantities, each a scalar.
+
+        Args:
+            outputs: `pred_logits` (B, Q, C+1), `pred_boxes` (B, Q, 4), and `aux_outputs`, a list of the same.
+            targets: for each picture `labels` (T,) and `boxes` (T, 4) cxcywh in 0..1.
+            num_boxes: what box losses are divided by: the objects of these targets by default, but with several
+                processes their mean over the processes, so that every object of the whole batch weighs the same.
+
+        Returns:
+            `loss_ce`, `loss_bbox`, `loss_giou`, `class_error`, `cardinality_error`, and `..._i` for auxiliary layer i.
+        """
+        counts = [len(t["labels"]) for t in targets]
+        if num_boxes is None:
+            num_boxes = max(1, sum(counts))
+        layers = [outputs, *outputs.get("aux_outputs", [])]
+        with annotate("matcher"):
+            matches = self.matcher.match_layers(layers, targets)
+        labels, boxes = (torch.cat([t[name] for t in targets]) for name in ("labels", "boxes"))
+        objects_per_picture = outputs["pred_logits"].new_tensor(counts)
+        losses: dict[str, Tensor] = {}
+        for i, (layer, (picture, query, obj)) in enumerate(zip(layers, _indices(matches, counts, labels.device))):
+            values = self.loss_labels(layer, labels[obj], (picture, query))
+            if i == 0:
+                values["class_error"] = class_error(layer["pred_logits"][picture, query], labels[obj])
+            values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_picture)
+            values |= self.loss_boxes(layer, boxes[obj], (picture, query), num_boxes)
+            losses |= {name + (f"_{i - 1}" if i else ""): value for name, value in values.items()}
+        return losses
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum that is trained on."""
+        return sum(value * self.weight_dict[name] for name, value in losses.items() if name in self.weight_dict)
+
+    def loss_labels(self, outputs: Outputs, labels: Tensor, matched: Match) -> dict[str, Tensor]:
+        """Cross entropy over all B * Q queries: matched ones should say `labels` (N,), all others "no object".
+
+        The weighted mean divides by the sum of the weights, not by the number of objects.
+        """
+        with annotate("loss_labels"):
+            logits = outputs["pred_logits"]
+            classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
+            classes[matched] = labels
+            return {"loss_ce": F.cross_entropy(logits.flatten(0, 1), classes.flatten(), self.empty_weight)}
+
+    def loss_boxes(self, outputs: Outputs, boxes: Tensor, matched: Match, num_boxes: Tensor | float) -> dict[str, Tensor]:
+        """L1 (on cxcywh) and 1 - GIoU between matched queries and their objects (N, 4), summed, over `num_boxes`."""
+        with annotate("loss_boxes"):
+            predicted = outputs["pred_boxes"][matched]
+            giou = paired_generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
+            return {
+                "loss_bbox": F.l1_loss(predicted, boxes, reduction="sum") / num_boxes,
+                "loss_giou": (1 - giou).sum() / num_boxes,
+            }
+
+
+def _indices(matches: list[list[Match]], counts: list[int], device: torch.device) -> Tensor:
+    """For each layer and matched pair its picture, its query, and its object in the batch's list: (L, 3, N).
+
+    Every layer matches the same number of pairs, so all indices go to the device in one transfer.
+    """
+    first_object = torch.tensor([0, *counts]).cumsum(0)
+    return torch.stack(
+        [
+            torch.cat([torch.stack([q.new_full(q.shape, i), q, o + first_object[i]]) for i, (q, o) in enumerate(match)], 1)
+            for match in matches
+        ]
+    ).to(device)
+
+
+@torch.no_grad()
+def class_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Per cent of matched queries (N, C+1) whose most likely class is not their object's; 100 without objects."""
+    if labels.numel() == 0:
+        return logits.new_tensor(100.0)
+    return 100 * (logits.argmax(-1) != labels).float().mean()
+
+
+@torch.no_grad()
+def cardinality_error(logits: Tensor, counts: Tensor) -> Tensor:
+    """Mean over pictures of |queries (B, Q, C+1) that predict an object - objects there are (B,)|."""
+    predicted = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).to(counts.dtype)
+    return F.l1_loss(predicted, counts)

@@ -1,0 +1,77 @@
+"""Which query answers for which object: the optimal one-to-one assignment (section 3.1 of the DETR paper)."""
+from collections.abc import Sequence
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from util.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
+
+#: Indices of matched queries and of the objects they are matched to, both int64 (min(Q, T),).
+Match = tuple[Tensor, Tensor]
+
+#: A cost that stands for NaN and infinity: the step goes on to a loss that is not finite, which the engine reports
+#: by name, step and picture; SciPy would only say that the matrix has an invalid entry.
+NOT_A_COST = 1e9
+
+
+class HungarianMatcher(nn.Module):
+    """Matches queries to objects so that the sum of the pairs' costs is the smallest possible.
+
+    The cost of a pair is `cost_bbox` * L1 distance of the boxes (cxcywh) - `cost_class` * probability of the object's
+    class - `cost_giou` * GIoU. Every query matches at most one object, and objects beyond the
+    number of queries match none.
+
+    Raises ValueError when all three weights are 0.
+    """
+
+    def __init__(self, *, cost_class: float = 1, cost_bbox: float = 1, cost_giou: float = 1) -> None:
+        super().__init__()
+        if cost_class == cost_bbox == cost_giou == 0:
+            raise ValueError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
+        self.cost_class = cost_class
+        self.cost_bbox = cost_bbox
+        self.cost_giou = cost_giou
+
+    @torch.no_grad()
+    def forward(self, outputs: dict[str, Tensor], targets: Sequence[dict[str, Tensor]]) -> list[Match]:
+        """Match one set of predictions.
+
+        Args:
+            outputs: `pred_logits` (B, Q, C+1) and `pred_boxes` (B, Q, 4) cxcywh.
+            targets: for each picture `labels` (T,) and `boxes` (T, 4) cxcywh.
+
+        Returns:
+            for each picture the indices of queries, ascending, and of their objects, on the CPU.
+        """
+        return self.match_layers([outputs], targets)[0]
+
+    @torch.no_grad()
+    def match_layers(
+        self, layers: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]
+    ) -> list[list[Match]]:
+        """Match the predictions of several decoder layers: one cost computation and one transfer to the host for all."""
+        sizes = [len(t["labels"]) for t in targets]
+        logits = torch.stack([layer["pred_logits"] for layer in layers])
+        boxes = torch.stack([layer["pred_boxes"] for layer in layers])
+        labels = pad_sequence([t["labels"] for t in targets], batch_first=True)
+        objects = pad_sequence([t["boxes"] for t in targets], batch_first=True, padding_value=0.5)
+        cost = self.cost(logits, boxes, labels, objects.to(boxes.dtype)).cpu().numpy()  # the step's one wait for the device
+        return [[_assign(c[:, :n]) for c, n in zip(layer, sizes)] for layer in cost]
+
+    def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
+        """Costs (L, B, Q, T) in float32 of queries (L, B, Q, ...) and padded objects (B, T), (B, T, 4)."""
+        probability = logits.float().softmax(-1)
+        index = labels[None, :, None].expand(*probability.shape[:-1], -1)
+        boxes = boxes.float()
+        l1 = (boxes[..., :, None, :] - objects[..., None, :, :]).abs().sum(-1)
+        giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(objects))
+        cost = self.cost_bbox * l1 - self.cost_class * probability.gather(-1, index) - self.cost_giou * giou
+        return cost.nan_to_num(NOT_A_COST, NOT_A_COST, -NOT_A_COST)
+
+
+def _assign(cost) -> Match:
+    """Optimal pairs of a cost matrix (Q, T) by SciPy's Jonker-Volgenant solver."""
+    queries, objects = linear_sum_assignment(cost)
+    return torch.as_tensor(queries, dtype=torch.int64), torch.as_tensor(objects, dtype=torch.int64)

@@ -1,0 +1,86 @@
+"""Where a feature is: position encodings for the transformer (section 3.2 of the DETR paper, appendix A.4)."""
+import math
+
+import torch
+from torch import Tensor, nn
+
+from util.nested_tensor import NestedTensor
+
+
+class PositionEmbeddingSine(nn.Module):
+    """Sines and cosines of y and x, the encoding of "Attention Is All You Need" for two dimensions.
+
+    Positions are counted over the pixels that are not padding, so padding does not move the encoding of a picture.
+
+    Args:
+        num_pos_feats: channels for each of y and x; the encoding has twice as many.
+        temperature: ratio between the longest and the shortest wavelength.
+        normalize: scale positions to 0..`scale`, so that the far edge has the same encoding in every picture.
+        scale: the range after normalisation (2 pi by default); only with `normalize`.
+    """
+
+    def __init__(
+        self, num_pos_feats: int = 64, *, temperature: float = 10000, normalize: bool = False, scale: float | None = None
+    ) -> None:
+        super().__init__()
+        if scale is not None and not normalize:
+            raise ValueError("scale is only used with normalize=True")
+        self.num_pos_feats = num_pos_feats
+        self.temperature = temperature
+        self.normalize = normalize
+        self.scale = 2 * math.pi if scale is None else scale
+
+    def forward(self, features: NestedTensor) -> Tensor:
+        """Encoding (B, 2*num_pos_feats, H, W) in float32, y channels first, for a batch of features with its mask."""
+        visible = ~features.mask
+        y = visible.cumsum(1, dtype=torch.float32)
+        x = visible.cumsum(2, dtype=torch.float32)
+        if self.normalize:
+            y = y / (y[:, -1:, :] + 1e-6) * self.scale
+            x = x / (x[:, :, -1:] + 1e-6) * self.scale
+        channel = torch.arange(self.num_pos_feats, dtype=torch.float32, device=visible.device)
+        wavelength = self.temperature ** (2 * torch.div(channel, 2, rounding_mode="floor") / self.num_pos_feats)
+        return torch.cat([_interleave(y, wavelength), _interleave(x, wavelength)], dim=3).permute(0, 3, 1, 2)
+
+
+def _interleave(position: Tensor, wavelength: Tensor) -> Tensor:
+    """Positions (B, H, W) to (B, H, W, channels): sine in the even channels, cosine in the odd ones."""
+    angle = position[..., None] / wavelength
+    return torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=4).flatten(3)
+
+
+class PositionEmbeddingLearned(nn.Module):
+    """One learned vector for each of the first 50 columns and rows; ignores the padding mask.
+
+    A feature map of more than 50 cells on a side is a ValueError (with stride 32: pictures over 1600 pixels).
+    """
+
+    max_cells = 50
+
+    def __init__(self, num_pos_feats: int = 256) -> None:
+        super().__init__()
+        self.row_embed = nn.Embedding(self.max_cells, num_pos_feats)
+        self.col_embed = nn.Embedding(self.max_cells, num_pos_feats)
+        nn.init.uniform_(self.row_embed.weight)
+        nn.init.uniform_(self.col_embed.weight)
+
+    def forward(self, features: NestedTensor) -> Tensor:
+        """Encoding (B, 2*num_pos_feats, H, W), x channels first, the same for every picture of the batch."""
+        b, _, h, w = features.tensors.shape
+        if max(h, w) > self.max_cells:
+            raise ValueError(
+                f"--position_embedding learned knows {self.max_cells} cells a side, this feature map has {h} x {w}: "
+                "use smaller pictures (--image_size, --max_size), no --dilation, or --position_embedding sine"
+            )
+        x = self.col_embed.weight[:w].expand(h, w, -1)
+        y = self.row_embed.weight[:h, None].expand(h, w, -1)
+        return torch.cat([x, y], dim=-1).permute(2, 0, 1).expand(b, -1, h, w)
+
+
+def build_position_encoding(*, kind: str, hidden_dim: int) -> nn.Module:
+    """Position encoding with `hidden_dim` channels; `kind` is `sine` (or `v2`) or `learned` (or `v3`)."""
+    if kind in ("sine", "v2"):
+        return PositionEmbeddingSine(hidden_dim // 2, normalize=True)
+    if kind in ("learned", "v3"):
+        return PositionEmbeddingLearned(hidden_dim // 2)
+    raise ValueError(f"--position_embedding {kind}: choose sine or learned")

@@ -1,0 +1,77 @@
+"""What all tests share: one thread, the project on the import path, and a tiny COCO folder."""
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder `shared` beside the checkout, with real pictures; its tests are skipped where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no folder `shared` beside the checkout")
+    return folder
+
+
+@pytest.fixture
+def tiny_annotations() -> dict[str, Any]:
+    """Annotations of four pictures with ids 1, 4, 7, 9 and sparse category ids, by hand.
+
+    1: two polygons and a crowd, 4: an object as run lengths without `area` and `iscrowd`,
+    7: none, 9: a box that hangs over the edge, one with width 0 and one of `bbox` [].
+    """
+    square = {"iscrowd": 0, "segmentation": [[10, 10, 30, 10, 30, 20, 10, 20]], "area": 200, "bbox": [10, 10, 20, 10]}
+    triangle = {"iscrowd": 0, "segmentation": [[0, 0, 20, 0, 0, 20]], "area": 200.5, "bbox": [0, 0, 20, 20]}
+    crowd = {"iscrowd": 1, "segmentation": {"size": [40, 60], "counts": [2400]}, "area": 9, "bbox": [0, 0, 9, 9]}
+    # Run lengths go down the columns of the 50 x 40 picture (h x w): 100 zeros are its first two columns.
+    columns = {"segmentation": {"size": [50, 40], "counts": [100, 50, 1850]}, "bbox": [2, 0, 1, 50]}
+    objects = [
+        {"id": 1, "image_id": 1, "category_id": 3, **square},
+        {"id": 2, "image_id": 1, "category_id": 7, **triangle},
+        {"id": 3, "image_id": 1, "category_id": 3, **crowd},
+        {"id": 4, "image_id": 4, "category_id": 3, **columns},
+        {"id": 5, "image_id": 9, "category_id": 7, "bbox": [50, 30, 30, 30], "area": 900, "segmentation": [[]]},
+        {"id": 6, "image_id": 9, "category_id": 7, "bbox": [5, 5, 0, 10], "area": 0, "segmentation": []},
+        {"id": 8, "image_id": 9, "category_id": 3, "bbox": [], "segmentation": []},
+    ]
+    sizes = {9: (60, 40), 1: (60, 40), 7: (33, 47), 4: (40, 50)}
+    images = [{"id": i, "file_name": f"{i:012d}.png", "width": w, "height": h} for i, (w, h) in sizes.items()]
+    return {"images": images, "annotations": objects, "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]}
+
+
+@pytest.fixture
+def write_coco(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
+    """Write annotations and pictures (a seeded noise) as both splits of a folder in COCO's layout, and return it."""
+
+    def write(annotations: dict[str, Any]) -> Path:
+        rng = np.random.default_rng(0)
+        root = tmp_path / "coco"
+        (root / "annotations").mkdir(parents=True, exist_ok=True)
+        for split in ("train2017", "val2017"):
+            (root / split).mkdir(exist_ok=True)
+            (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(annotations))
+            for image in annotations["images"]:
+                pixels = rng.integers(0, 256, (image["height"], image["width"], 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / image["file_name"])
+        return root
+
+    return write
+
+
+@pytest.fixture
+def coco_folder(write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: dict[str, Any]) -> Path:
+    """A folder in COCO's layout with the four pictures of `tiny_annotations` as train2017 and as val2017."""
+    return write_coco(tiny_annotations)

@@ -1,0 +1,1 @@
+"""Small helpers, one subject a file; nothing here knows models or datasets."""

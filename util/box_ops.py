@@ -1,0 +1,78 @@
+"""Boxes: conversions, intersection over union, and generalised IoU.
+
+Formats: `cxcywh` (centre, size) and `xyxy` (left, top, right, bottom), in pixels or relative to the picture.
+"""
+import torch
+from torch import Tensor
+
+
+def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """Convert boxes (..., 4) from centre and size to corners."""
+    cx, cy, w, h = boxes.unbind(-1)
+    return torch.stack([cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h], dim=-1)
+
+
+def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """Convert boxes (..., 4) from corners to centre and size."""
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    return torch.stack([(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0], dim=-1)
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas (...) of `xyxy` boxes (..., 4)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def _iou_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and union of `xyxy` boxes whose leading dimensions broadcast against each other."""
+    top_left = torch.maximum(boxes1[..., :2], boxes2[..., :2])
+    bottom_right = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
+    inter = (bottom_right - top_left).clamp(min=0).prod(-1)
+    union = box_area(boxes1) + box_area(boxes2) - inter
+    return inter / union, union
+
+
+def _generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """GIoU = IoU - (hull - union) / hull (Rezatofighi et al., CVPR 2019), broadcasting."""
+    iou, union = _iou_and_union(boxes1, boxes2)
+    top_left = torch.minimum(boxes1[..., :2], boxes2[..., :2])
+    bottom_right = torch.maximum(boxes1[..., 2:], boxes2[..., 2:])
+    hull = (bottom_right - top_left).clamp(min=0).prod(-1)
+    return iou - (hull - union) / hull
+
+
+def box_iou(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairwise IoU and union, both (N, M), of `xyxy` boxes (N, 4) and (M, 4)."""
+    return _iou_and_union(boxes1[:, None], boxes2[None])
+
+
+def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Pairwise GIoU of `xyxy` boxes (..., N, 4) and (..., M, 4): (..., N, M), each in -1..1.
+
+    A pair of boxes without any area gives NaN (0/0), as in the original: the engine then names the step.
+    """
+    return _generalized_iou(boxes1[..., :, None, :], boxes2[..., None, :, :])
+
+
+def paired_generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """GIoU (N,) of row i of `boxes1` with row i of `boxes2`, without the N x N matrix around its diagonal."""
+    return _generalized_iou(boxes1, boxes2)
+
+
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """Boxes `xyxy` (N, 4) around masks (N, H, W), the last pixel included in x1 and y1.
+
+    An empty mask gives [1e8, 1e8, 0, 0]. One pixel smaller than COCO's boxes, as in the original.
+    """
+    if masks.numel() == 0:
+        return masks.new_zeros((0, 4), dtype=torch.float32)
+    masks = masks.bool()
+    return torch.cat([_extent(masks.any(dim=1)), _extent(masks.any(dim=2))], dim=1)[:, [0, 2, 1, 3]]
+
+
+def _extent(occupied: Tensor) -> Tensor:
+    """First and last True of each row of (N, L), as float (N, 2)."""
+    index = torch.arange(occupied.shape[1], dtype=torch.float32, device=occupied.device)
+    first = torch.where(occupied, index, 1e8).amin(1)
+    last = torch.where(occupied, index, 0).amax(1)
+    return torch.stack([first, last], dim=1)

@@ -1,0 +1,94 @@
+"""An argument parser that takes both spellings of a flag and answers a misspelt one in one line."""
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from util.launch import launch_rank
+
+#: Short words in flag names that people spell out; used only to find the nearest flag.
+_SPELLED_OUT = {"lr": "learning_rate"}
+_NEAR = 0.6
+
+
+class FlagParser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` for the commands of this project.
+
+    * `--lr-drop 3`, `--lr_drop 3` and `--lr-drop=3` are the same flag; values are left as typed.
+    * Flags are never abbreviated: a prefix that is one flag today may be two tomorrow.
+    * Every mistake is one line on stderr, without the usage text, and exit code 2; an unknown flag is answered
+      with the nearest known one.
+    * Only rank 0 prints, so that eight processes do not give the same line eight times.
+
+    A plain parser given in `parents` gets all of this too.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As in argparse, after giving every known flag the spelling it was declared with."""
+        typed = sys.argv[1:] if args is None else args
+        return super().parse_known_args(self._declared_spelling(typed), namespace)
+
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """As in argparse; what is left over ends the program with one line and exit code 2."""
+        parsed, left = self.parse_known_args(args, namespace)
+        if left:
+            self.error(self._unknown(left))
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` as one line and exit with code 2."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def _print_message(self, message: str, file=None) -> None:
+        if launch_rank(os.environ) == 0:
+            super()._print_message(message, file)
+
+    def _declared_spelling(self, typed: Sequence[str]) -> list[str]:
+        declared = {_canonical(flag): flag for flag in self._option_string_actions if flag.startswith("--")}
+        result = list(typed)
+        for i, word in enumerate(result):
+            if word == "--":  # everything behind it is a value
+                break
+            # argparse never takes a word that names a flag as a value, so this cannot change one.
+            name, equals, value = word.partition("=")
+            if name.startswith("--") and _canonical(name) in declared:
+                result[i] = declared[_canonical(name)] + equals + value
+        return result
+
+    def _unknown(self, left: Sequence[str]) -> str:
+        flags = [word.partition("=")[0] for word in left if word.startswith("-") and word != "--"]
+        if not flags:
+            return f"unexpected value {left[0]!r}: which flag does it belong to?"
+        known = (flag for flag in self._option_string_actions if flag.startswith("--"))
+        nearest = nearest_flag(flags[0], known)
+        return f"unknown flag {flags[0]}" + (f"; did you mean {nearest}?" if nearest else "; --help lists the flags")
+
+
+def nearest_flag(typed: str, known: Iterable[str]) -> str | None:
+    """Return the flag of `known` that is most like `typed`, or None when none is near."""
+
+    typed = typed.lower()
+
+    def likeness(flag: str) -> float:
+        plain = difflib.SequenceMatcher(None, _canonical(typed), _canonical(flag)).ratio()
+        return max(plain, difflib.SequenceMatcher(None, _spelled_out(typed), _spelled_out(flag)).ratio())
+
+    score, flag = max(((likeness(flag), flag) for flag in known), default=(0.0, None))
+    return flag if score >= _NEAR else None
+
+
+def _canonical(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
+
+
+def _spelled_out(flag: str) -> str:
+    return "_".join(_SPELLED_OUT.get(word, word) for word in _canonical(flag).split("_"))

@@ -1,0 +1,143 @@
+"""Losses of many steps: collected on the device, averaged over processes, checked and shown every few steps.
+
+Reading a number from a GPU makes the host wait for it, so a step only stacks its scalars; every `print_freq` steps
+one transfer brings them all, and that is also where a loss that is not finite is found and named.
+"""
+import math
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from util.distributed import all_gather, is_main_process, reduce_mean
+from util.errors import NonFiniteLossError
+
+
+class Progress:
+    """Steps of the whole run: a bar with the time left on a terminal, plain lines elsewhere, nothing on other ranks."""
+
+    def __init__(self, *, total: int, done: int = 0, label: str = "train") -> None:
+        self.total = total
+        self.initial = self.done = done
+        self.start = time.monotonic()
+        self.bar = tqdm(total=total, initial=done, desc=label, smoothing=0, disable=None if is_main_process() else True)
+
+    def advance(self) -> None:
+        """One step more is done."""
+        self.done += 1
+        self.bar.update()
+
+    def eta(self) -> str:
+        """Time left at the average pace so far, evaluations included, as h:mm:ss."""
+        steps = self.done - self.initial
+        left = (time.monotonic() - self.start) / max(1, steps) * (self.total - self.done)
+        return f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
+
+    def show(self, line: str) -> None:
+        """Show a line of figures: beside the bar on a terminal, else as a line of its own."""
+        if self.bar.disable and is_main_process():
+            print(line, flush=True)
+        else:
+            self.bar.set_postfix_str(line.partition("loss: ")[2].partition("  ")[0] and f"loss {line.partition('loss: ')[2].partition('  ')[0]}")
+
+    def close(self) -> None:
+        """Leave the bar as it is and end its line."""
+        self.bar.close()
+
+
+class StepLog:
+    """Collects the losses of one pass over a loader.
+
+    Args:
+        header: what a line starts with, `Epoch: [3]` or `Test:`.
+        weight_dict: weight of each loss in the total.
+        print_freq: steps between two reads of the device, and between two lines.
+        progress: where lines go, and the count of steps.
+    """
+
+    def __init__(self, *, header: str, weight_dict: dict[str, float], print_freq: int, progress: Progress) -> None:
+        self.header = header
+        self.weight_dict = weight_dict
+        self.print_freq = print_freq
+        self.progress = progress
+        self.names: list[str] = []
+        self.window: list[Tensor] = []
+        self.image_ids: list[list[int]] = []
+        self.sums: list[float] = []
+        self.steps = 0
+        self.lr: list[float] = []
+        self.times: list[float] = []
+        self.waits: list[float] = []
+
+    def each(self, loader: Iterable, steps: int) -> Iterator:
+        """Yield the first `steps` batches of a loader, timing the wait for data and the steps, and reading in between."""
+        batches = iter(loader)
+        last = time.perf_counter()
+        for step in range(steps):
+            batch = next(batches)
+            self.waits.append(time.perf_counter() - last)
+            yield batch
+            self.times.append(time.perf_counter() - last)
+            last = time.perf_counter()
+            self.progress.advance()
+            if (step + 1) % self.print_freq == 0 or step + 1 == steps:
+                self._read(steps)
+
+    def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
+        """Note a step's losses (scalars on the device), the pictures they came from, and the learning rate."""
+        self.names = list(losses)
+        self.window.append(torch.stack([losses[name].detach().float() for name in self.names]))
+        self.image_ids.append(list(image_ids))
+        if lr is not None:
+            self.lr.append(lr)
+
+    def averages(self) -> dict[str, float]:
+        """Means over all steps with DETR's names: `loss`, each weighted loss, each as `<name>_unscaled`, `class_error`."""
+        means = {name: total / max(1, self.steps) for name, total in zip(self.names, self.sums)}
+        lr = {"lr": sum(self.lr) / len(self.lr)} if self.lr else {}
+        error = {"class_error": means["class_error"]} if "class_error" in means else {}
+        return lr | error | self._weighted(means) | {f"{name}_unscaled": mean for name, mean in means.items()}
+
+    def _weighted(self, values: dict[str, float]) -> dict[str, float]:
+        weighted = {n: v * self.weight_dict[n] for n, v in values.items() if n in self.weight_dict}
+        return {"loss": sum(weighted.values())} | weighted
+
+    def _read(self, steps: int) -> None:
+        """The one read of the device: bring the window's losses home, check them, add them up, show a line."""
+        rows = reduce_mean(torch.stack(self.window)).cpu().tolist()
+        self._check_finite(rows)
+        self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
+        self.steps += len(rows)
+        self.progress.show(self._line(rows, steps))
+        self.window.clear()
+        self.image_ids.clear()
+
+    def _check_finite(self, rows: list[list[float]]) -> None:
+        """Raise on every rank if any rank's loss is not finite; the ranks that had it name the pictures."""
+        for i, row in enumerate(rows):
+            bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)]
+            if bad:
+                finite_here = bool(self.window[i].isfinite().all())
+                ids = sorted(j for ids in all_gather([] if finite_here else self.image_ids[i]) for j in ids)
+                more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+                raise NonFiniteLossError(
+                    f"{self.header} step {self.steps + i}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}; "
+                    "nothing was saved after the last good checkpoint. Try a lower --lr, and look at these pictures' boxes"
+                )
+
+    def _line(self, rows: list[list[float]], steps: int) -> str:
+        """DETR's line: position, time left, then `median (mean)` of the main quantities, times, and GPU memory."""
+        medians = dict(zip(self.names, map(statistics.median, zip(*rows))))
+        means = self.averages()
+        shown = {"class_error": medians["class_error"]} | self._weighted(medians)
+        parts = [f"{self.header}  [{self.steps:{len(str(steps))}d}/{steps}]", f"eta: {self.progress.eta()}"]
+        parts += [f"lr: {self.lr[-1]:.6f}"] if self.lr else []
+        parts += [f"{n}: {v:.4f} ({means[n]:.4f})" for n, v in shown.items() if not n[-1].isdigit()]
+        parts += [f"time: {statistics.median(self.times[-len(rows):]):.4f}"]
+        parts += [f"data: {statistics.median(self.waits[-len(rows):]):.4f}"]
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            parts += [f"max mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}"]
+        return "  ".join(parts)
