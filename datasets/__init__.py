@@ -7,6 +7,7 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset, Subset
 
 from datasets import coco
+from datasets.shapes import ShapesDataset, make_shapes_transforms
 from datasets.transforms import make_coco_transforms
 from util.errors import DatasetError
 
@@ -74,8 +75,6 @@ def _build_coco(image_set: str, args: Namespace) -> Dataset:
 
 
 def _build_shapes(image_set: str, args: Namespace) -> Dataset:
-    from datasets.shapes import ShapesDataset, make_shapes_transforms
-
     return ShapesDataset(
         image_set=image_set,
         size=args.train_size if image_set == "train" else args.val_size,

@@ -125,7 +125,7 @@ class CocoEvaluator:
         """pycocotools' twelve lines with the short names before them, then the classes that have instances."""
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             self.coco_eval[iou_type].summarize()
-        table = [f"IoU metric: {iou_type}, {len(self._detections)} pictures"]
+        table = [f"IoU metric: {iou_type}, pictures: {len(self._detections)}"]
         table += [f"{name:>6} {line}" for name, line in zip(STAT_NAMES, printed.getvalue().splitlines())]
         classes = [row for row in self.per_class(iou_type) if row["instances"]]
         width = max([len("class"), *(len(row["name"]) for row in classes)])

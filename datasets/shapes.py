@@ -1,12 +1,10 @@
-"""The generated `shapes` dataset: pictures drawn on the fly from (seed, split, index), nothing on disk, no random global state.
+"""The generated `shapes` dataset: pictures drawn on the fly from (seed, split, index), nothing on disk.
 
-Ellipses, rectangles, triangles and stars of any colour lie on busy backgrounds and partly cover each other; boxes, areas
-and masks count exactly the pixels that can be seen. The interface is the one of `datasets.coco.CocoDetection`.
+Ellipses, rectangles, triangles and stars of any colour lie on busy backgrounds and partly cover each other; boxes,
+areas and masks count exactly the pixels that can be seen. The interface is that of `datasets.coco.CocoDetection`.
 """
-
 import contextlib
 import io
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +16,8 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 
 from datasets.shapes_draw import CLASS_NAMES, Layout, count_objects, paint, plan_layout
+from datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, Compose, Normalize, RandomHorizontalFlip, Target, ToTensor
+from datasets.transforms import Transform
 from util.errors import DatasetError
 
 #: The split enters the seed, so that pictures of different splits never coincide.
@@ -25,8 +25,11 @@ SPLITS = {"train": 0, "val": 1, "test": 2}
 MIN_IMAGE_SIZE = 32
 MAX_OBJECTS = 12  # more would not fit with every shape still recognisable
 
-Target = dict[str, torch.Tensor]
-Transform = Callable[[Image.Image, Target], tuple[Any, Target]]
+
+def make_shapes_transforms(image_set: str) -> Compose:
+    """Return the transforms of a split: for "train" a mirror image half of the time; for all, tensor and Normalize."""
+    mirror = [RandomHorizontalFlip()] if image_set == "train" else []
+    return Compose([*mirror, ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
 class ShapesDataset(Dataset):
@@ -55,7 +58,7 @@ class ShapesDataset(Dataset):
         if size < 1:
             raise DatasetError(f"--{image_set}_size is {size}: the shapes dataset needs at least 1 picture")
         if image_size < MIN_IMAGE_SIZE:
-            raise DatasetError(f"--image_size is {image_size}: shapes are not recognisable below {MIN_IMAGE_SIZE} pixels")
+            raise DatasetError(f"--image_size is {image_size}: shapes needs at least {MIN_IMAGE_SIZE} pixels to be recognisable")
         if seed < 0:
             raise DatasetError(f"--seed is {seed}: the shapes dataset needs a seed of 0 or more")
         if not 1 <= max_objects <= MAX_OBJECTS:
@@ -79,7 +82,7 @@ class ShapesDataset(Dataset):
         return self.transforms(image, target) if self.transforms is not None else (image, target)
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
-        """Return the RGB picture and its target before any transform: boxes (n, 4) xyxy in pixels, right and bottom exclusive."""
+        """Return the RGB picture and its target before transforms; boxes (n, 4) xyxy, right and bottom edge exclusive."""
         rng = self._generator(index)
         layout = self._layout(rng)
         image = Image.merge("RGB", [Image.fromarray(plane) for plane in paint(layout, rng)])
@@ -91,7 +94,8 @@ class ShapesDataset(Dataset):
 
     def object_counts(self) -> np.ndarray:
         """Return the number of objects of every picture, (len,) int64, without drawing any."""
-        return np.array([count_objects(self._generator(index), self.max_objects) for index in range(self.size)], np.int64)
+        counts = (count_objects(self._generator(index), self.max_objects) for index in range(self.size))
+        return np.fromiter(counts, np.int64, count=self.size)
 
     @cached_property
     def coco(self) -> COCO:
@@ -99,7 +103,8 @@ class ShapesDataset(Dataset):
         images, annotations = [], []
         for index in range(self.size):
             images.append({"id": self.image_id(index), "height": self.image_size, "width": self.image_size})
-            annotations += self._annotations(index, first_id=len(annotations) + 1)  # pycocotools takes id 0 for "no match"
+            # Ids from 1: pycocotools takes the id 0 of a matched object for "no match".
+            annotations += self._annotations(index, first_id=len(annotations) + 1)
         coco = COCO()
         coco.dataset = {
             "info": {"description": "generated shapes"},

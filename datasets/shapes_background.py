@@ -1,9 +1,8 @@
-"""Busy backgrounds for the generated `shapes` pictures: everything here must look unlike an ellipse, rectangle, triangle or star.
+"""Busy backgrounds for the generated `shapes` pictures; nothing here may look like an ellipse, rectangle, triangle or star.
 
 A canvas is planar, (3, S, S) float32 with values around 0..1; `random_background` is the one public entry.
 Only `Generator.random` is used for chance: its stream is the one numpy changes least between versions.
 """
-
 import math
 from functools import lru_cache
 
@@ -38,7 +37,7 @@ def add_grain(canvas: np.ndarray, rng: np.random.Generator) -> None:
 def _noise_and_blobs(rng: np.random.Generator, size: int) -> np.ndarray:
     """Sum a base colour, random grids of growing resolution interpolated smoothly (value noise), and soft blobs.
 
-    Each is a product (S, k) @ (3, k, S) of columns and coloured rows; with these side by side, one product is the whole sum.
+    Each is a product (S, k) @ (3, k, S) of columns and coloured rows; with all of these joined, one product is the sum.
     """
     strength = 0.6 + 0.8 * rng.random()
     columns = [np.ones((size, 1), np.float32)]
@@ -98,7 +97,7 @@ def _add_stroke(canvas: np.ndarray, rng: np.random.Generator) -> None:
 
 @lru_cache(maxsize=32)
 def _interpolation(nodes: int, size: int) -> np.ndarray:
-    """Return the (size, nodes) float32 matrix that interpolates `nodes` equidistant values to `size` pixels (smoothstep)."""
+    """Return the (size, nodes) float32 matrix that interpolates equidistant values to `size` pixels (smoothstep)."""
     position = np.arange(size) * ((nodes - 1) / (size - 1))
     left = np.minimum(position.astype(int), nodes - 2)
     part = position - left
@@ -112,7 +111,7 @@ def _interpolation(nodes: int, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _grain_tile(size: int) -> np.ndarray:
-    """Return fixed pixel noise (3, 2 size, 2 size): a random window of it is far cheaper than fresh noise for each picture."""
+    """Return fixed pixel noise (3, 2 size, 2 size): a random window of it is far cheaper than fresh noise."""
     tile = np.random.Generator(np.random.PCG64(0)).random((3, 2 * size, 2 * size), dtype=np.float32)
     tile = (tile * 2 - 1) * np.float32(GRAIN_AMPLITUDE)
     tile.flags.writeable = False

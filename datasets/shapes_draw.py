@@ -3,7 +3,6 @@
 `plan_layout` decides classes, places and visible pixels without any colour, so that annotations cost no painting;
 `paint` turns a layout into a picture. Both take all chance from the generator they are given.
 """
-
 import math
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ MIN_VISIBLE = 0.5
 SHRINK = 0.93
 #: Colours are kept this far apart (`_contrast`, 0..1) from the background and from every shape they touch.
 MIN_CONTRAST = 0.3
-#: Squared channel weights of the colour distance: green differences are seen best, red ones least (a common approximation).
+#: Weights of red, green, blue in squared colour distances: green differences are seen best ("redmean" without its red term).
 CHANNEL_WEIGHTS = np.array([2, 4, 3], np.float32) / 9
 
 
@@ -99,8 +98,7 @@ def paint(layout: Layout, rng: np.random.Generator) -> np.ndarray:
     colours = np.empty((len(layout.shapes), 3), np.float32)
     for index, shape in enumerate(layout.shapes):
         region = canvas[(slice(None), *shape.window)]
-        touched = np.bincount(layout.owner[shape.window].ravel(), minlength=len(layout.shapes) + 1)[1 : index + 1] > 0
-        colours[index] = _pick_colour(rng, np.concatenate([region.mean(axis=(1, 2))[None], colours[:index][touched]]))
+        colours[index] = _pick_colour(rng, _neighbours(region, layout.owner[shape.window], colours[:index]))
         alpha = np.clip(0.5 - shape.distance, 0.0, 1.0)
         region += alpha * (_shaded(rng, colours[index], shape.distance.shape) - region)
     add_grain(canvas, rng)
@@ -133,7 +131,7 @@ def _window(centre: float, radius: float, size: int) -> slice:
 
 
 def _corners(label: int, angle: float, form: float) -> list[float]:
-    """Return the angles, ascending, of a polygon's corners on its circumscribed circle; `form` in 0..1 varies its proportions."""
+    """Return the angles, ascending, of a polygon's corners on its circle; `form` in 0..1 varies its proportions."""
     if label == RECTANGLE:
         half = math.atan(0.45 + 0.55 * form)  # side ratio 0.45..1
         corners = (-half, half, math.pi - half, math.pi + half)
@@ -144,7 +142,7 @@ def _corners(label: int, angle: float, form: float) -> list[float]:
 
 
 def _line(dx: np.ndarray, dy: np.ndarray, normal: float, offset: float) -> np.ndarray:
-    """Return the signed distance (h, w) of every pixel from a line, positive on the side its normal (radians) points to."""
+    """Return the distance (h, w) of every pixel from a line, positive on the side its normal (radians) points to."""
     return dx * math.cos(normal) + (dy * math.sin(normal) - offset)
 
 
@@ -174,10 +172,21 @@ def _star(dx: np.ndarray, dy: np.ndarray, angle: float, radius: float) -> np.nda
 
 
 def _ellipse(dx: np.ndarray, dy: np.ndarray, angle: float, major: float, minor: float) -> np.ndarray:
-    """Return the distance from an ellipse with the given half axes (exact on the outline, a good guess within a pixel of it)."""
+    """Return the distance from an ellipse with the given half axes: exact on the outline, approximate near it."""
     along = _line(dx, dy, angle, 0.0) / major
     across = _line(dx, dy, angle + math.pi / 2, 0.0) / minor
     return (np.sqrt(along * along + across * across) - 1) * minor
+
+
+def _neighbours(region: np.ndarray, owner: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return the colours (M, 3) that a shape must stand out from: the background in its window and earlier shapes there.
+
+    region: (3, h, w) of the canvas; owner: (h, w) as in Layout; colours: (k, 3) of the shapes painted so far.
+    """
+    background = (owner == 0).astype(np.float32)
+    mean = (region * background).sum(axis=(1, 2)) / max(1.0, float(background.sum()))
+    touched = np.bincount(owner.ravel(), minlength=len(colours) + 1)[1 : len(colours) + 1] > 0
+    return np.concatenate([mean[None], colours[touched]])
 
 
 def _contrast(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -187,7 +196,7 @@ def _contrast(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _pick_colour(rng: np.random.Generator, neighbours: np.ndarray) -> np.ndarray:
-    """Return the first of some random colours (3,) that stands out from every neighbour (M, 3), or else the one that does most."""
+    """Return the first of some random colours that stands out from every neighbour (M, 3), else the one that does most."""
     candidates = rng.random((16, 3), dtype=np.float32)
     contrast = _contrast(candidates, neighbours)
     enough = contrast >= MIN_CONTRAST

@@ -1,7 +1,7 @@
 """Transforms of a picture together with its target, under DETR's names.
 
 A transform maps `(image, target)` to `(image, target)`. Up to `ToTensor` the image is a PIL picture and the boxes are
-`xyxy` in pixels; `Normalize` turns the boxes into `cxcywh` in 0..1. `target` may be None, and is never changed in place.
+`xyxy` in pixels; `Normalize` turns the boxes into `cxcywh` in 0..1. `target` may be None; it is never changed in place.
 Random choices come from Python's `random`, the positions of crops from torch's generator, as in DETR: the same two
 seeds give the same pictures.
 """

@@ -83,12 +83,12 @@ class Backbone(nn.Module):
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
         return {
-            name: NestedTensor(features, _resize_mask(samples.mask, features.shape[-2:]))
+            name: NestedTensor(features, resize_mask(samples.mask, features.shape[-2:]))
             for name, features in self.body(samples.tensors).items()
         }
 
 
-def _resize_mask(mask: Tensor, size: torch.Size) -> Tensor:
+def resize_mask(mask: Tensor, size: torch.Size) -> Tensor:
     """Padding mask (B, H, W) at a feature map's size: nearest by floor indexing, as `F.interpolate` does."""
     return F.interpolate(mask[None].float(), size=size).to(torch.bool)[0]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,6 +16,10 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 torch.set_num_threads(1)
+
+# The same examples in every run, no bound on their time, and no folder .hypothesis left in the checkout.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +54,8 @@ def tiny_annotations() -> dict[str, Any]:
     ]
     sizes = {9: (60, 40), 1: (60, 40), 7: (33, 47), 4: (40, 50)}
     images = [{"id": i, "file_name": f"{i:012d}.png", "width": w, "height": h} for i, (w, h) in sizes.items()]
-    return {"images": images, "annotations": objects, "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]}
+    categories = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}]
+    return {"images": images, "annotations": objects, "categories": categories}
 
 
 @pytest.fixture

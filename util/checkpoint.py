@@ -39,8 +39,12 @@ def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
     try:
         with atomic_file(path) as file:
             torch.save(plain, file)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error}); is the disk full?") from error
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer hides the OSError of a full disk behind a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise CheckpointError(f"{path}: cannot be written ({cause.strerror or cause}); is the disk full?") from error
 
 
 def load_checkpoint(path_or_url: str | os.PathLike) -> dict[str, Any]:
@@ -151,9 +155,9 @@ def _why_not(error: Exception) -> str:
     )
 
 
-def _newest_first(path: Path) -> tuple[float, bool, str]:
-    """Sort key; of two written at once `checkpoint.pth` comes first."""
-    return (-path.stat().st_mtime, path.stem != "checkpoint", path.name)
+def _newest_first(path: Path) -> tuple[float, str]:
+    """Sort key; of two written at once `checkpoint.pth` comes before `checkpoint0009.pth`."""
+    return -path.stat().st_mtime, path.name
 
 
 def _is_state_dict(value: Any) -> bool:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from util.launch import launch_rank
+from util.launch import launch_rank, let_rank_0_speak
 
 #: Short words in flag names that people spell out; used only to find the nearest flag.
 _SPELLED_OUT = {"lr": "learning_rate"}
@@ -46,6 +46,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print `message` as one line and exit with code 2."""
+        let_rank_0_speak(os.environ)
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     def _print_message(self, message: str, file=None) -> None:

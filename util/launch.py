@@ -3,6 +3,7 @@
 Variables of Slurm: https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES
 """
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -46,6 +47,16 @@ def launch_rank(environ: Mapping[str, str]) -> int:
     else:
         rank = environ["SLURM_PROCID"] if _is_slurm_step(environ) else "0"
     return int(rank) if rank.isdecimal() else 0
+
+
+def let_rank_0_speak(environ: Mapping[str, str], seconds: float = 2.0) -> None:
+    """On other ranks, wait before ending with an error that all ranks meet; at once on rank 0.
+
+    Launchers end every process as soon as one has failed: a silent rank that is first would take from rank 0 the
+    time to print the line that says why.
+    """
+    if launch_rank(environ) > 0:
+        time.sleep(seconds)
 
 
 def has_gpu_of_its_own(environ: Mapping[str, str]) -> bool:

@@ -17,10 +17,10 @@ def lr_factor(
     the form of torch's OneCycleLR). For `step` and `cosine` a warm-up rises linearly from 0 over `warmup_steps`.
     """
     if schedule == "onecycle":
-        peak = warmup_steps or max(1, round(0.3 * total_steps))
+        peak, last = warmup_steps or 0.3 * total_steps - 1, total_steps - 1
         if step < peak:
             return _half_cosine(step / peak, start=1 / 25, end=1)
-        return _half_cosine((step - peak) / max(1, total_steps - peak), start=1, end=4e-6)
+        return _half_cosine((step - peak) / max(1, last - peak), start=1, end=4e-6)
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
     if schedule == "cosine":
         return warmup * _half_cosine(min(1.0, step / max(1, total_steps)), start=1, end=0)

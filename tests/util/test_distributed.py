@@ -161,7 +161,11 @@ def second_of_two(monkeypatch):
     for name, value in torchrun_variables(1)[1].items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: asked.update(gpu=gpu))
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **kw: asked.update(kw, backend=backend))
+
+    def join(backend, **where):
+        asked.update(where, backend=backend)
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", join)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     return asked
 

@@ -75,7 +75,8 @@ def test_a_plain_child_parses_the_declared_flags():
 
 
 def one_line_error(parser, words, capsys):
-    with pytest.raises(SystemExit) as stop:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr("time.sleep", lambda seconds: pytest.fail("rank 0 waits for nobody"))
         parser.parse_args(words)
     out, err = capsys.readouterr()
     assert stop.value.code == 2 and out == ""
@@ -91,7 +92,7 @@ def one_line_error(parser, words, capsys):
         ("--batchsize", "--batch_size"),
         ("--bacth-size=4", "--batch_size"),
         ("-batch_size", "--batch_size"),
-        ("--Masks", "--masks"),
+        ("--MASKS", "--masks"),
         ("--output", "--output_dir"),
     ],
 )
@@ -120,11 +121,14 @@ def test_other_mistakes_are_one_line_too(parser, capsys):
 @pytest.mark.parametrize("launcher", [{"RANK": "1", "WORLD_SIZE": "2"}, {"SLURM_PROCID": "1", "SLURM_STEP_ID": "0"}])
 @pytest.mark.parametrize(("words", "code"), [(["--nonsense"], 2), (["--help"], 0)])
 def test_other_ranks_are_silent_but_stop(parser, capsys, monkeypatch, launcher, words, code):
+    waited = []
+    monkeypatch.setattr("time.sleep", waited.append)
     for name, value in launcher.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as stop:
         parser.parse_args(words)
     assert stop.value.code == code
+    assert len(waited) == (code != 0)  # or the launcher would end rank 0 before it has said why
     assert capsys.readouterr() == ("", "")
 
 

@@ -44,7 +44,12 @@ def test_ranges_reach_the_profiler_as_plain_names(calls):
     with process_range(Section.BACKWARD):
         pass
     assert calls == [
-        ("push", "forward"), ("push", "decoder"), ("pop", "decoder"), ("pop", "forward"), ("start", "backward"), ("end", 7),
+        ("push", "forward"),
+        ("push", "decoder"),
+        ("pop", "decoder"),
+        ("pop", "forward"),
+        ("start", "backward"),
+        ("end", 7),
     ]
     assert type(calls[0][1]) is str
 

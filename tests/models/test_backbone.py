@@ -1,0 +1,115 @@
+"""Backbones: frozen norms, keys, what trains, masks of features, and weights from files."""
+import pytest
+import torch
+from torch import nn
+
+from models.backbone import BACKBONES, Backbone, FrozenBatchNorm2d, load_backbone_weights, resize_mask
+from util.errors import CheckpointError, UserError
+from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
+
+
+def test_frozen_norm_equals_the_original() -> None:
+    norm = FrozenBatchNorm2d(1)
+    for name, value in dict(weight=2, bias=0.1, running_mean=0.3, running_var=0.5).items():
+        getattr(norm, name).fill_(value)
+    torch.testing.assert_close(norm(torch.full((1, 1, 1, 1), 1.7)).item(), 4.0597587, rtol=1e-6, atol=0)
+    assert not list(norm.parameters())
+
+
+def test_frozen_norm_loads_an_ordinary_norms_state() -> None:
+    ordinary, frozen = nn.BatchNorm2d(3).eval(), FrozenBatchNorm2d(3)
+    ordinary.running_mean.normal_()
+    frozen.load_state_dict(ordinary.state_dict())  # strict; the count of batches is dropped
+    x = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(frozen(x), ordinary(x))
+
+
+def test_features_and_their_mask_by_floor_indexing() -> None:
+    backbone = Backbone(name="resnet18")
+    images = nested_tensor_from_tensor_list([torch.rand(3, 64, 128), torch.rand(3, 96, 100)])
+    (features,) = backbone(images).values()
+    assert features.tensors.shape == (2, 512, 3, 4)
+    assert features.mask[0].tolist() == [[False] * 4, [False] * 4, [True] * 4]
+    assert features.mask[1].tolist() == [[False] * 4] * 3  # column 3 starts at pixel 96 of 100
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((2, 2), [[False, False]] * 2), ((3, 4), [[False, False, False, True]] * 2 + [[True] * 4])],
+)
+def test_mask_of_37_by_50_equals_the_original(size: tuple[int, int], expected: list) -> None:
+    mask = torch.zeros(1, 37, 50, dtype=torch.bool)
+    mask[:, 20:] = True
+    mask[:, :, 33:] = True
+    assert resize_mask(mask, torch.Size(size))[0].tolist() == expected
+
+
+def test_stem_and_first_stage_are_frozen_as_in_detr() -> None:
+    trains = {n.split(".")[0] for n, p in Backbone(name="resnet18").body.named_parameters() if p.requires_grad}
+    assert trains == {"layer2", "layer3", "layer4"}
+    assert not any(p.requires_grad for p in Backbone(name="resnet18", train_backbone=False).parameters())
+
+
+def test_trainable_norms_train_everything_and_move_in_training() -> None:
+    backbone = Backbone(name="resnet18", norm="batch")
+    assert all(p.requires_grad for p in backbone.parameters())
+    before = backbone.body.bn1.running_mean.clone()
+    backbone.train()(nested_tensor_from_tensor_list(torch.rand(2, 3, 32, 32)))
+    assert not torch.equal(backbone.body.bn1.running_mean, before)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_name_builds_and_says_its_width(name: str) -> None:
+    with torch.device("meta"):
+        backbone = Backbone(name=name)
+        batch = NestedTensor(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+        features = backbone.body(batch.tensors)["0"]
+    assert features.shape == (1, backbone.num_channels, 2, 2)
+
+
+def test_dilation_keeps_stride_16_with_the_originals_dilations() -> None:
+    with torch.device("meta"):
+        layer4 = Backbone(name="resnet50", dilation=True).body.layer4
+    assert [block.conv2.dilation for block in layer4] == [(1, 1), (2, 2), (2, 2)]
+    assert all(block.conv2.stride == (1, 1) for block in layer4)
+
+
+@pytest.mark.parametrize("flags", [dict(name="resnet5"), dict(name="resnet18", dilation=True),
+                                   dict(name="mobilenet_v2", dilation=True), dict(name="mobilenet_v2", return_interm_layers=True)])  # fmt: skip
+def test_what_cannot_be_built_is_refused_in_one_line(flags: dict) -> None:
+    with pytest.raises(UserError) as error:
+        Backbone(**flags)
+    assert "\n" not in str(error.value) and ("--backbone" in str(error.value))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_weights_from_a_file_classifier_and_half_precision_included(tmp_path, name: str) -> None:
+    import torchvision
+
+    theirs = getattr(torchvision.models, name)(weights=None).half()
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    backbone = Backbone(name=name)
+    load_backbone_weights(backbone, str(tmp_path / "w.pth"))
+    own = backbone.body.state_dict()
+    assert all(torch.equal(v, theirs.state_dict()[k].float()) for k, v in own.items())
+    with pytest.raises(CheckpointError, match="does not fit --backbone resnet34"):
+        load_backbone_weights(Backbone(name="resnet34"), str(tmp_path / "w.pth"))
+
+
+def test_files_that_are_missing_or_not_weights(tmp_path) -> None:
+    (tmp_path / "text.pth").write_text("no weights")
+    torch.save([1, 2], tmp_path / "list.pth")
+    backbone = Backbone(name="resnet18")
+    for name, complaint in (("gone.pth", "no such file"), ("text.pth", "not a file of weights"), ("list.pth", "state dict")):
+        with pytest.raises(CheckpointError, match=complaint):
+            load_backbone_weights(backbone, str(tmp_path / name))
+
+
+def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match="cannot download the ImageNet weights of resnet18.*--backbone_weights FILE.*none"):
+        load_backbone_weights(Backbone(name="resnet18"), "imagenet")

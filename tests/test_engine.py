@@ -1,0 +1,144 @@
+"""One epoch, step by step: learning, counting objects over processes, and losses that are not finite."""
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import main
+from engine import compute_losses, evaluate, train_one_epoch
+from models import build_model
+from util.errors import NonFiniteLossError
+from util.flags import FlagParser
+from util.metrics import Progress
+from util.nested_tensor import nested_tensor_from_tensor_list
+
+CPU = torch.device("cpu")
+SMALL = ("--device cpu --backbone resnet18 --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 "
+         "--dim_feedforward 64 --num_queries 5 --num_classes 4 --dropout 0 --pre_norm")  # fmt: skip
+
+
+def build(flags: str = "") -> tuple:
+    return build_model(FlagParser(parents=[main.get_args_parser()]).parse_args(f"{SMALL} {flags}".split()))
+
+
+def batch(count: int = 2, side: int = 64) -> tuple:
+    """Pictures with a bright block each, and the block as the object."""
+    images, targets = [], []
+    for i in range(count):
+        image = torch.zeros(3, side, side)
+        x, y = 8 + 16 * i, 24 - 8 * i
+        image[i % 3, y : y + 24, x : x + 24] = 2.0
+        box = torch.tensor([[x + 12.0, y + 12.0, 24, 24]]) / side
+        targets.append({"labels": torch.tensor([i % 4]), "boxes": box, "image_id": torch.tensor([10 + i]),
+                        "orig_size": torch.tensor([side, side]), "size": torch.tensor([side, side])})  # fmt: skip
+        images.append(image)
+    return nested_tensor_from_tensor_list(images), tuple(targets)
+
+
+def test_two_pictures_are_learned_by_heart() -> None:
+    torch.manual_seed(0)
+    model, criterion, _ = build("--backbone_norm batch")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
+    first = train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1)["loss"]
+    for epoch in range(1, 5):
+        last = train_one_epoch(model, criterion, [batch()] * 20, optimizer, CPU, epoch, 0.1)["loss"]
+    assert last < 0.1 * first, f"loss {first:.2f} only fell to {last:.2f}"
+
+
+def test_averages_have_detrs_names_and_are_means_over_the_steps(capsys: pytest.CaptureFixture) -> None:
+    model, criterion, _ = build()
+    model.eval()  # train_one_epoch switches to training; without dropout and with frozen norms nothing changes
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    stats = train_one_epoch(model, criterion, [batch(1), batch(2)], optimizer, CPU, 3, print_freq=1)
+    losses = [compute_losses(model, criterion, *b)[1] for b in (batch(1), batch(2))]
+    mean = lambda name: sum(loss[name].item() for loss in losses) / 2
+    assert stats["lr"] == 0 and model.training
+    assert stats["loss_bbox"] == pytest.approx(5 * mean("loss_bbox"))
+    assert stats["loss_bbox_unscaled"] == pytest.approx(mean("loss_bbox"))
+    assert stats["class_error"] == stats["class_error_unscaled"] == pytest.approx(mean("class_error"))
+    assert stats["loss"] == pytest.approx(sum(criterion.total(loss).item() for loss in losses) / 2)
+    assert {"loss_ce_0", "loss_giou_0_unscaled", "cardinality_error_0_unscaled"} <= stats.keys()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[:2] for line in lines] == [["Epoch: [3]", "[1/2]"], ["Epoch: [3]", "[2/2]"]]
+    assert "eta: 0:00:0" in lines[0] and "lr: 0.000000" in lines[0] and "loss_giou: " in lines[0]
+
+
+class Poisoned(nn.Module):
+    """A model whose logits become NaN at one step."""
+
+    def __init__(self, model: nn.Module, at: int) -> None:
+        super().__init__()
+        self.model, self.left = model, at
+
+    def forward(self, samples) -> dict:
+        outputs = self.model(samples)
+        self.left -= 1
+        if self.left == -1:
+            outputs["pred_logits"] = outputs["pred_logits"] * math.nan
+        return outputs
+
+
+@pytest.mark.parametrize("print_freq", [1, 4])
+def test_a_loss_that_is_not_finite_names_loss_step_and_pictures(print_freq: int) -> None:
+    model, criterion, _ = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with pytest.raises(NonFiniteLossError) as error:
+        train_one_epoch(Poisoned(model, at=2), criterion, [batch()] * 6, optimizer, CPU, 1, print_freq=print_freq)
+    assert error.value.exit_code == 3
+    for word in ("Epoch: [1]", "step 2", "loss_ce", "[10, 11]"):
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_only_the_first_steps_when_asked_and_the_schedule_moves_each() -> None:
+    model, criterion, _ = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0 if step < 2 else 1e-9)
+    progress = Progress(total=10, done=4)
+    train_one_epoch(model, criterion, [batch()] * 5, optimizer, CPU, 0, lr_scheduler=scheduler, steps=3, progress=progress)
+    assert scheduler.last_epoch == 3 and progress.done == 7
+
+
+def test_clipping_limits_the_whole_gradient() -> None:
+    model, criterion, _ = build()
+    seen = []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    optimizer.register_step_pre_hook(
+        lambda *_: seen.append(torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm().item())
+    )
+    train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1)
+    train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0)
+    assert seen[0] == pytest.approx(0.1, rel=1e-3) and seen[1] > 1
+
+
+def test_evaluation_measures_perfect_predictions_as_perfect(capsys: pytest.CaptureFixture) -> None:
+    from pycocotools.coco import COCO
+
+    samples, targets = batch(2)
+    ground_truth = COCO()
+    ground_truth.dataset = {
+        "images": [{"id": 10 + i, "height": 64, "width": 64} for i in range(2)],
+        "categories": [{"id": i, "name": f"kind {i}"} for i in range(4)],
+        "annotations": [
+            {"id": 1 + i, "image_id": 10 + i, "category_id": i, "bbox": [8 + 16 * i, 24 - 8 * i, 24, 24], "area": 576, "iscrowd": 0}
+            for i in range(2)
+        ],
+    }
+    ground_truth.createIndex()
+    _, criterion, post = build()
+    logits = torch.full((2, 5, 5), -9.0)
+    logits[..., 4] = 9.0
+    boxes = torch.full((2, 5, 4), 0.5)
+    for i, target in enumerate(targets):
+        logits[i, 2, i], boxes[i, 2] = 20.0, target["boxes"][0]
+
+    class Oracle(nn.Module):
+        def forward(self, _) -> dict:
+            return {"pred_logits": logits, "pred_boxes": boxes}
+
+    stats, evaluator = evaluate(Oracle(), criterion, post, [(samples, targets)], ground_truth, CPU)
+    assert stats["coco_eval_bbox"][:2] == [pytest.approx(1.0), pytest.approx(1.0)] and len(stats["coco_eval_bbox"]) == 12
+    assert stats["loss_bbox"] == pytest.approx(0, abs=1e-5)
+    assert "kind 1" in capsys.readouterr().out
+    assert len(evaluator.results("bbox")) == 10
