@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +18,8 @@ if str(ROOT) not in sys.path:
 
 torch.set_num_threads(1)
 
-# The same examples in every run, no bound on their time, and no folder .hypothesis left in the checkout.
+# The same examples in every run, and no bound on their time; its files lie where git does not look.
+set_hypothesis_home_dir(ROOT / ".pytest_cache" / "hypothesis")
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 
