@@ -7,7 +7,8 @@ from pycocotools.coco import COCO
 from torch import Tensor, nn
 
 from datasets.coco_eval import CocoEvaluator
-from util.distributed import reduce_mean
+from util.atomic import atomic_file
+from util.distributed import is_main_process, reduce_mean
 from util.metrics import Progress, StepLog
 from util.nested_tensor import NestedTensor
 from util.profiling import annotate, process_range
@@ -90,7 +91,7 @@ def evaluate(
     """Losses and COCO's measures over a loader; all processes together, the table printed by rank 0.
 
     Returns the means of the logged quantities with `coco_eval_bbox`, COCO's 12 numbers, among them, and the evaluator,
-    which holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall for plots.
+    which holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and threshold, for plots.
     """
     model.eval()
     criterion.eval()
@@ -110,6 +111,9 @@ def evaluate(
         evaluator.synchronize_between_processes()
         evaluator.accumulate()
         evaluator.summarize()
+    if output_dir and is_main_process():
+        with atomic_file(Path(output_dir) / "eval.pth") as file:
+            torch.save(evaluator.precision_recall("bbox"), file)
     return log.averages() | {"coco_eval_bbox": list(evaluator.stats("bbox").values())}, evaluator
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -98,6 +99,21 @@ class CocoEvaluator:
     def stats(self, iou_type: str) -> dict[str, float]:
         """COCO's twelve numbers by name; call `accumulate` before."""
         return dict(zip(STAT_NAMES, map(float, self.coco_eval[iou_type].stats)))
+
+    def precision_recall(self, iou_type: str) -> dict[str, Any]:
+        """What pycocotools accumulated, as tensors and plain lists that `torch.load` reads safely; see `eval.pth`.
+
+        `precision` and `scores` (IoU thresholds, recalls, classes, areas, most detections), `recall` (without recalls),
+        and the thresholds, recalls and category ids along them; -1 where there is nothing to measure.
+        """
+        coco_eval = self.coco_eval[iou_type]
+        arrays = {name: torch.from_numpy(coco_eval.eval[name]) for name in ("precision", "recall", "scores")}
+        params = coco_eval.params
+        return arrays | {
+            "iou_thresholds": params.iouThrs.tolist(),
+            "recall_thresholds": params.recThrs.tolist(),
+            "category_ids": list(params.catIds),
+        }
 
     def per_class(self, iou_type: str) -> list[dict[str, Any]]:
         """Id, name, AP, AP50 and number of instances (crowds excluded) of each category; call `accumulate` before."""

@@ -1,7 +1,8 @@
 """Busy backgrounds for the generated `shapes` pictures; nothing here may look like an ellipse, rectangle, triangle or star.
 
-A canvas is planar, (3, S, S) float32 with values around 0..1; `random_background` is the one public entry.
-Only `Generator.random` is used for chance: its stream is the one numpy changes least between versions.
+A canvas is planar, (3, S, S) float32 with values around 0..1; `random_background` is the main entry.
+All chance is `Generator.random`, the stream that numpy changes least between versions, and all arithmetic elementwise:
+a matrix product would round differently on other processors, and its threads would fight with those of the training.
 """
 import math
 from functools import lru_cache
@@ -9,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 #: Nodes per side and amplitude of the layers of coloured noise, from slow colour drifts to fine mottle.
-NOISE_LAYERS = ((2, 0.30), (4, 0.20), (9, 0.13), (24, 0.09))
+NOISE_LAYERS = ((2, 0.30), (4, 0.20), (9, 0.13), (28, 0.09))
 GRAIN_AMPLITUDE = 0.045
 STRIPE_PROBABILITY = 0.6
 MAX_BLOBS = 5
@@ -35,36 +36,30 @@ def add_grain(canvas: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _noise_and_blobs(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Sum a base colour, random grids of growing resolution interpolated smoothly (value noise), and soft blobs.
-
-    Each is a product (S, k) @ (3, k, S) of columns and coloured rows; with all of these joined, one product is the sum.
-    """
+    """Add random grids of growing resolution to a base colour, then soft blobs; only the finest grid is drawn in full size."""
     strength = 0.6 + 0.8 * rng.random()
-    columns = [np.ones((size, 1), np.float32)]
-    rows = [np.broadcast_to((0.2 + 0.6 * rng.random((3, 1, 1))).astype(np.float32), (3, 1, size))]
+    canvas = np.zeros((3, 2, 2), np.float32) + (0.2 + 0.6 * rng.random((3, 1, 1))).astype(np.float32)
     for nodes, amplitude in NOISE_LAYERS:
-        grid = (rng.random((3, nodes, nodes)) * 2 - 1) * (amplitude * strength)
-        columns.append(_interpolation(nodes, size))
-        rows.append(grid.astype(np.float32) @ columns[-1].T)
-    blob_columns, blob_rows = _blobs(rng, size)
-    return np.concatenate([*columns, blob_columns], axis=1) @ np.concatenate([*rows, blob_rows], axis=1)
+        canvas = _enlarge(canvas, nodes, smooth=True)
+        canvas += ((rng.random((3, nodes, nodes)) * 2 - 1) * (amplitude * strength)).astype(np.float32)
+    for _ in range(int(rng.random() * (MAX_BLOBS + 1))):
+        canvas += _blob(rng, canvas.shape[-1])
+    return _enlarge(canvas, size)
 
 
-def _blobs(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns (S, k) and coloured rows (3, k, S) of some Gaussian spots, which have no outline."""
-    count = int(rng.random() * (MAX_BLOBS + 1))
-    centres, widths = rng.random((2, count, 1)), 0.03 + 0.12 * rng.random((2, count, 1))
-    tints = (rng.random((3, count, 1)) * 2 - 1) * 0.35
-    rows, columns = np.exp(-(((np.arange(size) / size - centres) / widths) ** 2)).astype(np.float32)
-    return columns.T, tints.astype(np.float32) * rows
+def _blob(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a coloured spot without an outline, (3, size, size): it falls to nothing as (1 - x^2)^2 along both axes."""
+    centres, widths = rng.random((2, 1)), 0.06 + 0.2 * rng.random((2, 1))
+    tint = (rng.random((3, 1, 1)) * 2 - 1) * 0.35
+    fall = np.maximum(0.0, 1 - ((np.arange(size) / size - centres) / widths) ** 2) ** 2
+    return (tint * fall[0][:, None] * fall[1]).astype(np.float32)
 
 
 def _add_stripes(canvas: np.ndarray, rng: np.random.Generator) -> None:
     """Add one set of wavy stripes; they fade in and out over the picture."""
     size = canvas.shape[-1]
     angle, period, shift, waviness, contrast = rng.random(5).tolist()
-    weights = _interpolation(4, size)
-    warp, fade = weights @ rng.random((2, 4, 4)).astype(np.float32) @ weights.T
+    warp, fade = _enlarge(rng.random((2, 4, 4)).astype(np.float32), size, smooth=True)
     along = np.arange(size, dtype=np.float32) / ((0.04 + 0.12 * period) * size)
     phase = along * math.cos(math.pi * angle) + (along * math.sin(math.pi * angle))[:, None]
     phase += warp * 4 * waviness + shift
@@ -95,18 +90,29 @@ def _add_stroke(canvas: np.ndarray, rng: np.random.Generator) -> None:
     region += alpha * (colour - region)
 
 
+def _enlarge(grid: np.ndarray, size: int, *, smooth: bool = False) -> np.ndarray:
+    """Interpolate a (C, n, n) grid to (C, size, size), linearly or, without creases at its nodes, by smoothstep."""
+    left, part = _between_nodes(grid.shape[-1], size, smooth)
+    wide = _blend(grid.take(left, axis=2), grid.take(left + 1, axis=2), part)
+    return _blend(wide.take(left, axis=1), wide.take(left + 1, axis=1), part[:, None])
+
+
+def _blend(near: np.ndarray, far: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Return near + part * (far - near), made in the memory of `far`."""
+    far -= near
+    far *= part
+    far += near
+    return far
+
+
 @lru_cache(maxsize=32)
-def _interpolation(nodes: int, size: int) -> np.ndarray:
-    """Return the (size, nodes) float32 matrix that interpolates equidistant values to `size` pixels (smoothstep)."""
+def _between_nodes(nodes: int, size: int, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for `size` points spread evenly over `nodes`, the node to the left and how far on to the next it is (0..1)."""
     position = np.arange(size) * ((nodes - 1) / (size - 1))
     left = np.minimum(position.astype(int), nodes - 2)
     part = position - left
-    part = part * part * (3 - 2 * part)
-    matrix = np.zeros((size, nodes), np.float32)
-    matrix[np.arange(size), left] = 1 - part
-    matrix[np.arange(size), left + 1] = part
-    matrix.flags.writeable = False
-    return matrix
+    part = part * part * (3 - 2 * part) if smooth else part
+    return left, part.astype(np.float32)
 
 
 @lru_cache(maxsize=4)

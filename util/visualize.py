@@ -17,7 +17,7 @@ Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 #: Hues of the first classes, chosen far apart; later ids continue by the golden ratio, which never comes back to a hue.
-FIRST_HUES = (0.0, 0.56, 0.13, 0.36, 0.83, 0.08, 0.68, 0.47, 0.94, 0.22)
+FIRST_HUES = (0.0, 0.56, 0.13, 0.36, 0.83, 0.69, 0.46, 0.25)
 GOLDEN_RATIO = 0.6180339887
 GRID_TILE = 320  # pixels: the longer side of a picture in a grid
 PAPER, INK, FAINT_INK = (255, 255, 255), (32, 33, 36), (110, 113, 120)
