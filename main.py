@@ -9,6 +9,7 @@
 """
 import argparse
 import datetime
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from util.device import pick_device, seed_everything
 from util.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
 from util.errors import UserError
 from util.flags import FlagParser
+from util.launch import let_rank_0_speak
 from util.metrics import Progress
 from util.plain import to_plain
 from util.run_folder import RunFolder, restore_training, write_predictions
@@ -280,8 +282,7 @@ def wrap_model(model: nn.Module, launch: Launch) -> nn.Module:
     """DistributedDataParallel around the model when there are several processes."""
     if not launch.distributed:
         return model
-    device_ids = [torch.cuda.current_device()] if launch.backend == "nccl" else None
-    return DistributedDataParallel(model, device_ids=device_ids)
+    return DistributedDataParallel(model, device_ids=None if launch.gpu is None else [launch.gpu])
 
 
 def without_wrapper(model: nn.Module) -> nn.Module:
@@ -318,7 +319,9 @@ def cli(argv: list[str] | None = None) -> int:
         main(parser.parse_args(argv))
     except UserError as error:
         if is_main_process() or not error.on_every_rank:
-            print(f"main.py: error: {error.line()}", file=sys.stderr)
+            print(f"main.py: error: {error.line()}", file=sys.stderr, flush=True)
+        if error.on_every_rank:
+            let_rank_0_speak(os.environ)
         return error.exit_code
     except KeyboardInterrupt:
         print_once("stopped; --resume auto goes on from the last epoch that was saved")

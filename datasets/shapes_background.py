@@ -12,6 +12,8 @@ import numpy as np
 #: Nodes per side and amplitude of the layers of coloured noise, from slow colour drifts to fine mottle.
 NOISE_LAYERS = ((2, 0.30), (4, 0.20), (9, 0.13), (28, 0.09))
 GRAIN_AMPLITUDE = 0.045
+#: Backgrounds keep this part of their contrast around mid-grey: busy, but no rival to the shapes' own colours.
+CONTRAST = 0.6
 STRIPE_PROBABILITY = 0.6
 MAX_BLOBS = 5
 MIN_STROKES, MAX_STROKES = 2, 8
@@ -24,7 +26,11 @@ def random_background(rng: np.random.Generator, size: int) -> np.ndarray:
         _add_stripes(canvas, rng)
     for _ in range(MIN_STROKES + int(rng.random() * (MAX_STROKES - MIN_STROKES + 1))):
         _add_stroke(canvas, rng)
-    return np.clip(canvas, 0.0, 1.0, out=canvas)
+    np.clip(canvas, 0.0, 1.0, out=canvas)
+    canvas -= 0.5
+    canvas *= CONTRAST
+    canvas += 0.5
+    return canvas
 
 
 def add_grain(canvas: np.ndarray, rng: np.random.Generator) -> None:

@@ -14,7 +14,7 @@ ELLIPSE, RECTANGLE, TRIANGLE, STAR = 1, 2, 3, 4
 CLASS_NAMES = {ELLIPSE: "ellipse", RECTANGLE: "rectangle", TRIANGLE: "triangle", STAR: "star"}
 
 #: Diameter of the circle round a shape, as a part of the picture's side.
-SMALLEST, LARGEST = 0.14, 0.5
+SMALLEST, LARGEST = 0.2, 0.55
 #: A shape keeps at least this part of its pixels when later shapes cover it.
 MIN_VISIBLE = 0.5
 #: A new shape that does not fit is drawn again, each time this much smaller, down to SMALLEST.

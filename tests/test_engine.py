@@ -41,7 +41,7 @@ def test_two_pictures_are_learned_by_heart() -> None:
     model, criterion, _ = build("--backbone_norm batch")
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
     first = train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1)["loss"]
-    for epoch in range(1, 5):
+    for epoch in range(1, 7):
         last = train_one_epoch(model, criterion, [batch()] * 20, optimizer, CPU, epoch, 0.1)["loss"]
     assert last < 0.1 * first, f"loss {first:.2f} only fell to {last:.2f}"
 

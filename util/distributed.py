@@ -95,19 +95,6 @@ def reduce_mean(tensor: Tensor) -> Tensor:
     return total / get_world_size()
 
 
-def reduce_dict(values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the mean over the processes of each 0-d tensor, in one all-reduce.
-
-    All processes must have the same names; their order does not matter. Gradients are cut.
-    """
-    if get_world_size() == 1 or not values:
-        return {name: value.detach() for name, value in values.items()}
-    names = sorted(values)
-    means = reduce_mean(torch.stack([values[name].detach() for name in names]))
-    by_name = dict(zip(names, means.unbind()))
-    return {name: by_name[name] for name in values}
-
-
 def all_gather(value: T) -> list[T]:
     """Return the `value` of every process, in the order of ranks. Any value that can be pickled."""
     if get_world_size() == 1:

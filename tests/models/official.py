@@ -18,7 +18,8 @@ def official_shapes(*, backbone: str = "resnet50", num_classes: int = 91, hidden
 def official_checkpoint(**sizes) -> dict[str, torch.Tensor]:
     """A state dict with the official names and shapes and small random values."""
     generator = torch.Generator().manual_seed(0)
-    return {name: 0.02 * torch.randn(shape, generator=generator) for name, shape in official_shapes(**sizes).items()}
+    state = {name: 0.02 * torch.randn(shape, generator=generator) for name, shape in official_shapes(**sizes).items()}
+    return {name: 1 + value.abs() if name.endswith("running_var") else value for name, value in state.items()}
 
 
 def _linear(name: str, out_width: int, in_width: int) -> dict[str, tuple]:

@@ -1,0 +1,86 @@
+"""One implementation of DETR in a process of its own: runs a training step whenever a line arrives, and answers with its seconds.
+
+Started by `train_step.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
+`models.build_model(args)` and `engine.train_one_epoch(...)`, so that each is timed with its own engine.
+"""
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import sys
+import time
+import warnings
+
+import torch
+
+
+def build(checkout: str, flags: list[str]) -> tuple:
+    """Model, criterion and optimizer of a checkout, with the flags given and no pretrained weights."""
+    sys.path.insert(0, checkout)
+    main, models = importlib.import_module("main"), importlib.import_module("models")
+    args = argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args(flags)
+    args.backbone_weights = "none"
+    backbone = importlib.import_module("models.backbone")
+    if hasattr(backbone, "is_main_process"):  # the original downloads weights on its main process, always
+        backbone.is_main_process = lambda: False
+    torch.manual_seed(0)
+    model, criterion, _ = models.build_model(args)
+    model.to(args.device)
+    parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for name, p in parameters if "backbone" not in name]},
+        {"params": [p for name, p in parameters if "backbone" in name], "lr": args.lr_backbone},
+    ]
+    own = getattr(main, "build_optimizer", None)
+    optimizer = (
+        own(model, lr=args.lr, lr_backbone=args.lr_backbone, weight_decay=args.weight_decay)
+        if own
+        else torch.optim.AdamW(groups, lr=args.lr, weight_decay=args.weight_decay)
+    )
+    return model, criterion, optimizer, args
+
+
+def make_batch(size: tuple[int, int], batch_size: int, objects: int) -> tuple:
+    """The same pictures (noise) and objects for every implementation, as its own NestedTensor and targets."""
+    try:
+        padding = importlib.import_module("util.nested_tensor")
+    except ImportError:
+        padding = importlib.import_module("util.misc")
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, *size, generator=generator) for _ in range(batch_size)]
+    targets = [
+        {
+            "labels": torch.randint(1, 91, (objects,), generator=generator),
+            "boxes": torch.rand(objects, 4, generator=generator) * 0.3 + 0.2,
+            "image_id": torch.tensor([i]),
+            "orig_size": torch.tensor(size),
+            "size": torch.tensor(size),
+        }
+        for i in range(batch_size)
+    ]
+    return padding.nested_tensor_from_tensor_list(images), tuple(targets)
+
+
+def main() -> None:
+    """Read the order from the first line, then time a step for every further line."""
+    warnings.simplefilter("ignore")
+    order = json.loads(sys.stdin.readline())
+    torch.set_num_threads(order["threads"])
+    answers = sys.stdout
+    with contextlib.redirect_stdout(io.StringIO()):
+        model, criterion, optimizer, args = build(order["checkout"], order["flags"])
+        engine = importlib.import_module("engine")
+        batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"])
+        device = torch.device(args.device)
+        for _ in sys.stdin:
+            start = time.perf_counter()
+            stats = engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds = time.perf_counter() - start
+            print(json.dumps({"seconds": seconds, "loss": stats["loss"]}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

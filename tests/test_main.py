@@ -1,0 +1,377 @@
+"""The command line, as a user meets it: flags, whole runs, resuming, several processes, and every mistake in one line."""
+import argparse
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from tests.models.official import official_checkpoint
+
+TINY = ("--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --num_workers 0 "
+        "--backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 2 --hidden_dim 16 "
+        "--nheads 2 --dim_feedforward 16 --num_queries 12 --print_freq 1 --lr_schedule onecycle")  # fmt: skip
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture) -> Run:
+    """Run the command in this process: its exit code, what it printed, and its errors."""
+
+    def call(flags: str, *more: object) -> tuple[int, str, str]:
+        try:
+            code = main.cli(flags.split() + [str(m) for m in more])
+        except SystemExit as exit_:
+            code = exit_.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
+
+
+# ---- flags
+
+
+def test_every_flag_of_detr_has_its_default() -> None:
+    defaults = dict(
+        lr=1e-4, lr_backbone=1e-5, batch_size=2, weight_decay=1e-4, epochs=300, lr_drop=200, clip_max_norm=0.1,
+        frozen_weights=None, backbone="resnet50", dilation=False, position_embedding="sine", enc_layers=6, dec_layers=6,
+        dim_feedforward=2048, hidden_dim=256, dropout=0.1, nheads=8, num_queries=100, pre_norm=False, masks=False,
+        aux_loss=True, set_cost_class=1, set_cost_bbox=5, set_cost_giou=2, mask_loss_coef=1, dice_loss_coef=1,
+        bbox_loss_coef=5, giou_loss_coef=2, eos_coef=0.1, dataset_file="coco", coco_path=None, coco_panoptic_path=None,
+        remove_difficult=False, output_dir="", device="cuda", seed=42, resume="", start_epoch=0, eval=False, num_workers=2,
+        world_size=1, dist_url="env://",
+    )  # fmt: skip
+    args = vars(argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args([]))
+    assert {name: args[name] for name in defaults} == defaults
+
+
+def test_every_flag_has_help() -> None:
+    assert [a.dest for a in main.get_args_parser()._actions if not a.help] == []
+
+
+def test_help_lists_the_groups(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for group in ("training:", "model:", "matcher and loss:", "data:", "run:"):
+        assert f"\n{group}" in out
+
+
+# ---- whole runs
+
+
+def test_train_kill_resume_gives_the_log_it_would_have_had(run: Run, tmp_path: Path) -> None:
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    assert run(f"{TINY} --epochs 3 --output_dir {straight}")[0] == 0
+    assert run(f"{TINY} --epochs 3 --output_dir {cut}")[0] == 0
+    # As if killed in the third epoch: its checkpoint was never written, its row half.
+    second = tmp_path / "second"
+    kill_at_epoch(2, f"{TINY} --epochs 3 --output_dir {second}")
+    with (second / "log.txt").open("a") as log:
+        log.write('{"train_lr": 0.00')
+    code, out, _ = run(f"{TINY} --epochs 3 --output_dir {second} --resume auto")
+    assert code == 0 and "resuming at epoch 2, step 4" in out
+    assert rows(second) == rows(straight) == rows(cut)
+    final = [torch.load(folder / "checkpoint.pth", weights_only=True)["model"] for folder in (straight, second)]
+    assert all(torch.equal(final[0][name], final[1][name]) for name in final[0])
+
+
+def kill_at_epoch(epoch: int, flags: str) -> None:
+    """Start the command in a process of its own that is killed, without a chance to clean up, when an epoch begins."""
+    program = (
+        "import os, signal, main\n"
+        "begin = main.set_epoch\n"
+        "def set_epoch(loader, epoch):\n"
+        f"    os.kill(os.getpid(), signal.SIGKILL) if epoch == {epoch} else begin(loader, epoch)\n"
+        "main.set_epoch = set_epoch\n"
+        f"main.cli({flags.split()!r})\n"
+    )
+    process = subprocess.run([sys.executable, "-c", program], cwd=Path(main.__file__).parent, env=environment(), capture_output=True)
+    assert process.returncode == -9, process.stderr.decode()
+
+
+def environment(**more: str) -> dict[str, str]:
+    launcher = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(launcher)}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(main.__file__).parent)} | more
+
+
+def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run(f"{TINY} --epochs 2 --output_dir {tmp_path}")
+    assert code == 0
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"checkpoint.pth", "best.pth", "log.txt", "run.json", "curves.png", "detections.png", "eval.pth"}
+    for words in ("4 classes: ellipse, rectangle, triangle, star", "number of params:", "Epoch: [1]", "AP50", "Training time"):
+        assert words in out
+    checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
+    assert {"model", "optimizer", "lr_scheduler", "epoch", "args", "class_names"} <= checkpoint.keys()
+    assert checkpoint["epoch"] == 1 and checkpoint["class_names"] == {1: "ellipse", 2: "rectangle", 3: "triangle", 4: "star"}
+    last = rows(tmp_path)[-1]
+    assert last["epoch"] == 1 and len(last["test_coco_eval_bbox"]) == 12 and last["n_parameters"] > 1e7
+    assert {"train_lr", "train_loss", "train_class_error", "train_loss_bbox_unscaled", "test_loss_giou_0"} <= last.keys()
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert "torch" in json.dumps(info) and "hidden_dim" in json.dumps(info)
+
+
+def test_evaluation_equals_pycocotools_on_the_written_predictions(run: Run, tmp_path: Path, coco_folder: Path) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --batch_size 2 --output_dir {tmp_path / 'run'}"
+    assert run(f"{flags} --epochs 1")[0] == 0
+    code, out, _ = run(f"{flags} --eval --resume {tmp_path / 'run' / 'checkpoint.pth'}")
+    assert code == 0 and "predictions.json" in out
+    truth = COCO(coco_folder / "annotations" / "instances_val2017.json")
+    for annotation in truth.anns.values():
+        annotation.setdefault("iscrowd", 0)  # pycocotools itself cannot do without
+    judge = COCOeval(truth, truth.loadRes(str(tmp_path / "run" / "predictions.json")), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert rows(tmp_path / "run")[-1]["test_coco_eval_bbox"] == judge.stats.tolist()
+    assert "dog" in out and "cat" in out
+
+
+def test_max_steps_ends_early_saves_and_has_nothing_left_to_do(run: Run, tmp_path: Path) -> None:
+    flags = f"{TINY} --epochs 5 --max_steps 3 --output_dir {tmp_path}"
+    assert run(flags)[0] == 0
+    assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["step"] == 3
+    code, out, _ = run(f"{flags} --resume auto")
+    assert code == 0 and "nothing to do" in out
+
+
+def test_best_is_the_best_epoch_and_survives_a_resume(run: Run, tmp_path: Path) -> None:
+    assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
+    checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
+    torch.save(checkpoint | {"best_ap": 0.9}, tmp_path / "checkpoint.pth")
+    (tmp_path / "best.pth").write_bytes(b"the best so far")
+    assert run(f"{TINY} --epochs 2 --output_dir {tmp_path} --resume {tmp_path / 'checkpoint.pth'}")[0] == 0
+    assert (tmp_path / "best.pth").read_bytes() == b"the best so far"
+    assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["best_ap"] == 0.9
+
+
+def test_a_fraction_of_the_data_and_fewer_pictures_than_a_batch(run: Run) -> None:
+    code, out, _ = run(f"{TINY} --epochs 1 --fast_dev_run 0.25")
+    assert code == 0 and "2 training pictures, 1 held-out" in out
+    assert "Fewer pictures" in out and "Epoch: [0]  [1/1]" in out
+
+
+def test_init_from_takes_what_fits_and_lists_the_rest(run: Run, tmp_path: Path) -> None:
+    assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
+    file = tmp_path / "checkpoint.pth"
+    code, _, err = run(f"{TINY} --epochs 1 --num_classes 9 --resume {file}")
+    assert code == 2 and len(err.splitlines()) == 1
+    for word in ("5 classes", " 9", "--init_from"):
+        assert word in err
+    code, out, _ = run(f"{TINY} --epochs 1 --num_classes 9 --max_steps 1 --init_from {file}")
+    assert code == 0 and "class_embed.weight" in out and "Epoch: [0]" in out
+
+
+def test_a_file_written_by_detr_itself_resumes(run: Run, tmp_path: Path) -> None:
+    """Weights, an AdamW over two groups, StepLR's state, and an argparse.Namespace, as the original pickles them."""
+    args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(TINY.split() + ["--num_classes", "5"])
+    model = main.build_model(args)[0]
+    optimizer = main.build_optimizer(model, lr=1e-4, lr_backbone=1e-5, weight_decay=1e-4)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 200)
+    namespace = argparse.Namespace(lr=1e-4, lr_backbone=1e-5, output_dir=tmp_path)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "lr_scheduler": scheduler.state_dict(),
+                "epoch": 1, "args": namespace}, tmp_path / "detr.pth")  # fmt: skip
+    code, out, err = run(f"{TINY} --epochs 3 --lr 3e-4 --resume {tmp_path / 'detr.pth'}")
+    assert code == 0, err
+    assert "resuming at epoch 2, step 4" in out and "keeps --lr 0.0001" in out
+
+
+def test_published_weights_evaluate_without_touching_the_network(
+    run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("went to the network"))
+    torch.save({"model": official_checkpoint()}, tmp_path / "detr-r50.pth")
+    flags = f"--device cpu --num_workers 0 --eval --coco_path {coco_folder} --num_classes 91 --image_size 64"
+    code, out, err = run(f"{flags} --resume {tmp_path / 'detr-r50.pth'}")
+    assert code == 0, err
+    assert "number of params: 41302368" in out and "AP50" in out
+
+
+# ---- several processes
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+LAUNCHERS = {
+    "torchrun": lambda rank, port: dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+    "srun": lambda rank, port: dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_NTASKS="2", SLURM_STEP_NUM_TASKS="2",
+                                    SLURM_JOB_ID="7", SLURM_STEP_ID="0", SLURM_STEP_NODELIST="localhost",
+                                    MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+}  # fmt: skip
+
+
+def start_two(launcher: str, flags: str) -> list[tuple[int, str, str]]:
+    """Run the command in two processes, with the variables a launcher sets; exit code, output and errors of each."""
+    port = free_port()
+    processes = [
+        subprocess.Popen([sys.executable, main.__file__, *flags.split()], env=environment(**LAUNCHERS[launcher](rank, port)),
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=200) for process in processes]
+    return [(process.returncode, out, err) for process, (out, err) in zip(processes, outputs)]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: Path) -> None:
+    (code0, out0, err0), (code1, out1, err1) = start_two(launcher, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}")
+    assert (code0, code1) == (0, 0), err0 + err1
+    assert "2 processes" in out0 and "Epoch: [0]  [2/2]" in out0 and "pictures: 4" in out0
+    assert out1 == "" and len(rows(tmp_path)) == 1
+
+
+def test_a_mistake_is_one_line_of_one_process() -> None:
+    (code0, _, err0), (code1, out1, err1) = start_two("torchrun", f"{TINY} --resume /nowhere.pth")
+    assert (code0, code1) == (2, 2)
+    assert err0.count("main.py: error:") == 1 and "/nowhere.pth" in err0 and "Traceback" not in err0 + err1
+    assert out1 == "" and "main.py: error" not in err1
+
+
+GRADIENTS = """
+import sys, torch, main
+from engine import compute_losses
+from util.distributed import init_distributed, get_rank, get_world_size, shutdown
+from tests.test_engine import build, batch
+from util.nested_tensor import nested_tensor_from_tensor_list
+torch.manual_seed(0)
+launch = init_distributed(device="cpu")
+model, criterion, _ = build()
+samples, targets = batch(4)
+targets[0]["labels"] = targets[0]["labels"].repeat(3)
+targets[0]["boxes"] = torch.cat([targets[0]["boxes"], torch.rand(2, 4) * 0.3 + 0.3])
+halves = [slice(0, 2), slice(2, 4)]
+if launch.distributed:  # this process's half, with DDP's mean of the gradients
+    model = main.wrap_model(model, launch)
+    mine = halves[launch.rank]
+    _, losses = compute_losses(model, criterion, nested_tensor_from_tensor_list(samples.tensors[mine]), targets[mine])
+    criterion.total(losses).backward()
+else:  # both halves in one process, each divided by the shared count of boxes, 6 / 2
+    for half in halves:
+        losses = criterion(model(samples.tensors[half]), targets[half], num_boxes=3.0)
+        (criterion.total(losses) / 2).backward()
+if launch.rank == 0:
+    torch.save({n: p.grad for n, p in main.without_wrapper(model).named_parameters() if p.grad is not None}, sys.argv[1])
+shutdown()
+"""
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+    port = free_port()
+
+    def start(name: str, **variables: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", GRADIENTS, str(tmp_path / name)], env=environment(**variables),
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+    for process in [start("two", **LAUNCHERS["torchrun"](rank, port)) for rank in (0, 1)] + [start("one")]:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    assert one.keys() == two.keys() and len(one) > 50
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=lambda m: f"{name}: {m}")
+
+
+# ---- mistakes, each one line, exit code 2
+
+
+def refuse(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
+    got, _, err = result
+    assert got == code and len(err.splitlines()) == 1 and "Traceback" not in err, err
+    for word in words:
+        assert word in err, f"{word!r} is not in {err!r}"
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    ("", ["--coco_path"]),
+    ("--coco_path /nowhere", ["/nowhere"]),
+    ("--epoch 3", ["--epoch", "did you mean --epochs?"]),
+    ("--lr fast", ["--lr", "fast"]),
+    ("--dataset_file cocoa", ["cocoa", "coco", "shapes"]),
+    ("--backbone resnet5 --dataset_file shapes", ["resnet5", "resnet50", "mobilenet_v2"]),
+    ("--dataset_file shapes --backbone resnet18 --dilation --backbone_weights none", ["--dilation", "resnet18"]),
+    ("--dataset_file shapes --hidden_dim 30", ["--hidden_dim 30", "--nheads"]),
+    ("--dataset_file shapes --batch_size 0", ["--batch_size 0"]),
+    ("--dataset_file shapes --fast_dev_run 2", ["--fast_dev_run"]),
+    ("--dataset_file shapes --resume /nowhere.pth", ["/nowhere.pth", "no such file"]),
+    ("--dataset_file shapes --resume auto", ["--output_dir"]),
+    ("--dataset_file shapes --resume a.pth --init_from b.pth", ["--resume", "--init_from"]),
+    ("--dataset_file shapes --masks", ["--masks"]),
+    ("--dataset_file coco_panoptic", ["coco_panoptic"]),
+    ("--dataset_file shapes --device gpu", ["--device gpu"]),
+    ("--dataset_file shapes --backbone_weights /nowhere.pth", ["--backbone_weights", "/nowhere.pth"]),
+])  # fmt: skip
+def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:
+    refuse(run(flags if "--device" in flags else f"--device cpu {flags}"), *words)
+
+
+def test_json_that_is_missing_broken_or_not_coco(run: Run, coco_folder: Path) -> None:
+    flags = f"{TINY} --dataset_file coco --coco_path {coco_folder}"
+    file = coco_folder / "annotations" / "instances_train2017.json"
+    file.write_text("{")
+    refuse(run(flags), "instances_train2017.json", "JSON")
+    file.write_text("[1]")
+    refuse(run(flags), "instances_train2017.json", "COCO")
+    file.unlink()
+    refuse(run(flags), "instances_train2017.json")
+
+
+def test_a_label_outside_the_classes_names_file_annotation_and_label(run: Run, coco_folder: Path) -> None:
+    flags = f"{TINY} --dataset_file coco --coco_path {coco_folder}"
+    refuse(run(f"{flags} --num_classes 5"), "instances_train2017.json", "annotation", "7", "--num_classes")
+
+
+def test_a_picture_that_is_not_there_is_named_also_from_a_worker(run: Run, coco_folder: Path) -> None:
+    (coco_folder / "train2017" / "000000000004.png").unlink()
+    for workers in (0, 1):
+        flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --epochs 1 --num_workers {workers}"
+        refuse(run(flags), "000000000004.png")
+
+
+def test_more_objects_than_queries_is_said_once_with_the_count(run: Run) -> None:
+    code, out, _ = run(f"{TINY} --epochs 1 --num_queries 2")
+    assert code == 0 and out.count("--num_queries 2") == 1 and "warning:" in out
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_checkpoints_that_are_truncated_or_none(run: Run, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "broken.pth"
+    torch.save({"model": {"w": torch.zeros(1000)}}, file)
+    file.write_bytes(file.read_bytes()[:2000] if content is None else content)
+    refuse(run(f"{TINY} --resume {file}"), "broken.pth")
+
+
+def test_a_loss_that_is_not_finite_saves_nothing_over_the_last_good_checkpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
+    good = (tmp_path / "checkpoint.pth").read_bytes()
+    monkeypatch.setattr("models.criterion.F.l1_loss", lambda *_, **__: torch.tensor(math.nan))
+    refuse(run(f"{TINY} --epochs 2 --output_dir {tmp_path} --resume auto"), "Epoch: [1] step 0", "loss_bbox", "image ids", code=3)
+    assert (tmp_path / "checkpoint.pth").read_bytes() == good and len(rows(tmp_path)) == 1
+
+
+def test_no_gpu_is_one_printed_line_and_the_cpu(run: Run) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    code, out, _ = run(TINY.replace("--device cpu", "--device cuda") + " --epochs 1 --max_steps 1")
+    assert code == 0 and sum("CPU" in line for line in out.splitlines()) == 1
