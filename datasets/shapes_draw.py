@@ -15,6 +15,8 @@ CLASS_NAMES = {ELLIPSE: "ellipse", RECTANGLE: "rectangle", TRIANGLE: "triangle",
 
 #: Diameter of the circle round a shape, as a part of the picture's side.
 SMALLEST, LARGEST = 0.2, 0.55
+#: Shapes stand upright but for a tilt of at most this angle, in radians, to either side.
+TILT = math.radians(20)
 #: A shape keeps at least this part of its pixels when later shapes cover it.
 MIN_VISIBLE = 0.5
 #: A new shape that does not fit is drawn again, each time this much smaller, down to SMALLEST.
@@ -82,7 +84,7 @@ def count_objects(rng: np.random.Generator, max_objects: int) -> int:
 
 
 def plan_layout(rng: np.random.Generator, *, size: int, max_objects: int) -> Layout:
-    """Place `count_objects` shapes of random class, size, place and rotation in a picture of `size` x `size` pixels."""
+    """Place `count_objects` shapes of random class, size, place and tilt in a picture of `size` x `size` pixels."""
     layout = Layout(size)
     for _ in range(count_objects(rng, max_objects)):
         label = 1 + int(rng.random() * len(CLASS_NAMES))
@@ -108,14 +110,16 @@ def paint(layout: Layout, rng: np.random.Generator) -> np.ndarray:
 
 
 def _random_shape(rng: np.random.Generator, label: int, radius: float, size: int) -> Shape:
-    """Draw one shape of the class with the given circumscribed radius (pixels) at a random place and angle."""
+    """Draw one shape of the class with the given circumscribed radius (pixels) at a random place and tilt."""
     x, y, turn, form = rng.random(4).tolist()
     margin = 0.8 * radius  # a little of a shape may lie outside the picture
     centre_x, centre_y = margin + x * (size - 2 * margin), margin + y * (size - 2 * margin)
     rows, columns = _window(centre_y, radius, size), _window(centre_x, radius, size)
     dx = np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5 - centre_x
     dy = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5 - centre_y)[:, None]
-    angle = 2 * math.pi * turn
+    angle = (2 * turn - 1) * TILT
+    if label in (TRIANGLE, STAR):
+        angle -= math.pi / 2  # one corner points up
     if label == ELLIPSE:
         distance = _ellipse(dx, dy, angle, radius, radius * (0.5 + 0.5 * form))
     elif label == STAR:
