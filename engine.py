@@ -1,4 +1,5 @@
 """One epoch of training and one pass of evaluation: forward, loss, backward, optimizer step."""
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from util.profiling import annotate, process_range
 Targets = Sequence[dict[str, Tensor]]
 
 
-def compute_losses(model: nn.Module, criterion: nn.Module, samples: NestedTensor, targets: Targets) -> tuple[dict, dict]:
+def compute_losses(
+    model: nn.Module, criterion: nn.Module, samples: NestedTensor, targets: Targets
+) -> tuple[dict, dict]:
     """Forward and loss of a batch: the model's outputs and the criterion's scalars.
 
     Box losses are divided by the mean number of objects over all processes (at least 1), so that averaging the
@@ -91,7 +94,8 @@ def evaluate(
     """Losses and COCO's measures over a loader; all processes together, the table printed by rank 0.
 
     Returns the means of the logged quantities with `coco_eval_bbox`, COCO's 12 numbers, among them, and the evaluator,
-    which holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and threshold, for plots.
+    which holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and
+    threshold, for plots.
     """
     model.eval()
     criterion.eval()

@@ -7,6 +7,7 @@
 
 `python main.py --help` lists the flags; names and defaults are those of the original DETR.
 """
+
 import argparse
 import datetime
 import os
@@ -14,6 +15,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+# Before torch starts its threads: waiting ones sleep instead of spinning. Spinning costs nothing on an idle machine, but
+# where a loader's worker or another program shares the cores, a step on the CPU becomes many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from torch import nn
@@ -51,77 +56,110 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 
 def _add_training_flags(group) -> None:
-    group.add_argument("--lr", default=1e-4, type=float, help="learning rate of everything but the backbone (%(default)s)")
-    group.add_argument("--lr_backbone", default=1e-5, type=float, help="learning rate of the backbone; 0 freezes it (%(default)s)")
+    group.add_argument("--lr", default=1e-4, type=float,
+                       help="learning rate of everything but the backbone (%(default)s)")  # fmt: skip
+    group.add_argument("--lr_backbone", default=1e-5, type=float,
+                       help="learning rate of the backbone; 0 freezes it (%(default)s)")  # fmt: skip
     group.add_argument("--batch_size", default=2, type=int, help="pictures per process and step (%(default)s)")
     group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
     group.add_argument("--epochs", default=300, type=int, help="passes over the training pictures (%(default)s)")
-    group.add_argument("--max_steps", default=0, type=int, help="stop after this many steps, save and evaluate; 0: no limit")
-    group.add_argument("--lr_schedule", default="step", choices=SCHEDULES, help="how the learning rate falls (%(default)s)")
-    group.add_argument("--lr_drop", default=200, type=int, help="schedule 'step': a tenth after every so many epochs (%(default)s)")
-    group.add_argument("--warmup_steps", default=0, type=int, help="steps in which the learning rate rises (0; onecycle: 30 %% of all)")
-    group.add_argument("--clip_max_norm", default=0.1, type=float, help="largest norm of the gradient; 0: no limit (%(default)s)")
+    group.add_argument("--max_steps", default=0, type=int,
+                       help="stop after this many steps, save and evaluate; 0: no limit")  # fmt: skip
+    group.add_argument("--lr_schedule", default="step", choices=SCHEDULES,
+                       help="how the learning rate falls (%(default)s)")  # fmt: skip
+    group.add_argument("--lr_drop", default=200, type=int,
+                       help="schedule 'step': a tenth after every so many epochs (%(default)s)")  # fmt: skip
+    group.add_argument("--warmup_steps", default=0, type=int,
+                       help="steps in which the learning rate rises (0; onecycle: 30 %% of all)")  # fmt: skip
+    group.add_argument("--clip_max_norm", default=0.1, type=float,
+                       help="largest norm of the gradient; 0: no limit (%(default)s)")  # fmt: skip
 
 
 def _add_model_flags(group) -> None:
-    group.add_argument("--backbone", default="resnet50", help="torchvision ResNet or ResNeXt, or mobilenet_v2 (%(default)s)")
+    group.add_argument("--backbone", default="resnet50",
+                       help="torchvision ResNet or ResNeXt, or mobilenet_v2 (%(default)s)")  # fmt: skip
     group.add_argument("--backbone_weights", default="imagenet", metavar="imagenet|none|FILE",
                        help="what the backbone starts from; never read when a whole checkpoint is given (%(default)s)")  # fmt: skip
     group.add_argument("--backbone_norm", default="frozen", choices=("frozen", "batch"),
                        help="frozen batch norms and first stages as in DETR, or all trainable, to train from scratch (%(default)s)")  # fmt: skip
     group.add_argument("--dilation", action="store_true", help="dilate the last stage instead of its stride (DC5)")
-    group.add_argument("--position_embedding", default="sine", choices=("sine", "learned"), help="position encoding (%(default)s)")
+    group.add_argument("--position_embedding", default="sine", choices=("sine", "learned"),
+                       help="position encoding (%(default)s)")  # fmt: skip
     group.add_argument("--enc_layers", default=6, type=int, help="encoder layers (%(default)s)")
     group.add_argument("--dec_layers", default=6, type=int, help="decoder layers (%(default)s)")
-    group.add_argument("--dim_feedforward", default=2048, type=int, help="width inside the feed-forward networks (%(default)s)")
+    group.add_argument("--dim_feedforward", default=2048, type=int,
+                       help="width inside the feed-forward networks (%(default)s)")  # fmt: skip
     group.add_argument("--hidden_dim", default=256, type=int, help="width of the transformer (%(default)s)")
     group.add_argument("--dropout", default=0.1, type=float, help="dropout in the transformer (%(default)s)")
     group.add_argument("--nheads", default=8, type=int, help="heads of every attention (%(default)s)")
-    group.add_argument("--num_queries", default=100, type=int, help="object queries: the most objects a picture can have (%(default)s)")
+    group.add_argument("--num_queries", default=100, type=int,
+                       help="object queries: the most objects a picture can have (%(default)s)")  # fmt: skip
     group.add_argument("--pre_norm", action="store_true", help="layer norms before each block instead of after it")
-    group.add_argument("--num_classes", default=None, type=int, help="classes (default: the annotations' largest category id + 1)")
-    group.add_argument("--masks", action="store_true", help="train the mask head (refused: this version detects boxes only)")
-    group.add_argument("--frozen_weights", default=None, help="detector under a mask head (refused: this version detects boxes only)")
+    group.add_argument("--num_classes", default=None, type=int,
+                       help="classes (default: the annotations' largest category id + 1)")  # fmt: skip
+    group.add_argument("--masks", action="store_true",
+                       help="train the mask head (refused: this version detects boxes only)")  # fmt: skip
+    group.add_argument("--frozen_weights", default=None,
+                       help="detector under a mask head (refused: this version detects boxes only)")  # fmt: skip
 
 
 def _add_loss_flags(group) -> None:
-    group.add_argument("--no_aux_loss", dest="aux_loss", action="store_false", help="no losses on the earlier decoder layers")
-    group.add_argument("--set_cost_class", default=1, type=float, help="matcher: weight of the class probability (%(default)s)")
-    group.add_argument("--set_cost_bbox", default=5, type=float, help="matcher: weight of the boxes' L1 distance (%(default)s)")
-    group.add_argument("--set_cost_giou", default=2, type=float, help="matcher: weight of the boxes' GIoU (%(default)s)")
-    group.add_argument("--mask_loss_coef", default=1, type=float, help="loss: weight of the masks' focal loss (%(default)s)")
-    group.add_argument("--dice_loss_coef", default=1, type=float, help="loss: weight of the masks' dice loss (%(default)s)")
-    group.add_argument("--bbox_loss_coef", default=5, type=float, help="loss: weight of the boxes' L1 distance (%(default)s)")
+    group.add_argument("--no_aux_loss", dest="aux_loss", action="store_false",
+                       help="no losses on the earlier decoder layers")  # fmt: skip
+    group.add_argument("--set_cost_class", default=1, type=float,
+                       help="matcher: weight of the class probability (%(default)s)")  # fmt: skip
+    group.add_argument("--set_cost_bbox", default=5, type=float,
+                       help="matcher: weight of the boxes' L1 distance (%(default)s)")  # fmt: skip
+    group.add_argument("--set_cost_giou", default=2, type=float,
+                       help="matcher: weight of the boxes' GIoU (%(default)s)")  # fmt: skip
+    group.add_argument("--mask_loss_coef", default=1, type=float,
+                       help="loss: weight of the masks' focal loss (%(default)s)")  # fmt: skip
+    group.add_argument("--dice_loss_coef", default=1, type=float,
+                       help="loss: weight of the masks' dice loss (%(default)s)")  # fmt: skip
+    group.add_argument("--bbox_loss_coef", default=5, type=float,
+                       help="loss: weight of the boxes' L1 distance (%(default)s)")  # fmt: skip
     group.add_argument("--giou_loss_coef", default=2, type=float, help="loss: weight of the boxes' GIoU (%(default)s)")
-    group.add_argument("--eos_coef", default=0.1, type=float, help="loss: weight of the class 'no object' (%(default)s)")
+    group.add_argument("--eos_coef", default=0.1, type=float,
+                       help="loss: weight of the class 'no object' (%(default)s)")  # fmt: skip
 
 
 def _add_data_flags(group) -> None:
     group.add_argument("--dataset_file", default="coco", help="coco, or shapes: drawn on the fly (%(default)s)")
     group.add_argument("--coco_path", default=None, help="folder with train2017, val2017 and annotations")
-    group.add_argument("--coco_panoptic_path", default=None, help="folder of the panoptic annotations (refused: boxes only)")
-    group.add_argument("--remove_difficult", action="store_true", help="accepted for old scripts; COCO has no difficult objects")
-    group.add_argument("--image_size", default=800, type=int, help="short side in evaluation, and the largest in training (%(default)s)")
-    group.add_argument("--max_size", default=None, type=int, help="long side at most (1333, in proportion to --image_size)")
-    group.add_argument("--train_scales", default=None, type=int, nargs="+", help="short sides in training (480 512 ... 800, in proportion)")
-    group.add_argument("--crop_resize", default=None, type=int, nargs="+", help="short sides before a random crop (400 500 600, in proportion)")
-    group.add_argument("--crop_size", default=None, type=int, nargs=2, metavar=("MIN", "MAX"), help="sides of the crop (384 600, in proportion)")
+    group.add_argument("--coco_panoptic_path", default=None,
+                       help="folder of the panoptic annotations (refused: boxes only)")  # fmt: skip
+    group.add_argument("--remove_difficult", action="store_true",
+                       help="accepted for old scripts; COCO has no difficult objects")  # fmt: skip
+    group.add_argument("--image_size", default=800, type=int,
+                       help="short side in evaluation, and the largest in training (%(default)s)")  # fmt: skip
+    group.add_argument("--max_size", default=None, type=int,
+                       help="long side at most (1333, in proportion to --image_size)")  # fmt: skip
+    group.add_argument("--train_scales", default=None, type=int, nargs="+",
+                       help="short sides in training (480 512 ... 800, in proportion)")  # fmt: skip
+    group.add_argument("--crop_resize", default=None, type=int, nargs="+",
+                       help="short sides before a random crop (400 500 600, in proportion)")  # fmt: skip
+    group.add_argument("--crop_size", default=None, type=int, nargs=2, metavar=("MIN", "MAX"),
+                       help="sides of the crop (384 600, in proportion)")  # fmt: skip
     group.add_argument("--train_size", default=4000, type=int, help="shapes: training pictures (%(default)s)")
     group.add_argument("--val_size", default=200, type=int, help="shapes: held-out pictures (%(default)s)")
-    group.add_argument("--fast_dev_run", default=1.0, type=float, metavar="FRACTION", help="use this random part of the pictures (1.0: all)")
+    group.add_argument("--fast_dev_run", default=1.0, type=float, metavar="FRACTION",
+                       help="use this random part of the pictures (1.0: all)")  # fmt: skip
     group.add_argument("--num_workers", default=2, type=int, help="processes that load pictures (%(default)s)")
 
 
 def _add_run_flags(group) -> None:
-    group.add_argument("--output_dir", default="", help="folder for checkpoints, logs and pictures; none: nothing is saved")
+    group.add_argument("--output_dir", default="",
+                       help="folder for checkpoints, logs and pictures; none: nothing is saved")  # fmt: skip
     group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
-    group.add_argument("--resume", default="", help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir")
+    group.add_argument("--resume", default="",
+                       help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir")  # fmt: skip
     group.add_argument("--init_from", default="", help="start a new run from what fits of a checkpoint's weights")
     group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
     group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
     group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")
-    group.add_argument("--world_size", default=1, type=int, help="accepted for old scripts; the launcher says how many processes")
+    group.add_argument("--world_size", default=1, type=int,
+                       help="accepted for old scripts; the launcher says how many processes")  # fmt: skip
     group.add_argument("--dist_url", default="env://", help="where processes meet (%(default)s)")
 
 
@@ -152,6 +190,8 @@ def main(args: argparse.Namespace) -> None:
     seed_everything(args.seed, rank=launch.rank)
 
     dataset_train = None if args.eval else build_split("train", args)
+    if dataset_train is not None:  # the class count is the training set's, and the held-out set is checked against it
+        args.num_classes = args.num_classes or datasets.unwrap(dataset_train).num_classes
     dataset_val = build_split("val", args)
     info = datasets.unwrap(dataset_val if args.eval else dataset_train)
     args.num_classes = args.num_classes or info.num_classes
@@ -169,8 +209,7 @@ def main(args: argparse.Namespace) -> None:
     elif checkpoint is not None:
         load_model(model, checkpoint, checkpoint_path)
 
-    if args.output_dir and is_main_process():
-        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    if args.output_dir and not args.eval and is_main_process():
         write_run_info(args.output_dir, args)
     model = wrap_model(model, launch)
     loader_val = build_loader(dataset_val, args, launch, train=False)
@@ -235,7 +274,7 @@ def train(
                 {
                     "model": without_wrapper(model).state_dict(), "optimizer": optimizer.state_dict(),
                     "lr_scheduler": lr_scheduler.state_dict(), "epoch": epoch, "args": to_plain(vars(args)),
-                    "step": step, "best_ap": best_ap, "class_names": class_names,
+                    "step": step, "steps_per_epoch": len(loader), "best_ap": best_ap, "class_names": class_names,
                 },
                 is_best=is_best,
                 keep=(epoch + 1) % args.lr_drop == 0 or (epoch + 1) % 100 == 0,
@@ -262,8 +301,12 @@ def build_loader(dataset: Dataset, args: argparse.Namespace, launch: Launch, *, 
 
 def describe_data(train_set: Dataset | None, val_set: Dataset, info: Dataset, args: argparse.Namespace) -> None:
     """Say what was found: pictures, classes, and pictures with more objects than there are queries."""
-    sizes = [f"{len(ds)} {name} pictures" for name, ds in (("training", train_set), ("held-out", val_set)) if ds is not None]
-    print_once(f"{args.dataset_file}: {', '.join(sizes)}; {len(info.class_names)} classes: {', '.join(info.class_names.values())}")
+    sizes = [
+        f"{len(ds)} {name} pictures" for name, ds in (("training", train_set), ("held-out", val_set)) if ds is not None
+    ]
+    print_once(
+        f"{args.dataset_file}: {', '.join(sizes)}; {len(info.class_names)} classes: {', '.join(info.class_names.values())}"
+    )
     crowded = int((info.object_counts() > args.num_queries).sum())
     if crowded:
         print_once(

@@ -3,6 +3,7 @@
 Started by `train_step.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
 `models.build_model(args)` and `engine.train_one_epoch(...)`, so that each is timed with its own engine.
 """
+
 import argparse
 import contextlib
 import importlib

@@ -7,6 +7,7 @@ Each implementation runs in a process of its own, with its own engine; steps alt
 does meets both alike. Prints medians and writes a dated JSON beside this file. Flags after `--` go to both models:
 `-- --backbone resnet18 --enc_layers 2`.
 """
+
 import argparse
 import datetime
 import json
@@ -57,7 +58,9 @@ def parse_args() -> argparse.Namespace:
     """Flags of the benchmark; `model_flags` are those after `--`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--original", type=Path, help="a checkout of facebookresearch/detr to compare with")
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="pictures (%(default)s)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="pictures (%(default)s)"
+    )
     parser.add_argument("--batch_size", type=int, default=2, help="pictures a step (%(default)s)")
     parser.add_argument("--objects", type=int, default=7, help="objects a picture; COCO has 7 (%(default)s)")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each, after one that is not (%(default)s)")

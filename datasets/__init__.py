@@ -1,4 +1,5 @@
 """Datasets by name. Nothing below this file reads the namespace of flags."""
+
 from argparse import Namespace
 from typing import Any
 

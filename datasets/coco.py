@@ -2,6 +2,7 @@
 
 Labels are the file's category ids, without remapping: a model for them has `largest id + 1` classes, 91 for COCO.
 """
+
 from pathlib import Path
 from typing import Any
 

@@ -3,6 +3,7 @@
 Kept per picture are small arrays, not dictionaries: a whole validation set of 5000 pictures with 100 boxes each takes
 about 15 MB until the numbers are computed, once, at the end.
 """
+
 import contextlib
 import io
 from collections import Counter
@@ -194,4 +195,3 @@ def _quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Call without pycocotools' progress messages."""
     with contextlib.redirect_stdout(io.StringIO()):
         return function(*args, **kwargs)
-

@@ -1,4 +1,5 @@
 """Reading a COCO annotation file: pycocotools' index over it, or one line that says what is wrong with it."""
+
 import contextlib
 import io
 import json

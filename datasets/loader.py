@@ -1,4 +1,5 @@
 """From a dataset to padded batches whose order and augmentation depend only on seed, epoch and rank."""
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,6 +3,7 @@
 Ellipses, rectangles, triangles and stars of any colour lie on busy backgrounds and partly cover each other; boxes,
 areas and masks count exactly the pixels that can be seen. The interface is that of `datasets.coco.CocoDetection`.
 """
+
 import contextlib
 import io
 from functools import cached_property
@@ -16,8 +17,16 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 
 from datasets.shapes_draw import CLASS_NAMES, Layout, count_objects, paint, plan_layout
-from datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, Compose, Normalize, RandomHorizontalFlip, Target, ToTensor
-from datasets.transforms import Transform
+from datasets.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Compose,
+    Normalize,
+    RandomHorizontalFlip,
+    Target,
+    ToTensor,
+    Transform,
+)
 from util.errors import DatasetError
 
 #: The split enters the seed, so that pictures of different splits never coincide.
@@ -58,7 +67,9 @@ class ShapesDataset(Dataset):
         if size < 1:
             raise DatasetError(f"--{image_set}_size is {size}: the shapes dataset needs at least 1 picture")
         if image_size < MIN_IMAGE_SIZE:
-            raise DatasetError(f"--image_size is {image_size}: shapes needs at least {MIN_IMAGE_SIZE} pixels to be recognisable")
+            raise DatasetError(
+                f"--image_size is {image_size}: shapes needs at least {MIN_IMAGE_SIZE} pixels to be recognisable"
+            )
         if seed < 0:
             raise DatasetError(f"--seed is {seed}: the shapes dataset needs a seed of 0 or more")
         if not 1 <= max_objects <= MAX_OBJECTS:

@@ -4,6 +4,7 @@ A canvas is planar, (3, S, S) float32 with values around 0..1; `random_backgroun
 All chance is `Generator.random`, the stream that numpy changes least between versions, and all arithmetic elementwise:
 a matrix product would round differently on other processors, and its threads would fight with those of the training.
 """
+
 import math
 from functools import lru_cache
 
@@ -13,7 +14,7 @@ import numpy as np
 NOISE_LAYERS = ((2, 0.30), (4, 0.20), (9, 0.13), (28, 0.09))
 GRAIN_AMPLITUDE = 0.045
 #: Backgrounds keep this part of their contrast around mid-grey: busy, but no rival to the shapes' own colours.
-CONTRAST = 0.6
+CONTRAST = 0.45
 STRIPE_PROBABILITY = 0.6
 MAX_BLOBS = 5
 MIN_STROKES, MAX_STROKES = 2, 8

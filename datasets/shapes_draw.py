@@ -3,6 +3,7 @@
 `plan_layout` decides classes, places and visible pixels without any colour, so that annotations cost no painting;
 `paint` turns a layout into a picture. Both take all chance from the generator they are given.
 """
+
 import math
 from dataclasses import dataclass, field
 
@@ -14,15 +15,15 @@ ELLIPSE, RECTANGLE, TRIANGLE, STAR = 1, 2, 3, 4
 CLASS_NAMES = {ELLIPSE: "ellipse", RECTANGLE: "rectangle", TRIANGLE: "triangle", STAR: "star"}
 
 #: Diameter of the circle round a shape, as a part of the picture's side.
-SMALLEST, LARGEST = 0.2, 0.55
+SMALLEST, LARGEST = 0.3, 0.6
 #: Shapes stand upright but for a tilt of at most this angle, in radians, to either side.
-TILT = math.radians(20)
+TILT = math.radians(15)
 #: A shape keeps at least this part of its pixels when later shapes cover it.
 MIN_VISIBLE = 0.5
 #: A new shape that does not fit is drawn again, each time this much smaller, down to SMALLEST.
 SHRINK = 0.93
 #: Colours are kept this far apart (`_contrast`, 0..1) from the background and from every shape they touch.
-MIN_CONTRAST = 0.3
+MIN_CONTRAST = 0.35
 #: Weights of red, green, blue in squared colour distances: green differences are seen best ("redmean" without its red term).
 CHANNEL_WEIGHTS = np.array([2, 4, 3], np.float32) / 9
 

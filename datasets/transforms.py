@@ -5,6 +5,7 @@ A transform maps `(image, target)` to `(image, target)`. Up to `ToTensor` the im
 Random choices come from Python's `random`, the positions of crops from torch's generator, as in DETR: the same two
 seeds give the same pictures.
 """
+
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -85,9 +86,7 @@ def resized_shape(width: int, height: int, size: int, max_size: int | None = Non
     return size, int(size * width / height)
 
 
-def resize(
-    image: Image, target: Target | None, size: int | Sequence[int], max_size: int | None = None
-) -> Example:
+def resize(image: Image, target: Target | None, size: int | Sequence[int], max_size: int | None = None) -> Example:
     """Scale so that the shorter side is `size` (see `resized_shape`), or to exactly `size` = (width, height).
 
     Boxes and areas scale by the ratios of the rounded sizes, per axis. Masks (nearest pixel) become bool.

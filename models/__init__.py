@@ -1,4 +1,5 @@
 """The model, part by part. `build_model(args)` is the one place that reads the flags."""
+
 from argparse import Namespace
 
 import torch

@@ -1,4 +1,5 @@
 """Multi-head attention as DETR uses it, with the parameter names of `torch.nn.MultiheadAttention`."""
+
 import math
 
 import torch

@@ -2,6 +2,7 @@
 
 State-dict keys are those of the original: `backbone.0.body.<torchvision's name>`.
 """
+
 from pathlib import Path
 
 import torch
@@ -45,7 +46,9 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) with the stored statistics."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
 
 
 class Backbone(nn.Module):
@@ -159,11 +162,7 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
 
 
 def _imagenet_weights(name: str) -> dict[str, Tensor]:
-    enum = torchvision.models.get_model_weights(name)
-    try:
-        weights = enum.IMAGENET1K_V1
-    except AttributeError:  # resnext101_64x4d has always been V1, but be plain if a name loses it
-        raise UserError(f"torchvision has no IMAGENET1K_V1 weights for {name}: give --backbone_weights FILE or none")
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     try:
         return weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError

@@ -1,4 +1,5 @@
 """The set loss: match queries to objects, then classification, box and GIoU losses (section 3.1 of the DETR paper)."""
+
 from collections.abc import Sequence
 
 import torch
@@ -79,7 +80,9 @@ class SetCriterion(nn.Module):
             classes[matched] = labels
             return {"loss_ce": F.cross_entropy(logits.flatten(0, 1), classes.flatten(), self.empty_weight)}
 
-    def loss_boxes(self, outputs: Outputs, boxes: Tensor, matched: Match, num_boxes: Tensor | float) -> dict[str, Tensor]:
+    def loss_boxes(
+        self, outputs: Outputs, boxes: Tensor, matched: Match, num_boxes: Tensor | float
+    ) -> dict[str, Tensor]:
         """L1 (on cxcywh) and 1 - GIoU between matched queries and their objects (N, 4), summed, over `num_boxes`."""
         with annotate("loss_boxes"):
             predicted = outputs["pred_boxes"][matched]
@@ -98,7 +101,9 @@ def _indices(matches: list[list[Match]], counts: list[int], device: torch.device
     first_object = torch.tensor([0, *counts]).cumsum(0)
     return torch.stack(
         [
-            torch.cat([torch.stack([q.new_full(q.shape, i), q, o + first_object[i]]) for i, (q, o) in enumerate(match)], 1)
+            torch.cat(
+                [torch.stack([q.new_full(q.shape, i), q, o + first_object[i]]) for i, (q, o) in enumerate(match)], 1
+            )
             for match in matches
         ]
     ).to(device)

@@ -1,4 +1,5 @@
 """DETR: a backbone, a transformer, and two heads (figure 2 of "End-to-End Object Detection with Transformers")."""
+
 from collections.abc import Sequence
 
 import torch.nn.functional as F

@@ -1,4 +1,5 @@
 """Which query answers for which object: the optimal one-to-one assignment (section 3.1 of the DETR paper)."""
+
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,9 @@ class HungarianMatcher(nn.Module):
         boxes = torch.stack([layer["pred_boxes"] for layer in layers])
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True)
         objects = pad_sequence([t["boxes"] for t in targets], batch_first=True, padding_value=0.5)
-        cost = self.cost(logits, boxes, labels, objects.to(boxes.dtype)).cpu().numpy()  # the step's one wait for the device
+        cost = (
+            self.cost(logits, boxes, labels, objects.to(boxes.dtype)).cpu().numpy()
+        )  # the step's one wait for the device
         return [[_assign(c[:, :n]) for c, n in zip(layer, sizes)] for layer in cost]
 
     def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, objects: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 """Where a feature is: position encodings for the transformer (section 3.2 of the DETR paper, appendix A.4)."""
+
 import math
 
 import torch
@@ -20,7 +21,12 @@ class PositionEmbeddingSine(nn.Module):
     """
 
     def __init__(
-        self, num_pos_feats: int = 64, *, temperature: float = 10000, normalize: bool = False, scale: float | None = None
+        self,
+        num_pos_feats: int = 64,
+        *,
+        temperature: float = 10000,
+        normalize: bool = False,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         if scale is not None and not normalize:

@@ -1,4 +1,5 @@
 """From the model's outputs to detections in pixels, as COCO's evaluation wants them."""
+
 import torch
 from torch import Tensor, nn
 

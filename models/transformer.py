@@ -6,6 +6,7 @@ layer's output is returned, normalised by one shared norm, for the auxiliary los
 
 Shapes: B pictures, S = h * w feature cells, Q queries, D channels, L decoder layers.
 """
+
 from collections.abc import Callable
 
 import torch
@@ -65,7 +66,9 @@ class Transformer(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, src: Tensor, mask: Tensor | None, query_embed: Tensor, pos_embed: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, src: Tensor, mask: Tensor | None, query_embed: Tensor, pos_embed: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Decode objects from a feature map.
 
         Args:

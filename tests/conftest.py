@@ -1,4 +1,5 @@
 """What all tests share: one thread, the project on the import path, and a tiny COCO folder."""
+
 import json
 import sys
 from collections.abc import Callable

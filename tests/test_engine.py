@@ -1,4 +1,5 @@
 """One epoch, step by step: learning, counting objects over processes, and losses that are not finite."""
+
 import math
 
 import pytest
@@ -96,7 +97,9 @@ def test_only_the_first_steps_when_asked_and_the_schedule_moves_each() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0 if step < 2 else 1e-9)
     progress = Progress(total=10, done=4)
-    train_one_epoch(model, criterion, [batch()] * 5, optimizer, CPU, 0, lr_scheduler=scheduler, steps=3, progress=progress)
+    train_one_epoch(
+        model, criterion, [batch()] * 5, optimizer, CPU, 0, lr_scheduler=scheduler, steps=3, progress=progress
+    )
     assert scheduler.last_epoch == 3 and progress.done == 7
 
 
@@ -105,7 +108,9 @@ def test_clipping_limits_the_whole_gradient() -> None:
     seen = []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     optimizer.register_step_pre_hook(
-        lambda *_: seen.append(torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm().item())
+        lambda *_: seen.append(
+            torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm().item()
+        )
     )
     train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1)
     train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0)
@@ -121,7 +126,14 @@ def test_evaluation_measures_perfect_predictions_as_perfect(capsys: pytest.Captu
         "images": [{"id": 10 + i, "height": 64, "width": 64} for i in range(2)],
         "categories": [{"id": i, "name": f"kind {i}"} for i in range(4)],
         "annotations": [
-            {"id": 1 + i, "image_id": 10 + i, "category_id": i, "bbox": [8 + 16 * i, 24 - 8 * i, 24, 24], "area": 576, "iscrowd": 0}
+            {
+                "id": 1 + i,
+                "image_id": 10 + i,
+                "category_id": i,
+                "bbox": [8 + 16 * i, 24 - 8 * i, 24, 24],
+                "area": 576,
+                "iscrowd": 0,
+            }
             for i in range(2)
         ],
     }
@@ -138,7 +150,9 @@ def test_evaluation_measures_perfect_predictions_as_perfect(capsys: pytest.Captu
             return {"pred_logits": logits, "pred_boxes": boxes}
 
     stats, evaluator = evaluate(Oracle(), criterion, post, [(samples, targets)], ground_truth, CPU)
-    assert stats["coco_eval_bbox"][:2] == [pytest.approx(1.0), pytest.approx(1.0)] and len(stats["coco_eval_bbox"]) == 12
+    assert (
+        stats["coco_eval_bbox"][:2] == [pytest.approx(1.0), pytest.approx(1.0)] and len(stats["coco_eval_bbox"]) == 12
+    )
     assert stats["loss_bbox"] == pytest.approx(0, abs=1e-5)
     assert "kind 1" in capsys.readouterr().out
     assert len(evaluator.results("bbox")) == 10

@@ -1,4 +1,5 @@
 """The command line, as a user meets it: flags, whole runs, resuming, several processes, and every mistake in one line."""
+
 import argparse
 import json
 import math
@@ -97,7 +98,9 @@ def kill_at_epoch(epoch: int, flags: str) -> None:
         "main.set_epoch = set_epoch\n"
         f"main.cli({flags.split()!r})\n"
     )
-    process = subprocess.run([sys.executable, "-c", program], cwd=Path(main.__file__).parent, env=environment(), capture_output=True)
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(main.__file__).parent, env=environment(), capture_output=True
+    )
     assert process.returncode == -9, process.stderr.decode()
 
 
@@ -112,14 +115,31 @@ def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> No
     assert code == 0
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"checkpoint.pth", "best.pth", "log.txt", "run.json", "curves.png", "detections.png", "eval.pth"}
-    for words in ("4 classes: ellipse, rectangle, triangle, star", "number of params:", "Epoch: [1]", "AP50", "Training time"):
+    for words in (
+        "4 classes: ellipse, rectangle, triangle, star",
+        "number of params:",
+        "Epoch: [1]",
+        "AP50",
+        "Training time",
+    ):
         assert words in out
     checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
     assert {"model", "optimizer", "lr_scheduler", "epoch", "args", "class_names"} <= checkpoint.keys()
-    assert checkpoint["epoch"] == 1 and checkpoint["class_names"] == {1: "ellipse", 2: "rectangle", 3: "triangle", 4: "star"}
+    assert checkpoint["epoch"] == 1 and checkpoint["class_names"] == {
+        1: "ellipse",
+        2: "rectangle",
+        3: "triangle",
+        4: "star",
+    }
     last = rows(tmp_path)[-1]
     assert last["epoch"] == 1 and len(last["test_coco_eval_bbox"]) == 12 and last["n_parameters"] > 1e7
-    assert {"train_lr", "train_loss", "train_class_error", "train_loss_bbox_unscaled", "test_loss_giou_0"} <= last.keys()
+    assert {
+        "train_lr",
+        "train_loss",
+        "train_class_error",
+        "train_loss_bbox_unscaled",
+        "test_loss_giou_0",
+    } <= last.keys()
     info = json.loads((tmp_path / "run.json").read_text())
     assert "torch" in json.dumps(info) and "hidden_dim" in json.dumps(info)
 
@@ -236,7 +256,9 @@ def start_two(launcher: str, flags: str) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: Path) -> None:
-    (code0, out0, err0), (code1, out1, err1) = start_two(launcher, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}")
+    (code0, out0, err0), (code1, out1, err1) = start_two(
+        launcher, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}"
+    )
     assert (code0, code1) == (0, 0), err0 + err1
     assert "2 processes" in out0 and "Epoch: [0]  [2/2]" in out0 and "pictures: 4" in out0
     assert out1 == "" and len(rows(tmp_path)) == 1
@@ -290,13 +312,13 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
     assert one.keys() == two.keys() and len(one) > 50
     for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 # ---- mistakes, each one line, exit code 2
 
 
-def refuse(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
+def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
     got, _, err = result
     assert got == code and len(err.splitlines()) == 1 and "Traceback" not in err, err
     for word in words:
@@ -323,30 +345,30 @@ def refuse(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
     ("--dataset_file shapes --backbone_weights /nowhere.pth", ["--backbone_weights", "/nowhere.pth"]),
 ])  # fmt: skip
 def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:
-    refuse(run(flags if "--device" in flags else f"--device cpu {flags}"), *words)
+    assert_refused(run(flags if "--device" in flags else f"--device cpu {flags}"), *words)
 
 
 def test_json_that_is_missing_broken_or_not_coco(run: Run, coco_folder: Path) -> None:
     flags = f"{TINY} --dataset_file coco --coco_path {coco_folder}"
     file = coco_folder / "annotations" / "instances_train2017.json"
     file.write_text("{")
-    refuse(run(flags), "instances_train2017.json", "JSON")
+    assert_refused(run(flags), "instances_train2017.json", "JSON")
     file.write_text("[1]")
-    refuse(run(flags), "instances_train2017.json", "COCO")
+    assert_refused(run(flags), "instances_train2017.json", "COCO")
     file.unlink()
-    refuse(run(flags), "instances_train2017.json")
+    assert_refused(run(flags), "instances_train2017.json")
 
 
 def test_a_label_outside_the_classes_names_file_annotation_and_label(run: Run, coco_folder: Path) -> None:
     flags = f"{TINY} --dataset_file coco --coco_path {coco_folder}"
-    refuse(run(f"{flags} --num_classes 5"), "instances_train2017.json", "annotation", "7", "--num_classes")
+    assert_refused(run(f"{flags} --num_classes 5"), "instances_train2017.json", "annotation", "7", "--num_classes")
 
 
 def test_a_picture_that_is_not_there_is_named_also_from_a_worker(run: Run, coco_folder: Path) -> None:
     (coco_folder / "train2017" / "000000000004.png").unlink()
     for workers in (0, 1):
         flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --epochs 1 --num_workers {workers}"
-        refuse(run(flags), "000000000004.png")
+        assert_refused(run(flags), "000000000004.png")
 
 
 def test_more_objects_than_queries_is_said_once_with_the_count(run: Run) -> None:
@@ -359,7 +381,7 @@ def test_checkpoints_that_are_truncated_or_none(run: Run, tmp_path: Path, conten
     file = tmp_path / "broken.pth"
     torch.save({"model": {"w": torch.zeros(1000)}}, file)
     file.write_bytes(file.read_bytes()[:2000] if content is None else content)
-    refuse(run(f"{TINY} --resume {file}"), "broken.pth")
+    assert_refused(run(f"{TINY} --resume {file}"), "broken.pth")
 
 
 def test_a_loss_that_is_not_finite_saves_nothing_over_the_last_good_checkpoint(
@@ -368,7 +390,13 @@ def test_a_loss_that_is_not_finite_saves_nothing_over_the_last_good_checkpoint(
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     good = (tmp_path / "checkpoint.pth").read_bytes()
     monkeypatch.setattr("models.criterion.F.l1_loss", lambda *_, **__: torch.tensor(math.nan))
-    refuse(run(f"{TINY} --epochs 2 --output_dir {tmp_path} --resume auto"), "Epoch: [1] step 0", "loss_bbox", "image ids", code=3)
+    assert_refused(
+        run(f"{TINY} --epochs 2 --output_dir {tmp_path} --resume auto"),
+        "Epoch: [1] step 0",
+        "loss_bbox",
+        "image ids",
+        code=3,
+    )
     assert (tmp_path / "checkpoint.pth").read_bytes() == good and len(rows(tmp_path)) == 1
 
 

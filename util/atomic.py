@@ -1,4 +1,5 @@
 """Files that are either the old one or the whole new one, whenever the machine stops."""
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

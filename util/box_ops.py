@@ -2,6 +2,7 @@
 
 Formats: `cxcywh` (centre, size) and `xyxy` (left, top, right, bottom), in pixels or relative to the picture.
 """
+
 import torch
 from torch import Tensor
 

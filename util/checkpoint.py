@@ -3,6 +3,7 @@
 A checkpoint is a dict with DETR's keys (`model`, `optimizer`, `lr_scheduler`, `epoch`, `args`) and more, in plain
 types. Files made by DETR itself hold an `argparse.Namespace` and at times a path; an allow-list lets them in.
 """
+
 import argparse
 import os
 import pathlib
@@ -86,9 +87,7 @@ def find_resume(resume: str, output_dir: str | os.PathLike) -> str | None:
         else:
             return str(path)
     if found:
-        raise CheckpointError(
-            f"--resume auto: no checkpoint in {output_dir} can be read; move them away to start anew"
-        )
+        raise CheckpointError(f"--resume auto: no checkpoint in {output_dir} can be read; move them away to start anew")
     return None
 
 

@@ -1,4 +1,5 @@
 """The device to compute on, and the seeds of every random stream."""
+
 import random
 
 import numpy as np

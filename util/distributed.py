@@ -2,6 +2,7 @@
 
 Every function also works in a single process, where it communicates with nobody.
 """
+
 import os
 from dataclasses import dataclass
 from typing import Any, TypeVar

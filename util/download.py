@@ -1,4 +1,5 @@
 """Downloading a checkpoint into torch hub's cache, with its hash checked."""
+
 import hashlib
 import http.client
 import os

@@ -1,4 +1,5 @@
 """An argument parser that takes both spellings of a flag and answers a misspelt one in one line."""
+
 import argparse
 import difflib
 import os

@@ -2,6 +2,7 @@
 
 Variables of Slurm: https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES
 """
+
 import re
 import time
 from collections.abc import Mapping

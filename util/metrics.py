@@ -3,6 +3,7 @@
 Reading a number from a GPU makes the host wait for it, so a step only stacks its scalars; every `print_freq` steps
 one transfer brings them all, and that is also where a loss that is not finite is found and named.
 """
+
 import math
 import statistics
 import time
@@ -36,12 +37,12 @@ class Progress:
         left = (time.monotonic() - self.start) / max(1, steps) * (self.total - self.done)
         return f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
 
-    def show(self, line: str) -> None:
-        """Show a line of figures: beside the bar on a terminal, else as a line of its own."""
-        if self.bar.disable and is_main_process():
+    def show(self, line: str, *, short: str) -> None:
+        """Show the short form beside the bar on a terminal, else the whole line as a line of its own."""
+        if not self.bar.disable:
+            self.bar.set_postfix_str(short)
+        elif is_main_process():
             print(line, flush=True)
-        else:
-            self.bar.set_postfix_str(line.partition("loss: ")[2].partition("  ")[0] and f"loss {line.partition('loss: ')[2].partition('  ')[0]}")
 
     def close(self) -> None:
         """Leave the bar as it is and end its line."""
@@ -111,7 +112,7 @@ class StepLog:
         self._check_finite(rows)
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
-        self.progress.show(self._line(rows, steps))
+        self.progress.show(self._line(rows, steps), short=f"{self.header} loss {self.averages()['loss']:.3f}")
         self.window.clear()
         self.image_ids.clear()
 
@@ -124,8 +125,8 @@ class StepLog:
                 ids = sorted(j for ids in all_gather([] if finite_here else self.image_ids[i]) for j in ids)
                 more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
                 raise NonFiniteLossError(
-                    f"{self.header} step {self.steps + i}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}; "
-                    "nothing was saved after the last good checkpoint. Try a lower --lr, and look at these pictures' boxes"
+                    f"{self.header} step {self.steps + i}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}; nothing "
+                    "was saved over the last good checkpoint. Try a lower --lr, and look at the boxes of these pictures"
                 )
 
     def _line(self, rows: list[list[float]], steps: int) -> str:
@@ -136,8 +137,8 @@ class StepLog:
         parts = [f"{self.header}  [{self.steps:{len(str(steps))}d}/{steps}]", f"eta: {self.progress.eta()}"]
         parts += [f"lr: {self.lr[-1]:.6f}"] if self.lr else []
         parts += [f"{n}: {v:.4f} ({means[n]:.4f})" for n, v in shown.items() if not n[-1].isdigit()]
-        parts += [f"time: {statistics.median(self.times[-len(rows):]):.4f}"]
-        parts += [f"data: {statistics.median(self.waits[-len(rows):]):.4f}"]
+        parts += [f"time: {statistics.median(self.times[-len(rows) :]):.4f}"]
+        parts += [f"data: {statistics.median(self.waits[-len(rows) :]):.4f}"]
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             parts += [f"max mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}"]
         return "  ".join(parts)

@@ -1,4 +1,5 @@
 """A batch of pictures of different sizes: one padded tensor and the mask that says where the padding is."""
+
 from collections.abc import Sequence
 
 import torch

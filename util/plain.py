@@ -1,4 +1,5 @@
 """Turning values into types that JSON and `torch.load(weights_only=True)` read back."""
+
 import argparse
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,5 @@
 """Curves from a run's log.txt, which holds one JSON object per epoch with DETR's keys."""
+
 import json
 import math
 import os
@@ -83,7 +84,9 @@ def plot_logs(
             label = folder.name  # on a run's first line only: one entry per run in the legend
             for name, style in _columns(field).items():
                 epochs, values = _series(rows, name, place=AP if field == "mAP" else None)
-                _plot_line(axes, epochs, _smooth(values, ewm_col), label=label, color=f"C{number % 10}", linestyle=style)
+                _plot_line(
+                    axes, epochs, _smooth(values, ewm_col), label=label, color=f"C{number % 10}", linestyle=style
+                )
                 label = None if values else label
         if not axes.lines:
             plt.close(figure)

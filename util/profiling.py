@@ -4,6 +4,7 @@ Without a profiler attached a range costs about a microsecond. Only the kernels 
 `ncu --nvtx --nvtx-include "forward/" python main.py ...` (`annotate`; the slash belongs to it) and
 `ncu --nvtx --nvtx-include "backward" python main.py ...` (`process_range`; no slash).
 """
+
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum

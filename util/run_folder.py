@@ -1,4 +1,5 @@
 """A run's folder: log, curves and checkpoints, written so that a run that was cut off goes on as if it had not been."""
+
 import json
 import math
 from argparse import Namespace
@@ -85,12 +86,18 @@ def restore_training(checkpoint: dict | None, optimizer: Optimizer, args: Namesp
     try:
         optimizer.load_state_dict(checkpoint["optimizer"])
     except (ValueError, KeyError) as error:
-        raise CheckpointError(f"--resume: the optimizer's state does not fit this model and these flags ({error})") from error
+        raise CheckpointError(
+            f"--resume: the optimizer's state does not fit this model and these flags ({error})"
+        ) from error
     for name in KEPT_ON_RESUME:
         saved = checkpoint.get("args", {}).get(name)
         if saved is not None and saved != getattr(args, name):
-            print_once(f"--resume keeps --{name} {saved} of the checkpoint, not {getattr(args, name)}; --init_from starts anew")
+            print_once(
+                f"--resume keeps --{name} {saved} of the checkpoint, not {getattr(args, name)}; --init_from starts anew"
+            )
     epoch = checkpoint["epoch"] + 1
-    step = checkpoint.get("step", epoch * steps_per_epoch)
+    # In steps of this run: with another batch size an epoch has another number of them.
+    epochs_done = checkpoint["step"] / checkpoint["steps_per_epoch"] if "steps_per_epoch" in checkpoint else epoch
+    step = round(epochs_done * steps_per_epoch)
     print_once(f"resuming at epoch {epoch}, step {step}")
     return Start(epoch=epoch, step=step, best_ap=checkpoint.get("best_ap", -math.inf))

@@ -1,4 +1,5 @@
 """What one needs to repeat a run: its flags, its command, the versions, the commit and the machine."""
+
 import argparse
 import json
 import os
@@ -6,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def run_info(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "flags": to_plain(args),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "git": git_state(_ROOT),
         "machine": _machine(getattr(args, "device", "cpu")),

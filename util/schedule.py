@@ -1,4 +1,5 @@
 """Learning rate as a function of the step, so that a resumed run needs nothing but its step count."""
+
 import math
 
 from torch.optim import Optimizer

@@ -1,4 +1,5 @@
 """Boxes, class names and scores drawn on pictures, and grids of truth beside detections."""
+
 import colorsys
 import os
 from collections.abc import Mapping, Sequence
@@ -76,7 +77,9 @@ def draw_detections(
     ids = np.asarray(labels, dtype=int)
     sure = np.ones(len(boxes)) if scores is None else np.asarray(scores, dtype=float)
     if not len(boxes) == len(ids) == len(sure):
-        raise ValueError(f"{len(boxes)} boxes, {len(ids)} labels and {len(sure)} scores: one of each per object is needed")
+        raise ValueError(
+            f"{len(boxes)} boxes, {len(ids)} labels and {len(sure)} scores: one of each per object is needed"
+        )
     names = class_names or {}
     texts = [names.get(int(label), str(label)) for label in ids]
     if scores is not None:

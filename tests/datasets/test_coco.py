@@ -1,4 +1,5 @@
 """Targets by hand from the tiny folder, and the errors of folders and pictures."""
+
 import json
 import pickle
 from collections.abc import Callable

@@ -1,4 +1,5 @@
 """The numbers equal pycocotools' on the results written as JSON, and small cases are right by hand."""
+
 import contextlib
 import io
 import json

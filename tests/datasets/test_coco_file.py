@@ -1,4 +1,5 @@
 """What the reader of annotation files fills in, and the line each broken file ends with."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path

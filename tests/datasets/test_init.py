@@ -1,4 +1,5 @@
 """Datasets by name, subsets of them, and the lines that wrong flags end with."""
+
 from argparse import Namespace
 from pathlib import Path
 

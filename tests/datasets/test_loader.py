@@ -1,4 +1,5 @@
 """Padding, order and augmentation of batches: the same for the same seed, epoch and rank, whatever ran before."""
+
 import random
 from collections.abc import Iterator
 

@@ -1,4 +1,5 @@
 """The generated `shapes` dataset: what it promises of pictures, annotations and repeatability."""
+
 import contextlib
 import hashlib
 import io
@@ -20,7 +21,16 @@ from torch.utils.data import DataLoader
 
 from datasets import shapes_draw
 from datasets.shapes import ShapesDataset, make_shapes_transforms
-from datasets.shapes_draw import CHANNEL_WEIGHTS, CLASS_NAMES, ELLIPSE, MIN_VISIBLE, RECTANGLE, STAR, TRIANGLE, plan_layout
+from datasets.shapes_draw import (
+    CHANNEL_WEIGHTS,
+    CLASS_NAMES,
+    ELLIPSE,
+    MIN_VISIBLE,
+    RECTANGLE,
+    STAR,
+    TRIANGLE,
+    plan_layout,
+)
 from util.errors import DatasetError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,7 +198,9 @@ def test_objects_stand_out_from_busy_backgrounds():
         pixels = np.asarray(image).astype(np.float32) / 255
         background = ~target["masks"].any(0).numpy()
         busy.append(pixels[background].std(axis=0).mean())
-        for mask, (left, top, right, bottom) in zip(target["masks"].numpy(), target["boxes"].int().tolist(), strict=True):
+        for mask, (left, top, right, bottom) in zip(
+            target["masks"].numpy(), target["boxes"].int().tolist(), strict=True
+        ):
             window = np.zeros_like(background)
             window[max(0, top - 3) : bottom + 3, max(0, left - 3) : right + 3] = True
             if (window & background).sum() >= 30:
@@ -229,7 +241,9 @@ def test_another_process_draws_the_same():
         "print(*[digest(make(return_masks=True), i) for i in (4, 1)])"
     )
     old = os.environ | {"OPENBLAS_CORETYPE": "Prescott"}
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=old, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=old, capture_output=True, text=True, timeout=60
+    )
     assert result.stdout.split() == [digest(dataset, 4), digest(dataset, 1)], result.stderr
 
 
@@ -310,7 +324,9 @@ def test_validation_transforms_leave_the_picture_as_it_is():
     dataset = make(transforms=make_shapes_transforms("val"))
     image, target = dataset[1]
     picture, truth = dataset.load(1)
-    undone = image * torch.tensor([0.229, 0.224, 0.225])[:, None, None] + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    undone = (
+        image * torch.tensor([0.229, 0.224, 0.225])[:, None, None] + torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    )
     torch.testing.assert_close(undone, torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 255)
     x0, y0, x1, y1 = truth["boxes"].unbind(1)
     torch.testing.assert_close(target["boxes"], torch.stack([x0 + x1, y0 + y1, 2 * (x1 - x0), 2 * (y1 - y0)], 1) / 320)

@@ -1,4 +1,5 @@
 """Every transform against boxes computed by hand, DETR's sizes to the pixel, and its use of random numbers."""
+
 import random
 from typing import Any
 

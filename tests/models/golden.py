@@ -1,4 +1,5 @@
 """Closed-form predictions and targets whose losses the original DETR was run on."""
+
 import torch
 
 

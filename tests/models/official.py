@@ -1,10 +1,13 @@
 """Names and shapes of the tensors in the original's detection checkpoints, written out from its documentation of layers."""
+
 import torch
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
-def official_shapes(*, backbone: str = "resnet50", num_classes: int = 91, hidden: int = 256, ffn: int = 2048) -> dict[str, tuple]:
+def official_shapes(
+    *, backbone: str = "resnet50", num_classes: int = 91, hidden: int = 256, ffn: int = 2048
+) -> dict[str, tuple]:
     """Every tensor of a released DETR-R50 or -R101 file, by name."""
     shapes = _transformer(hidden, ffn)
     shapes |= _linear("class_embed", num_classes + 1, hidden)
@@ -35,7 +38,10 @@ def _transformer(hidden: int, ffn: int) -> dict[str, tuple]:
     for kind, attentions, norms in (("encoder", ("self_attn",), 2), ("decoder", ("self_attn", "multihead_attn"), 3)):
         for layer in (f"transformer.{kind}.layers.{i}" for i in range(6)):
             for attention in attentions:
-                shapes |= {f"{layer}.{attention}.in_proj_weight": (3 * hidden, hidden), f"{layer}.{attention}.in_proj_bias": (3 * hidden,)}
+                shapes |= {
+                    f"{layer}.{attention}.in_proj_weight": (3 * hidden, hidden),
+                    f"{layer}.{attention}.in_proj_bias": (3 * hidden,),
+                }
                 shapes |= _linear(f"{layer}.{attention}.out_proj", hidden, hidden)
             shapes |= _linear(f"{layer}.linear1", ffn, hidden) | _linear(f"{layer}.linear2", hidden, ffn)
             for i in range(1, norms + 1):
@@ -58,6 +64,8 @@ def _resnet(blocks: tuple[int, ...]) -> dict[str, tuple]:
             for i, shape in enumerate(convolutions, 1):
                 shapes |= {f"{name}.conv{i}.weight": shape} | _frozen_norm(f"{name}.bn{i}", shape[0])
             if block == 0:
-                shapes |= {f"{name}.downsample.0.weight": (outputs, inputs, 1, 1)} | _frozen_norm(f"{name}.downsample.1", outputs)
+                shapes |= {f"{name}.downsample.0.weight": (outputs, inputs, 1, 1)} | _frozen_norm(
+                    f"{name}.downsample.1", outputs
+                )
             inputs = outputs
     return shapes

@@ -1,4 +1,5 @@
 """Our attention against torch's nn.MultiheadAttention, which has the same parameters."""
+
 import pytest
 import torch
 from torch import nn

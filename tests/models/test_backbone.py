@@ -1,4 +1,5 @@
 """Backbones: frozen norms, keys, what trains, masks of features, and weights from files."""
+
 import pytest
 import torch
 from torch import nn
@@ -100,7 +101,11 @@ def test_files_that_are_missing_or_not_weights(tmp_path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     torch.save([1, 2], tmp_path / "list.pth")
     backbone = Backbone(name="resnet18")
-    for name, complaint in (("gone.pth", "no such file"), ("text.pth", "not a file of weights"), ("list.pth", "state dict")):
+    for name, complaint in (
+        ("gone.pth", "no such file"),
+        ("text.pth", "not a file of weights"),
+        ("list.pth", "state dict"),
+    ):
         with pytest.raises(CheckpointError, match=complaint):
             load_backbone_weights(backbone, str(tmp_path / name))
 
@@ -111,5 +116,7 @@ def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(UserError, match="cannot download the ImageNet weights of resnet18.*--backbone_weights FILE.*none"):
+    with pytest.raises(
+        UserError, match="cannot download the ImageNet weights of resnet18.*--backbone_weights FILE.*none"
+    ):
         load_backbone_weights(Backbone(name="resnet18"), "imagenet")

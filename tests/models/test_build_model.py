@@ -1,4 +1,5 @@
 """The whole model: the original's parameters and keys, its inputs and outputs, and class counts."""
+
 import argparse
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from util.checkpoint import load_model
 from util.errors import UserError
 from util.nested_tensor import nested_tensor_from_tensor_list
 
-SMALL = "--backbone resnet18 --enc_layers 1 --dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5"
+SMALL = (
+    "--backbone resnet18 --enc_layers 1 --dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5"
+)
 
 
 def build(flags: str = "") -> tuple:
@@ -37,7 +40,9 @@ def test_parameters_of_the_published_models(backbone: str, keys: int, total: int
     assert sum(b.numel() for b in model.buffers()) == buffers
 
 
-@pytest.mark.parametrize(("flags", "sizes"), [("", {}), ("--backbone resnet101", {"backbone": "resnet101"}), ("--dilation", {})])
+@pytest.mark.parametrize(
+    ("flags", "sizes"), [("", {}), ("--backbone resnet101", {"backbone": "resnet101"}), ("--dilation", {})]
+)
 def test_names_and_shapes_are_the_originals(flags: str, sizes: dict) -> None:
     with torch.device("meta"):
         model = build(f"{flags} --device meta")[0]
@@ -67,7 +72,9 @@ def test_pictures_of_different_sizes_are_one_batch() -> None:
     assert ((outputs["pred_boxes"] >= 0) & (outputs["pred_boxes"] <= 1)).all()
 
 
-@pytest.mark.parametrize(("flags", "classes"), [("", 91), ("--dataset_file coco_panoptic", 250), ("--num_classes 7", 7)])
+@pytest.mark.parametrize(
+    ("flags", "classes"), [("", 91), ("--dataset_file coco_panoptic", 250), ("--num_classes 7", 7)]
+)
 def test_class_counts_without_data(flags: str, classes: int) -> None:
     model, criterion, _ = build(f"{SMALL} {flags}")
     assert model.class_embed.out_features == classes + 1 and criterion.num_classes == classes
@@ -75,7 +82,9 @@ def test_class_counts_without_data(flags: str, classes: int) -> None:
 
 def test_weights_of_the_losses_cover_every_decoder_layer() -> None:
     _, criterion, post = build(f"{SMALL} --dec_layers 3 --giou_loss_coef 7")
-    assert criterion.weight_dict == {f"{n}{i}": w for i in ("", "_0", "_1") for n, w in (("loss_ce", 1), ("loss_bbox", 5), ("loss_giou", 7))}
+    assert criterion.weight_dict == {
+        f"{n}{i}": w for i in ("", "_0", "_1") for n, w in (("loss_ce", 1), ("loss_bbox", 5), ("loss_giou", 7))
+    }
     assert set(post) == {"bbox"}
     model, criterion, _ = build(f"{SMALL} --no_aux_loss")
     assert set(criterion.weight_dict) == {"loss_ce", "loss_bbox", "loss_giou"}

@@ -1,4 +1,5 @@
 """The matcher against golden values, brute force, a plain loop, and under permutation."""
+
 from itertools import permutations
 
 import pytest
@@ -13,7 +14,10 @@ MATCHER = HungarianMatcher(cost_class=1, cost_bbox=5, cost_giou=2)
 
 
 def random_case(batch: int, queries: int, counts: list[int], classes: int = 6) -> tuple[dict, list[dict]]:
-    outputs = {"pred_logits": torch.randn(batch, queries, classes + 1), "pred_boxes": torch.rand(batch, queries, 4) * 0.5 + 0.2}
+    outputs = {
+        "pred_logits": torch.randn(batch, queries, classes + 1),
+        "pred_boxes": torch.rand(batch, queries, 4) * 0.5 + 0.2,
+    }
     targets = [{"labels": torch.randint(classes, (n,)), "boxes": torch.rand(n, 4) * 0.5 + 0.2} for n in counts]
     return outputs, targets
 

@@ -1,4 +1,5 @@
 """Position encodings against values of the original DETR."""
+
 import pytest
 import torch
 
@@ -33,7 +34,9 @@ def test_learned_puts_columns_first_and_ignores_the_mask() -> None:
     encode = PositionEmbeddingLearned(3)
     encoding = encode(features(2, 4))
     assert encoding.shape == (1, 6, 2, 4)
-    torch.testing.assert_close(encoding[0, :, 1, 2], torch.cat([encode.col_embed.weight[2], encode.row_embed.weight[1]]))
+    torch.testing.assert_close(
+        encoding[0, :, 1, 2], torch.cat([encode.col_embed.weight[2], encode.row_embed.weight[1]])
+    )
 
 
 def test_learned_refuses_a_map_of_more_than_50_cells() -> None:

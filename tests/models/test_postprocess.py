@@ -1,4 +1,5 @@
 """From logits and relative boxes to scores, labels and pixels."""
+
 import pytest
 import torch
 

@@ -1,4 +1,5 @@
 """The transformer against closed-form weights and values of the original, and its indifference to padding."""
+
 import pytest
 import torch
 

@@ -1,4 +1,5 @@
 """Atomic files: whole or untouched."""
+
 import os
 import stat
 

@@ -1,4 +1,5 @@
 """Boxes against values computed by hand or by the original DETR."""
+
 import pytest
 import torch
 
@@ -33,7 +34,9 @@ def test_generalized_iou_equals_the_original() -> None:
 
 def test_paired_giou_is_the_diagonal_of_the_pairwise_one() -> None:
     boxes1, boxes2 = (box_cxcywh_to_xyxy(torch.rand(9, 4)) for _ in range(2))
-    torch.testing.assert_close(paired_generalized_box_iou(boxes1, boxes2), generalized_box_iou(boxes1, boxes2).diagonal())
+    torch.testing.assert_close(
+        paired_generalized_box_iou(boxes1, boxes2), generalized_box_iou(boxes1, boxes2).diagonal()
+    )
 
 
 def test_generalized_iou_broadcasts_over_leading_dimensions() -> None:

@@ -1,4 +1,5 @@
 """Checkpoints: written whole, read without running anything, fitted to a model with clear errors."""
+
 import argparse
 import os
 import pickle

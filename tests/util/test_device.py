@@ -1,4 +1,5 @@
 """Choosing the device and seeding."""
+
 import random
 
 import numpy as np

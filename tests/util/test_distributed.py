@@ -1,4 +1,5 @@
 """Processes together: two real ones on gloo, joined by torchrun's variables and then by Slurm's."""
+
 import json
 import os
 import socket
@@ -84,7 +85,10 @@ def pair():
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, json.dumps(variables)],
-            env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=clean,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for variables in rounds
     ]
@@ -122,7 +126,10 @@ class TestTwoProcesses:
 def test_only_rank_0_speaks(pair):
     first, second = pair[1]
     assert first.splitlines() == [
-        "2 processes (torchrun, gloo)", "said by 0", "2 processes (srun, gloo)", "said by 0",
+        "2 processes (torchrun, gloo)",
+        "said by 0",
+        "2 processes (srun, gloo)",
+        "said by 0",
     ]
     assert second == ""
 

@@ -1,4 +1,5 @@
 """Downloads, from a server on this machine."""
+
 import hashlib
 import threading
 from functools import partial

@@ -1,4 +1,5 @@
 """Flags: both spellings, one-line errors, silence on other ranks."""
+
 import argparse
 
 import pytest

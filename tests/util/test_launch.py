@@ -1,4 +1,5 @@
 """Which process of how many: torchrun's and Slurm's variables, and nobody's."""
+
 import pytest
 
 from util.errors import UserError

@@ -1,4 +1,5 @@
 """Padding pictures to one tensor."""
+
 import pytest
 import torch
 

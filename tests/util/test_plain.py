@@ -1,4 +1,5 @@
 """Plain types: what JSON and weights_only loading take."""
+
 import argparse
 import json
 from collections import OrderedDict

@@ -1,4 +1,5 @@
 """Curves from log.txt: what is read, what is drawn, what is refused."""
+
 import json
 from pathlib import Path
 
@@ -16,7 +17,14 @@ matplotlib.use("Agg")
 
 def row(epoch: int, **changes) -> dict:
     """A row as the training loop writes it: losses fall, AP rises, AP50 is twice AP."""
-    values = {"loss": 8.0, "loss_ce": 1.0, "loss_bbox": 2.0, "loss_giou": 1.5, "class_error": 90.0, "loss_bbox_unscaled": 0.4}
+    values = {
+        "loss": 8.0,
+        "loss_ce": 1.0,
+        "loss_bbox": 2.0,
+        "loss_giou": 1.5,
+        "class_error": 90.0,
+        "loss_bbox_unscaled": 0.4,
+    }
     losses = {f"{part}_{name}": value / (epoch + 1) for part in ("train", "test") for name, value in values.items()}
     ap = 0.1 * (epoch + 1)
     return losses | {"test_coco_eval_bbox": [ap, 2 * ap] + [0.0] * 10, "epoch": epoch} | changes
@@ -37,7 +45,9 @@ def axes_of(monkeypatch, tmp_path):
     def draw(rows: list[dict]) -> dict:
         figures = []
         add_gridspec = Figure.add_gridspec
-        monkeypatch.setattr(Figure, "add_gridspec", lambda self, *a, **k: figures.append(self) or add_gridspec(self, *a, **k))
+        monkeypatch.setattr(
+            Figure, "add_gridspec", lambda self, *a, **k: figures.append(self) or add_gridspec(self, *a, **k)
+        )
         plot_curves(write_log(tmp_path, rows), tmp_path / "curves.png")
         return {axes.get_title(): axes for axes in figures[-1].axes}
 

@@ -1,4 +1,5 @@
 """NVTX ranges: what reaches the profiler, and what happens without the package."""
+
 import sys
 import types
 

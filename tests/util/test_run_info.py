@@ -1,4 +1,5 @@
 """run.json: enough to repeat a run, and nothing about who ran it."""
+
 import argparse
 import json
 import platform

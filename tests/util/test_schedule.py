@@ -1,4 +1,5 @@
 """The learning rate as a function of the step."""
+
 import pytest
 import torch
 

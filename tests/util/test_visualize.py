@@ -1,4 +1,5 @@
 """Drawn boxes and names, and grids of truth beside detections."""
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +55,9 @@ class FakeEvaluator:
 def capture_grid(monkeypatch) -> dict:
     """Let `draw_evaluation` hand its grid to a dict instead of drawing it."""
     seen = {}
-    monkeypatch.setattr(visualize, "detection_grid", lambda pictures, **kwargs: seen.update(pictures=pictures, **kwargs))
+    monkeypatch.setattr(
+        visualize, "detection_grid", lambda pictures, **kwargs: seen.update(pictures=pictures, **kwargs)
+    )
     return seen
 
 
