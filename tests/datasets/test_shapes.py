@@ -25,6 +25,7 @@ from datasets.shapes_draw import (
     CHANNEL_WEIGHTS,
     CLASS_NAMES,
     ELLIPSE,
+    LARGEST,
     MIN_VISIBLE,
     RECTANGLE,
     STAR,
@@ -34,8 +35,8 @@ from datasets.shapes_draw import (
 from util.errors import DatasetError
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN_LABELS = [1, 4, 2, 4, 3]
-GOLDEN_BOXES = [[74, 98, 119, 140], [89, 22, 130, 65], [38, 106, 85, 149], [56, 45, 109, 98], [10, 99, 39, 129]]
+GOLDEN_LABELS = [1, 4, 2, 4]
+GOLDEN_BOXES = [[68, 84, 128, 143], [74, 15, 138, 76], [32, 94, 96, 148], [46, 34, 118, 102]]
 
 
 def make(image_set: str = "val", size: int = 8, **kwargs) -> ShapesDataset:
@@ -181,7 +182,7 @@ def test_layouts_of_any_size_are_sound(seed, size, max_objects):
     boxes, areas = layout.boxes_and_areas()
     assert 1 <= len(layout.shapes) <= max_objects
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= size).all() and (boxes[:, 2:] > boxes[:, :2]).all()
-    assert (boxes[:, 2:] - boxes[:, :2]).max() <= 0.5 * size + 2
+    assert (boxes[:, 2:] - boxes[:, :2]).max() <= LARGEST * size + 2
     np.testing.assert_array_equal(areas, layout.masks().sum(axis=(1, 2)))
     drawn = [np.count_nonzero(shape.distance < 0) for shape in layout.shapes]
     assert (areas >= MIN_VISIBLE * np.array(drawn)).all()
@@ -208,7 +209,7 @@ def test_objects_stand_out_from_busy_backgrounds():
                 contrasts.append(np.sqrt(difference**2 @ CHANNEL_WEIGHTS))
     assert len(contrasts) > 150
     assert min(contrasts) > 0.2
-    assert min(busy) > 0.05
+    assert min(busy) > 0.04
 
 
 # --- repeatability ----------------------------------------------------------------------------------------------------
