@@ -1,0 +1,38 @@
+"""What only a GPU can show; skipped, saying so, where there is none. `pytest -m gpu` runs these alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from engine import compute_losses, to_device
+from tests.test_engine import batch, build
+from tests.test_main import TINY
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+def test_losses_and_gradients_equal_the_cpus() -> None:
+    results = []
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        torch.manual_seed(0)
+        model, criterion, _ = build()
+        model, criterion = model.to(device), criterion.to(device)
+        _, losses = compute_losses(model, criterion, *to_device(*batch(), device))
+        criterion.total(losses).backward()
+        gradient = torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])
+        results.append(({name: value.item() for name, value in losses.items()}, gradient))
+    (cpu_losses, cpu_gradient), (gpu_losses, gpu_gradient) = results
+    assert gpu_losses == pytest.approx(cpu_losses, rel=2e-3, abs=1e-4)
+    torch.testing.assert_close(gpu_gradient.norm(), cpu_gradient.norm(), rtol=5e-3, atol=0)
+
+
+def test_a_run_trains_resumes_and_logs_the_memory(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = f"{TINY} --output_dir {tmp_path}".replace("--device cpu", "--device cuda")
+    assert main.cli(f"{flags} --epochs 1".split()) == 0
+    assert "max mem:" in capsys.readouterr().out
+    assert main.cli(f"{flags} --epochs 2 --resume auto".split()) == 0
+    rows = [json.loads(line) for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [0, 1]

@@ -1,0 +1,39 @@
+"""Recipes run as they are written, only shorter; the README names every flag and no other."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import main
+
+ROOT = Path(main.__file__).parent
+
+
+def test_the_shapes_recipe_runs(tmp_path: Path) -> None:
+    shorter = f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+    command = ["bash", "recipes/shapes.sh", *shorter]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert {"checkpoint.pth", "log.txt", "curves.png", "detections.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_readme_names_every_flag_and_no_other() -> None:
+    flags = {flag for action in main.get_args_parser()._actions for flag in action.option_strings}
+    others = {"--help", "--nproc_per_node", "--masks", "--frozen_weights"}
+    table = re.search(r"\| group \| flags \|.*?\n\n", (ROOT / "README.md").read_text(), re.S).group()
+    named = set(re.findall(r"--\w+", table))
+    assert named <= flags
+    unused = {
+        "--masks",
+        "--frozen_weights",
+        "--mask_loss_coef",
+        "--dice_loss_coef",
+        "--coco_panoptic_path",
+        "--remove_difficult",
+    }
+    assert flags - named == unused
+    assert set(re.findall(r"--\w+", (ROOT / "README.md").read_text())) <= flags | others | {"--original"}
