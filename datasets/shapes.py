@@ -60,7 +60,7 @@ class ShapesDataset(Dataset):
         seed: int = 42,
         transforms: Transform | None = None,
         return_masks: bool = False,
-        max_objects: int = 4,
+        max_objects: int = 3,
     ) -> None:
         if image_set not in SPLITS:
             raise DatasetError(f"shapes has no split {image_set!r}: use one of {', '.join(SPLITS)}")
