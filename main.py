@@ -307,11 +307,12 @@ def describe_data(train_set: Dataset | None, val_set: Dataset, info: Dataset, ar
     print_once(
         f"{args.dataset_file}: {', '.join(sizes)}; {len(info.class_names)} classes: {', '.join(info.class_names.values())}"
     )
-    crowded = int((info.object_counts() > args.num_queries).sum())
+    counts = info.object_counts()
+    crowded = int((counts > args.num_queries).sum())
     if crowded:
         print_once(
-            f"warning: {crowded} pictures have more objects (up to {info.object_counts().max()}) than --num_queries "
-            f"{args.num_queries}; the objects beyond that are not learned"
+            f"warning: --num_queries {args.num_queries} is less than the objects of {crowded} of {len(counts)} pictures (up to "
+            f"{counts.max()}); the objects beyond it are not learned"
         )
 
 
