@@ -29,6 +29,7 @@ import datasets
 from datasets.coco_eval import CocoEvaluator
 from datasets.loader import make_loader, set_epoch
 from engine import evaluate, train_one_epoch
+from flags import check_flags, get_args_parser
 from models import build_model
 from util.checkpoint import find_resume, init_from, load_checkpoint, load_model
 from util.device import pick_device, seed_everything
@@ -40,146 +41,8 @@ from util.metrics import Progress
 from util.plain import to_plain
 from util.run_folder import RunFolder, restore_training, write_predictions
 from util.run_info import write_run_info
-from util.schedule import SCHEDULES, build_lr_scheduler
+from util.schedule import build_lr_scheduler
 from util.visualize import draw_evaluation
-
-
-def get_args_parser() -> argparse.ArgumentParser:
-    """All flags, in groups, without `--help`: to be used as a parent of a parser that adds it."""
-    parser = FlagParser("DETR", add_help=False)
-    _add_training_flags(parser.add_argument_group("training"))
-    _add_model_flags(parser.add_argument_group("model"))
-    _add_loss_flags(parser.add_argument_group("matcher and loss"))
-    _add_data_flags(parser.add_argument_group("data"))
-    _add_run_flags(parser.add_argument_group("run"))
-    return parser
-
-
-def _add_training_flags(group) -> None:
-    group.add_argument("--lr", default=1e-4, type=float,
-                       help="learning rate of everything but the backbone (%(default)s)")  # fmt: skip
-    group.add_argument("--lr_backbone", default=1e-5, type=float,
-                       help="learning rate of the backbone; 0 freezes it (%(default)s)")  # fmt: skip
-    group.add_argument("--batch_size", default=2, type=int, help="pictures per process and step (%(default)s)")
-    group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
-    group.add_argument("--epochs", default=300, type=int, help="passes over the training pictures (%(default)s)")
-    group.add_argument("--max_steps", default=0, type=int,
-                       help="stop after this many steps, save and evaluate; 0: no limit")  # fmt: skip
-    group.add_argument("--lr_schedule", default="step", choices=SCHEDULES,
-                       help="how the learning rate falls (%(default)s)")  # fmt: skip
-    group.add_argument("--lr_drop", default=200, type=int,
-                       help="schedule 'step': a tenth after every so many epochs (%(default)s)")  # fmt: skip
-    group.add_argument("--warmup_steps", default=0, type=int,
-                       help="steps in which the learning rate rises (0; onecycle: 30 %% of all)")  # fmt: skip
-    group.add_argument("--clip_max_norm", default=0.1, type=float,
-                       help="largest norm of the gradient; 0: no limit (%(default)s)")  # fmt: skip
-
-
-def _add_model_flags(group) -> None:
-    group.add_argument("--backbone", default="resnet50",
-                       help="torchvision ResNet or ResNeXt, or mobilenet_v2 (%(default)s)")  # fmt: skip
-    group.add_argument("--backbone_weights", default="imagenet", metavar="imagenet|none|FILE",
-                       help="what the backbone starts from; never read when a whole checkpoint is given (%(default)s)")  # fmt: skip
-    group.add_argument("--backbone_norm", default="frozen", choices=("frozen", "batch"),
-                       help="frozen batch norms and first stages as in DETR, or all trainable, to train from scratch (%(default)s)")  # fmt: skip
-    group.add_argument("--dilation", action="store_true", help="dilate the last stage instead of its stride (DC5)")
-    group.add_argument("--position_embedding", default="sine", choices=("sine", "learned"),
-                       help="position encoding (%(default)s)")  # fmt: skip
-    group.add_argument("--enc_layers", default=6, type=int, help="encoder layers (%(default)s)")
-    group.add_argument("--dec_layers", default=6, type=int, help="decoder layers (%(default)s)")
-    group.add_argument("--dim_feedforward", default=2048, type=int,
-                       help="width inside the feed-forward networks (%(default)s)")  # fmt: skip
-    group.add_argument("--hidden_dim", default=256, type=int, help="width of the transformer (%(default)s)")
-    group.add_argument("--dropout", default=0.1, type=float, help="dropout in the transformer (%(default)s)")
-    group.add_argument("--nheads", default=8, type=int, help="heads of every attention (%(default)s)")
-    group.add_argument("--num_queries", default=100, type=int,
-                       help="object queries: the most objects a picture can have (%(default)s)")  # fmt: skip
-    group.add_argument("--pre_norm", action="store_true", help="layer norms before each block instead of after it")
-    group.add_argument("--num_classes", default=None, type=int,
-                       help="classes (default: the annotations' largest category id + 1)")  # fmt: skip
-    group.add_argument("--masks", action="store_true",
-                       help="train the mask head (refused: this version detects boxes only)")  # fmt: skip
-    group.add_argument("--frozen_weights", default=None,
-                       help="detector under a mask head (refused: this version detects boxes only)")  # fmt: skip
-
-
-def _add_loss_flags(group) -> None:
-    group.add_argument("--no_aux_loss", dest="aux_loss", action="store_false",
-                       help="no losses on the earlier decoder layers")  # fmt: skip
-    group.add_argument("--set_cost_class", default=1, type=float,
-                       help="matcher: weight of the class probability (%(default)s)")  # fmt: skip
-    group.add_argument("--set_cost_bbox", default=5, type=float,
-                       help="matcher: weight of the boxes' L1 distance (%(default)s)")  # fmt: skip
-    group.add_argument("--set_cost_giou", default=2, type=float,
-                       help="matcher: weight of the boxes' GIoU (%(default)s)")  # fmt: skip
-    group.add_argument("--mask_loss_coef", default=1, type=float,
-                       help="loss: weight of the masks' focal loss (%(default)s)")  # fmt: skip
-    group.add_argument("--dice_loss_coef", default=1, type=float,
-                       help="loss: weight of the masks' dice loss (%(default)s)")  # fmt: skip
-    group.add_argument("--bbox_loss_coef", default=5, type=float,
-                       help="loss: weight of the boxes' L1 distance (%(default)s)")  # fmt: skip
-    group.add_argument("--giou_loss_coef", default=2, type=float, help="loss: weight of the boxes' GIoU (%(default)s)")
-    group.add_argument("--eos_coef", default=0.1, type=float,
-                       help="loss: weight of the class 'no object' (%(default)s)")  # fmt: skip
-
-
-def _add_data_flags(group) -> None:
-    group.add_argument("--dataset_file", default="coco", help="coco, or shapes: drawn on the fly (%(default)s)")
-    group.add_argument("--coco_path", default=None, help="folder with train2017, val2017 and annotations")
-    group.add_argument("--coco_panoptic_path", default=None,
-                       help="folder of the panoptic annotations (refused: boxes only)")  # fmt: skip
-    group.add_argument("--remove_difficult", action="store_true",
-                       help="accepted for old scripts; COCO has no difficult objects")  # fmt: skip
-    group.add_argument("--image_size", default=800, type=int,
-                       help="short side in evaluation, and the largest in training (%(default)s)")  # fmt: skip
-    group.add_argument("--max_size", default=None, type=int,
-                       help="long side at most (1333, in proportion to --image_size)")  # fmt: skip
-    group.add_argument("--train_scales", default=None, type=int, nargs="+",
-                       help="short sides in training (480 512 ... 800, in proportion)")  # fmt: skip
-    group.add_argument("--crop_resize", default=None, type=int, nargs="+",
-                       help="short sides before a random crop (400 500 600, in proportion)")  # fmt: skip
-    group.add_argument("--crop_size", default=None, type=int, nargs=2, metavar=("MIN", "MAX"),
-                       help="sides of the crop (384 600, in proportion)")  # fmt: skip
-    group.add_argument("--train_size", default=4000, type=int, help="shapes: training pictures (%(default)s)")
-    group.add_argument("--val_size", default=200, type=int, help="shapes: held-out pictures (%(default)s)")
-    group.add_argument("--fast_dev_run", default=1.0, type=float, metavar="FRACTION",
-                       help="use this random part of the pictures (1.0: all)")  # fmt: skip
-    group.add_argument("--num_workers", default=2, type=int, help="processes that load pictures (%(default)s)")
-
-
-def _add_run_flags(group) -> None:
-    group.add_argument("--output_dir", default="",
-                       help="folder for checkpoints, logs and pictures; none: nothing is saved")  # fmt: skip
-    group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
-    group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
-    group.add_argument("--resume", default="",
-                       help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir")  # fmt: skip
-    group.add_argument("--init_from", default="", help="start a new run from what fits of a checkpoint's weights")
-    group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
-    group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
-    group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")
-    group.add_argument("--world_size", default=1, type=int,
-                       help="accepted for old scripts; the launcher says how many processes")  # fmt: skip
-    group.add_argument("--dist_url", default="env://", help="where processes meet (%(default)s)")
-
-
-def check_flags(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is built. Raises UserError."""
-    at_least = dict(epochs=0, max_steps=0, warmup_steps=0, num_workers=0, batch_size=1, lr_drop=1, print_freq=1, enc_layers=0,
-                    dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1)  # fmt: skip
-    for name, least in at_least.items():
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
-    if args.hidden_dim % args.nheads or args.hidden_dim % 4:
-        raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
-    if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
-        raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
-    if args.dataset_file == "coco_panoptic" or args.coco_panoptic_path:
-        raise UserError("--dataset_file coco_panoptic: this version detects boxes only; use coco")
-    if args.resume and args.init_from:
-        raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
-    if args.resume == "auto" and not args.output_dir:
-        raise UserError("--resume auto looks in --output_dir: give that too")
 
 
 def main(args: argparse.Namespace) -> None:
