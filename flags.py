@@ -1,6 +1,7 @@
 """The flags of `main.py`, in groups, each with its help: DETR's names and defaults, and what is new here."""
 
 import argparse
+from pathlib import Path
 
 from util.errors import UserError
 from util.flags import FlagParser
@@ -87,10 +88,9 @@ def _add_loss_flags(group) -> None:
 
 
 def _add_data_flags(group) -> None:
-    group.add_argument("--dataset_file", default="coco", help="coco, or shapes: drawn on the fly (%(default)s)")
-    group.add_argument("--coco_path", default=None, help="folder with train2017, val2017 and annotations")
-    group.add_argument("--coco_panoptic_path", default=None,
-                       help="folder of the panoptic annotations (refused: boxes only)")  # fmt: skip
+    add_place_flags(group, dataset_file="coco")
+    group.add_argument("--no_check", dest="check", action="store_false",
+                       help="do not look at the data before training (python -m datasets.check looks at all of it)")  # fmt: skip
     group.add_argument("--remove_difficult", action="store_true",
                        help="accepted for old scripts; COCO has no difficult objects")  # fmt: skip
     group.add_argument("--image_size", default=800, type=int,
@@ -108,6 +108,24 @@ def _add_data_flags(group) -> None:
     group.add_argument("--fast_dev_run", default=1.0, type=float, metavar="FRACTION",
                        help="use this random part of the pictures (1.0: all)")  # fmt: skip
     group.add_argument("--num_workers", default=2, type=int, help="processes that load pictures (%(default)s)")
+
+
+def add_place_flags(group, *, dataset_file: str | None) -> None:
+    """The flags that say which data it is and where it lies; `dataset_file` is the default of the first."""
+    group.add_argument("--dataset_file", default=dataset_file, metavar="NAME",
+                       help="coco, coco_panoptic, hgp, cppe5, custom (your own, in any of the layouts), or shapes: drawn on "
+                            f"the fly ({dataset_file or 'what the folder looks like'})")  # fmt: skip
+    group.add_argument("--data_path", default=None, metavar="DIR",
+                       help="folder of the data: its layout is recognised (COCO, Roboflow, CPPE-5, HGP, or images and "
+                            "annotations/train.json, val.json); for hgp by default ./HGP")  # fmt: skip
+    group.add_argument("--coco_path", default=None, metavar="DIR", help="DETR's name of --data_path")
+    group.add_argument("--coco_panoptic_path", default=None, metavar="DIR",
+                       help="coco_panoptic: folder of the panoptic annotations (that of --data_path)")  # fmt: skip
+    for split, called in (("train", "training"), ("val", "held-out")):
+        group.add_argument(f"--{split}_images", default=None, metavar="DIR",
+                           help=f"folder of the {called} pictures, for a layout of your own")  # fmt: skip
+        group.add_argument(f"--{split}_annotations", default=None, metavar="FILE",
+                           help=f"COCO annotation file of the {called} pictures")  # fmt: skip
 
 
 def _add_run_flags(group) -> None:
@@ -137,9 +155,17 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
+    check_place_flags(args)
     if args.dataset_file == "coco_panoptic" or args.coco_panoptic_path:
         raise UserError("--dataset_file coco_panoptic: this version detects boxes only; use coco")
     if args.resume and args.init_from:
         raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
     if args.resume == "auto" and not args.output_dir:
         raise UserError("--resume auto looks in --output_dir: give that too")
+
+
+def check_place_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that name two places for the data. Raises UserError."""
+    one, other = args.data_path, args.coco_path
+    if one and other and Path(one).resolve() != Path(other).resolve():
+        raise UserError(f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them")

@@ -1,9 +1,10 @@
 """Train or evaluate a DETR detector.
 
     python main.py --dataset_file shapes --backbone resnet18 --backbone_weights none ...   no data needed
-    python main.py --coco_path DIR --output_dir runs/coco                                  COCO's layout
-    python main.py --coco_path DIR --eval --resume runs/coco/best.pth                      evaluate
-    torchrun --nproc_per_node=8 main.py --coco_path DIR --output_dir runs/coco             eight GPUs
+    python main.py --data_path DIR --output_dir runs/coco                                  COCO's layout
+    python main.py --dataset_file custom --data_path DIR --output_dir runs/mine            your own data
+    python main.py --data_path DIR --eval --resume runs/coco/best.pth                      evaluate
+    torchrun --nproc_per_node=8 main.py --data_path DIR --output_dir runs/coco             eight GPUs
 
 `python main.py --help` lists the flags; names and defaults are those of the original DETR.
 """
@@ -52,6 +53,8 @@ def main(args: argparse.Namespace) -> None:
     launch = init_distributed(device=args.device, dist_url=args.dist_url, world_size=args.world_size)
     seed_everything(args.seed, rank=launch.rank)
 
+    if args.dataset_file != "shapes":
+        print_once(datasets.layout_from_flags(args).describe())
     dataset_train = None if args.eval else build_split("train", args)
     if dataset_train is not None:  # the class count is the training set's, and the held-out set is checked against it
         args.num_classes = args.num_classes or datasets.unwrap(dataset_train).num_classes

@@ -7,26 +7,66 @@ import torch
 from pycocotools.coco import COCO
 from torch.utils.data import Dataset, Subset
 
-from datasets import coco
+from datasets import coco, coco_panoptic, cppe5, hgp
+from datasets.layout import HGP, SHAPES, Layout, find_layout
+from datasets.pictures import FindPicture, by_base_name, by_file_name
 from datasets.shapes import ShapesDataset, make_shapes_transforms
-from datasets.transforms import make_coco_transforms
+from datasets.transforms import Transform, make_coco_transforms
 from util.errors import DatasetError
 
-DATASETS = ("coco", "shapes")
+#: The names that --dataset_file takes.
+DATASETS = (*SHAPES, "shapes")
 
 
 def build_dataset(image_set: str, args: Namespace) -> Dataset:
     """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
 
-    Reads dataset_file, masks, num_classes, and for coco: coco_path, image_size, max_size, train_scales, crop_resize,
-    crop_size; for shapes: train_size, val_size, image_size, seed. Flags that DETR does not have may be missing.
-    Raises DatasetError for an unknown name, for coco without --coco_path, and as the datasets do.
+    Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
+    `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size. Flags that DETR does not
+    have may be missing. Raises DatasetError for an unknown name, for data that is not where the flags say,
+    and as the datasets do.
     """
-    if args.dataset_file == "coco":
-        return _build_coco(image_set, args)
     if args.dataset_file == "shapes":
         return _build_shapes(image_set, args)
-    raise DatasetError(f"--dataset_file {args.dataset_file}: no such dataset; known are {', '.join(DATASETS)}")
+    layout = layout_from_flags(args)
+    split = layout.split(image_set)
+    parts = {
+        "img_folder": split.images,
+        "ann_file": split.annotations,
+        "transforms": _transforms(image_set, args),
+        "return_masks": args.masks,
+        "num_classes": _flag(args, "num_classes"),
+    }
+    if args.dataset_file == "coco_panoptic":
+        return coco_panoptic.build(**parts)
+    return coco.CocoDetection(**parts, find_picture=picture_finder(args.dataset_file, layout, image_set))
+
+
+def layout_from_flags(args: Namespace) -> Layout:
+    """Where the data of `args.dataset_file`, other than shapes, lies.
+
+    Reads data_path, coco_path, coco_panoptic_path, train_images, train_annotations, val_images, val_annotations. Raises
+    DatasetError for an unknown name and as `find_layout` does.
+    """
+    if args.dataset_file not in SHAPES:
+        raise DatasetError(f"--dataset_file {args.dataset_file}: no such dataset; known are {', '.join(DATASETS)}")
+    data_path = _flag(args, "data_path") or _flag(args, "coco_path")
+    parts = ("train_images", "train_annotations", "val_images", "val_annotations")
+    return find_layout(
+        args.dataset_file,
+        data_path,
+        annotations_path=_flag(args, "coco_panoptic_path") if args.dataset_file == "coco_panoptic" else None,
+        **{part: _flag(args, part) for part in parts},
+    )
+
+
+def picture_finder(dataset_file: str, layout: Layout, image_set: str) -> FindPicture:
+    """How the picture files of a split are found: by the dataset's own names where it has such."""
+    if dataset_file == "hgp" or layout.name == HGP.name:
+        return hgp.picture_finder(image_set)
+    if dataset_file == "cppe5":
+        return cppe5.picture_finder(image_set)
+    return by_base_name if dataset_file == "custom" else by_file_name
 
 
 def unwrap(dataset: Dataset) -> Dataset:
@@ -55,23 +95,14 @@ def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     return Subset(dataset, order[:count].sort().values.tolist())
 
 
-def _build_coco(image_set: str, args: Namespace) -> Dataset:
-    if not args.coco_path:
-        raise DatasetError("--dataset_file coco needs --coco_path, the folder with train2017, val2017 and annotations")
-    transforms = make_coco_transforms(
+def _transforms(image_set: str, args: Namespace) -> Transform:
+    return make_coco_transforms(
         image_set,
         image_size=_flag(args, "image_size", 800),
         max_size=_flag(args, "max_size"),
         train_scales=_flag(args, "train_scales"),
         crop_resize=_flag(args, "crop_resize"),
         crop_size=_flag(args, "crop_size"),
-    )
-    return coco.build(
-        image_set,
-        coco_path=args.coco_path,
-        transforms=transforms,
-        return_masks=args.masks,
-        num_classes=_flag(args, "num_classes"),
     )
 
 

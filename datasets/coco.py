@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.coco_file import drawable, read_coco_file
+from datasets.pictures import FindPicture, by_file_name, read_picture
 from datasets.transforms import Example, Target, Transform
 from datasets.transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 from util.errors import DatasetError, PictureError
@@ -25,7 +26,7 @@ class CocoDetection(Dataset):
     `ds[i]` is the picture and its target after `transforms`, `ds.load(i)` before them. Pictures without objects are
     kept. `num_classes` is by default the largest category id + 1; a larger one leaves room, a label
     beyond it is refused. Raises DatasetError for a folder or file that is not there, not COCO or
-    contradicts itself (`read_coco_file` has the list).
+    contradicts itself (`read_coco_file` has the list). `find_picture` knows a dataset's own names of picture files.
     """
 
     def __init__(
@@ -36,11 +37,12 @@ class CocoDetection(Dataset):
         transforms: Transform | None = None,
         return_masks: bool = False,
         num_classes: int | None = None,
+        find_picture: FindPicture = by_file_name,
     ) -> None:
         self.img_folder = Path(img_folder)
         self.ann_file = Path(ann_file)
         if not self.img_folder.is_dir():
-            raise DatasetError(f"{img_folder}: no such picture folder (COCO's layout is expected, see --coco_path)")
+            raise DatasetError(f"{img_folder}: no such picture folder (see --data_path)")
         self.coco = read_coco_file(ann_file, num_classes=num_classes, need_masks=return_masks)
         self.ids: list[int] = sorted(self.coco.imgs)
         self.class_names: dict[int, str] = {
@@ -48,6 +50,7 @@ class CocoDetection(Dataset):
         }
         self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
         self.transforms = transforms
+        self.find_picture = find_picture
         self.prepare = ConvertCocoPolysToMask(return_masks)
 
     def __len__(self) -> int:
@@ -60,7 +63,9 @@ class CocoDetection(Dataset):
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """The RGB picture and its target, boxes `xyxy` in pixels. Raises PictureError when it cannot be read."""
         image_id = self.image_id(index)
-        image = self._open(image_id)
+        image = read_picture(
+            self.picture_path(index), described=f"the picture with image id {image_id} of {self.ann_file}"
+        )
         try:
             return self.prepare(image, {"image_id": image_id, "annotations": self.coco.imgToAnns.get(image_id, [])})
         except (KeyError, TypeError, ValueError) as error:
@@ -74,17 +79,10 @@ class CocoDetection(Dataset):
         """Objects in each picture (n,), crowds and boxes without area left out; no picture is opened."""
         return np.array([sum(map(_is_object, self.coco.imgToAnns.get(i, []))) for i in self.ids])
 
-    def _open(self, image_id: int) -> Image.Image:
-        path = self.img_folder / self.coco.imgs[image_id]["file_name"]
-        try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except FileNotFoundError:
-            reason = "no such file"
-        # What PIL's decoders raise on broken bytes; OSError covers unknown formats and truncated files.
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-        raise PictureError(f"{path}: cannot read the picture with image id {image_id} of {self.ann_file} ({reason})")
+    def picture_path(self, index: int) -> Path:
+        """The file of picture number `index`, which may not exist."""
+        image_id = self.image_id(index)
+        return self.find_picture(self.img_folder, self.coco.imgs[image_id]["file_name"], image_id)
 
 
 class ConvertCocoPolysToMask:

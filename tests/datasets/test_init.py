@@ -38,12 +38,14 @@ def test_shapes_by_name() -> None:
 
 @pytest.mark.parametrize("coco_path", [None, ""])
 def test_coco_needs_its_path(coco_path: str | None) -> None:
-    with pytest.raises(DatasetError, match="--dataset_file coco needs --coco_path"):
+    with pytest.raises(DatasetError, match="--dataset_file coco needs --data_path"):
         build_dataset("train", Namespace(dataset_file="coco", coco_path=coco_path, masks=False))
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(DatasetError, match="--dataset_file voc: .* coco, shapes$"):
+    with pytest.raises(
+        DatasetError, match="--dataset_file voc: .* known are coco, coco_panoptic, hgp, cppe5, custom, shapes$"
+    ):
         build_dataset("train", Namespace(dataset_file="voc"))
 
 

@@ -1,0 +1,231 @@
+"""COCO panoptic segmentation: every pixel of a picture belongs to a segment, a thing (dog) or stuff (sky).
+
+The annotation file lists the segments of each picture; a PNG beside it says which pixel is whose. Boxes are those around the
+segments' pixels, one pixel smaller than COCO's boxes, as in DETR; crowd segments are trained on, as there.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.pictures import DECODE_ERRORS, one_line, read_picture
+from datasets.transforms import Example, Target, Transform
+from util.box_ops import masks_to_boxes
+from util.errors import DatasetError, PictureError
+
+
+class CocoPanoptic(Dataset):
+    """The pictures that `ann_file` lists, in the order of their ids, with the segments of the PNGs in `ann_folder`.
+
+    `ds[i]` is the picture and its target after `transforms`, `ds.load(i)` before them. Targets have the keys of
+    `CocoDetection`, `masks` (n, H, W) bool with `return_masks`. `is_thing` says of each category id whether it is a thing.
+    Segments without a single pixel in their PNG are left out. Raises DatasetError for a folder or file that
+    is absent, no panoptic annotation file, or contradicts itself; with `num_classes` for a label beyond it.
+    """
+
+    def __init__(
+        self,
+        *,
+        img_folder: str | Path,
+        ann_folder: str | Path,
+        ann_file: str | Path,
+        instances_file: str | Path | None = None,
+        transforms: Transform | None = None,
+        return_masks: bool = True,
+        num_classes: int | None = None,
+    ) -> None:
+        self.img_folder, self.ann_folder, self.ann_file = Path(img_folder), Path(ann_folder), Path(ann_file)
+        for folder, content in ((self.img_folder, "picture"), (self.ann_folder, "panoptic PNG")):
+            if not folder.is_dir():
+                raise DatasetError(f"{folder}: no such {content} folder (COCO's layout is expected, see --data_path)")
+        self.instances_file = instances_file
+        self.transforms = transforms
+        self.return_masks = return_masks
+        data = read_panoptic_file(self.ann_file)
+        categories = sorted(data["categories"], key=lambda category: category["id"])
+        self.class_names = {category["id"]: str(category.get("name", category["id"])) for category in categories}
+        self.is_thing = {category["id"]: bool(category["isthing"]) for category in categories}
+        self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
+        if max(self.class_names) >= self.num_classes:
+            raise DatasetError(
+                f"{ann_file}: category id {max(self.class_names)} is outside 0..{self.num_classes - 1}; "
+                f"--num_classes must be at least {max(self.class_names) + 1}"
+            )
+        self.images: list[dict[str, Any]] = sorted(data["images"], key=lambda image: image["id"])
+        of_image = {annotation["image_id"]: annotation for annotation in data["annotations"]}
+        self.annotations: list[dict[str, Any]] = [of_image[image["id"]] for image in self.images]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Example:
+        image, target = self.load(index)
+        return (image, target) if self.transforms is None else self.transforms(image, target)
+
+    @cached_property
+    def coco(self) -> COCO:
+        """The ground truth that boxes are judged by: the things of the instance annotations, as in DETR.
+
+        Raises DatasetError where they are not there.
+        """
+        from datasets.coco_file import read_coco_file
+
+        if self.instances_file is None:
+            raise DatasetError(f"{self.ann_file}: judging boxes needs COCO's instances_*.json beside the pictures")
+        return read_coco_file(self.instances_file)
+
+    def image_id(self, index: int) -> int:
+        """The id, in the annotation file, of picture number `index`."""
+        return self.images[index]["id"]
+
+    def get_height_and_width(self, index: int) -> tuple[int, int]:
+        """The size of picture number `index` as the annotation file gives it; no picture is opened."""
+        return self.images[index]["height"], self.images[index]["width"]
+
+    def object_counts(self) -> np.ndarray:
+        """Segments in each picture (n,); no picture is opened."""
+        return np.array([len(annotation["segments_info"]) for annotation in self.annotations])
+
+    def picture_path(self, index: int) -> Path:
+        """The file of picture number `index`."""
+        return self.img_folder / self.images[index]["file_name"]
+
+    def segments_path(self, index: int) -> Path:
+        """The PNG that holds the segments of picture number `index`."""
+        return self.ann_folder / self.annotations[index]["file_name"]
+
+    def load(self, index: int) -> tuple[Image.Image, Target]:
+        """The RGB picture and its target, boxes `xyxy` in pixels. Raises PictureError when one cannot be read."""
+        image_id = self.image_id(index)
+        image = read_picture(self.picture_path(index), described=f"the picture with image id {image_id}")
+        owners = read_segments(self.segments_path(index), described=f"the segments of image id {image_id}")
+        if owners.shape != (image.height, image.width):
+            raise PictureError(
+                f"{self.segments_path(index)}: its size {owners.shape[1]} x {owners.shape[0]} is not that of "
+                f"the picture with image id {image_id}, {image.width} x {image.height}"
+            )
+        return image, self._target(image_id, self.annotations[index]["segments_info"], owners)
+
+    def _target(self, image_id: int, segments: list[dict[str, Any]], owners: Tensor) -> Target:
+        masks = owners == torch.tensor([segment["id"] for segment in segments], dtype=torch.int64)[:, None, None]
+        seen = masks.flatten(1).any(1)
+        masks, segments = masks[seen], [segment for segment, kept in zip(segments, seen.tolist()) if kept]
+        size = torch.tensor(owners.shape)
+        target = {
+            "image_id": torch.tensor([image_id]),
+            "boxes": masks_to_boxes(masks),
+            "labels": torch.tensor([segment["category_id"] for segment in segments], dtype=torch.int64),
+            "area": torch.tensor([segment["area"] for segment in segments], dtype=torch.float32),
+            "iscrowd": torch.tensor([segment["iscrowd"] for segment in segments], dtype=torch.int64),
+            "orig_size": size,
+            "size": size.clone(),
+        }
+        return target | ({"masks": masks} if self.return_masks else {})
+
+
+def read_segments(path: Path, *, described: str) -> Tensor:
+    """The segment id of each pixel (H, W) int64 of a panoptic PNG: red + 256 green + 65536 blue, as COCO writes it.
+
+    Raises PictureError where it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            channels = np.array(image.convert("RGB"), dtype=np.int64)
+    except DECODE_ERRORS as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
+        raise PictureError(f"{path}: cannot read {described} ({reason})") from None
+    return torch.from_numpy(channels @ np.array([1, 256, 65536]))
+
+
+def read_panoptic_file(path: Path) -> dict[str, Any]:
+    """Parse and check a panoptic annotation file; every picture comes with its one annotation.
+
+    Raises DatasetError, naming the file and the entry.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+        _check_lists(data)
+        things = {category["id"]: category["isthing"] for category in data["categories"]}
+        listed = {image["id"]: image["file_name"] for image in data["images"]}
+        annotated = set()
+        for annotation in data["annotations"]:
+            annotated.add(annotation["image_id"])
+            _check_annotation(annotation, listed, things)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such panoptic annotation file (see --coco_panoptic_path)") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from None
+    except KeyError as error:
+        raise DatasetError(f"{path}: an entry has no {error.args[0]}") from None
+    except (TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: not a panoptic annotation file ({one_line(error)})") from None
+    missing = sorted(listed.keys() - annotated)
+    if missing:
+        raise DatasetError(f"{path}: image id {missing[0]} has no annotation ({len(missing)} such pictures)")
+    return data
+
+
+def _check_lists(data: Any) -> None:
+    for key in ("images", "annotations", "categories"):
+        entries = data.get(key) if isinstance(data, dict) else None
+        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+            raise DatasetError(f'not a panoptic annotation file: it has no list "{key}" of objects')
+    for key in ("images", "categories"):
+        for entry in data[key]:
+            if type(entry["id"]) is not int or entry["id"] < 0:
+                raise DatasetError(f"{key}: id {entry['id']!r} is not an integer of at least 0")
+
+
+def _check_annotation(annotation: dict[str, Any], listed: dict[int, str], things: dict[int, Any]) -> None:
+    """Refuse segments that cannot be read, and fill in `iscrowd` 0 where a segment has none."""
+    name = f"annotation of image id {annotation['image_id']!r}"
+    if annotation["image_id"] not in listed:
+        raise DatasetError(f"{name}: no such picture is listed")
+    if not isinstance(annotation["file_name"], str):
+        raise DatasetError(f"{name}: file_name {annotation['file_name']!r} is not text")
+    for segment in annotation["segments_info"]:
+        if segment["category_id"] not in things:
+            raise DatasetError(
+                f"{name}: segment {segment['id']!r}: label {segment['category_id']!r} (category_id) is not among "
+                f"the categories"
+            )
+        segment["iscrowd"] = int(segment.get("iscrowd") or 0)
+        segment["id"], segment["area"] = int(segment["id"]), float(segment["area"])
+
+
+def build(
+    *,
+    img_folder: str | Path,
+    ann_file: str | Path,
+    transforms: Transform | None = None,
+    return_masks: bool = True,
+    num_classes: int | None = None,
+) -> CocoPanoptic:
+    """The split of an annotation file panoptic_*.json, with the rest of it where COCO has it.
+
+    The PNGs are in a folder of the annotation file's name, beside it (as COCO's archive unpacks) or beside its folder (as DETR
+    has it); the instance annotations that boxes are judged by, in annotations/ beside `img_folder`.
+    Raises DatasetError as CocoPanoptic does.
+    """
+    ann_file, img_folder = Path(ann_file), Path(img_folder)
+    folders = (ann_file.parent.parent / ann_file.stem, ann_file.with_suffix(""))
+    instances = img_folder.parent / "annotations" / ann_file.name.replace("panoptic_", "instances_")
+    return CocoPanoptic(
+        img_folder=img_folder,
+        ann_folder=next((folder for folder in folders if folder.is_dir()), folders[0]),
+        ann_file=ann_file,
+        instances_file=instances if instances.is_file() and instances != ann_file else None,
+        transforms=transforms,
+        return_masks=return_masks,
+        num_classes=num_classes,
+    )

@@ -1,0 +1,178 @@
+"""Where the pictures and annotations of each split lie: recognised from a folder's shape, or named part by part."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from util.errors import DatasetError
+
+#: The splits in the order in which they are shown; "val" is the held-out one, whatever its folder is called.
+SPLITS = ("train", "val", "test")
+NAMING_FLAGS = "--train_images --train_annotations --val_images --val_annotations"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A folder of pictures and the COCO annotation file that lists them."""
+
+    images: Path
+    annotations: Path
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A way to arrange a dataset: for each split, the places (pictures, annotations) where it may lie, best first."""
+
+    name: str
+    places: Mapping[str, tuple[tuple[str, str], ...]]
+    #: Folders below the one that was named in which the whole may lie, as its archive or repository unpacks.
+    inside: tuple[str, ...] = ()
+    #: The split whose annotations tell this shape from those that are looked for after it.
+    told_by: str | None = None
+
+    def find(self, root: Path, annotations_root: Path) -> dict[str, Split]:
+        """The splits whose annotation file is there; none where the folder has another shape."""
+        for inside in ("", *self.inside):
+            splits = {}
+            for split, places in self.places.items():
+                found = [place for place in places if (annotations_root / inside / place[1]).is_file()]
+                if found:
+                    images, annotations = found[0]
+                    splits[split] = Split(root / inside / images, annotations_root / inside / annotations)
+            if splits and (self.told_by is None or self.told_by in splits):
+                return splits
+        return {}
+
+    def looked_for(self) -> str:
+        """The annotation file that shows this shape, with the name of the shape."""
+        places = self.places[self.told_by or next(iter(self.places))]
+        return f"{places[0][1]} ({self.name})"
+
+
+COCO = Shape("COCO", {s: ((f"{s}2017", f"annotations/instances_{s}2017.json"),) for s in ("train", "val")})
+PANOPTIC = Shape("COCO panoptic", {s: ((f"{s}2017", f"annotations/panoptic_{s}2017.json"),) for s in ("train", "val")})
+HGP = Shape(
+    "HGP",
+    {s: ((f"images/{s}2017", f"images/annotations/instances_{s}2017.json"),) for s in ("train", "val")},
+    inside=("HGP",),
+)
+ROBOFLOW = Shape(
+    "Roboflow",
+    {
+        "train": (("train", "train/_annotations.coco.json"),),
+        "val": (("valid", "valid/_annotations.coco.json"), ("val", "val/_annotations.coco.json")),
+        "test": (("test", "test/_annotations.coco.json"),),
+    },
+)
+ONE_FOLDER = Shape("one folder of pictures", {s: (("images", f"annotations/{s}.json"),) for s in SPLITS}, told_by="val")
+CPPE5 = Shape(
+    "CPPE-5",
+    {"train": (("images", "annotations/train.json"),), "val": (("images", "annotations/test.json"),)},
+    inside=("data",),
+)
+
+#: What each --dataset_file may look like; where shapes resemble each other, the more particular one is first.
+SHAPES: dict[str, tuple[Shape, ...]] = {
+    "coco": (COCO,),
+    "coco_panoptic": (PANOPTIC,),
+    "hgp": (HGP,),
+    "cppe5": (CPPE5,),
+    "custom": (COCO, HGP, ROBOFLOW, ONE_FOLDER, CPPE5),
+}
+#: Where a dataset lies when no flag says so.
+DEFAULT_PLACES = {"hgp": Path("HGP")}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The splits of a dataset that were found, and the name of its shape ("COCO", "Roboflow", "named by flags", ...)."""
+
+    name: str
+    root: Path | None
+    splits: dict[str, Split]
+
+    def split(self, name: str) -> Split:
+        """The split "train" or "val". Raises DatasetError, naming the flags for its parts, where there is none."""
+        if name not in self.splits:
+            where = f"{self.root}: " if self.root else ""
+            raise DatasetError(
+                f"{where}no annotations of the {name} split ({self.name}); name its parts with "
+                f"--{name}_images --{name}_annotations"
+            )
+        return self.splits[name]
+
+    def describe(self) -> str:
+        """A line for the whole and one for each split."""
+        lines = [f"layout: {self.name}{f' in {self.root}' if self.root else ''}"]
+        for name in SPLITS:
+            if name in self.splits:
+                split = self.splits[name]
+                lines.append(f"  {name}: {split.annotations}, pictures in {split.images}")
+        return "\n".join(lines)
+
+
+def find_layout(
+    dataset_file: str,
+    data_path: str | Path | None,
+    *,
+    annotations_path: str | Path | None = None,
+    train_images: str | Path | None = None,
+    train_annotations: str | Path | None = None,
+    val_images: str | Path | None = None,
+    val_annotations: str | Path | None = None,
+) -> Layout:
+    """Recognise the layout of the folder `data_path` for the dataset `dataset_file`, one of SHAPES.
+
+    A named split (both parts of it) stands in place of the one found; with both splits named, `data_path` is not
+    needed. `annotations_path` is the folder to look for annotations in, where it is another. Raises DatasetError
+    in one line: for half a split, a missing folder, or a folder without a known shape.
+    """
+    named = _named_splits({"train": (train_images, train_annotations), "val": (val_images, val_annotations)})
+    data_path = data_path or (None if named else DEFAULT_PLACES.get(dataset_file))
+    if data_path is None:
+        if named:
+            return Layout("named by flags", None, named)
+        raise DatasetError(
+            f"--dataset_file {dataset_file} needs --data_path DIR (or DETR's --coco_path), the folder with "
+            f"{_looked_for(SHAPES[dataset_file])}; or name the parts with {NAMING_FLAGS}"
+        )
+    root = Path(data_path)
+    annotations_root = Path(annotations_path or data_path)
+    shape, splits = _recognise(root, annotations_root, SHAPES[dataset_file])
+    if shape is None and not named:
+        raise DatasetError(_unknown(annotations_root, dataset_file))
+    name = ", ".join(([shape.name] if shape else []) + (["named by flags"] if named else []))
+    return Layout(name, root, splits | named)
+
+
+def _named_splits(parts: Mapping[str, tuple[str | Path | None, str | Path | None]]) -> dict[str, Split]:
+    splits = {}
+    for name, (images, annotations) in parts.items():
+        if bool(images) != bool(annotations):
+            given, lacking = ("images", "annotations") if images else ("annotations", "images")
+            raise DatasetError(f"--{name}_{given} needs --{name}_{lacking} too: a split is named by both")
+        if images and annotations:
+            splits[name] = Split(Path(images), Path(annotations))
+    return splits
+
+
+def _recognise(root: Path, annotations_root: Path, shapes: Iterable[Shape]) -> tuple[Shape | None, dict[str, Split]]:
+    for shape in shapes:
+        splits = shape.find(root, annotations_root)
+        if splits:
+            return shape, splits
+    return None, {}
+
+
+def _unknown(root: Path, dataset_file: str) -> str:
+    """What is wrong with a folder in which nothing was recognised."""
+    looked_for = _looked_for(SHAPES[dataset_file])
+    if not root.is_dir():
+        return f"{root}: no such folder; --data_path is the folder with {looked_for}"
+    other, _ = _recognise(root, root, SHAPES["custom"])
+    hint = f"; it looks like {other.name}: --dataset_file custom reads that" if other else ""
+    return f"{root}: looked for {looked_for} and found none{hint}; or name the parts with {NAMING_FLAGS}"
+
+
+def _looked_for(shapes: Iterable[Shape]) -> str:
+    return ", ".join(shape.looked_for() for shape in shapes)
