@@ -165,7 +165,7 @@ def _draw_boxes(picture: Image.Image, boxes: np.ndarray, labels: np.ndarray) -> 
 
 def _draw_names(picture: Image.Image, boxes: np.ndarray, labels: np.ndarray, texts: list[str]) -> None:
     """Write every name on a patch of its class colour at its box, where it hides no other name if possible."""
-    pen, font = ImageDraw.Draw(picture), _font(max(10, round(0.75 * max(picture.size) ** 0.5)))
+    pen, font = ImageDraw.Draw(picture), load_font(max(10, round(0.75 * max(picture.size) ** 0.5)))
     taken: list[Rectangle] = []
     for box, label, text in reversed(list(zip(boxes, labels, texts, strict=True))):  # the surest choose first
         ink = pen.textbbox((0, 0), text, font=font)
@@ -208,13 +208,13 @@ def _lay_out(
     paper = Image.new("RGB", (width, margin + head + sum(heights) + gap * (len(rows) - 1) + margin), PAPER)
     pen = ImageDraw.Draw(paper)
     if title:
-        pen.text((margin, margin + 16), title, font=_font(28), fill=INK, anchor="lm")
-        title_end = margin + pen.textlength(title, _font(28)) + 40
+        pen.text((margin, margin + 16), title, font=load_font(28), fill=INK, anchor="lm")
+        title_end = margin + pen.textlength(title, load_font(28)) + 40
         _draw_legend(pen, class_names, left=title_end, right=width - margin, middle=margin + 16)
     for column in range(columns):
         x = margin + column * (pair_width + gap)
         for middle, heading in ((x + GRID_TILE / 2, "truth"), (x + 1.5 * GRID_TILE + seam, "detected")):
-            pen.text((middle, margin + head - 22), heading, font=_font(22), fill=FAINT_INK, anchor="mm")
+            pen.text((middle, margin + head - 22), heading, font=load_font(22), fill=FAINT_INK, anchor="mm")
     y = margin + head
     for row, height in zip(rows, heights, strict=True):
         for column, (left, right) in enumerate(row):
@@ -229,7 +229,7 @@ def _draw_legend(
     pen: ImageDraw.ImageDraw, class_names: Mapping[int, str], *, left: float, right: float, middle: float
 ) -> None:
     """Write every class name behind a dot of its colour, flush right; nothing when they do not fit (boxes have names)."""
-    font, dot, gap = _font(22), 9, 30
+    font, dot, gap = load_font(22), 9, 30
     widths = [2 * dot + 8 + pen.textlength(name, font) + gap for name in class_names.values()]
     x = right - sum(widths) + gap
     if not widths or x < left:
@@ -252,6 +252,6 @@ def _readable_on(colour: Colour) -> Colour:
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return Pillow's own font: no font file is needed."""
     return ImageFont.load_default(size)
