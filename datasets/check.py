@@ -26,8 +26,9 @@ from datasets.coco_file import read_annotations, write_annotations
 from datasets.coco_json import parse_coco
 from datasets.findings import Action, Findings
 from datasets.layout import Layout, Split
+from datasets.mask_rules import Size
 from datasets.numbers import to_int
-from datasets.picture_check import Facts, Listed, Size, inspect_all, note_leaks, note_pictures, note_repeats
+from datasets.picture_check import Facts, Listed, inspect_all, note_leaks, note_pictures, note_repeats
 from datasets.pictures import FindPicture, read_picture
 from flags import add_place_flags, check_place_flags
 from util.atomic import atomic_file
@@ -99,7 +100,9 @@ def write_repaired(checked: list[Checked], out: Path) -> list[Path]:
     """
     refused = [one.report for one in checked if one.annotations is None]
     if refused:
-        raise DatasetError(f"--fix {out}: nothing is written, the {refused[0].name} annotations are refused: {refused[0].error}")
+        raise DatasetError(
+            f"--fix {out}: nothing is written, the {refused[0].name} annotations are refused: {refused[0].error}"
+        )
     single = out.suffix == ".json"
     if single and len(checked) > 1:
         raise DatasetError(f"--fix {out}: there are {len(checked)} splits; give a folder for their files")
@@ -136,7 +139,7 @@ def _check_split(
         return Checked(report, [], [])
     report.pictures = len(listed)
     facts = inspect_all([picture.path for picture in listed], label=f"{name} pictures")
-    sizes = {picture.file_name: fact.size for picture, fact in zip(listed, facts) if fact.error is None}
+    sizes = {picture.image_id: fact.size for picture, fact in zip(listed, facts) if fact.error is None}
     found = Findings()
     checked = Checked(report, listed, facts)
     try:
@@ -146,7 +149,7 @@ def _check_split(
             need_masks=need_masks,
             num_queries=num_queries,
             findings=found,
-            size_of_file=sizes.get,
+            size_of_file=lambda _, image_id: sizes.get(image_id),
         )
     except DatasetError as error:
         report.error = str(error)
@@ -190,7 +193,9 @@ def _note_cut_boxes(checked: Checked) -> None:
             continue
         for kind, count in _count_cut(annotations.boxes_of(index)[0], fact.size):
             if count:
-                example = f"{report.split.annotations}: image {image_id}: a box that fits the size listed, not the file's"
+                example = (
+                    f"{report.split.annotations}: image {image_id}: a box that fits the size listed, not the file's"
+                )
                 report.findings.add(kind.name, kind.action, remedy=kind.remedy, example=example, count=count)
 
 
@@ -261,7 +266,9 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_queries", default=100, type=int, help="queries of the model to be trained (%(default)s)")
     parser.add_argument("--num_classes", default=None, type=int,
                         help="classes of the model (the training split's largest id + 1)")  # fmt: skip
-    parser.add_argument("--masks", action="store_true", help="refuse objects without a mask, as training with --masks does")
+    parser.add_argument(
+        "--masks", action="store_true", help="refuse objects without a mask, as training with --masks does"
+    )
     parser.add_argument("--strict", action="store_true", help="refuse what loading would repair")
     parser.add_argument("--json", default=None, metavar="FILE", type=Path, help="write the report for machines")
     parser.add_argument("--fix", default=None, metavar="OUT", type=Path,
@@ -276,7 +283,9 @@ def run(args: argparse.Namespace) -> int:
     check_place_flags(args)
     args.dataset_file = args.dataset_file or "custom"
     if args.dataset_file in ("shapes", "coco_panoptic"):
-        raise UserError(f"--dataset_file {args.dataset_file}: the check reads boxes of picture files; it has nothing to read here")
+        raise UserError(
+            f"--dataset_file {args.dataset_file}: the check reads boxes of picture files; it has nothing to read here"
+        )
     layout = layout_from_flags(args)
     report, checked = check(
         layout,

@@ -3,6 +3,7 @@
 Labels are the file's category ids, without remapping: a model for them has `largest id + 1` classes, 91 for COCO.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy as np
 import torch
 from PIL import Image
 from pycocotools import mask as rle_tools
+from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.coco_file import drawable, read_coco_file
-from datasets.pictures import FindPicture, by_file_name, read_picture
+from datasets.coco_file import describe_repairs, read_annotations
+from datasets.findings import Findings
+from datasets.mask_rules import drawable
+from datasets.pictures import FindPicture, by_file_name, read_picture, size_finder
 from datasets.transforms import Example, Target, Transform
 from datasets.transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
+from util.distributed import print_once
 from util.errors import DatasetError, PictureError
 
 
@@ -25,8 +30,9 @@ class CocoDetection(Dataset):
 
     `ds[i]` is the picture and its target after `transforms`, `ds.load(i)` before them. Pictures without objects are
     kept. `num_classes` is by default the largest category id + 1; a larger one leaves room, a label
-    beyond it is refused. Raises DatasetError for a folder or file that is not there, not COCO or
-    contradicts itself (`read_coco_file` has the list). `find_picture` knows a dataset's own names of picture files.
+    beyond it is refused. `find_picture` knows a dataset's own names of picture files. What is repaired on reading is
+    printed in one line, or refused with `strict`; `findings` holds it. Raises DatasetError for a folder or file that
+    is not there, not COCO or contradicts itself (`annotation_kinds` has the list).
     """
 
     def __init__(
@@ -38,27 +44,45 @@ class CocoDetection(Dataset):
         return_masks: bool = False,
         num_classes: int | None = None,
         find_picture: FindPicture = by_file_name,
+        strict: bool = False,
     ) -> None:
         self.img_folder = Path(img_folder)
         self.ann_file = Path(ann_file)
         if not self.img_folder.is_dir():
             raise DatasetError(f"{img_folder}: no such picture folder (see --data_path)")
-        self.coco = read_coco_file(ann_file, num_classes=num_classes, need_masks=return_masks)
-        self.ids: list[int] = sorted(self.coco.imgs)
-        self.class_names: dict[int, str] = {
-            category_id: str(category.get("name", category_id)) for category_id, category in self.coco.cats.items()
-        }
+        self.find_picture = find_picture
+        self.findings = Findings()
+        self.annotations = read_annotations(
+            ann_file,
+            num_classes=num_classes,
+            need_masks=return_masks,
+            strict=strict,
+            findings=self.findings,
+            size_of_file=size_finder(self.img_folder, find_picture),
+        )
+        repairs = describe_repairs(ann_file, self.findings)
+        if repairs is not None:
+            print_once(repairs)
+        self.class_names = self.annotations.class_names
         self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
         self.transforms = transforms
-        self.find_picture = find_picture
         self.prepare = ConvertCocoPolysToMask(return_masks)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.annotations)
 
     def __getitem__(self, index: int) -> Example:
         image, target = self.load(index)
         return (image, target) if self.transforms is None else self.transforms(image, target)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the evaluation's ground truth behind: a worker process does not need it."""
+        return {key: value for key, value in self.__dict__.items() if key != "coco"}
+
+    @cached_property
+    def coco(self) -> COCO:
+        """The ground truth as pycocotools has it, made when the evaluation first asks for it."""
+        return self.annotations.to_coco()
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """The RGB picture and its target, boxes `xyxy` in pixels. Raises PictureError when it cannot be read."""
@@ -66,23 +90,23 @@ class CocoDetection(Dataset):
         image = read_picture(
             self.picture_path(index), described=f"the picture with image id {image_id} of {self.ann_file}"
         )
+        objects = self.annotations.objects_of(index, segmentation=self.prepare.return_masks)
         try:
-            return self.prepare(image, {"image_id": image_id, "annotations": self.coco.imgToAnns.get(image_id, [])})
+            return self.prepare(image, {"image_id": image_id, "annotations": objects})
         except (KeyError, TypeError, ValueError) as error:
             raise PictureError(f"{self.ann_file}: image id {image_id}: bad segmentation ({error})") from None
 
     def image_id(self, index: int) -> int:
         """The id, in the annotation file, of picture number `index`."""
-        return self.ids[index]
-
-    def object_counts(self) -> np.ndarray:
-        """Objects in each picture (n,), crowds and boxes without area left out; no picture is opened."""
-        return np.array([sum(map(_is_object, self.coco.imgToAnns.get(i, []))) for i in self.ids])
+        return int(self.annotations.image_ids[index])
 
     def picture_path(self, index: int) -> Path:
         """The file of picture number `index`, which may not exist."""
-        image_id = self.image_id(index)
-        return self.find_picture(self.img_folder, self.coco.imgs[image_id]["file_name"], image_id)
+        return self.find_picture(self.img_folder, self.annotations.file_name(index), self.image_id(index))
+
+    def object_counts(self) -> np.ndarray:
+        """Objects in each picture (n,), crowds left out; no picture is opened."""
+        return self.annotations.object_counts()
 
 
 class ConvertCocoPolysToMask:
@@ -140,6 +164,7 @@ def build(
     transforms: Transform | None = None,
     return_masks: bool = False,
     num_classes: int | None = None,
+    strict: bool = False,
 ) -> CocoDetection:
     """`image_set` "train" or "val" of COCO's layout: {coco_path}/{set}2017 and annotations/instances_{set}2017.json.
 
@@ -154,6 +179,7 @@ def build(
         transforms=transforms,
         return_masks=return_masks,
         num_classes=num_classes,
+        strict=strict,
     )
 
 

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.coco_file import read_annotations
 from datasets.pictures import DECODE_ERRORS, one_line, read_picture
 from datasets.transforms import Example, Target, Transform
 from util.box_ops import masks_to_boxes
@@ -70,17 +71,19 @@ class CocoPanoptic(Dataset):
         image, target = self.load(index)
         return (image, target) if self.transforms is None else self.transforms(image, target)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the evaluation's ground truth behind: a worker process does not need it."""
+        return {key: value for key, value in self.__dict__.items() if key != "coco"}
+
     @cached_property
     def coco(self) -> COCO:
         """The ground truth that boxes are judged by: the things of the instance annotations, as in DETR.
 
         Raises DatasetError where they are not there.
         """
-        from datasets.coco_file import read_coco_file
-
         if self.instances_file is None:
             raise DatasetError(f"{self.ann_file}: judging boxes needs COCO's instances_*.json beside the pictures")
-        return read_coco_file(self.instances_file)
+        return read_annotations(self.instances_file).to_coco()
 
     def image_id(self, index: int) -> int:
         """The id, in the annotation file, of picture number `index`."""

@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from datasets.annotation_kinds import WRONG_SIZE, Kind
 from datasets.findings import Action, Findings
+from datasets.mask_rules import Size
 from datasets.pictures import DECODE_ERRORS, DEEP_MODES, one_line, to_rgb
-
-Size = tuple[int, int]  # height, width
 
 EXIF_ORIENTATION = 0x0112
 #: Orientations of EXIF that turn a picture by a quarter: its width and height change places.
@@ -115,9 +114,7 @@ def note_leaks(splits: Iterable[tuple[str, Sequence[Listed], Sequence[Facts]]], 
             mine.setdefault(fact.digest, (name, picture))
             if fact.digest in seen:
                 other, known = seen[fact.digest]
-                example = (
-                    f"{known.path} (image {known.image_id} of {other}) and {picture.path} (image {picture.image_id} of {name})"
-                )
+                example = f"{known.path} (image {known.image_id} of {other}) and {picture.path} (image {picture.image_id} of {name})"
                 findings.add(LEAK.name, LEAK.action, remedy=LEAK.remedy, example=example)
         seen = mine | seen
 

@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from datasets.entry_rules import SizeOfFile
+from datasets.mask_rules import Size
 from util.errors import PictureError
 
 #: From (folder, file_name, image id) to the path of a picture; which may not exist.
@@ -29,6 +31,19 @@ def by_base_name(folder: Path, file_name: str, image_id: int) -> Path:
     path = folder / file_name
     base = folder / PurePosixPath(file_name.replace("\\", "/")).name
     return base if not path.is_file() and base.is_file() else path
+
+
+def size_finder(folder: Path, find_picture: FindPicture) -> SizeOfFile:
+    """Sizes as the headers of the pictures in `folder` say; a picture that is not there or broken has none."""
+
+    def size_of_file(file_name: str, image_id: int) -> Size | None:
+        try:
+            with Image.open(find_picture(folder, file_name, image_id)) as image:
+                return image.height, image.width
+        except DECODE_ERRORS:
+            return None
+
+    return size_of_file
 
 
 def read_picture(path: Path, *, described: str) -> Image.Image:

@@ -29,7 +29,9 @@ def contact_sheet(
     paper = Image.new("RGB", (width, head + sum(heights) + GAP * (len(rows) - 1) + MARGIN), PAPER)
     pen = ImageDraw.Draw(paper)
     if title:
-        pen.text((MARGIN, MARGIN + 16), _cut(pen, title, 28, width - 2 * MARGIN), font=load_font(28), fill=INK, anchor="lm")
+        pen.text(
+            (MARGIN, MARGIN + 16), _cut(pen, title, 28, width - 2 * MARGIN), font=load_font(28), fill=INK, anchor="lm"
+        )
     y = head
     for row, height in zip(rows, heights, strict=True):
         for column, (picture, caption) in enumerate(row):

@@ -125,7 +125,7 @@ def test_folders_that_are_not_there(coco_folder: Path, tmp_path: Path) -> None:
 
 
 def test_label_beyond_num_classes_is_refused(coco_folder: Path) -> None:
-    with pytest.raises(DatasetError, match="instances_train2017.json: annotation id 2: label 7 .*--num_classes"):
+    with pytest.raises(DatasetError, match="instances_train2017.json: annotation id 2: category_id 7 .*--num_classes"):
         coco.build("train", coco_path=coco_folder, num_classes=5)
 
 
@@ -161,14 +161,51 @@ def test_a_workers_error_is_still_one_line(coco_folder: Path) -> None:
     assert caught.value.line().endswith("(no such file)")
 
 
-@pytest.mark.parametrize("segmentation", [{"size": [5, 5], "counts": [25]}, {"counts": [1]}, 3, [["a"] * 6]])
-def test_bad_segmentation_names_file_and_image(
-    write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: dict[str, Any], segmentation: Any
+def test_run_lengths_of_another_size_than_the_picture_name_file_and_image(
+    write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: dict[str, Any]
 ) -> None:
-    tiny_annotations["annotations"][0]["segmentation"] = segmentation
-    dataset = coco.build("val", coco_path=write_coco(tiny_annotations), return_masks=True)
-    with pytest.raises(PictureError, match="instances_val2017.json: image id 1: bad segmentation"):
-        dataset[0]
+    root = write_coco(tiny_annotations)
+    Image.new("RGB", (40, 49)).save(root / "val2017" / "000000000004.png")  # the file says 40 x 50
+    dataset = coco.build("val", coco_path=root, return_masks=True)
+    with pytest.raises(PictureError, match="instances_val2017.json: image id 4: bad segmentation .run lengths of size"):
+        dataset[1]
+
+
+def test_repairs_are_one_line_and_refused_when_strict(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = coco.build("val", coco_path=coco_folder)
+    line = capsys.readouterr().out
+    assert line.startswith(f"{dataset.ann_file}: repaired on reading: ") and line.count("\n") == 1
+    assert "boxes over the edge of their picture: 1 (clamped to the picture)" in line
+    assert "annotations without a box: 1 (dropped)" in line and "crowds" not in line
+    assert dataset.findings["crowds"].count == 1
+    with pytest.raises(DatasetError, match="instances_val2017.json: annotation id .*: strict reading refuses"):
+        coco.build("val", coco_path=coco_folder, strict=True)
+
+
+def test_the_picture_is_asked_before_a_box_is_cut(
+    write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: dict[str, Any]
+) -> None:
+    root = write_coco(tiny_annotations)
+    Image.new("RGB", (80, 60)).save(root / "val2017" / "000000000009.png")  # the file says 60 x 40
+    dataset = coco.build("val", coco_path=root)
+    assert dataset[3][1]["boxes"].tolist() == [[50, 30, 80, 60]]
+    assert dataset.annotations.image_size(3) == (60, 80) and dataset.coco.anns[5]["bbox"] == [50, 30, 30, 30]
+    assert dataset.findings["pictures with another height or width than their file"].count == 1
+
+
+def test_evaluation_reads_what_training_reads(coco_folder: Path) -> None:
+    dataset = coco.build("val", coco_path=coco_folder)
+    for index in range(len(dataset)):
+        annotations = [a for a in dataset.coco.imgToAnns[dataset.image_id(index)] if not a["iscrowd"]]
+        boxes = torch.tensor([a["bbox"] for a in annotations]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        assert torch.equal(dataset[index][1]["boxes"], boxes)
+
+
+def test_ground_truth_is_made_once_and_not_sent_to_workers(coco_folder: Path) -> None:
+    dataset = coco.build("val", coco_path=coco_folder)
+    assert "coco" not in vars(dataset)
+    assert dataset.coco is dataset.coco and "coco" not in vars(pickle.loads(pickle.dumps(dataset)))
 
 
 def test_pictures_and_annotations_anywhere(coco_folder: Path) -> None:
