@@ -156,8 +156,8 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
     check_place_flags(args)
-    if args.dataset_file == "coco_panoptic" or args.coco_panoptic_path:
-        raise UserError("--dataset_file coco_panoptic: this version detects boxes only; use coco")
+    if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
+        raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
     if args.resume and args.init_from:
         raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
     if args.resume == "auto" and not args.output_dir:
@@ -168,4 +168,6 @@ def check_place_flags(args: argparse.Namespace) -> None:
     """Refuse flags that name two places for the data. Raises UserError."""
     one, other = args.data_path, args.coco_path
     if one and other and Path(one).resolve() != Path(other).resolve():
-        raise UserError(f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them")
+        raise UserError(
+            f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them"
+        )

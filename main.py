@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 import datasets
 from datasets.coco_eval import CocoEvaluator
 from datasets.loader import make_loader, set_epoch
+from datasets.quick_check import check_before_training
 from engine import evaluate, train_one_epoch
 from flags import check_flags, get_args_parser
 from models import build_model
@@ -62,6 +63,9 @@ def main(args: argparse.Namespace) -> None:
     info = datasets.unwrap(dataset_val if args.eval else dataset_train)
     args.num_classes = args.num_classes or info.num_classes
     describe_data(dataset_train, dataset_val, info, args)
+    if args.check and not args.eval and is_main_process():
+        for line in check_before_training({"train": dataset_train, "val": dataset_val}):
+            print_once(line)
 
     checkpoint_path = find_resume(args.resume, args.output_dir) or args.init_from
     checkpoint = load_checkpoint(checkpoint_path) if checkpoint_path else None

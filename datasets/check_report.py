@@ -73,10 +73,10 @@ class Report:
 def as_text(report: Report) -> str:
     """The whole report for people."""
     parts = [report.layout.describe()]
-    parts += [_describe_split(split, report.num_queries) for split in report.splits]
     read = [split for split in report.splits if split.error is None]
     if read:
         parts += [_class_table(read, report.class_names()), _size_table(read)]
+    parts += [_describe_split(split, report.num_queries) for split in report.splits]
     if len(report.across):
         parts.append("\n".join(["across splits:", *_finding_lines(report.across)]))
     verdict = VERDICTS[report.worst()]
@@ -92,7 +92,7 @@ def as_dict(report: Report) -> dict[str, Any]:
         "layout": report.layout.name,
         "data_path": None if report.layout.root is None else str(report.layout.root),
         "exit_code": int(report.worst()),
-        "verdict": report.worst().name.lower(),
+        "verdict": VERDICTS[report.worst()].partition(":")[0],
         "strict": report.strict,
         "num_queries": report.num_queries,
         "class_names": {str(id_): name for id_, name in report.class_names().items()},
@@ -120,7 +120,7 @@ def _split_as_dict(split: SplitReport) -> dict[str, Any]:
 def _finding_as_dict(finding: Finding) -> dict[str, Any]:
     return {
         "kind": finding.kind,
-        "count": finding.count,
+        "count": int(finding.count),
         "action": finding.action.name.lower(),
         "remedy": finding.remedy,
         "example": finding.example,
@@ -133,9 +133,9 @@ def _describe_split(split: SplitReport, num_queries: int) -> str:
     else:
         counts = split.counts
         lines = [
-            f"{split.name}: {split.pictures} pictures, {len(split.labels)} boxes, {len(split.class_names)} classes; objects "
-            f"a picture: {np.median(counts):g} in the middle, {counts.max(initial=0)} at most (--num_queries {num_queries}); "
-            f"{(counts == 0).sum()} pictures without any"
+            f"{split.name}: {split.pictures} pictures, {(counts == 0).sum()} of them without objects; {len(split.labels)} boxes "
+            f"of {len(split.class_names)} classes; objects a picture: median {np.median(counts):g}, "
+            f"at most {counts.max(initial=0)} (--num_queries {num_queries})"
         ]
     return "\n".join(lines + (_finding_lines(split.findings) or ["  nothing is odd about it"]))
 

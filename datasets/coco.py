@@ -104,6 +104,10 @@ class CocoDetection(Dataset):
         """The file of picture number `index`, which may not exist."""
         return self.find_picture(self.img_folder, self.annotations.file_name(index), self.image_id(index))
 
+    def get_height_and_width(self, index: int) -> tuple[int, int] | None:
+        """The size of picture number `index` as the annotation file gives it, if it does; no picture is opened."""
+        return self.annotations.image_size(index)
+
     def object_counts(self) -> np.ndarray:
         """Objects in each picture (n,), crowds left out; no picture is opened."""
         return self.annotations.object_counts()

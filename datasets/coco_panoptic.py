@@ -89,9 +89,10 @@ class CocoPanoptic(Dataset):
         """The id, in the annotation file, of picture number `index`."""
         return self.images[index]["id"]
 
-    def get_height_and_width(self, index: int) -> tuple[int, int]:
-        """The size of picture number `index` as the annotation file gives it; no picture is opened."""
-        return self.images[index]["height"], self.images[index]["width"]
+    def get_height_and_width(self, index: int) -> tuple[int, int] | None:
+        """The size of picture number `index` as the annotation file gives it, if it does; no picture is opened."""
+        image = self.images[index]
+        return (image["height"], image["width"]) if "height" in image and "width" in image else None
 
     def object_counts(self) -> np.ndarray:
         """Segments in each picture (n,); no picture is opened."""

@@ -90,14 +90,15 @@ class Layout:
     name: str
     root: Path | None
     splits: dict[str, Split]
+    shape: Shape | None = None
 
     def split(self, name: str) -> Split:
         """The split "train" or "val". Raises DatasetError, naming the flags for its parts, where there is none."""
         if name not in self.splits:
-            where = f"{self.root}: " if self.root else ""
+            places = self.shape.places.get(name) if self.shape else None
+            lacking = f"{places[0][1]} is not there" if places else f"there is no {name} split"
             raise DatasetError(
-                f"{where}no annotations of the {name} split ({self.name}); name its parts with "
-                f"--{name}_images --{name}_annotations"
+                f"{self.root or 'data'} ({self.name}): {lacking}; name the parts with --{name}_images --{name}_annotations"
             )
         return self.splits[name]
 
@@ -142,7 +143,7 @@ def find_layout(
     if shape is None and not named:
         raise DatasetError(_unknown(annotations_root, dataset_file))
     name = ", ".join(([shape.name] if shape else []) + (["named by flags"] if named else []))
-    return Layout(name, root, splits | named)
+    return Layout(name, root, splits | named, shape)
 
 
 def _named_splits(parts: Mapping[str, tuple[str | Path | None, str | Path | None]]) -> dict[str, Split]:

@@ -1,13 +1,16 @@
 """Datasets by name, subsets of them, and the lines that wrong flags end with."""
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from datasets import build_dataset, get_coco_api_from_dataset, subset, unwrap
+from datasets import build_dataset, get_coco_api_from_dataset, picture_finder, subset, unwrap
+from datasets.layout import find_layout
+from datasets.pictures import by_base_name, by_file_name
 from util.errors import DatasetError
 
 
@@ -75,3 +78,27 @@ def test_subset_keeps_at_least_one_and_may_keep_all() -> None:
 def test_subset_refuses_other_fractions(fraction: float) -> None:
     with pytest.raises(DatasetError, match="^--fast_dev_run takes a fraction above 0 and at most 1"):
         subset(TensorDataset(torch.arange(5)), fraction, seed=0)
+
+
+def test_data_path_and_detrs_name_for_it_are_the_same(coco_folder: Path) -> None:
+    for name in ("data_path", "coco_path"):
+        args = Namespace(dataset_file="coco", masks=False, **{name: str(coco_folder)})
+        assert build_dataset("val", args).img_folder == coco_folder / "val2017"
+
+
+def test_named_parts_of_a_layout_of_ones_own(coco_folder: Path) -> None:
+    args = Namespace(
+        dataset_file="custom", masks=False,
+        val_images=coco_folder / "val2017", val_annotations=coco_folder / "annotations" / "instances_val2017.json",
+    )  # fmt: skip
+    assert len(build_dataset("val", args)) == 4
+    with pytest.raises(DatasetError, match="there is no train split.*--train_images --train_annotations"):
+        build_dataset("train", args)
+
+
+def test_pictures_are_found_by_the_rule_of_the_dataset() -> None:
+    named = find_layout("custom", None, val_images="x", val_annotations="y")
+    assert picture_finder("coco", named, "val") is by_file_name
+    assert picture_finder("custom", named, "val") is picture_finder("cppe5", named, "val") is by_base_name
+    assert picture_finder("hgp", named, "val").keywords == {"prefixes": ("V",)}
+    assert picture_finder("custom", replace(named, name="HGP"), "train").keywords == {"prefixes": ("T",)}

@@ -118,5 +118,5 @@ def test_another_layout_than_the_dataset_has_is_named(tmp_path: Path) -> None:
 
 def test_a_split_that_is_not_there_names_its_flags(tmp_path: Path) -> None:
     layout = find_layout("coco", touch(tmp_path, COCO[0]))
-    with pytest.raises(DatasetError, match="no annotations of the val split.*--val_images --val_annotations"):
+    with pytest.raises(DatasetError, match="instances_val2017.json is not there.*--val_images --val_annotations"):
         layout.split("val")
