@@ -17,35 +17,32 @@ from datasets.check_outputs import draw_sheet, write_json, write_repaired
 from datasets.check_report import Report, as_dict, as_text
 from datasets.class_names import note_class_names
 from datasets.findings import Findings
-from datasets.layout import Layout
+from datasets.layout import Layout, Split
+from datasets.panoptic_check import check_panoptic_split
 from datasets.picture_check import note_leaks
-from datasets.pictures import FindPicture
 from datasets.split_check import Checked, check_split
 from flags import add_place_flags, check_place_flags
 from util.errors import UserError
 from util.flags import FlagParser
 
+#: From a split's name, places, and number of classes (None: its own) to the check of it.
+CheckSplit = Callable[[str, Split, int | None], Checked]
+
 
 def check(
-    layout: Layout,
-    *,
-    finder: Callable[[str], FindPicture],
-    num_queries: int = 100,
-    num_classes: int | None = None,
-    need_masks: bool = False,
-    strict: bool = False,
+    layout: Layout, check_one: CheckSplit, *, num_queries: int, num_classes: int | None = None, strict: bool = False
 ) -> tuple[Report, list[Checked]]:
-    """Read all annotations of a dataset and decode all its pictures.
+    """Check all splits of a dataset with `check_one`, which gets a split's name, places, and number of classes.
 
-    `finder` gives how the pictures of a split are found. As in training, the held-out labels must be below the largest of the
-    training split + 1, or `num_classes`. Whatever is wrong is in the report: only what is not data raises.
+    As in training, the held-out labels must be below the largest of the training split + 1, or `num_classes`. Whatever is
+    wrong with the data is in the report and raises nothing.
     """
     checked: list[Checked] = []
     for name, split in layout.splits.items():
-        one = check_split(name, split, finder(name), num_queries, num_classes, need_masks)
+        one = check_one(name, split, num_classes)
         checked.append(one)
-        if num_classes is None and one.annotations is not None:
-            num_classes = max(one.annotations.class_names) + 1
+        if num_classes is None and one.report.error is None:
+            num_classes = max(one.report.class_names) + 1
     across = Findings()
     note_leaks(((one.report.name, one.listed, one.facts) for one in checked), across)
     note_class_names([(one.report.name, one.report.class_names) for one in checked], across)
@@ -75,19 +72,22 @@ def run(args: argparse.Namespace) -> int:
     """Check, print, write what was asked for; returns the exit code. Raises UserError for what is not data."""
     check_place_flags(args)
     args.dataset_file = args.dataset_file or "custom"
-    if args.dataset_file in ("shapes", "coco_panoptic"):
-        raise UserError(
-            f"--dataset_file {args.dataset_file}: the check reads boxes of picture files; it has nothing to read here"
-        )
+    panoptic = args.dataset_file == "coco_panoptic"
+    if args.dataset_file == "shapes":
+        raise UserError("--dataset_file shapes: its pictures are drawn on the fly, there is nothing to check")
+    if panoptic and args.fix is not None:
+        raise UserError("--fix repairs boxes; panoptic annotations are not repaired in a file")
     layout = layout_from_flags(args)
-    report, checked = check(
-        layout,
-        finder=lambda split: picture_finder(args.dataset_file, layout, split),
-        num_queries=args.num_queries,
-        num_classes=args.num_classes,
-        need_masks=args.masks,
-        strict=args.strict,
-    )
+
+    def check_boxes(name: str, split: Split, num_classes: int | None) -> Checked:
+        find = picture_finder(args.dataset_file, layout, name)
+        return check_split(name, split, find, args.num_queries, num_classes, args.masks)
+
+    def check_segments(name: str, split: Split, num_classes: int | None) -> Checked:
+        return check_panoptic_split(name, split, args.num_queries, num_classes)
+
+    numbers = {"num_queries": args.num_queries, "num_classes": args.num_classes, "strict": args.strict}
+    report, checked = check(layout, check_segments if panoptic else check_boxes, **numbers)
     print(as_text(report), flush=True)
     if args.json is not None:
         write_json(as_dict(report), args.json)

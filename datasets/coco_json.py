@@ -22,7 +22,7 @@ def parse_coco(path: Path) -> dict[str, Any]:
     try:
         data = _loads(path.read_bytes())
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such annotation file (COCO's layout is expected, see --coco_path)") from None
+        raise DatasetError(f"{path}: no such annotation file (see --data_path)") from None
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not JSON ({' '.join(str(error).split())})") from None
     except MemoryError:

@@ -225,34 +225,6 @@ def test_published_weights_evaluate_without_touching_the_network(
     assert "number of params: 41302368" in out and "AP50" in out
 
 
-# ---- data by layout
-
-
-def test_a_layout_is_recognised_printed_trained_on_and_its_class_names_kept(
-    run: Run, tmp_path: Path, coco_folder: Path
-) -> None:
-    flags = f"{TINY} --dataset_file custom --data_path {coco_folder} --epochs 1 --max_steps 1 --output_dir {tmp_path}"
-    code, out, err = run(flags)
-    assert code == 0, err
-    assert f"layout: COCO in {coco_folder}\n  train: {coco_folder}/annotations/instances_train2017.json" in out
-    assert "2 classes: " in out
-    kept = torch.load(tmp_path / "checkpoint.pth", weights_only=True)["class_names"]
-    assert kept == {3: "dog", 7: "cat"}
-    name_parts = (
-        f"--val_images {coco_folder}/val2017 --val_annotations {coco_folder}/annotations/instances_val2017.json"
-    )
-    code, out, err = run(f"{TINY} --dataset_file custom {name_parts} --eval --resume {tmp_path / 'checkpoint.pth'}")
-    assert code == 0 and "layout: named by flags" in out and "4 held-out pictures" in out, err
-
-
-def test_data_is_looked_at_before_training_unless_told_not_to(run: Run, coco_folder: Path) -> None:
-    (coco_folder / "train2017" / "000000000007.png").unlink()
-    flags = f"{TINY} --dataset_file coco --data_path {coco_folder} --epochs 1"
-    assert_refused(run(flags), "000000000007.png", "1 of the 4 pictures of the train split are not there")
-    code, _, err = run(f"{flags} --no_check")
-    assert code == 2 and "cannot read the picture with image id 7" in err
-
-
 # ---- several processes
 
 

@@ -11,14 +11,27 @@ import main
 ROOT = Path(main.__file__).parent
 
 
-def test_the_shapes_recipe_runs(tmp_path: Path) -> None:
-    shorter = f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split()
+def run_recipe(name: str, *flags: str) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
-    command = ["bash", "recipes/shapes.sh", *shorter]
+    command = ["bash", f"recipes/{name}.sh", *flags]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_the_shapes_recipe_runs(tmp_path: Path) -> None:
+    run_recipe("shapes", *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split())
     assert {"checkpoint.pth", "log.txt", "curves.png", "detections.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_cppe5_recipe_runs(tmp_path: Path, cppe5_folder: Path) -> None:
+    """Without the weights that it downloads, and with a model that needs none."""
+    smaller = (
+        "--backbone resnet18 --backbone_weights none --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16"
+    )
+    shorter = f"--epochs 1 --image_size 64 --num_workers 0 --device cpu --output_dir {tmp_path / 'run'}"
+    run_recipe("cppe5", str(cppe5_folder), "--init_from", "", *smaller.split(), *shorter.split())
+    assert (tmp_path / "run" / "checkpoint.pth").is_file()
 
 
 def test_the_readme_names_every_flag_and_no_other() -> None:

@@ -178,6 +178,7 @@ def test_a_single_file_can_be_repaired_into_a_single_file(run: Check, tmp_path: 
         (["--data_path", "absent"], ["absent: no such folder"]),
         (["--data_path", "faults", "--coco_path", "absent"], ["two values"]),
         (["--dataset_file", "shapes"], ["--dataset_file shapes"]),
+        (["--dataset_file", "coco_panoptic", "--fix", "out"], ["--fix"]),
         (["--dataset_file", "voc"], ["--dataset_file voc: no such dataset"]),
         (["--data_path", "faults", "--json", "faults/images/good.png/x"], ["cannot be written"]),
         (["--data_path", "faults", "--sheet", "faults/images/good.png/x"], ["cannot be written"]),

@@ -13,57 +13,18 @@ from PIL import Image
 
 from datasets import build_dataset, get_coco_api_from_dataset
 from datasets.coco_panoptic import CocoPanoptic, read_segments
+from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
 from util.errors import DatasetError, PictureError
-
-DOG, CROWD, SKY, GONE = 5, 256 + 7, 2 * 65536 + 3 * 256 + 1, 77
-
-
-def segment(id_: int, category_id: int, area: int, iscrowd: int = 0) -> dict[str, int]:
-    return {"id": id_, "category_id": category_id, "area": area, "iscrowd": iscrowd, "bbox": [0, 0, 1, 1]}
 
 
 @pytest.fixture
 def data() -> dict[str, Any]:
-    """Picture 9 with a dog, a crowd, the sky and a segment without pixels; picture 2 with the sky alone."""
-    return {
-        "images": [
-            {"id": 9, "file_name": "000000000009.jpg", "height": 6, "width": 8},
-            {"id": 2, "file_name": "000000000002.jpeg", "height": 3, "width": 4},
-        ],
-        "annotations": [
-            {"image_id": 2, "file_name": "000000000002.png", "segments_info": [segment(SKY, 119, 12)]},
-            {
-                "image_id": 9,
-                "file_name": "000000000009.png",
-                "segments_info": [
-                    segment(DOG, 18, 6),
-                    segment(CROWD, 18, 8, 1),
-                    segment(SKY, 119, 30),
-                    segment(GONE, 18, 0),
-                ],
-            },
-        ],
-        "categories": [{"id": 119, "name": "sky", "isthing": 0}, {"id": 18, "name": "dog", "isthing": 1}],
-    }
+    return panoptic_data()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
-    def write(data: dict[str, Any]) -> Path:
-        owners = {9: np.full((6, 8), SKY), 2: np.full((3, 4), SKY)}
-        owners[9][1:3, 2:5] = DOG
-        owners[9][5] = CROWD
-        (tmp_path / "val2017").mkdir()
-        (tmp_path / "annotations" / "panoptic_val2017").mkdir(parents=True)
-        (tmp_path / "annotations" / "panoptic_val2017.json").write_text(json.dumps(data))
-        for image_id, name in ((9, "000000000009.jpg"), (2, "000000000002.jpeg")):
-            ids = owners[image_id]
-            Image.new("RGB", ids.shape[::-1]).save(tmp_path / "val2017" / name)
-            channels = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-            Image.fromarray(channels).save(tmp_path / "annotations" / "panoptic_val2017" / f"{image_id:012d}.png")
-        return tmp_path
-
-    return write
+    return lambda data: write_panoptic_folder(tmp_path, data)
 
 
 def build(root: Path, **flags: Any) -> CocoPanoptic:
