@@ -6,12 +6,14 @@ the plain types that JSON should hold is looked at one by one.
 
 from collections.abc import Callable
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from datasets import annotation_kinds as kinds
 from datasets.annotation_kinds import Kind, Notes
+from datasets.coco_json import Entry
 from datasets.entry_rules import Pictures, SizeOfFile
 from datasets.numbers import FARTHEST, to_float, to_int
 
@@ -28,7 +30,7 @@ class AnnotationTable:
     `areas` (m,) float64; where a row is not alive its values mean nothing.
     """
 
-    def __init__(self, entries: list[dict[str, Any]], pictures: Pictures, notes: Notes) -> None:
+    def __init__(self, entries: list[Entry], pictures: Pictures, notes: Notes) -> None:
         self.entries = entries
         self.notes = notes
         self.alive = np.ones(len(entries), dtype=bool)
@@ -54,13 +56,16 @@ class AnnotationTable:
         count = np.count_nonzero(odd)
         if count:
             first = self.entries[int(odd.argmax())]
-            self.notes.add(kind, "annotation", first.get("id"), field, first.get(field), count=count)
+            self.notes.add(kind, "annotation", first.id, field, getattr(first, field), count=count)
         if drop:
             self.alive &= ~odd
 
+    def _column(self, field: str) -> list[Any]:
+        return list(map(attrgetter(field), self.entries))
+
     def _integers(self, field: str, refusal: Kind) -> np.ndarray:
         """A column of integers (m,) int64; rows without one are refused."""
-        values = [entry.get(field) for entry in self.entries]
+        values = self._column(field)
         numbers, known, cast = _cast_column(values, to_int, {int}, np.int64)
         self._find(refusal, ~known, field, drop=True)
         self._find(kinds.CAST_NUMBERS, cast, field)
@@ -72,8 +77,8 @@ class AnnotationTable:
             self._find(kinds.BEYOND_CLASSES, self.labels >= num_classes, "category_id", drop=True)
 
     def _read_crowd(self) -> np.ndarray:
-        values = [entry.get("iscrowd") for entry in self.entries]
-        absent = np.fromiter((value is None for value in values), bool, len(values))
+        values = self._column("iscrowd")
+        absent = _mark(values, _is_none)
         numbers, known, cast = _cast_column(values, _to_flag, {int}, np.int64)
         self._find(kinds.NO_ISCROWD, absent, "iscrowd")
         self._find(kinds.BAD_ISCROWD, ~absent & (~known | (numbers < 0) | (numbers > 1)), "iscrowd", drop=True)
@@ -82,7 +87,7 @@ class AnnotationTable:
         return numbers == 1
 
     def _read_boxes(self) -> np.ndarray:
-        values = [entry.get("bbox") for entry in self.entries]
+        values = self._column("bbox")
         self._find(kinds.NO_BOX, _mark(values, lambda box: box is None or box == []), "bbox", drop=True)
         self._find(kinds.BAD_BOX, _mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
         filled = [box if alive else [0, 0, 0, 0] for box, alive in zip(values, self.alive.tolist())]
@@ -120,8 +125,8 @@ class AnnotationTable:
         return np.where(known[:, None], clamped, corners), np.where(known, np.abs(corners - clamped).max(1), 0.0)
 
     def _read_areas(self) -> np.ndarray:
-        values = [entry.get("area") for entry in self.entries]
-        absent = np.fromiter((value is None for value in values), bool, len(values))
+        values = self._column("area")
+        absent = _mark(values, _is_none)
         numbers, known, cast = _cast_column(values, to_float, {int, float}, np.float64)
         sound = known & (numbers >= 0) & np.isfinite(numbers)
         self._find(kinds.NO_AREA, absent, "area")
@@ -131,8 +136,8 @@ class AnnotationTable:
 
     def _read_ids(self) -> np.ndarray:
         """Ids that are unique and not 0: what has none, or another one's, is numbered from the largest id on."""
-        values = [entry.get("id") for entry in self.entries]
-        absent = np.fromiter((value is None for value in values), bool, len(values))
+        values = self._column("id")
+        absent = _mark(values, _is_none)
         ids, known, cast = _cast_column(values, to_int, {int}, np.int64)
         self._find(kinds.BAD_IDS, ~absent & ~known, "id", drop=True)
         self._find(kinds.CAST_NUMBERS, cast, "id")
@@ -177,6 +182,10 @@ def _cast_column(
 
 def _to_flag(value: Any) -> int | None:
     return int(value) if isinstance(value, bool) else to_int(value)
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
 
 
 def _mark(values: list[Any], test: Callable[[Any], bool]) -> np.ndarray:

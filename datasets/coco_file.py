@@ -14,7 +14,7 @@ from datasets.annotation_kinds import Notes
 from datasets.annotation_rules import AnnotationTable
 from datasets.annotations import Annotations
 from datasets.annotations import index_coco as index_coco  # the evaluation imports it from here
-from datasets.coco_json import parse_coco, without_collector
+from datasets.coco_json import not_json, parse_coco, without_collector
 from datasets.entry_rules import Pictures, SizeOfFile, no_size_of_file, note_unused, read_categories
 from datasets.findings import Action, Findings
 from datasets.flat_masks import FlatMasks, MaskBuilder
@@ -50,9 +50,9 @@ def read_annotations(
     notes = Notes(path)
     with without_collector():
         data = parse_coco(path)
-        categories = read_categories(data["categories"], notes)
-        pictures = Pictures(data["images"], notes, need_sizes=need_masks)
-        table = AnnotationTable(data["annotations"], pictures, notes)
+        categories = read_categories(data.categories, notes)
+        pictures = Pictures(data.images, notes, need_sizes=need_masks)
+        table = AnnotationTable(data.annotations, pictures, notes)
         table.read(categories=set(categories), num_classes=num_classes, pictures=pictures, size_of_file=size_of_file)
         rows = _by_picture(table)
         masks = _read_masks(table, rows, pictures, MaskRules(notes, needed=need_masks))
@@ -101,12 +101,14 @@ def _read_masks(table: AnnotationTable, rows: np.ndarray, pictures: Pictures, ru
     builder = MaskBuilder()
     sizes = [pictures.size(position) for position in range(len(pictures.ids))]
     columns = (table.pictures[rows].tolist(), table.boxes[rows], table.crowd[rows].tolist())
-    for row, position, box, crowd in zip(rows.tolist(), *columns):
-        mask = rules.read(table.entries[row], size=sizes[position], box=box, crowd=crowd)
-        builder.append(mask)
+    try:
+        for row, position, box, crowd in zip(rows.tolist(), *columns):
+            builder.append(rules.read(table.entries[row], size=sizes[position], box=box, crowd=crowd))
+    except (ValueError, RecursionError) as error:
+        raise not_json(rules.notes.path, error) from None
     if rules.needed and not rules.drawn and not table.crowd[rows].all():
         first = table.entries[rows[0]]
-        rules.notes.add(kinds.NO_MASKS_AT_ALL, "annotation", first.get("id"), "segmentation", first.get("segmentation"))
+        rules.notes.add(kinds.NO_MASKS_AT_ALL, "annotation", first.id, "segmentation", first.segmentation)
     return FlatMasks(builder)
 
 

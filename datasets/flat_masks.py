@@ -55,7 +55,7 @@ class MaskBuilder:
         size = (0, 0)
         if isinstance(mask, list):
             for polygon in mask:
-                self.coordinates.extend(polygon)
+                self.coordinates.fromlist(polygon)
                 self.polygon_ends.append(len(self.coordinates))
         elif mask is not None:
             self.runs += mask["counts"]
@@ -66,5 +66,5 @@ class MaskBuilder:
 
 
 def _tensor(values: array | bytearray, dtype: type) -> Tensor:
-    """A tensor of its own memory; tensors, unlike arrays, also stay shared where workers are started by spawning."""
-    return torch.from_numpy(np.frombuffer(values, dtype).copy())
+    """A tensor over the same memory; tensors, unlike arrays, also stay shared where workers are started by spawning."""
+    return torch.from_numpy(np.frombuffer(values, dtype))

@@ -11,6 +11,7 @@ from pycocotools import mask as rle_tools
 
 from datasets import annotation_kinds as kinds
 from datasets.annotation_kinds import Notes
+from datasets.coco_json import Entry
 from datasets.flat_masks import Polygons, RunLengths
 from datasets.numbers import FARTHEST, to_float, to_int
 
@@ -30,10 +31,10 @@ class MaskRules:
         self.drawn = 0
 
     def read(
-        self, annotation: dict[str, Any], *, size: Size | None, box: np.ndarray, crowd: bool
+        self, annotation: Entry, *, size: Size | None, box: np.ndarray, crowd: bool
     ) -> Polygons | RunLengths | None:
         """The mask of an annotation in a picture of `size`, whose `box` (4,) is xywh; None for none."""
-        segmentation = annotation.get("segmentation")
+        segmentation = annotation.segmentation
         if segmentation is None:
             return self._missing(annotation, box, crowd) if self.needed else None
         if isinstance(segmentation, list):
@@ -48,7 +49,7 @@ class MaskRules:
         self.drawn += not crowd
         return mask
 
-    def _missing(self, annotation: dict[str, Any], box: np.ndarray, crowd: bool) -> Polygons | None:
+    def _missing(self, annotation: Entry, box: np.ndarray, crowd: bool) -> Polygons | None:
         if not crowd:
             self._note(kinds.NO_MASK, annotation)
             return None
@@ -56,7 +57,7 @@ class MaskRules:
         x, y, width, height = box.tolist()
         return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
-    def _polygons(self, polygons: list, annotation: dict[str, Any]) -> Polygons | None:
+    def _polygons(self, polygons: list, annotation: Entry) -> Polygons | None:
         """The polygons that can be drawn, perhaps none; None where these are no polygons."""
         if polygons and all(to_float(value) is not None for value in polygons):
             self._note(kinds.FLAT_POLYGON, annotation)
@@ -71,7 +72,7 @@ class MaskRules:
                 drawable.append(polygon)
         return drawable
 
-    def _mend(self, polygon: Any, annotation: dict[str, Any]) -> list[float] | None:
+    def _mend(self, polygon: Any, annotation: Entry) -> list[float] | None:
         """A polygon of floats, [] for one to drop, None for what is none."""
         numbers = [to_float(value) for value in polygon] if isinstance(polygon, list) else [None]
         if None in numbers:
@@ -86,8 +87,8 @@ class MaskRules:
             self._note(kinds.TEXT_POLYGON, annotation)
         return numbers
 
-    def _note(self, kind: kinds.Kind, annotation: dict[str, Any]) -> None:
-        self.notes.add(kind, "annotation", annotation.get("id"), "segmentation", annotation.get("segmentation"))
+    def _note(self, kind: kinds.Kind, annotation: Entry) -> None:
+        self.notes.add(kind, "annotation", annotation.id, "segmentation", annotation.segmentation)
 
 
 def empty_mask(size: Size | None) -> RunLengths | None:
@@ -114,7 +115,7 @@ def read_run_lengths(segmentation: Any, size: Size | None) -> RunLengths | None:
         return None
     pixels = own[0] * own[1]
     if isinstance(counts, list):
-        runs = [to_int(count) for count in counts]
+        runs = counts if set(map(type, counts)) == {int} else [to_int(count) for count in counts]
         fill = None not in runs and min(runs, default=-1) >= 0 and sum(runs) == pixels
         return compress(runs, own) if fill else None
     if not isinstance(counts, str) or not counts.isascii():

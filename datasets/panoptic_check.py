@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from datasets.annotation_kinds import CROWDED, NEGATIVES, UNUSED_CATEGORIES, Kind
 from datasets.check_report import SplitReport
@@ -18,6 +17,7 @@ from datasets.layout import Split
 from datasets.mask_rules import Size
 from datasets.picture_check import Facts, Listed, inspect_all, note_pictures, note_repeats
 from datasets.split_check import Checked
+from util.counted import counted
 from util.errors import DatasetError, PictureError
 
 BAD_PNG = Kind(
@@ -90,7 +90,7 @@ def _note_segments(
     ids = [[segment["id"] for segment in annotation["segments_info"]] for annotation in dataset.annotations]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(inspect_segments, paths, ids)
-        found = list(tqdm(work, total=len(paths), desc=label, unit="PNG", disable=None))
+        found = list(counted(work, total=len(paths), label=label, unit="PNG"))
     for picture, fact, path, segments in zip(listed, facts, paths, found, strict=True):
         source = f"{dataset.ann_file}: image {picture.image_id}: {path}"
         if segments.error is not None:

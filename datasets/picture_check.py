@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from datasets.annotation_kinds import WRONG_SIZE, Kind
 from datasets.findings import Action, Findings
 from datasets.mask_rules import Size
 from datasets.pictures import DECODE_ERRORS, DEEP_MODES, one_line, to_rgb
+from util.counted import counted
 
 EXIF_ORIENTATION = 0x0112
 #: Orientations of EXIF that turn a picture by a quarter: its width and height change places.
@@ -76,9 +76,9 @@ def inspect(path: Path) -> Facts:
 
 
 def inspect_all(paths: Sequence[Path], *, label: str) -> list[Facts]:
-    """Decode many files on all cores (PIL lets go of Python's lock), behind a progress bar on a terminal."""
+    """Decode many files on all cores (PIL lets go of Python's lock), showing how far it is."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(tqdm(pool.map(inspect, paths), total=len(paths), desc=label, unit="picture", disable=None))
+        return list(counted(pool.map(inspect, paths), total=len(paths), label=label, unit="picture"))
 
 
 def note_pictures(listed: Sequence[Listed], facts: Sequence[Facts], source: Path, findings: Findings) -> None:

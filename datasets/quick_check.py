@@ -11,10 +11,12 @@ from torch.utils.data import Dataset, Subset
 
 from datasets.class_names import note_class_names
 from datasets.findings import Action, Findings
-from datasets.picture_check import Listed, inspect, note_pictures
+from datasets.picture_check import EXIF, NOT_RGB, Listed, inspect, note_pictures
 from util.errors import PictureError
 
 HANDFUL = 8
+#: What the whole check reports and nobody needs to read before every training.
+HARMLESS = (EXIF.name, NOT_RGB.name)
 
 
 def check_before_training(splits: Mapping[str, Dataset]) -> list[str]:
@@ -34,7 +36,7 @@ def check_before_training(splits: Mapping[str, Dataset]) -> list[str]:
     for finding in findings:
         if finding.action is Action.REFUSED:
             raise PictureError(f"{finding.example}: {finding.kind} ({finding.remedy}); --no_check trains all the same")
-    return [f"check of a handful of pictures: {finding.line()}" for finding in findings]
+    return [f"check of a handful of pictures: {f.line()}" for f in findings if f.kind not in HARMLESS]
 
 
 def _indices(dataset: Dataset) -> tuple[np.ndarray, Dataset]:

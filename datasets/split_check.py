@@ -75,7 +75,7 @@ def list_pictures(split: Split, find: FindPicture) -> list[Listed]:
     Raises DatasetError where the file is absent or not COCO.
     """
     listed: dict[int, Listed] = {}
-    for entry in parse_coco(split.annotations)["images"]:
+    for entry in parse_coco(split.annotations).images:
         id_, name = to_int(entry.get("id")), entry.get("file_name")
         if id_ is None or not isinstance(name, str) or not name or id_ in listed:
             continue

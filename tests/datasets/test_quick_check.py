@@ -42,13 +42,9 @@ def test_a_missing_picture_is_named_with_the_number_of_its_kind(coco_folder: Pat
 def test_what_cannot_be_decoded_and_what_is_odd(coco_folder: Path) -> None:
     Image.new("RGB", (60, 40)).save(coco_folder / "train2017" / "000000000001.png", format="JPEG", exif=exif(3))
     Image.new("L", (9, 9)).save(coco_folder / "train2017" / "000000000007.png")
-    lines = check_before_training(build(coco_folder))
-    assert [line.partition(" (")[0] for line in lines] == [
-        "check of a handful of pictures: pictures that EXIF turns: 1",
-        "check of a handful of pictures: pictures with another height or width than their file: 1",
-        "check of a handful of pictures: pictures that are not RGB: 1",
-    ]
-    assert "33 x 47 listed, 9 x 9 in the file" in lines[1]
+    (line,) = check_before_training(build(coco_folder))  # a turned or a grey picture alone is not worth a line
+    assert line.startswith("check of a handful of pictures: pictures with another height or width than their file: 1 (")
+    assert "000000000007.png: 33 x 47 listed, 9 x 9 in the file" in line
     (coco_folder / "train2017" / "000000000009.png").write_text("no picture")
     with pytest.raises(PictureError, match="image 9: .*000000000009.png: .*cannot be decoded .*--no_check"):
         check_before_training(build(coco_folder))
