@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     info = datasets.unwrap(dataset_val if args.eval else dataset_train)
     args.num_classes = args.num_classes or info.num_classes
     describe_data(dataset_train, dataset_val, info, args)
-    if args.check and not args.eval and is_main_process():
+    if args.check and not args.eval:
         for line in check_before_training({"train": dataset_train, "val": dataset_val}):
             print_once(line)
 

@@ -17,7 +17,7 @@ from datasets.check_outputs import draw_sheet, write_json, write_repaired
 from datasets.check_report import Report, as_dict, as_text
 from datasets.class_names import note_class_names
 from datasets.findings import Findings
-from datasets.layout import Layout, Split
+from datasets.layout import NAMED_SPLITS, Layout, Split
 from datasets.panoptic_check import check_panoptic_split
 from datasets.picture_check import note_leaks
 from datasets.split_check import Checked, check_split
@@ -96,13 +96,23 @@ def run(args: argparse.Namespace) -> int:
     if drawn:
         print(f"wrote {args.sheet}: {drawn} pictures with their boxes")
     if args.fix is not None:
-        print(f"wrote {', '.join(map(str, write_repaired(checked, args.fix)))}")
+        written = write_repaired(checked, args.fix)
+        print(f"wrote {', '.join(map(str, written))}; to use them: {_flags_for(checked, written)}")
     return int(report.worst())
+
+
+def _flags_for(checked: list[Checked], written: list[Path]) -> str:
+    """The flags with which main.py, and this command, read the repaired annotations."""
+    parts = [(one.report.name, one.report.split.images, path) for one, path in zip(checked, written)]
+    named = [part for part in parts if part[0] in NAMED_SPLITS]
+    return " ".join(f"--{name}_images {images} --{name}_annotations {path}" for name, images, path in named)
 
 
 def cli(argv: list[str] | None = None) -> int:
     """Run from the command line: the check's exit code, or 2 after one line on stderr."""
     args = get_args_parser().parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may hold what the terminal, or UTF-8 itself, cannot
     try:
         return run(args)
     except UserError as error:

@@ -5,6 +5,7 @@ Pictures are looked up by what the annotations say, `file_name` first and then t
 """
 
 from functools import partial
+from os.path import isfile
 from pathlib import Path
 
 from datasets.pictures import FindPicture
@@ -23,7 +24,7 @@ def find_picture(folder: Path, file_name: str, image_id: int, *, prefixes: tuple
     The last of the places that were tried is returned when none exists.
     """
     path = folder / file_name
-    if path.is_file():
+    if isfile(path):
         return path
     places = [folder / f"{prefix}{image_id:08d}.png" for prefix in prefixes]
-    return next((place for place in places if place.is_file()), places[-1])
+    return next((place for place in places if isfile(place)), places[-1])

@@ -8,7 +8,9 @@ from util.errors import DatasetError
 
 #: The splits in the order in which they are shown; "val" is the held-out one, whatever its folder is called.
 SPLITS = ("train", "val", "test")
-NAMING_FLAGS = "--train_images --train_annotations --val_images --val_annotations"
+#: Those that flags can name.
+NAMED_SPLITS = ("train", "val")
+NAMING_FLAGS = " ".join(f"--{split}_{part}" for split in NAMED_SPLITS for part in ("images", "annotations"))
 
 
 @dataclass(frozen=True)

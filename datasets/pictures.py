@@ -1,6 +1,7 @@
 """Picture files: finding the one that an annotation file means, and decoding any kind of them to 8-bit RGB."""
 
 from collections.abc import Callable
+from os.path import isfile  # false for names that no file can have, where Path.is_file raises
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -30,7 +31,7 @@ def by_base_name(folder: Path, file_name: str, image_id: int) -> Path:
     they were written, with slashes of either kind."""
     path = folder / file_name
     base = folder / PurePosixPath(file_name.replace("\\", "/")).name
-    return base if not path.is_file() and base.is_file() else path
+    return base if not isfile(path) and isfile(base) else path
 
 
 def size_finder(folder: Path, find_picture: FindPicture) -> SizeOfFile:

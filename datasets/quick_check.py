@@ -4,6 +4,7 @@ The annotations were read, and repaired or refused, when the datasets were built
 """
 
 from collections.abc import Mapping
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from torch.utils.data import Dataset, Subset
 from datasets.class_names import note_class_names
 from datasets.findings import Action, Findings
 from datasets.picture_check import EXIF, NOT_RGB, Listed, inspect, note_pictures
-from util.errors import PictureError
+from util.distributed import all_gather, is_main_process
+from util.errors import DatasetError
 
 HANDFUL = 8
 #: What the whole check reports and nobody needs to read before every training.
@@ -22,21 +24,31 @@ HARMLESS = (EXIF.name, NOT_RGB.name)
 def check_before_training(splits: Mapping[str, Dataset]) -> list[str]:
     """Look at the datasets of the splits, by name, for seconds; returns a line for each thing that is odd.
 
-    A dataset without files (`shapes`) has nothing to look at. Raises PictureError, which one process may raise alone,
-    for what would stop training or make it worthless.
+    Rank 0 looks, every process gets the same answer. A dataset without files (`shapes`) has nothing to look at. Raises
+    DatasetError for what would stop training or make it worthless.
     """
+    lines, error = all_gather(_look(splits) if is_main_process() else None)[0]
+    if error is not None:
+        raise DatasetError(error)
+    return lines
+
+
+def _look(splits: Mapping[str, Dataset]) -> tuple[list[str], str | None]:
+    """The lines, and the first thing that is refused, if any."""
     findings = Findings()
     for name, dataset in splits.items():
         indices, whole = _indices(dataset)
         if hasattr(whole, "picture_path"):
-            _check_files(name, whole, indices)
+            error = _missing_files(name, whole, indices)
+            if error is not None:
+                return [], error
             _look_at_some(whole, indices, findings)
     whole = {name: _indices(dataset)[1] for name, dataset in splits.items()}
     note_class_names([(name, dataset.class_names) for name, dataset in whole.items()], findings)
     for finding in findings:
         if finding.action is Action.REFUSED:
-            raise PictureError(f"{finding.example}: {finding.kind} ({finding.remedy}); --no_check trains all the same")
-    return [f"check of a handful of pictures: {f.line()}" for f in findings if f.kind not in HARMLESS]
+            return [], f"{finding.example}: {finding.kind} ({finding.remedy}); --no_check trains all the same"
+    return [f"check of a handful of pictures: {f.line()}" for f in findings if f.kind not in HARMLESS], None
 
 
 def _indices(dataset: Dataset) -> tuple[np.ndarray, Dataset]:
@@ -47,14 +59,16 @@ def _indices(dataset: Dataset) -> tuple[np.ndarray, Dataset]:
     return indices, dataset
 
 
-def _check_files(name: str, dataset: Dataset, indices: np.ndarray) -> None:
+def _missing_files(name: str, dataset: Dataset, indices: np.ndarray) -> str | None:
+    """What is said of pictures that are not there, None where all are."""
     for what, path_of in (("pictures", dataset.picture_path), ("PNGs", getattr(dataset, "segments_path", None))):
-        missing = [] if path_of is None else [index for index in indices.tolist() if not path_of(index).is_file()]
+        missing = [] if path_of is None else [index for index in indices.tolist() if not isfile(path_of(index))]
         if missing:
-            raise PictureError(
+            return (
                 f"{path_of(missing[0])}: no such file (image id {dataset.image_id(missing[0])} of {dataset.ann_file}); "
                 f"{len(missing)} of the {len(indices)} {what} of the {name} split are not there"
             )
+    return None
 
 
 def _look_at_some(dataset: Dataset, indices: np.ndarray, findings: Findings) -> None:

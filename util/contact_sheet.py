@@ -45,9 +45,9 @@ def contact_sheet(
 
 
 def _cut(pen: ImageDraw.ImageDraw, text: str, size: int, width: float) -> str:
-    """The text, without its middle where it is too long: both ends of a file's name tell it apart."""
-    font, keep = load_font(size), len(text)
-    shown = text
+    """The text in one line, without its middle where it is too long: both ends of a file's name tell it apart."""
+    text = " ".join(text.split())
+    font, keep, shown = load_font(size), len(text), text
     while pen.textlength(shown, font) > width and keep > 2:
         keep -= 1
         shown = f"{text[: (keep + 1) // 2]}...{text[len(text) - keep // 2 :]}"

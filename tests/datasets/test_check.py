@@ -1,6 +1,7 @@
 """The check, finding by finding, on a folder that has every fault, as the command line gives it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -149,9 +150,8 @@ def test_what_fix_writes_is_sound(run: Check, tmp_path: Path, unreadable: bool) 
     root = write_fault_folder(tmp_path / "faults", unreadable=unreadable)
     code, out, _ = run("--data_path", root, "--fix", "fixed")
     assert code == (2 if unreadable else 1) and "wrote fixed/train.json, fixed/val.json" in out
-    parts = ["--train_images", root / "images", "--train_annotations", "fixed/train.json"]
-    parts += ["--val_images", root / "images", "--val_annotations", "fixed/val.json"]
-    report = report_of(run, *parts, "--strict")
+    (flags,) = re.findall("to use them: (.*)", out)
+    report = report_of(run, *flags.split(), "--strict")
     assert report["exit_code"] == 0 and report["verdict"] == "sound"
     data = json.loads(Path("fixed/train.json").read_text())
     images = {image["id"]: image for image in data["images"]}
@@ -193,6 +193,25 @@ def test_mistakes_are_one_line(run: Check, tmp_path: Path, flags: list[str], wor
     for word in words:
         assert word in err
     assert (tmp_path / "faults" / "annotations" / "train.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "odd", ["x" * 5000, "a\nb", "\ud800", "\x00", "../..", 10**30, -1, 2.5, None, [], {"a": 1}, True]
+)
+def test_odd_values_are_reported_and_end_nothing_else(run: Check, tmp_path: Path, odd: Any) -> None:
+    root = write_fault_folder(tmp_path / "faults")
+    path = root / "annotations" / "train.json"
+    whole = path.read_text()
+    for part, index, key in (
+        ("images", 0, "file_name"), ("images", 0, "id"), ("images", 0, "width"), ("categories", 1, "name"),
+        ("annotations", 0, "bbox"), ("annotations", 0, "category_id"),
+    ):  # fmt: skip
+        data = json.loads(whole)
+        data[part][index][key] = odd
+        path.write_text(json.dumps(data))
+        code, out, _ = run("--data_path", root, "--json", "report.json")
+        assert code in (1, 2) and out.encode(), (part, key)
+        assert json.loads(Path("report.json").read_text())["exit_code"] == code
 
 
 def test_broken_json_is_refused_and_the_other_split_checked(run: Check, tmp_path: Path) -> None:
