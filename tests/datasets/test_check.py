@@ -266,3 +266,16 @@ def test_hgp_names_are_found_by_their_rule(run: Check, tmp_path: Path) -> None:
     assert report["exit_code"] == 0 and report["layout"] == "HGP"
     assert found["picture files with another name than listed"][:2] == ("kept", 2)
     assert report["across_splits"][0]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "layout", "pictures", "boxes"),
+    [("coco_mini", "COCO", [64, 64], [542, 440]), ("bccd", "one folder of pictures", [205, 87, 72], [2804, 1137, 945])],
+)
+def test_real_data_is_sound(
+    run: Check, shared_dir: Path, folder: str, layout: str, pictures: list[int], boxes: list[int]
+) -> None:
+    report = report_of(run, "--data_path", shared_dir / "data" / folder)
+    splits = report["splits"].values()
+    assert report["exit_code"] == 0 and report["layout"] == layout and report["across_splits"] == []
+    assert [split["pictures"] for split in splits] == pictures and [split["boxes"] for split in splits] == boxes
