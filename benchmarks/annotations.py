@@ -1,10 +1,10 @@
 """Open a COCO-sized annotation file and share it with loader workers, ours and pycocotools in alternation.
 
-    python benchmarks/annotations.py                      118,287 pictures, 860,001 boxes with polygons; about 5 GB of memory
+    python benchmarks/annotations.py      118,287 pictures, 860,001 boxes with polygons; takes 15 GB of memory
     python benchmarks/annotations.py --pictures 2000 --boxes 15000 --runs 1      a quick look
 
-Each run is a process of its own: it opens the file (timed), then starts loader workers, each of which reads every record;
-when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a dated JSON
+Each run is a process of its own: it opens the file (timed), then starts loader workers, each of which reads every
+record; when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a dated JSON
 beside this file.
 """
 
