@@ -4,8 +4,8 @@
     python benchmarks/annotations.py --pictures 2000 --boxes 15000 --runs 1      a quick look
 
 Each run is a process of its own: it opens the file (timed), then starts loader workers, each of which reads every
-record; when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a dated JSON
-beside this file.
+record; when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a
+dated JSON beside this file.
 """
 
 import argparse

@@ -252,9 +252,11 @@ def test_label_beyond_num_classes(write: Callable[[Any], Path], sound: dict[str,
 
 #: Segmentations of annotation 1 that cannot be read, in a picture of 60 x 40.
 BAD_MASKS = [
-    3, {}, {"size": [5, 5], "counts": [25]}, {"counts": [2400]}, {"size": [40, 60], "counts": [2399]}, [["a"] * 6],
-    [3, [4]], {"size": [40, 60], "counts": [-1, 2401]}, {"size": [40, 60], "counts": "no runs"},
-    {"size": [40, 60], "counts": "o"}, {"size": [40, 60], "counts": ""}, {"size": [40, 60], "counts": "\u00e9"}, {"size": [0, 0], "counts": []}, "polygon",
+    3, "polygon", {}, [["a"] * 6], [3, [4]],
+    {"counts": [2400]}, {"size": [5, 5], "counts": [25]}, {"size": [0, 0], "counts": []},
+    {"size": [40, 60], "counts": [2399]}, {"size": [40, 60], "counts": [-1, 2401]},
+    {"size": [40, 60], "counts": "no runs"}, {"size": [40, 60], "counts": "o"}, {"size": [40, 60], "counts": ""},
+    {"size": [40, 60], "counts": "\u00e9"},
 ]  # fmt: skip
 
 
