@@ -127,15 +127,14 @@ def main() -> None:
         runs = measure(args, path)
     medians = summarize(runs)
     print_table(medians, args.workers)
-    args.file = args.file and args.file.name  # no folders of this machine in the report
     date = datetime.date.today().isoformat()
     report = {
         "date": date, "command": "python " + " ".join(["benchmarks/annotations.py", *sys.argv[1:]]),
         "file_mb": megabytes, "medians": medians, "runs": runs, "machine": run_info(args),
     }  # fmt: skip
     output = args.output or Path(__file__).with_name(f"annotations-{date}.json")
-    args.output = None
-    output.write_text(json.dumps(report, indent=1) + "\n")
+    # No folders of this machine in the report.
+    output.write_text(json.dumps(report, indent=1).replace(str(path.parent) + "/", "") + "\n")
     print(f"wrote {output}")
 
 
