@@ -138,13 +138,13 @@ def test_repaired_to_the_sound_file(write: Callable[[Any], Path], sound: dict[st
 def test_boxes_over_the_edge_are_clamped_but_not_for_rounding(
     write: Callable[[Any], Path], sound: dict[str, Any]
 ) -> None:
-    boxes = ([-5, 30, 30, 30], [40, 5, 20.5, 7], [0, 0, 60, 40])
+    boxes = ([-2, 30, 30, 30], [40, 5, 20.5, 7], [0, 0, 62, 40])
     for annotation, box in zip(sound["annotations"], boxes):
         annotation["bbox"] = box
     findings = Findings()
     annotations = read_annotations(write(sound), findings=findings)
     found = [a["bbox"] for index in range(2) for a in annotations.objects_of(index)]
-    assert found == [[0, 30, 25, 10], [0, 0, 60, 40], [40, 5, 20.5, 7]]
+    assert found == [[0, 30, 28, 10], [0, 0, 60, 40], [40, 5, 20.5, 7]]
     assert [(f.kind, f.action.name) for f in findings] == [
         ("boxes over the edge by at most a pixel", "KEPT"), ("boxes over the edge of their picture", "REPAIRED"),
     ]  # fmt: skip
@@ -192,6 +192,15 @@ def test_kept_also_when_strict(write: Callable[[Any], Path], sound: dict[str, An
     assert annotations.object_counts().sum() == 3 - (case == "crowd")
 
 
+def test_objects_stay_in_the_files_order(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
+    first = sound["annotations"][0]
+    ids = [*range(100, 1, -1), *range(101, 200)]
+    sound["annotations"] = [{**first, "id": id_, "image_id": 5 + id_ % 2} for id_ in ids]
+    annotations = read_annotations(write(sound))
+    for index in range(2):
+        assert [a["id"] for a in annotations.objects_of(index)] == [id_ for id_ in ids if id_ % 2 == index]
+
+
 def test_more_objects_than_queries(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
     findings = Findings()
     read_annotations(write(sound), findings=findings, num_queries=1)
@@ -207,6 +216,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "huge image id": (change("images", 0, id=2**63), "image id 9223372036854775808 (an id must be"),
     "two files": (add("images", 0, file_name="other.png"), "image id 6: file_name 'other.png' (which one is"),
     "no file name": (lose("images", 0, "file_name"), "image id 6: file_name None (file_name must be text)"),
+    "empty file name": (change("images", 0, file_name=""), "image id 6: file_name '' (file_name must be text)"),
     "category id": (change("categories", 0, id="x"), "category id 'x' (an id must be an integer)"),
     "negative category": (change("categories", 0, id=-1), "category id -1 (a label must be at least 0"),
     "two names": (add("categories", 0, name="other"), "category id 1 (which one is meant is not known)"),
