@@ -1,11 +1,11 @@
 """Open a COCO-sized annotation file and share it with loader workers, ours and pycocotools in alternation.
 
-    python benchmarks/annotations.py                      118,287 pictures, 860,001 boxes with polygons; about 5 GB of memory
+    python benchmarks/annotations.py      118,287 pictures, 860,001 boxes with polygons; takes 15 GB of memory
     python benchmarks/annotations.py --pictures 2000 --boxes 15000 --runs 1      a quick look
 
-Each run is a process of its own: it opens the file (timed), then starts loader workers, each of which reads every record;
-when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a dated JSON
-beside this file.
+Each run is a process of its own: it opens the file (timed), then starts loader workers, each of which reads every
+record; when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a
+dated JSON beside this file.
 """
 
 import argparse
@@ -127,15 +127,14 @@ def main() -> None:
         runs = measure(args, path)
     medians = summarize(runs)
     print_table(medians, args.workers)
-    args.file = args.file and args.file.name  # no folders of this machine in the report
     date = datetime.date.today().isoformat()
     report = {
         "date": date, "command": "python " + " ".join(["benchmarks/annotations.py", *sys.argv[1:]]),
         "file_mb": megabytes, "medians": medians, "runs": runs, "machine": run_info(args),
     }  # fmt: skip
     output = args.output or Path(__file__).with_name(f"annotations-{date}.json")
-    args.output = None
-    output.write_text(json.dumps(report, indent=1) + "\n")
+    # No folders of this machine in the report.
+    output.write_text(json.dumps(report, indent=1).replace(str(path.parent) + "/", "") + "\n")
     print(f"wrote {output}")
 
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -89,6 +90,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
     alone = memory_mb()["rss"]
     barrier = multiprocessing.get_context("fork").Barrier(workers + 1)
+    warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: memory is the question
     loader = DataLoader(Reader(read, barrier), batch_size=None, num_workers=workers, multiprocessing_context="fork")
     iterator = iter(loader)
     barrier.wait()

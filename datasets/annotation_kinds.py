@@ -1,6 +1,6 @@
-"""The oddities of annotation files, and what reading does about each: the table that the code, the check and the docs share.
+"""The oddities of annotation files, and what reading does about each, in one table.
 
-Repaired is what has one harmless reading; refused is what would train on something wrong or leaves more than one reading.
+Repaired is what has one harmless reading; refused is what would train on something wrong or has several readings.
 """
 
 import reprlib
@@ -96,7 +96,7 @@ class Notes:
         self._found: dict[Kind, Finding] = {}
 
     def add(self, kind: Kind, entry: str, id_: Any, field: str = "", value: Any = None, *, count: int = 1) -> None:
-        """Note `count` of a kind, the first being the `entry` ("image", "annotation") `id_`, whose `field` is `value`."""
+        """Note `count` of a kind; the first is the `entry` ("image", "annotation") `id_`, whose `field` is `value`."""
         known = self._found.get(kind)
         if known is not None:
             known.count += count

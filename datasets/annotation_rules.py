@@ -4,7 +4,7 @@ A file has hundreds of thousands of annotations: a rule is one comparison of who
 the plain types that JSON should hold is looked at one by one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -30,20 +30,24 @@ class AnnotationTable:
     `areas` (m,) float64; where a row is not alive its values mean nothing.
     """
 
-    def __init__(self, entries: list[Entry], pictures: Pictures, notes: Notes) -> None:
+    def __init__(
+        self,
+        entries: list[Entry],
+        notes: Notes,
+        *,
+        pictures: Pictures,
+        categories: Iterable[int],
+        num_classes: int | None,
+        size_of_file: SizeOfFile,
+    ) -> None:
         self.entries = entries
         self.notes = notes
         self.alive = np.ones(len(entries), dtype=bool)
-        image_ids = self._integers("image_id", kinds.BAD_IDS)
-        self.pictures = pictures.positions(image_ids)
+        self.pictures = pictures.positions(self._integers("image_id"))
+        # First: nothing else about an object of no picture matters.
         self._find(kinds.UNKNOWN_IMAGES, self.pictures < 0, "image_id", drop=True)
-
-    def read(
-        self, *, categories: set[int], num_classes: int | None, pictures: Pictures, size_of_file: SizeOfFile
-    ) -> None:
-        """Fill the columns; what is refused stays in the notes and is no longer alive."""
-        self.labels = self._integers("category_id", kinds.BAD_IDS)
-        self._check_labels(categories, num_classes)
+        self.labels = self._integers("category_id")
+        self._check_labels(list(categories), num_classes)
         self.crowd = self._read_crowd()
         self.boxes = self._read_boxes()
         self._fit_boxes(pictures, size_of_file)
@@ -63,16 +67,16 @@ class AnnotationTable:
     def _column(self, field: str) -> list[Any]:
         return list(map(attrgetter(field), self.entries))
 
-    def _integers(self, field: str, refusal: Kind) -> np.ndarray:
+    def _integers(self, field: str) -> np.ndarray:
         """A column of integers (m,) int64; rows without one are refused."""
         values = self._column(field)
         numbers, known, cast = _cast_column(values, to_int, {int}, np.int64)
-        self._find(refusal, ~known, field, drop=True)
+        self._find(kinds.BAD_IDS, ~known, field, drop=True)
         self._find(kinds.CAST_NUMBERS, cast, field)
         return numbers
 
-    def _check_labels(self, categories: set[int], num_classes: int | None) -> None:
-        self._find(kinds.UNKNOWN_CATEGORIES, ~np.isin(self.labels, sorted(categories)), "category_id", drop=True)
+    def _check_labels(self, categories: list[int], num_classes: int | None) -> None:
+        self._find(kinds.UNKNOWN_CATEGORIES, ~np.isin(self.labels, categories), "category_id", drop=True)
         if num_classes is not None:
             self._find(kinds.BEYOND_CLASSES, self.labels >= num_classes, "category_id", drop=True)
 
@@ -118,7 +122,8 @@ class AnnotationTable:
         """Boxes (m, 4) xyxy cut to their pictures, and by how many pixels each hung over, 0 where not alive."""
         corners = np.where(self.alive[:, None], self.boxes, 0.0)
         corners[:, 2:] += corners[:, :2]
-        sizes = pictures.sizes[self.pictures, ::-1].astype(np.float64)  # (m, 2) width, height
+        sizes = np.full((len(corners), 2), -1.0)  # width, height
+        sizes[self.alive] = pictures.sizes[self.pictures[self.alive], ::-1]
         sizes[sizes < 0] = np.inf
         clamped = corners.reshape(-1, 2, 2).clip(0, sizes[:, None]).reshape(-1, 4)
         known = np.isfinite(sizes[:, 0]) & self.alive
@@ -168,7 +173,7 @@ class AnnotationTable:
 def _cast_column(
     values: list[Any], cast: Callable[[Any], Any], plain: set[type], dtype: type
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`values` as an array, which of them `cast` could make one of (the rest is 0), and which were of no `plain` type."""
+    """`values` as numbers, which of them are any (the rest is 0), and which had to be `cast` from no `plain` type."""
     if set(map(type, values)) <= plain:
         try:
             return np.array(values, dtype=dtype), np.ones(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
@@ -193,7 +198,7 @@ def _mark(values: list[Any], test: Callable[[Any], bool]) -> np.ndarray:
 
 
 def _free_numbers(count: int, *, taken: np.ndarray) -> np.ndarray:
-    """`count` integers of at least 1 that are not `taken`: those after the largest, where 64 bits have room for them."""
+    """`count` integers from 1 on that are not `taken`: those after the largest where 64 bits have room for them."""
     largest = int(taken.max(initial=0))
     if largest < 2**62:
         return np.arange(largest + 1, largest + 1 + count)

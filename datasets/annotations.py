@@ -75,7 +75,7 @@ class Annotations:
         return (height, width) if height > 0 else None
 
     def objects_of(self, index: int, *, segmentation: bool = True) -> list[dict[str, Any]]:
-        """COCO's annotations of a picture, crowds among them; fresh dictionaries, with `segmentation` where there is one."""
+        """COCO's annotations of a picture, crowds too, as fresh dictionaries; `segmentation` where there is one."""
         part = self._part(index)
         image_id = int(self._image_ids[index])
         columns = (self._object_ids, self._labels, self._boxes, self._areas, self._crowd)

@@ -52,8 +52,10 @@ def read_annotations(
         data = parse_coco(path)
         categories = read_categories(data.categories, notes)
         pictures = Pictures(data.images, notes, need_sizes=need_masks)
-        table = AnnotationTable(data.annotations, pictures, notes)
-        table.read(categories=set(categories), num_classes=num_classes, pictures=pictures, size_of_file=size_of_file)
+        table = AnnotationTable(
+            data.annotations, notes,
+            pictures=pictures, categories=categories, num_classes=num_classes, size_of_file=size_of_file,
+        )  # fmt: skip
         rows = _by_picture(table)
         masks = _read_masks(table, rows, pictures, MaskRules(notes, needed=need_masks))
         annotations = _pack(table, rows, pictures, masks, list(categories.values()))

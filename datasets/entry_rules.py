@@ -39,7 +39,7 @@ def read_categories(entries: list[dict[str, Any]], notes: Notes) -> dict[int, di
 
 
 def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, notes: Notes) -> None:
-    """Note the categories whose ids are not in `used`: parents, which another one names as its supercategory, and others."""
+    """Note the categories not in `used` (m,): parents, which another names as its supercategory, and others."""
     unused = sorted(set(categories) - set(used.tolist()))
     for id_ in unused:
         name = categories[id_]["name"]
@@ -49,7 +49,7 @@ def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, notes: 
 
 
 class Pictures:
-    """The pictures of a file in the order of their ids: `ids` (n,) int64, `names`, `sizes` (n, 2) height, width or -1."""
+    """The pictures of a file by their ids: `ids` (n,) int64 rising, `names`, `sizes` (n, 2) height, width or -1."""
 
     def __init__(self, entries: list[dict[str, Any]], notes: Notes, *, need_sizes: bool) -> None:
         if not entries:

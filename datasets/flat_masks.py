@@ -31,7 +31,7 @@ class FlatMasks:
         return len(self._object_ends) - 1
 
     def __getitem__(self, index: int) -> Polygons | RunLengths | None:
-        """Polygons [[x, y, x, y, ...], ...] in pixels, or compressed run lengths with counts as text, as JSON has them."""
+        """Polygons [[x, y, x, y, ...], ...] in pixels, or compressed run lengths with counts as text, as in JSON."""
         first, last = self._object_ends[index : index + 2].tolist()
         if last > first:
             ends = self._polygon_ends[first : last + 1].tolist()

@@ -1,4 +1,4 @@
-"""What a segmentation must be: polygons, or run lengths, plain or compressed; the rest is repaired, left out or refused.
+"""What a segmentation must be: polygons or run lengths; the rest is repaired, left out or refused.
 
 Nothing may reach pycocotools unchecked: its C code reads past the end of broken run lengths and runs out of memory on
 polygons far away.
@@ -128,8 +128,9 @@ def read_run_lengths(segmentation: Any, size: Size | None) -> RunLengths | None:
 def decompress(text: bytes) -> np.ndarray | None:
     """The run lengths (n,) int64 in pycocotools' compressed text, None where it is broken.
 
-    The code is that of `rleToString` in pycocotools' maskApi.c: five bits a byte from 48 on, the lowest first, 32 marks that
-    more follow, 16 in the last the sign; from the fourth on, a run is written as its difference to the last but one.
+    The code is that of `rleToString` in pycocotools' maskApi.c: five bits a byte from 48 on, the lowest first; 32 marks
+    that more follow, 16 in the last the sign. From the fourth on, a run is written as its difference to the last but
+    one.
     """
     code = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((code & 32) == 0)

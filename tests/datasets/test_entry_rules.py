@@ -1,0 +1,56 @@
+"""Where pictures stand, what size they have, and which categories are unused or parents only."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from datasets.annotation_kinds import Notes
+from datasets.entry_rules import Pictures, note_unused, read_categories, size_in_folder
+from datasets.findings import Findings
+
+
+def found(notes: Notes) -> dict[str, int]:
+    """Counts by kind."""
+    findings = Findings()
+    notes.settle(findings, strict=False)
+    return {finding.kind: finding.count for finding in findings}
+
+
+def test_positions_are_by_id_and_minus_one_where_not_listed() -> None:
+    entries = [{"id": id_, "file_name": f"{id_}.png", "height": 4, "width": 5} for id_ in (9, -2, 4)]
+    pictures = Pictures(entries, Notes("f.json"), need_sizes=True)
+    assert pictures.ids.tolist() == [-2, 4, 9] and pictures.names[2] == "9.png" and pictures.size(0) == (4, 5)
+    assert pictures.positions(np.array([4, 9, 5, 100, -2, -3])).tolist() == [1, 2, -1, -1, 0, -1]
+
+
+def test_sizes_are_measured_where_the_file_is_wrong(tmp_path: Path) -> None:
+    Image.new("L", (7, 3)).save(tmp_path / "wide.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    size_of_file = size_in_folder(tmp_path)
+    assert size_of_file("wide.png") == (3, 7) and size_of_file("broken.png") is size_of_file("absent.png") is None
+    assert size_of_file("\0") is None
+    names = ("wide.png", "broken.png", "absent.png")
+    entries = [{"id": id_, "file_name": name, "height": 7, "width": 3} for id_, name in enumerate(names)]
+    notes = Notes("f.json")
+    pictures = Pictures(entries, notes, need_sizes=False)
+    pictures.measure(np.arange(3), size_of_file)
+    assert [pictures.size(position) for position in range(3)] == [(3, 7), (7, 3), (7, 3)]
+    assert found(notes) == {"pictures with another height or width than their file": 1}
+
+
+def test_parents_are_told_from_classes_that_are_never_seen() -> None:
+    names = {0: ("cells", "none"), 1: ("red", "cells"), 2: ("white", "cells"), 3: ("self", "self"), 4: ("used", "used")}
+    entries = [{"id": id_, "name": name, "supercategory": parent} for id_, (name, parent) in names.items()]
+    notes = Notes("f.json")
+    note_unused(read_categories(entries, notes), np.array([1, 4]), notes)
+    assert found(notes) == {
+        "category ids that are only parents of others": 1, "category ids that no object uses": 2,
+    }  # fmt: skip
+
+
+def test_names_that_are_missing_or_no_text() -> None:
+    notes = Notes("f.json")
+    categories = read_categories([{"id": 1}, {"id": 2, "name": ""}, {"id": 3, "name": 33}], notes)
+    assert [category["name"] for category in categories.values()] == ["1", "2", "33"]
+    assert found(notes) == {"categories without a name": 2}
