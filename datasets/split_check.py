@@ -34,6 +34,14 @@ class Checked:
 def check_split(
     name: str, split: Split, find: FindPicture, num_queries: int, num_classes: int | None, need_masks: bool
 ) -> Checked:
+    """Read a split's annotations and decode all its pictures; whatever is wrong is in the report.
+
+    Args:
+        find: how the files of the pictures are found.
+        num_queries: pictures with more objects are noted.
+        num_classes: a label that is not below it is refused; None: its own largest id + 1.
+        need_masks: objects without a mask are refused.
+    """
     report = SplitReport(name, split)
     try:
         listed = list_pictures(split, find)
@@ -87,18 +95,16 @@ def list_pictures(split: Split, find: FindPicture) -> list[Listed]:
 
 
 def _note_cut_boxes(checked: Checked) -> None:
-    """Add the boxes that fit the size listed and not that of the file: loading cuts them there."""
+    """Add the boxes that fit the size listed, if any is, and not that of the file: loading cuts them there."""
     annotations, report = checked.annotations, checked.report
     facts = {picture.image_id: fact for picture, fact in zip(checked.listed, checked.facts)}
     for index, image_id in enumerate(annotations.image_ids.tolist()):
         fact = facts[image_id]
-        if fact.error is not None or annotations.image_size(index) in (None, fact.size):
+        if fact.error is not None or annotations.image_size(index) == fact.size:
             continue
         for kind, count in _count_cut(annotations.boxes_of(index)[0], fact.size):
             if count:
-                example = (
-                    f"{report.split.annotations}: image {image_id}: a box that fits the size listed, not the file's"
-                )
+                example = f"{report.split.annotations}: image {image_id}: a box beyond the size of the file, not beyond one listed"
                 report.findings.add(kind.name, kind.action, remedy=kind.remedy, example=example, count=count)
 
 
