@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.pictures import by_base_name, by_file_name, decode_rgb, read_picture, to_rgb
+from datasets.pictures import by_base_name, by_file_name, decode_rgb, read_picture, size_finder, to_rgb
 from util.errors import PictureError
 
 GREY = np.array([[0, 128, 256, 32768, 65280, 65535]], dtype=np.uint16)
@@ -96,3 +96,11 @@ def test_names_with_the_folders_of_another_machine(tmp_path: Path) -> None:
     for name in ("a.png", "/home/someone/data/a.png", "C:\\data\\a.png", "data/images/a.png"):
         assert by_base_name(tmp_path, name, 1) == tmp_path / "a.png"
     assert by_base_name(tmp_path, "sub/b.png", 1) == by_file_name(tmp_path, "sub/b.png", 1) == tmp_path / "sub/b.png"
+
+
+def test_sizes_by_a_datasets_own_names(tmp_path: Path) -> None:
+    Image.new("L", (7, 3)).save(tmp_path / "wide.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    size_of_file = size_finder(tmp_path, by_base_name)
+    assert size_of_file("wide.png", 1) == size_of_file("/elsewhere/wide.png", 1) == (3, 7)
+    assert [size_of_file(name, 1) for name in ("broken.png", "absent.png", "\0", "x" * 5000)] == [None] * 4
