@@ -34,6 +34,8 @@ def prepare(
     Raises DownloadError for everything that cannot be had or trusted, a full disk included.
     """
     source = SOURCES[name]
+    if source.terms:
+        print(f"{name}: {source.terms}", flush=True)
     with _alone(dest / _UNFINISHED) as work:
         if isinstance(source, Repository):
             _prepare_repository(source, base_url or source.base_url, dest, work)
@@ -163,16 +165,16 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def check_dataset(dest: Path) -> int:
-    """Run `datasets.check` on the dataset and return its exit code; 0 where this version has no check."""
+def check_dataset(name: str, dest: Path) -> int:
+    """Run `datasets.check`, with its sheet of pictures in `dest`, and return its exit code; 0 where there is no check."""
     try:
-        from datasets.check import main as check
+        from datasets.check import cli as check
     except ModuleNotFoundError as error:
         if error.name != "datasets.check":
             raise
         print("datasets.check is not part of this version: the dataset was not checked", flush=True)
         return 0
-    return check(["--data_path", str(dest)]) or 0
+    return check(["--dataset_file", name, "--data_path", str(dest), "--sheet", str(dest / "check.png")])
 
 
 def get_args_parser() -> FlagParser:
@@ -209,7 +211,7 @@ def cli(argv: list[str] | None = None) -> int:
             keep_archives=args.keep_archives,
         )
         print(f"{args.dataset}: ready in {args.dest}", flush=True)
-        found = 0 if args.no_check else check_dataset(args.dest)
+        found = 0 if args.no_check else check_dataset(args.dataset, args.dest)
     except UserError as error:
         print(f"{parser.prog}: error: {error.line()}", file=sys.stderr, flush=True)
         return error.exit_code

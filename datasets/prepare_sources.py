@@ -40,6 +40,8 @@ class Source:
     archives: tuple[Archive, ...]
     #: Downloaded only when asked for.
     panoptic: tuple[Archive, ...] = ()
+    #: Under which terms the data may be used, for people.
+    terms: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ class Repository:
     base_url: str
     folder: str
     pieces: tuple[Piece, ...]
+    terms: str = ""
 
 
 # Sizes and SHA-256: TensorFlow Datasets' list (tensorflow_datasets/url_checksums/coco.txt).
 COCO = Source(
     base_url="http://images.cocodataset.org",
+    terms="annotations CC BY 4.0, pictures under the terms of Flickr: https://cocodataset.org/#termsofuse",
     archives=(
         Archive(
             path="annotations/annotations_trainval2017.zip",
@@ -96,6 +100,7 @@ COCO = Source(
 # The MD5 is the one in the authors' README; they give the size only as about 230 MB, so the MD5 alone decides.
 CPPE5 = Source(
     base_url="https://github.com/Rishit-dagli/CPPE-Dataset/releases/download/v0.1.0",
+    terms="annotations Apache 2.0, pictures under their owners' terms on Flickr and elsewhere",
     archives=(
         Archive(
             path="dataset.tar.gz",
@@ -114,6 +119,7 @@ CPPE5 = Source(
 HGP = Repository(
     base_url="https://github.com/lorenz369/hgp_detr",
     folder="HGP/images",
+    terms="an educational licence of the ITESM, not for commercial use",
     pieces=(
         Piece("HGP/images/train2017", "HGP/images/train2017", files=1_989),
         Piece("HGP/images/val2017", "HGP/images/val2017", files=210),

@@ -35,7 +35,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with the file, a part of it, or a fault."""
         site, asked = self.site, self.headers.get("Range")
         site.ranges.append(asked)
-        path = site.folder / self.path.lstrip("/")
+        path = site.folder / self.path.partition("?")[0].lstrip("/")
         if site.failures or not path.is_file():
             self.send_error(site.failures.pop(0) if site.failures else 404)
             return

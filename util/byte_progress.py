@@ -6,13 +6,18 @@ from tqdm import tqdm
 
 
 class ByteProgress:
-    """Bytes of one file: a bar with the time left on a terminal, elsewhere a line for every tenth of it."""
+    """Bytes of one file: a bar with the time left on a terminal, elsewhere a line for every tenth and at the end.
+
+    Lines for tenths are at least `interval` seconds apart, so that what is quick takes one line.
+    """
+
+    interval = 5.0
 
     def __init__(self, label: str, *, total: int | None, done: int = 0) -> None:
         self.label = label
         self.total = total
         self.initial = self.done = done
-        self.start = time.monotonic()
+        self.start = self.shown = time.monotonic()
         self.bar = tqdm(total=total, initial=done, desc=label, unit="B", unit_scale=True, disable=None)
 
     def advance(self, count: int) -> None:
@@ -21,7 +26,10 @@ class ByteProgress:
         self.done += count
         self.bar.update(count)
         if self.bar.disable and self._tenths() > before:
-            print(f"{self.label}: {in_units(self.done)} of {in_units(self.total)}, {self._left()} left", flush=True)
+            now = time.monotonic()
+            if now - self.shown >= self.interval or self.done == self.total:
+                self.shown = now
+                print(f"{self.label}: {in_units(self.done)} of {in_units(self.total)}, {self._left()} left", flush=True)
 
     def close(self) -> None:
         """Leave the bar as it is and end its line."""

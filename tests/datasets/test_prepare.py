@@ -106,6 +106,11 @@ def tree(folder: Path) -> dict[str, int]:
 # ---- the table
 
 
+def test_the_terms_are_said(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run("hgp")[1].startswith("hgp: an educational licence of the ITESM, not for commercial use\n")
+
+
 def test_every_published_checksum_has_the_form_of_its_kind() -> None:
     archives = [a for s in SOURCES.values() if isinstance(s, Source) for a in s.archives + s.panoptic]
     assert len(archives) == 5
@@ -347,22 +352,23 @@ def test_without_git_one_line_says_what_to_install(run: Run, monkeypatch: pytest
 # ---- the check at the end
 
 
-@pytest.mark.parametrize("found, code", [(0, 0), (None, 0), (1, 0), (2, 2)])
+@pytest.mark.parametrize("found, code", [(0, 0), (1, 0), (2, 2)])
 def test_the_check_runs_on_the_folder_and_decides(
-    run: Run, site: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: int | None, code: int
+    run: Run, site: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: int, code: int
 ) -> None:
     asked = []
-    module = types.SimpleNamespace(main=lambda words: asked.append(words) or found)
+    module = types.SimpleNamespace(cli=lambda words: asked.append(words) or found)
     monkeypatch.setitem(sys.modules, "datasets.check", module)
     assert run("cppe5", "--base_url", site.url, checked=True)[0] == code
-    assert asked == [["--data_path", str(tmp_path / "data")]]
+    dest = str(tmp_path / "data")
+    assert asked == [["--dataset_file", "cppe5", "--data_path", dest, "--sheet", f"{dest}/check.png"]]
 
 
 def test_an_error_of_the_check_is_one_line(run: Run, site: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(words: list[str]) -> int:
         raise DatasetError("train.json: not JSON")
 
-    monkeypatch.setitem(sys.modules, "datasets.check", types.SimpleNamespace(main=broken))
+    monkeypatch.setitem(sys.modules, "datasets.check", types.SimpleNamespace(cli=broken))
     code, _, err = run("cppe5", "--base_url", site.url, checked=True)
     assert code == 2 and err == "datasets.prepare: error: train.json: not JSON\n"
 
@@ -371,3 +377,9 @@ def test_without_a_check_it_is_said(run: Run, site: FileServer, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "datasets.check", None)
     code, out, _ = run("cppe5", "--base_url", site.url, checked=True)
     assert code == 0 and out.endswith("datasets.check is not part of this version: the dataset was not checked\n")
+
+
+def test_the_check_that_is_part_of_this_version_takes_these_flags(coco_folder: Path) -> None:
+    pytest.importorskip("datasets.check")
+    assert prepare.check_dataset("coco", coco_folder) in (0, 1)
+    assert (coco_folder / "check.png").exists()

@@ -5,13 +5,22 @@ import pytest
 from util.byte_progress import ByteProgress, in_units
 
 
-def test_a_line_for_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_for_every_tenth(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ByteProgress, "interval", 0)
     progress = ByteProgress("a.zip", total=100, done=20)
     for _ in range(16):
         progress.advance(5)
     progress.close()
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(",")[0] for line in lines] == [f"a.zip: {n} B of 100 B" for n in range(30, 101, 10)]
+
+
+def test_what_is_quick_takes_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("util.byte_progress.time.monotonic", lambda: 7.0)
+    progress = ByteProgress("a.zip", total=100)
+    for _ in range(20):
+        progress.advance(5)
+    assert capsys.readouterr().out == "a.zip: 100 B of 100 B, 0:00:00 left\n"
 
 
 @pytest.mark.parametrize("total", [None, 0])
