@@ -33,6 +33,10 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, broken, or made for another model."""
 
 
+class DownloadError(UserError):
+    """Something that cannot be downloaded, or that is not what was published once it is here."""
+
+
 class NonFiniteLossError(UserError):
     """The loss became NaN or infinite; nothing was saved over the last good checkpoint."""
 
