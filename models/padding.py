@@ -59,7 +59,9 @@ class PaddingEraser:
         for mask in self._masks:
             if mask.shape[-2:] == x.shape[-2:]:
                 return mask
-        raise RuntimeError("with padding_invariant, features need the mask of their pictures: call Backbone, not its body")
+        raise RuntimeError(
+            "with padding_invariant, features need the mask of their pictures: call Backbone, not its body"
+        )
 
 
 def _keeps_centred(layer: nn.Module) -> bool:

@@ -156,7 +156,9 @@ def test_nothing_is_read_from_the_device() -> None:
 def test_it_is_one_graph_for_the_compiler() -> None:
     backbone = Backbone(name="resnet18", padding_invariant=True).eval()
     batch = on_canvas(pictures()[:1], 129, 203)
-    compiled = torch.compile(lambda x, m: backbone(NestedTensor(x, m))["0"].decompose(), backend="eager", fullgraph=True)
+    compiled = torch.compile(
+        lambda x, m: backbone(NestedTensor(x, m))["0"].decompose(), backend="eager", fullgraph=True
+    )
     with torch.no_grad():
         for got, expected in zip(compiled(*batch.decompose()), backbone(batch)["0"].decompose()):
             assert torch.equal(got, expected)
