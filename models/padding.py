@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from util.errors import UserError
 from util.nested_tensor import NestedTensor
 
+#: Every backbone here ends at a stride of 2^5 at most.
+HALVINGS = 5
+
 
 def mask_pyramid(mask: Tensor) -> list[Tensor]:
-    """Padding masks (B, ceil(H/s), ceil(W/s)) for the strides s = 1, 2, 4, ... down to a single cell.
+    """Padding masks (B, ceil(H/s), ceil(W/s)) for the strides s = 1, 2, 4, ..., 32, from `mask` (B, H, W).
 
     A layer with stride s, kernel k, dilation d and padding p = d(k-1)/2 makes floor((h + 2p - d(k-1) - 1)/s) + 1 =
     ceil(h/s) cells of h, and cell i looks at the cells around i*s: it belongs to the picture where i*s does.
     """
     levels = [mask]
-    while max(levels[-1].shape[-2:]) > 1:
+    for _ in range(HALVINGS):
         levels.append(levels[-1][:, ::2, ::2].contiguous())
     return levels
 
@@ -36,11 +39,12 @@ class PaddingEraser:
     def __init__(self, body: nn.Module, *, flag: str) -> None:
         self._masks: list[Tensor] = []
         for name, layer in body.named_modules():
-            if hasattr(layer, "kernel_size"):
-                if not _keeps_centred(layer):
-                    raise UserError(f"--padding_invariant does not work with {flag}: its layer {name} is {layer}")
-                if _pair(layer.kernel_size) != (1, 1):
-                    layer.register_forward_pre_hook(self._erase)
+            if not hasattr(layer, "kernel_size"):
+                continue
+            if not _keeps_centred(layer):
+                raise UserError(f"--padding_invariant does not work with {flag}: its layer {name} is {layer}")
+            if _pair(layer.kernel_size) != (1, 1):
+                layer.register_forward_pre_hook(self._erase)
 
     def run(self, body: nn.Module, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps of `samples` by `body`, each with its mask, which covers the cells the picture has alone."""
@@ -55,13 +59,12 @@ class PaddingEraser:
         return x.masked_fill(self._mask_for(x)[:, None], 0)
 
     def _mask_for(self, x: Tensor) -> Tensor:
-        # By size alone: all levels differ in size, and every layer's stride is 1 or 2.
+        # The size alone tells the level: it falls with every halving until it is a single cell, which stays the same.
         for mask in self._masks:
             if mask.shape[-2:] == x.shape[-2:]:
                 return mask
-        raise RuntimeError(
-            "with padding_invariant, features need the mask of their pictures: call Backbone, not its body"
-        )
+        size = "x".join(map(str, x.shape[-2:]))
+        raise RuntimeError(f"padding_invariant has no mask for features of {size}: call Backbone, not its body")
 
 
 def _keeps_centred(layer: nn.Module) -> bool:

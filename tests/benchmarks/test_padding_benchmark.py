@@ -39,7 +39,7 @@ def mixed() -> padding.MixedSizes:
 
 def test_pictures_differ_in_size_and_are_the_same_every_time(mixed: padding.MixedSizes) -> None:
     sizes = {tuple(mixed[i][0].shape[1:]) for i in range(len(mixed))}
-    assert len(sizes) == 8 and all(28 <= side <= 80 for size in sizes for side in size)
+    assert len(sizes) == 8 and all(36 <= side <= 80 for size in sizes for side in size)
     for (image, target), (again, _) in ((mixed[i], mixed[i]) for i in range(3)):
         assert torch.equal(image, again)
         assert target["orig_size"].tolist() == list(image.shape[1:])

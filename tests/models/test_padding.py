@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 import main
 from models import build_model
@@ -153,15 +154,19 @@ def test_nothing_is_read_from_the_device() -> None:
     assert features.tensors.shape[-2:] == features.mask.shape[-2:] == (5, 7)
 
 
-def test_it_is_one_graph_for_the_compiler() -> None:
-    backbone = Backbone(name="resnet18", padding_invariant=True).eval()
-    batch = on_canvas(pictures()[:1], 129, 203)
-    compiled = torch.compile(
-        lambda x, m: backbone(NestedTensor(x, m))["0"].decompose(), backend="eager", fullgraph=True
-    )
+def test_one_compiled_graph_serves_every_canvas() -> None:
+    backbone, counter = Backbone(name="resnet18", padding_invariant=True).eval(), CompileCounter()
+
+    @torch.compile(backend=counter, fullgraph=True, dynamic=True)
+    def features(tensors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return backbone(NestedTensor(tensors, mask))["0"].decompose()
+
     with torch.no_grad():
-        for got, expected in zip(compiled(*batch.decompose()), backbone(batch)["0"].decompose()):
-            assert torch.equal(got, expected)
+        for height, width in ((129, 203), (200, 151), (97, 320)):
+            batch = on_canvas(pictures()[:1], height, width)
+            for got, expected in zip(features(*batch.decompose()), backbone(batch)["0"].decompose()):
+                assert torch.equal(got, expected)
+    assert counter.frame_count == 1
 
 
 def test_the_body_without_its_masks_is_an_error() -> None:
