@@ -47,6 +47,8 @@ def _add_model_flags(group) -> None:
     group.add_argument("--backbone_norm", default="frozen", choices=("frozen", "batch"),
                        help="frozen batch norms and first stages as in DETR, or all trainable, to train from scratch (%(default)s)")  # fmt: skip
     group.add_argument("--dilation", action="store_true", help="dilate the last stage instead of its stride (DC5)")
+    group.add_argument("--padding_invariant", action="store_true",
+                       help="detect the same in a picture whatever batch it is in: convolutions never see padding (off: as DETR)")  # fmt: skip
     group.add_argument("--position_embedding", default="sine", choices=("sine", "learned"),
                        help="position encoding (%(default)s)")  # fmt: skip
     group.add_argument("--enc_layers", default=6, type=int, help="encoder layers (%(default)s)")

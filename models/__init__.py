@@ -45,6 +45,7 @@ def build_backbone(args: Namespace) -> Joiner:
         train_backbone=args.lr_backbone > 0,
         dilation=args.dilation,
         norm=getattr(args, "backbone_norm", "frozen"),
+        padding_invariant=getattr(args, "padding_invariant", False),
     )
     load_backbone_weights(backbone, getattr(args, "backbone_weights", "imagenet"))
     return Joiner(backbone, build_position_encoding(kind=args.position_embedding, hidden_dim=args.hidden_dim))

@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
+from models.padding import PaddingEraser
 from util.errors import CheckpointError, UserError
 from util.nested_tensor import NestedTensor
 
@@ -61,6 +62,7 @@ class Backbone(nn.Module):
         return_interm_layers: also return strides 4, 8 and 16, for the mask head.
         dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
         norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
+        padding_invariant: features and masks of a picture are those it has without padding (see `models.padding`).
 
     Raises UserError for an unknown name, or `dilation` on a network that has none.
     """
@@ -73,6 +75,7 @@ class Backbone(nn.Module):
         return_interm_layers: bool = False,
         dilation: bool = False,
         norm: str = "frozen",
+        padding_invariant: bool = False,
     ) -> None:
         super().__init__()
         body = _torchvision_network(name, dilation=dilation, norm=norm)
@@ -80,11 +83,14 @@ class Backbone(nn.Module):
             trains = train_backbone and (norm == "batch" or not _in_first_stages(name, parameter_name))
             parameter.requires_grad_(trains)
         self.body = IntermediateLayerGetter(body, _layers(name, return_interm_layers))
+        self.padding = PaddingEraser(self.body, flag=f"--backbone {name}") if padding_invariant else None
         self.name = name
         self.num_channels = _num_channels(name)
 
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
+        if self.padding is not None:
+            return self.padding.run(self.body, samples)
         return {
             name: NestedTensor(features, resize_mask(samples.mask, features.shape[-2:]))
             for name, features in self.body(samples.tensors).items()

@@ -1,0 +1,199 @@
+"""AP at batch 1 and N, with and without --padding_invariant, of a trained `shapes` model on pictures of mixed sizes.
+
+    python benchmarks/padding.py --resume runs/shapes/best.pth --batch_size 8
+
+The pictures are those of the split `test`, which no run trains or selects on, each scaled and cropped to a size of its
+own. The model is the checkpoint's, built by the flags in it, once with and once without the flag. Beside AP stands how far
+a detection moves at most from where it is at batch 1. Prints a table and writes a dated JSON beside this file.
+"""
+
+import argparse
+import datetime
+import json
+import sys
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from datasets.coco_eval import CocoEvaluator  # noqa: E402 (the project is not installed, the line above finds it)
+from datasets.coco_file import index_coco  # noqa: E402
+from datasets.shapes import ShapesDataset  # noqa: E402
+from datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, Compose, Normalize, ToTensor, crop, resize  # noqa: E402
+from flags import get_args_parser  # noqa: E402
+from models import build_model  # noqa: E402
+from models.postprocess import PostProcess  # noqa: E402
+from util.checkpoint import load_checkpoint, load_model  # noqa: E402
+from util.device import pick_device  # noqa: E402
+from util.errors import CheckpointError, UserError  # noqa: E402
+from util.nested_tensor import nested_tensor_from_tensor_list  # noqa: E402
+from util.run_info import run_info  # noqa: E402
+
+#: Sides of the scaled picture, as a part of --image_size, and the part of each that the crop keeps.
+SCALES, KEPT = (0.75, 1.25), (0.75, 1.0)
+
+Detections = dict[int, dict[str, Tensor]]
+
+
+class MixedSizes(Dataset):
+    """The pictures of a ShapesDataset, each with a size and shape that depend on its index alone."""
+
+    def __init__(self, shapes: ShapesDataset) -> None:
+        self.shapes = shapes
+        self.normalize = Compose([ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return (picture (3, H, W), target), with H and W the original's size as far as evaluation goes."""
+        return self.normalize(*self.load(index))
+
+    def load(self, index: int) -> tuple:
+        """Return the PIL picture and its target, boxes xyxy in pixels; objects cut away are gone."""
+        rng = np.random.default_rng([self.shapes.seed, index])
+        image, target = self.shapes.load(index)
+        side = round(rng.uniform(*SCALES) * self.shapes.image_size)
+        height, width = (max(1, round(side * part)) for part in rng.uniform(*KEPT, size=2))
+        top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
+        image, target = crop(*resize(image, target, (side, side)), (int(top), int(left), height, width))
+        return image, {**target, "orig_size": target["size"]}
+
+    @cached_property
+    def coco(self) -> COCO:
+        """The ground truth of all pictures."""
+        images, annotations = [], []
+        for index in range(len(self)):
+            target = self.load(index)[1]
+            height, width = target["size"].tolist()
+            images.append({"id": index, "height": height, "width": width})
+            for (x0, y0, x1, y1), label, area in zip(*(target[k].tolist() for k in ("boxes", "labels", "area"))):
+                box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": area, "iscrowd": 0, "category_id": label}
+                annotations.append({"id": len(annotations) + 1, "image_id": index, **box})
+        categories = [{"id": id_, "name": name} for id_, name in self.shapes.class_names.items()]
+        return index_coco({"images": images, "annotations": annotations, "categories": categories})
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of the benchmark. Raises UserError for counts that measure nothing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--resume", required=True, metavar="FILE", help="checkpoint of a run with --dataset_file shapes"
+    )
+    parser.add_argument("--pictures", type=int, default=200, help="how many (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=8, help="N, compared with 1 (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    parser.add_argument("--output", type=Path, help="JSON file (default: padding-DATE.json beside this script)")
+    args = parser.parse_args(argv)
+    for name, least in (("pictures", 1), ("batch_size", 2)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
+    return args
+
+
+def flags_of(checkpoint: dict, path: str) -> argparse.Namespace:
+    """The flags that a checkpoint was trained with. Raises CheckpointError when it is not of a `shapes` run."""
+    flags = checkpoint.get("args", {})
+    if flags.get("dataset_file") != "shapes":
+        raise CheckpointError(
+            f"--resume {path}: its flags say --dataset_file {flags.get('dataset_file')}, this needs shapes"
+        )
+    return argparse.Namespace(**vars(get_args_parser().parse_args([])) | flags | {"backbone_weights": "none"})
+
+
+def build(checkpoint: dict, flags: argparse.Namespace, path: str, *, padding_invariant: bool) -> nn.Module:
+    """The checkpoint's model, for evaluation, with or without the flag."""
+    flags = argparse.Namespace(**vars(flags) | {"padding_invariant": padding_invariant})
+    model = build_model(flags)[0]
+    load_model(model, checkpoint, path)
+    return model.eval()
+
+
+@torch.no_grad()
+def detect(model: nn.Module, dataset: MixedSizes, *, batch_size: int, device: str, label: str) -> Detections:
+    """Scores, labels and boxes of every picture by its index, in batches of neighbours."""
+    found: Detections = {}
+    with tqdm(total=len(dataset), desc=label, disable=None, leave=False) as bar:
+        for first in range(0, len(dataset), batch_size):
+            indices = range(first, min(first + batch_size, len(dataset)))
+            images, targets = zip(*(dataset[i] for i in indices))
+            outputs = model(nested_tensor_from_tensor_list(images).to(device))
+            sizes = torch.stack([t["orig_size"] for t in targets]).to(device)
+            found |= zip(indices, PostProcess()(outputs, sizes))
+            bar.update(len(indices))
+    return {index: {name: value.cpu() for name, value in d.items()} for index, d in found.items()}
+
+
+def average_precision(dataset: MixedSizes, detections: Detections) -> dict[str, float]:
+    """COCO's numbers."""
+    evaluator = CocoEvaluator(dataset.coco, ("bbox",))
+    evaluator.update(detections)
+    evaluator.accumulate()
+    return evaluator.stats("bbox")
+
+
+def largest_move(detections: Detections, alone: Detections) -> dict[str, float]:
+    """How far the same query's score, and box in pixels, are at most from where they are at batch 1."""
+    return {
+        name: max((detections[i][key] - alone[i][key]).abs().max().item() for i in alone)
+        for name, key in (("score_moves", "scores"), ("box_moves", "boxes"))
+    }
+
+
+def measure(args: argparse.Namespace) -> list[dict]:
+    """A row for each of the flag off and on, batch 1 and N."""
+    checkpoint = load_checkpoint(args.resume)
+    flags = flags_of(checkpoint, args.resume)
+    flags.device = args.device = str(pick_device(args.device))
+    shapes = ShapesDataset(image_set="test", size=args.pictures, image_size=flags.image_size, seed=flags.seed)
+    dataset = MixedSizes(shapes)
+    rows, alone = [], {}
+    for padding_invariant in (False, True):
+        model = build(checkpoint, flags, args.resume, padding_invariant=padding_invariant)
+        for batch_size in (1, args.batch_size):
+            label = f"flag {'on' if padding_invariant else 'off'}, batch {batch_size}"
+            found = detect(model, dataset, batch_size=batch_size, device=args.device, label=label)
+            alone = found if batch_size == 1 else alone
+            row = {"padding_invariant": padding_invariant, "batch_size": batch_size}
+            rows.append(row | largest_move(found, alone) | average_precision(dataset, found))
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    """The rows in Markdown."""
+    lines = ["| --padding_invariant | batch | AP | AP50 | AP75 | a score moves by up to | a box by up to |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for r in rows:
+        precisions = " | ".join(f"{r[name]:.3f}" for name in ("AP", "AP50", "AP75"))
+        moves = f"{r['score_moves']:.2g} | {r['box_moves']:.2g} px"
+        lines.append(f"| {'on' if r['padding_invariant'] else 'off'} | {r['batch_size']} | {precisions} | {moves} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table, and write the JSON; 2 and one line for what the user can mend."""
+    try:
+        args = parse_args(argv)
+        rows = measure(args)
+    except UserError as error:
+        print(f"padding.py: error: {error.line()}", file=sys.stderr)
+        return error.exit_code
+    print(table(rows))
+    date = datetime.date.today().isoformat()
+    output = args.output or Path(__file__).with_name(f"padding-{date}.json")
+    report = {"date": date, "rows": rows, "run": run_info(args), "table": table(rows).splitlines()}
+    output.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"wrote {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
