@@ -11,15 +11,18 @@ CUDA cores: add + mul + 2 fma over threads whose predicate is true; FP16 instruc
    types, 16x8x8 for TF32, as the estimate that it is.
 
 `HFMA2.MMA` runs on the tensor pipe of A100 and later but is a half2 FMA, and the compiler uses it to load constants: copy
-kernels count thousands. In a kernel whose name gives no matrix shape, tensor instructions are these; where nothing else
-in it computes in half precision they are constants, and count 0. The raw counts stay in the table.
+kernels count thousands. In a kernel whose name gives no matrix shape, tensor instructions are these, and count 0 unless it
+computes in half precision. The raw counts stay in the table.
+
+What no counter tells apart: half to float conversions are HADD2.F32 and count as FP16 additions; exponentials, roots and
+comparisons are no FLOPs.
 """
 
 import re
 
 import numpy as np
 import pandas as pd
-from kernel_names import does_half_math, mma_shape, tensor_type
+from kernel_names import does_half_math, has_half_type, mma_shape, tensor_type
 from ncu_metrics import HFMA2_INST, OPS_PATH, TENSOR_INST, thread_inst
 from units import FLOP_COLUMNS
 
@@ -36,6 +39,7 @@ FLOP_SOURCES = {
 }
 _ESTIMATED_SHAPE = {"tensor_tf32": 2 * 16 * 8 * 8, "tensor_fp64": 2 * 8 * 8 * 4}  # others: 16x8x16
 _V100 = 512
+_FEW_PER_THREAD = 16  # constants that a thread may load
 _OPS_NAME = re.compile(
     OPS_PATH + r"(?P<op>op_\w+?_)?src_(?P<type>int\d|[a-z0-9_]+?)(?:_dst_(?P<dst>\w+?))?(?P<part>_sparsity_(?:on|off))?\.sum$"
 )
@@ -80,6 +84,7 @@ def _describe(launches: pd.DataFrame) -> pd.DataFrame:
     pairs["per_inst"] = [2.0 * np.prod(shape) if shape else np.nan for shape in shapes]
     pairs["unit"] = [tensor_type(kernel, str(cc)) for kernel, cc in zip(pairs["kernel"], pairs["compute_capability"])]
     pairs["half"] = [does_half_math(kernel) for kernel in pairs["kernel"]]
+    pairs["half_type"] = [has_half_type(kernel) for kernel in pairs["kernel"]]
     merged = launches[["kernel", "compute_capability"]].merge(pairs, how="left", on=["kernel", "compute_capability"])
     return merged.set_index(launches.index)
 
@@ -87,18 +92,29 @@ def _describe(launches: pd.DataFrame) -> pd.DataFrame:
 def _constant_loads(
     launches: pd.DataFrame, inst: dict[str, np.ndarray], tensor: np.ndarray, names: pd.DataFrame
 ) -> np.ndarray:
-    """Say per launch whether all its HFMA are HFMA2.MMA that load constants.
+    """Say per launch whether its HFMA are HFMA2.MMA that load constants.
 
-    They are where the name gives no matrix shape, no thread does another half operation, and the tensor pipe executed
-    enough warp instructions to hold them all (32 lanes each; fewer threads when some are predicated off). Without the
-    tensor metric, kernels that do not promise half2 arithmetic are taken to load constants. Verified on 100 kernels of
-    an A100 without an exception. V100 has no HFMA2.MMA.
+    They are where the name gives no matrix shape and the tensor pipe executed enough warp instructions to hold them all
+    (32 lanes each; fewer threads when some are predicated off): verified on 100 kernels of an A100 without an exception.
+    Kernels that say hgemm or half2, and kernels on half types with more than a few HFMA per thread, compute with them.
+    Without the tensor metric, the same goes for every HFMA. V100 has no HFMA2.MMA.
     """
     hfma = inst["hfma"]
-    only_hfma = (hfma > 0) & (inst["hadd"] == 0) & (inst["hmul"] == 0)
     fits = hfma <= 32 * tensor if TENSOR_INST in launches else np.ones(len(hfma), bool)
     volta = (launches["compute_capability"] == "7.0").to_numpy()
-    return only_hfma & fits & names["per_inst"].isna().to_numpy() & ~names["half"].to_numpy(bool) & ~volta
+    many = names["half_type"].to_numpy(bool) & (hfma > _FEW_PER_THREAD * _threads(launches))
+    shaped = names["per_inst"].notna().to_numpy()
+    return (hfma > 0) & fits & ~shaped & ~names["half"].to_numpy(bool) & ~many & ~volta
+
+
+def _threads(launches: pd.DataFrame) -> np.ndarray:
+    """Return the threads of each launch, infinitely many where the report has no grid or block."""
+    counts = 1.0
+    for name in ("grid", "block"):
+        sizes = [[int(number) for number in re.findall(r"\d+", text)] for text in launches[name].cat.categories]
+        sizes = np.array([float(np.prod(size)) if size else np.inf for size in sizes])
+        counts = counts * sizes[launches[name].cat.codes.to_numpy()]
+    return counts
 
 
 def _count_instructions(

@@ -54,6 +54,12 @@ def does_half_math(kernel: str) -> bool:
     return re.search(r"hgemm|half2|hfma2|h2_kernel|simt_h", kernel) is not None
 
 
+@cache
+def has_half_type(kernel: str) -> bool:
+    """Say whether a kernel works on half or bfloat16 values."""
+    return re.search(r"[hH]alf|bfloat16|BFloat16|fp16|bf16|(?<![a-z])f16", kernel) is not None
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
