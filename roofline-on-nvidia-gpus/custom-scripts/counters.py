@@ -48,7 +48,7 @@ def run_and_section(path: Path) -> tuple[str, str]:
     for section in (*SECTIONS, "all"):
         match = re.search(rf"(^|_){section}(?=_|$)", stem)
         if match:
-            run = (stem[: match.start()] + stem[match.end() :]).removeprefix("output").removeprefix("body_output")
+            run = (stem[: match.start()] + stem[match.end() :]).removeprefix("output")
             return run.strip("_") or path.resolve().parent.name, "" if section == "all" else section
     return stem.removeprefix("output").strip("_") or stem, ""
 

@@ -76,11 +76,14 @@ def load_runs(
     rows = pd.concat([table.astype({name: object for name in table.select_dtypes("category")}) for table in tables], ignore_index=True)
     rows = rows.astype({name: "category" for name in tables[0].select_dtypes("category")})
     loaded = Loaded(rows, {}, [f"left out: {error}" for error in errors] + warnings)
+    said: dict[str, list[str]] = {}
     for run in loaded.runs:
         mine = rows[rows["run"] == run]
         sources = [report for table, report in zip(tables, reports) if run in set(table["run"])]
         loaded.roofs[run], notes = _roofs(mine, sources, roofs_file, gpu_row)
-        loaded.warnings += [f"{run}: {note}" for note in notes + check_rows(mine, loaded.roofs[run])]
+        for note in notes + check_rows(mine, loaded.roofs[run]):
+            said.setdefault(note, []).append(run)
+    loaded.warnings += [f"{', '.join(runs)}: {note}" for note, runs in said.items()]
     return loaded
 
 

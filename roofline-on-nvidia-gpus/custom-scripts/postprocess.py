@@ -52,7 +52,7 @@ def write_all(loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FO
     with atomic_file(paths[-1]) as file:
         file.write(text.encode())
     print(text)
-    if len(set(map(id, loaded.roofs.values()))) and len({roofs.source for roofs in loaded.roofs.values()}) == 1:
+    if len({roofs.source for roofs in loaded.roofs.values()}) == 1:
         paths.append(output_dir / "kernels.roofs.toml")
         write_roofs(next(iter(loaded.roofs.values())), paths[-1])
     return paths + (draw_all(loaded, output_dir, formats) if charts else [])
@@ -87,6 +87,15 @@ def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...]) -> list
 
 def _file_name(run: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in run) or "run"
+
+
+def _names(paths: list[Path]) -> str:
+    """Return the names, of pictures only their stems: a, b, c_all.{png,svg}."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        stem, _, kind = path.name.rpartition(".")
+        kinds.setdefault(stem, []).append(kind)
+    return ", ".join(f"{stem}.{kind[0] if len(kind) == 1 else '{' + ','.join(kind) + '}'}" for stem, kind in kinds.items())
 
 
 def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str, ...]) -> list[Path]:
@@ -124,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         print(error.line(), file=sys.stderr)
         sys.exit(error.exit_code)
-    print(f"wrote {len(paths)} files to {args.output_dir.resolve()}: {', '.join(path.name for path in paths)}")
+    print(f"wrote {len(paths)} files to {args.output_dir.resolve()}: {_names(paths)}")
 
 
 if __name__ == "__main__":
