@@ -60,8 +60,9 @@ def write_csv(path: Path, kernels: int, names: int) -> None:
         for number in range(kernels):
             name, section = rng.choice(known), SECTIONS[number * 4 // kernels]
             nvtx = f'1  ""<default domain>:{section}:none:none:none:none:none:none""'
-            start = f'"{quote((str(number), "1722095", "python3.11", "127.0.0.1", nvtx, "", name, "1", "7", "(128, 1, 1)",
-                               f"({rng.randint(1, 500)}, 1, 1)", "0", "8.0", "Command line profiler metrics"))}",'  # fmt: skip
+            grid = f"({rng.randint(1, 500)}, 1, 1)"
+            cells = (str(number), "1722095", "python3.11", "127.0.0.1", nvtx, "", name, "1", "7", "(128, 1, 1)", grid, "0", "8.0")
+            start = f'"{quote(cells)}","Command line profiler metrics",'
             cycles, size = rng.uniform(5e3, 5e5), rng.randint(10_000, 100_000_000)
             metrics = [
                 ("dram__bytes.sum", "byte", f"{size:,}"), ("l1tex__t_bytes.sum", "byte", f"{2 * size:,}"),

@@ -59,10 +59,9 @@ def _constant(text: str, length: int) -> pd.Categorical:
 
 def _by_category(column: pd.Series, function) -> pd.Categorical:
     """Apply a function of text to a categorical column, once per category."""
-    values = [function(text) for text in column.cat.categories]
-    categories = list(dict.fromkeys(values))
-    places = np.array([categories.index(value) for value in values], dtype=np.int32)
-    return pd.Categorical.from_codes(places[column.cat.codes.to_numpy()], categories)
+    places: dict[str, int] = {}
+    codes = [places.setdefault(function(text), len(places)) for text in column.cat.categories]
+    return pd.Categorical.from_codes(np.array(codes, dtype=np.int32)[column.cat.codes.to_numpy()], list(places))
 
 
 def _sections(ranges: pd.Series, default: str) -> tuple[pd.Categorical, pd.Categorical]:

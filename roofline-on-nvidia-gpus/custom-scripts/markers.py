@@ -10,6 +10,7 @@ from style import INK, LEVEL_MARKERS
 
 _AREA_OF_ALL = 2600  # points squared for a kernel that takes all the time
 _LEAST_AREA = 14
+_WITH_LEVELS = 40  # more kernels at three levels each would hide one another
 
 
 def areas(share: pd.Series) -> pd.Series:
@@ -38,14 +39,16 @@ def places(axes: Any, rows: pd.DataFrame, level: str) -> tuple[pd.Series, pd.Ser
 
 
 def draw_levels(axes: Any, rows: pd.DataFrame, colours: pd.Series, levels: tuple[str, ...]) -> None:
-    """Draw each kernel at all levels: the farthest level filled, the others hollow, a thin line through them."""
-    for (_, row), colour in zip(rows.iterrows(), colours):
+    """Draw each kernel at its farthest level, filled; the first ones at the other levels too, hollow, on a thin line."""
+    first = rows.head(_WITH_LEVELS)
+    for (_, row), colour in zip(first.iterrows(), colours):
         x = [row[f"ai_{level.lower()}"] for level in levels]
         x = [value for value in x if math.isfinite(value) and value > 0]
         if len(x) > 1:
             axes.plot([min(x), max(x)], [row["rate"]] * 2, color=colour, linewidth=0.9, alpha=0.55, zorder=3)
-    for level in levels:
-        draw_points(axes, rows, level, colours, filled=level == levels[-1])
+    for level in levels[:-1]:
+        draw_points(axes, first, level, colours[first.index], filled=False)
+    draw_points(axes, rows, levels[-1], colours)
 
 
 def number_points(axes: Any, rows: pd.DataFrame, level: str, numbers: Iterable[int], *, font: float = 10) -> None:

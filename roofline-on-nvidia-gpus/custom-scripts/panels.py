@@ -6,6 +6,7 @@ import pandas as pd
 from style import FAINT, INK, percent, seconds, si, significant
 from units import LEVELS, MEMORY_ONLY, UNIT_NAMES
 
+_LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end
 _NUMBER_WIDTH = 0.018  # a segment that is narrower has no room for its number
 _COLUMNS = (
     ("", 0.012, "center"), ("kernel", 0.03, "left"), ("time", 0.405, "right"), ("share", 0.47, "right"),
@@ -26,6 +27,8 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
     left = 0.0
     for index in order:
         row, width = rows.loc[index], float(rows.at[index, "share"])
+        if width < _LEAST_WIDTH:
+            continue
         style = {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"} if idle[index] else {
             "edgecolor": "white", "facecolor": colours[index], "alpha": 0.85}  # fmt: skip
         axes.barh(0.36, width, left=left, height=0.5, linewidth=0.6 if width > 0.003 else 0, **style)
@@ -34,6 +37,8 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
             axes.text(left + width / 2, 0.36, str(place + 1), ha="center", va="center", fontsize=font, fontweight="bold",
                       color=INK if row["unit"] == MEMORY_ONLY else "white")  # fmt: skip
         left += width
+    if left < 1 - _LEAST_WIDTH:
+        axes.barh(0.36, 1 - left, left=left, height=0.5, color="#cfcfcf")
     total, share = rows["time_s"].sum(), float(rows.loc[idle, "share"].sum())
     axes.text(0, 0.66, f"all {seconds(total)} of {int(rows['launches'].sum()):,} launches, by kernel", fontsize=font, va="bottom", color=INK)
     if idle.any():
