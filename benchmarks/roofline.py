@@ -28,7 +28,9 @@ HEADER = (
     "Kernel Name", "Context", "Stream", "Block Size", "Grid Size", "Device", "CC", "Section Name", "Metric Name", "Metric Unit",
     "Metric Value",
 )  # fmt: skip
-OPS = tuple(f"sm__sass_thread_inst_executed_op_{kind}{op}_pred_on.sum" for kind in "dfh" for op in ("add", "mul", "fma"))
+OPS = tuple(
+    f"sm__sass_thread_inst_executed_op_{kind}{op}_pred_on.sum" for kind in "dfh" for op in ("add", "mul", "fma")
+)
 SECTIONS = ("forward", "loss", "backward", "optimizer_step")
 
 
@@ -61,7 +63,21 @@ def write_csv(path: Path, kernels: int, names: int) -> None:
             name, section = rng.choice(known), SECTIONS[number * 4 // kernels]
             nvtx = f'1  ""<default domain>:{section}:none:none:none:none:none:none""'
             grid = f"({rng.randint(1, 500)}, 1, 1)"
-            cells = (str(number), "1722095", "python3.11", "127.0.0.1", nvtx, "", name, "1", "7", "(128, 1, 1)", grid, "0", "8.0")
+            cells = (
+                str(number),
+                "1722095",
+                "python3.11",
+                "127.0.0.1",
+                nvtx,
+                "",
+                name,
+                "1",
+                "7",
+                "(128, 1, 1)",
+                grid,
+                "0",
+                "8.0",
+            )
             start = f'"{quote(cells)}","Command line profiler metrics",'
             cycles, size = rng.uniform(5e3, 5e5), rng.randint(10_000, 100_000_000)
             metrics = [
@@ -95,7 +111,9 @@ def main() -> None:
         write_csv(path, args.kernels, args.names)
         size = path.stat().st_size
         result = measure(Path(folder), path)
-    print(f"{args.kernels:,} kernels, {size / 1e9:.2f} GB: {result['seconds']:.1f} s, {result['memory_gib']:.2f} GiB at most")
+    print(
+        f"{args.kernels:,} kernels, {size / 1e9:.2f} GB: {result['seconds']:.1f} s, {result['memory_gib']:.2f} GiB at most"
+    )
     date = datetime.date.today().isoformat()
     report = {
         "date": date, "command": " ".join(["python benchmarks/roofline.py", *sys.argv[1:]]), "kernels": args.kernels,

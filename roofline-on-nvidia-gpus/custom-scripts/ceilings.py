@@ -3,7 +3,7 @@
     python ceilings.py -o roofs.toml               on a GPU with CuPy: kernels compiled at run time
     python ceilings.py --device cpu                torch's matrix products and copies
 
-With CuPy: L1, L2 and HBM by kernels that read 8 KiB per block, a quarter of L2, and 1 GiB again and again; FP64, FP32, FP16 by
+With CuPy: L1, L2 and HBM by kernels that read 16 KiB per block, a quarter of L2, and 1 GiB again and again; FP64, FP32, FP16 by
 chains of FMA in registers (the method of the Empirical Roofline Toolkit, https://crd.lbl.gov/departments/computer-science/par/research/roofline/software/ert/);
 tensor types by cuBLAS through torch, else through CuPy. Without CuPy, and on a CPU, torch does what it can: copies for
 memory, matrix products for FP64, FP32 and tensor types; L1 and L2 stay unmeasured. The file says which it was.
@@ -83,7 +83,7 @@ def _measure_cupy(cupy: Any) -> Roofs:
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
     sms, l2 = properties["multiProcessorCount"], properties["l2CacheSize"]
     bandwidth = {
-        "L1": _read_rate(cupy, sms, bytes_per_block=8192, total=0),
+        "L1": _read_rate(cupy, sms, bytes_per_block=16384, total=0),
         "L2": _read_rate(cupy, sms, bytes_per_block=0, total=l2 // 4, bypass=True),
         "HBM": _read_rate(cupy, sms, bytes_per_block=0, total=max(1 << 30, 8 * l2), bypass=True),
     }
@@ -102,7 +102,9 @@ def _read_rate(cupy: Any, sms: int, *, bytes_per_block: int, total: int, bypass:
     out = cupy.zeros(1, dtype=cupy.float32)
     per_block = bytes_per_block // 16
     passes = max(1, (1 << 33) // (blocks * bytes_per_block if bytes_per_block else total))
-    seconds = _cupy_time(cupy, lambda: kernel((blocks,), (threads,), (data, out, cupy.int64(per_block), cupy.int32(passes))))
+    seconds = _cupy_time(
+        cupy, lambda: kernel((blocks,), (threads,), (data, out, cupy.int64(per_block), cupy.int32(passes)))
+    )
     return passes * (blocks * bytes_per_block if bytes_per_block else total) / seconds
 
 
@@ -155,7 +157,9 @@ def _torch_types(torch: Any, device: str) -> list[tuple[str, Any, bool]]:
     types = [("fp32", torch.float32, False), ("tensor_fp16", torch.float16, False)]
     if torch.cuda.get_device_capability()[0] >= 8:
         types += [("tensor_tf32", torch.float32, True), ("tensor_bf16", torch.bfloat16, False)]
-    return types + [("tensor_fp64" if torch.cuda.get_device_capability() in ((8, 0), (9, 0)) else "fp64", torch.float64, False)]
+    return types + [
+        ("tensor_fp64" if torch.cuda.get_device_capability() in ((8, 0), (9, 0)) else "fp64", torch.float64, False)
+    ]
 
 
 def _matmul_rate(torch: Any, device: str, size: int, kind: Any) -> float:
@@ -181,7 +185,9 @@ def _torch_time(torch: Any, device: str, call: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, default=Path("roofs.toml"), help="roofs file (default: %(default)s)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("roofs.toml"), help="roofs file (default: %(default)s)"
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where torch sees one, else cpu")
     parser.add_argument("--size", type=int, help="side of torch's matrices (default: 8192; on a CPU 1536)")
     args = parser.parse_args()

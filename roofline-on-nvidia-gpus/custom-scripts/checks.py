@@ -39,7 +39,9 @@ def check_report(report: Report, table: pd.DataFrame) -> list[str]:
 def _missing(launches: pd.DataFrame) -> list[str]:
     """Return a line on the metrics that are not in the report at all, with what that costs."""
     groups = {
-        "no FLOPs of CUDA cores (sm__sass_thread_inst_executed_op_*)": any("sm__sass_thread_inst" in c for c in launches),
+        "no FLOPs of CUDA cores (sm__sass_thread_inst_executed_op_*)": any(
+            "sm__sass_thread_inst" in c for c in launches
+        ),
         "no tensor FLOPs (sm__ops_path_tensor_* or sm__inst_executed_pipe_tensor)": TENSOR_INST in launches
         or any(column.startswith(OPS_PATH) for column in launches),
         "no HBM bytes (dram__bytes)": bool({DRAM, DRAM_READ, DRAM_RATE} & set(launches)),
@@ -81,7 +83,9 @@ def _check_clocks(rows: pd.DataFrame) -> list[str]:
     low, high = known["clock_hz"].min(), known["clock_hz"].max()
     notes = []
     if high > low * (1 + _CLOCK_SPREAD):
-        notes.append(f"clocks differ between kernels, {low / 1e9:.2f} to {high / 1e9:.2f} GHz: one roof does not fit all")
+        notes.append(
+            f"clocks differ between kernels, {low / 1e9:.2f} to {high / 1e9:.2f} GHz: one roof does not fit all"
+        )
     if known["device"].nunique() > 1:
         notes.append(f"several devices in one run: {', '.join(map(str, known['device'].unique()))}")
     return notes
@@ -92,9 +96,14 @@ def _check_tensor(rows: pd.DataFrame) -> list[str]:
     flops = tensor_flop(rows)
     phantom = (rows["tensor_inst"] > 0) & (flops == 0) & (rows["flop_source"] == "constants_excluded")
     if phantom.any():
-        notes.append(f"{int(phantom.sum())} kernels execute HFMA2.MMA on the tensor pipe to load constants: counted as 0 FLOPs")
+        notes.append(
+            f"{int(phantom.sum())} kernels execute HFMA2.MMA on the tensor pipe to load constants: counted as 0 FLOPs"
+        )
     for source, text in (
-        ("tensor_unknown", "tensor instructions of unknown shape: their FLOPs are missing (collect sm__ops_path_tensor_*)"),
+        (
+            "tensor_unknown",
+            "tensor instructions of unknown shape: their FLOPs are missing (collect sm__ops_path_tensor_*)",
+        ),
         ("inst_x_assumed_shape", "tensor FLOPs estimated from the usual matrix shape (collect sm__ops_path_tensor_*)"),
     ):
         found = rows["flop_source"].astype(str).str.contains(source)

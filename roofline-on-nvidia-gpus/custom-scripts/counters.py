@@ -9,7 +9,17 @@ from flops import count_flops
 from kernel_names import family, readable
 from launches import Report
 from ncu_metrics import (
-    CLOCK, CYCLES, DRAM, DRAM_RATE, DRAM_READ, DRAM_WRITE, L1, L1_TMA, L2, L2_SM_SECTORS, TIME,
+    CLOCK,
+    CYCLES,
+    DRAM,
+    DRAM_RATE,
+    DRAM_READ,
+    DRAM_WRITE,
+    L1,
+    L1_TMA,
+    L2,
+    L2_SM_SECTORS,
+    TIME,
 )  # fmt: skip
 from table import sum_rows, tidy
 from units import SECTIONS

@@ -26,7 +26,11 @@ _TEXTS = ("section", "module", "name", "kernel", "family", "unit", "bound", "flo
 def write_html(loaded: Loaded, path: Path) -> Path:
     """Write the page and return its path."""
     runs = [
-        {"name": run, "roofs": _roofs(loaded.roofs[run]), "kernels": _kernels(loaded.rows[loaded.rows["run"] == run], loaded.roofs[run])}
+        {
+            "name": run,
+            "roofs": _roofs(loaded.roofs[run]),
+            "kernels": _kernels(loaded.rows[loaded.rows["run"] == run], loaded.roofs[run]),
+        }
         for run in loaded.runs
     ]
     data = {
@@ -53,8 +57,12 @@ def _kernels(rows: pd.DataFrame, roofs: Roofs) -> list[dict]:
     rows = sum_rows(rows[rows["time_s"] > 0], ("run", "section", "module", "kernel", "name", "family"))
     rows = rows.sort_values("time_s", ascending=False, kind="stable", ignore_index=True)
     if len(rows) > _MOST:
-        rest = rows.iloc[_MOST:].assign(section="", module="", kernel="", family="other", name=f"{len(rows) - _MOST} others")
-        rows = pd.concat([rows.iloc[:_MOST].astype(object), sum_rows(rest, ("run", "name")).astype(object)], ignore_index=True)
+        rest = rows.iloc[_MOST:].assign(
+            section="", module="", kernel="", family="other", name=f"{len(rows) - _MOST} others"
+        )
+        rows = pd.concat(
+            [rows.iloc[:_MOST].astype(object), sum_rows(rest, ("run", "name")).astype(object)], ignore_index=True
+        )
         rows = rows.infer_objects()
     rows = analyse(rows, roofs)
     return [

@@ -44,7 +44,9 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     files = []
     for path in paths:
         if path.is_dir():
-            found = sorted(file for kind in ("*.csv", "*.ncu-rep") for file in path.glob(kind) if file.name != _TABLE_NAME)
+            found = sorted(
+                file for kind in ("*.csv", "*.ncu-rep") for file in path.glob(kind) if file.name != _TABLE_NAME
+            )
             if not found:
                 raise UserError(f"{path}: no *.csv and no *.ncu-rep in this folder")
             files += found
@@ -73,7 +75,10 @@ def load_runs(
             warnings += [f"{path.name}: {note}" for note in report.notes + check_report(report, table)]
     if not tables:
         raise UserError("; ".join(errors))
-    rows = pd.concat([table.astype({name: object for name in table.select_dtypes("category")}) for table in tables], ignore_index=True)
+    rows = pd.concat(
+        [table.astype({name: object for name in table.select_dtypes("category")}) for table in tables],
+        ignore_index=True,
+    )
     rows = rows.astype({name: "category" for name in tables[0].select_dtypes("category")})
     loaded = Loaded(rows, {}, [f"left out: {error}" for error in errors] + warnings)
     said: dict[str, list[str]] = {}

@@ -158,7 +158,9 @@ def _functor(kernel: str) -> str:
         if word not in ("", "Binary", "Unary", "Reduce", "AUnary", "BUnary", "Ternary", "InnerReduce"):
             return word.lower()
     match = re.search(r"(\w+?)_kernel_(?:cuda|impl)", kernel)
-    return match[1].split("_")[-1] if match and "elementwise" in kernel and match[1] not in ("gpu", "direct_copy") else ""
+    return (
+        match[1].split("_")[-1] if match and "elementwise" in kernel and match[1] not in ("gpu", "direct_copy") else ""
+    )
 
 
 _TYPE_NAMES = (("c10::Half", "half"), ("__half", "half"), ("BFloat16", "bf16"), ("__nv_bfloat16", "bf16"))

@@ -26,7 +26,9 @@ def draw_points(
     marker = marker or LEVEL_MARKERS[level]
     if filled:
         size = areas(rows["share"])
-        axes.scatter(x, y, s=size, marker=marker, color=colours, alpha=0.82, edgecolors="white", linewidths=0.8, zorder=5)
+        axes.scatter(
+            x, y, s=size, marker=marker, color=colours, alpha=0.82, edgecolors="white", linewidths=0.8, zorder=5
+        )
     else:
         axes.scatter(x, y, s=26, marker=marker, facecolors="none", edgecolors=colours, linewidths=1.1, zorder=4)
 

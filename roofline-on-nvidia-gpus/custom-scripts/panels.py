@@ -40,7 +40,14 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
     if left < 1 - _LEAST_WIDTH:
         axes.barh(0.36, 1 - left, left=left, height=0.5, color="#cfcfcf")
     total, share = rows["time_s"].sum(), float(rows.loc[idle, "share"].sum())
-    axes.text(0, 0.66, f"all {seconds(total)} of {int(rows['launches'].sum()):,} launches, by kernel", fontsize=font, va="bottom", color=INK)
+    axes.text(
+        0,
+        0.66,
+        f"all {seconds(total)} of {int(rows['launches'].sum()):,} launches, by kernel",
+        fontsize=font,
+        va="bottom",
+        color=INK,
+    )
     if idle.any():
         count = int(idle.sum())
         axes.text(1, 0.66, f"hatched: {count} kernels without FLOPs, {percent(share)} of the time", fontsize=font,
@@ -74,7 +81,9 @@ def _cells(place: int, row: pd.Series) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def unit_legend(axes: Any, rows: pd.DataFrame, unit_colours: dict[str, str], *, font: float = 10, markers: bool = False) -> None:
+def unit_legend(
+    axes: Any, rows: pd.DataFrame, unit_colours: dict[str, str], *, font: float = 10, markers: bool = False
+) -> None:
     """Write a legend of the units with their shares of the time, the largest first."""
     from matplotlib.lines import Line2D
     from style import UNIT_MARKERS
@@ -85,4 +94,8 @@ def unit_legend(axes: Any, rows: pd.DataFrame, unit_colours: dict[str, str], *, 
                color=unit_colours[unit], label=f"{UNIT_NAMES[unit]}: {percent(share)} of the time")
         for unit, share in shares.items()
     ]  # fmt: skip
-    axes.add_artist(axes.legend(handles=handles, loc="lower right", fontsize=font, frameon=True, framealpha=0.9, edgecolor="#dddddd"))
+    axes.add_artist(
+        axes.legend(
+            handles=handles, loc="lower right", fontsize=font, frameon=True, framealpha=0.9, edgecolor="#dddddd"
+        )
+    )

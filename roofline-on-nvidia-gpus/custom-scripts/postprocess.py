@@ -21,10 +21,16 @@ FORMATS = ("png", "svg")
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line's flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="default: output*.csv in this folder")
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="default: output*.csv in this folder"
+    )
     parser.add_argument("-o", "--output_dir", type=Path, default=Path(), help="where to write (default: this folder)")
-    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two files or folders: before and after")
-    parser.add_argument("--roofs", type=Path, help="roofs file (format: README.md); without it: from the report, else gpus.toml")
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two files or folders: before and after"
+    )
+    parser.add_argument(
+        "--roofs", type=Path, help="roofs file (format: README.md); without it: from the report, else gpus.toml"
+    )
     parser.add_argument("--gpu", help="the GPU's name in gpus.toml, where the report does not have it")
     parser.add_argument("--per_launch", action="store_true", help="a row per launch in the table instead of sums")
     parser.add_argument("--formats", nargs="+", choices=(*FORMATS, "pdf"), default=list(FORMATS), help="of the charts")
@@ -35,7 +41,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def write_all(loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FORMATS, charts: bool = True) -> list[Path]:
+def write_all(
+    loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FORMATS, charts: bool = True
+) -> list[Path]:
     """Write table, summary and charts of everything loaded; return the paths. Prints the summary."""
     from roofs import write_roofs
     from summary import summarise
@@ -71,7 +79,12 @@ def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...]) -> list
     jobs = [
         (run, suffix, module)
         for run in loaded.runs
-        for suffix, module in (("all", roofline), ("PU_HBM", roofline_pu), ("time", time_chart), ("sections", sections_chart))
+        for suffix, module in (
+            ("all", roofline),
+            ("PU_HBM", roofline_pu),
+            ("time", time_chart),
+            ("sections", sections_chart),
+        )
         if suffix != "sections" or loaded.rows.loc[loaded.rows["run"] == run, "section"].nunique() > 1
     ]
     paths = []
@@ -95,7 +108,9 @@ def _names(paths: list[Path]) -> str:
     for path in paths:
         stem, _, kind = path.name.rpartition(".")
         kinds.setdefault(stem, []).append(kind)
-    return ", ".join(f"{stem}.{kind[0] if len(kind) == 1 else '{' + ','.join(kind) + '}'}" for stem, kind in kinds.items())
+    return ", ".join(
+        f"{stem}.{kind[0] if len(kind) == 1 else '{' + ','.join(kind) + '}'}" for stem, kind in kinds.items()
+    )
 
 
 def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str, ...]) -> list[Path]:
@@ -111,7 +126,9 @@ def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str,
     if names[0] == names[1]:
         names = [f"{names[0]} (A)", f"{names[1]} (B)"]
     for family, row in compare_chart.differences(a, b).iterrows():
-        print(f"{str(family):<18} {seconds(row['time_a']):>9} -> {seconds(row['time_b']):>9}  {1e6 * row['change']:+12.1f} us")
+        print(
+            f"{str(family):<18} {seconds(row['time_a']):>9} -> {seconds(row['time_b']):>9}  {1e6 * row['change']:+12.1f} us"
+        )
     figure = compare_chart.draw(a, b, *roofs, names=tuple(names))
     output_dir.mkdir(parents=True, exist_ok=True)
     return save(figure, output_dir / "compare", formats)
@@ -129,7 +146,9 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"note: {warning}")
             paths = compare(loaded, args.output_dir, formats)
         else:
-            paths = write_all(load_runs(args.paths, **options), args.output_dir, formats=formats, charts=not args.no_charts)
+            paths = write_all(
+                load_runs(args.paths, **options), args.output_dir, formats=formats, charts=not args.no_charts
+            )
     except UserError as error:
         print(error.line(), file=sys.stderr)
         sys.exit(error.exit_code)

@@ -45,7 +45,9 @@ def draw_roofs(
         rate = roofs.bandwidth[level]
         start, end = max(x0, y0 / rate), min(x1, top / rate)
         style = {"HBM": ("-", 2.0), "L2": ((0, (6, 2)), 1.4), "L1": ((0, (2, 2)), 1.4)}[level]
-        axes.plot([start, end], [start * rate, end * rate], linestyle=style[0], linewidth=style[1], color=ROOF, zorder=2)
+        axes.plot(
+            [start, end], [start * rate, end * rate], linestyle=style[0], linewidth=style[1], color=ROOF, zorder=2
+        )
         if names:
             _name_diagonal(axes, f"{level} {si(rate, 'B/s', 4)}", start, rate, font)
     fastest = max(roofs.bandwidth.values(), default=math.inf)

@@ -22,7 +22,9 @@ from units import LEVELS
 TOP = 10
 
 
-def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", levels: tuple[str, ...] = tuple(LEVELS), top: int = TOP) -> Any:
+def draw(
+    rows: pd.DataFrame, roofs: Roofs, *, title: str = "", levels: tuple[str, ...] = tuple(LEVELS), top: int = TOP
+) -> Any:
     """Return the figure for one run: tidy rows (any number of sections), summed by readable name, and the run's roofs."""
     return draw_analysed(analyse(by_name(rows), roofs), roofs, title=title, levels=levels, top=top)
 

@@ -46,7 +46,9 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
         side = figure.add_axes((0.75, 0.115, 0.245, 0.765))
         _draw_units(side, rows)
         names = [f"{index + 1}  {str(name)[:30]}" for index, name in top["name"].items()]
-        side.text(0, 0, "\n".join(names), transform=side.transAxes, fontsize=9.5, color=INK, va="bottom", linespacing=1.5)
+        side.text(
+            0, 0, "\n".join(names), transform=side.transAxes, fontsize=9.5, color=INK, va="bottom", linespacing=1.5
+        )
     else:
         _unit_legend(axes, rows)
     return figure
@@ -63,7 +65,9 @@ def _draw_units(axes: Any, rows: pd.DataFrame) -> None:
         hatch = {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
         style = hatch if unit == MEMORY_ONLY else {"color": UNIT_COLOURS[unit], "alpha": 0.85}
         if unit != MEMORY_ONLY:
-            axes.scatter([-0.09], [place - 0.22], marker=UNIT_MARKERS[unit], s=70, color=UNIT_COLOURS[unit], clip_on=False)
+            axes.scatter(
+                [-0.09], [place - 0.22], marker=UNIT_MARKERS[unit], s=70, color=UNIT_COLOURS[unit], clip_on=False
+            )
         axes.text(0, place - 0.22, f"{UNIT_NAMES[unit]}: {percent(share)}", fontsize=10.5, color=INK, va="center")
         axes.text(0, place + 0.32, f"{counts[unit]} kernels", fontsize=9, color=FAINT, va="center")
         axes.barh(place + 0.05, share, height=0.2, linewidth=0.5, **style)

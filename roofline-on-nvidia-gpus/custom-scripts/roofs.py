@@ -125,7 +125,9 @@ def report_roofs(launches: pd.DataFrame, device: str = "") -> Roofs:
         if rate := _peak(launches, metric, CLOCK):
             peak[unit] = rate * factor
     for column in launches.columns:
-        match = re.match(re.escape(OPS_PATH) + r"src_(tf32|bf16|fp16|fp64|fp8|fp4)\w*(?<!_sparsity_on)\.sum\.peak", column)
+        match = re.match(
+            re.escape(OPS_PATH) + r"src_(tf32|bf16|fp16|fp64|fp8|fp4)\w*(?<!_sparsity_on)\.sum\.peak", column
+        )
         if match:
             unit = f"tensor_{match[1]}"
             peak[unit] = max(peak.get(unit, 0.0), _peak(launches, column.partition(".")[0], CLOCK))

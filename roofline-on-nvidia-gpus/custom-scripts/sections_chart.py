@@ -17,7 +17,9 @@ def section_order(rows: pd.DataFrame) -> list[str]:
     """Return the sections in the order of a step, then others by time; "" (not known) last."""
     times = rows.groupby("section", observed=True)["time_s"].sum().sort_values(ascending=False)
     known = [name for name in SECTIONS if name in times.index]
-    return known + sorted((name for name in times.index if name not in SECTIONS), key=lambda name: (name == "", -times[name]))
+    return known + sorted(
+        (name for name in times.index if name not in SECTIONS), key=lambda name: (name == "", -times[name])
+    )
 
 
 def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
@@ -56,7 +58,9 @@ def _draw_part(axes: Any, part: pd.DataFrame, name: str) -> None:
         draw_points(axes, group, "HBM", group["unit"].map(UNIT_COLOURS), marker=UNIT_MARKERS[unit])
     top = flops.head(_NUMBERED)
     number_points(axes, top, "HBM", range(1, len(top) + 1), font=9)
-    axes.set_title(f"{name or 'section not known'}: {seconds(part['time_s'].sum())}", fontsize=10.5, loc="left", color=INK)
+    axes.set_title(
+        f"{name or 'section not known'}: {seconds(part['time_s'].sum())}", fontsize=10.5, loc="left", color=INK
+    )
     lines = [f"{place} {str(text)[:30]}" for place, text in enumerate(top["name"], start=1)]
     axes.text(0.97, 0.03, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5, color=INK, multialignment="left",
               zorder=9, bbox={"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "#dddddd", "alpha": 0.85})  # fmt: skip
@@ -77,7 +81,14 @@ def _draw_times(axes: Any, parts: dict[str, pd.DataFrame]) -> None:
             left += time
         axes.text(-longest * 0.012, place, name or "not known", ha="right", va="center", fontsize=10, color=INK)
         tensor = times[[unit for unit in times.index if unit.startswith("tensor_")]].sum() / max(left, 1e-30)
-        axes.text(left + longest * 0.01, place, f"{seconds(left)}, tensor cores {percent(tensor)}", va="center", fontsize=9, color=FAINT)
+        axes.text(
+            left + longest * 0.01,
+            place,
+            f"{seconds(left)}, tensor cores {percent(tensor)}",
+            va="center",
+            fontsize=9,
+            color=FAINT,
+        )
 
 
 def _unit_legend(figure: Any, rows: pd.DataFrame, shown: Roofs) -> None:

@@ -54,7 +54,9 @@ def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
     for name in TEXT_COLUMNS:
         values = rows[name] if name in rows else pd.Series("", index=rows.index)
         columns[name] = (
-            values if isinstance(values.dtype, pd.CategoricalDtype) else values.fillna("").astype(str).astype("category")
+            values
+            if isinstance(values.dtype, pd.CategoricalDtype)
+            else values.fillna("").astype(str).astype("category")
         )
     for name in NUMBER_COLUMNS:
         default = 1 if name == "launches" else 0 if name in FLOP_COLUMNS.values() else float("nan")

@@ -23,7 +23,9 @@ def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
     rows = analyse(by_name(rows), roofs)
     rows = rows[rows["time_s"] > 0]
     per_launch = rows.assign(
-        one_s=rows["time_s"] / rows["launches"], bytes=rows["bytes_hbm"] / rows["launches"], ops=rows["flop"] / rows["launches"]
+        one_s=rows["time_s"] / rows["launches"],
+        bytes=rows["bytes_hbm"] / rows["launches"],
+        ops=rows["flop"] / rows["launches"],
     )
     figure = new_figure(11.5, 5.2)
     left = figure.add_axes((0.085, 0.12, 0.265, 0.74))
@@ -31,7 +33,9 @@ def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
     shown = used(roofs, rows)
     memory = {name: rate for name, rate in shown.bandwidth.items() if name == "HBM"}
     _draw_panel(left, per_launch, "bytes", memory, "B/s", "bytes of HBM per launch")
-    _draw_panel(right, per_launch, "ops", {UNITS[unit]: peak for unit, peak in shown.peak.items()}, "FLOP/s", "FLOP per launch")
+    _draw_panel(
+        right, per_launch, "ops", {UNITS[unit]: peak for unit, peak in shown.peak.items()}, "FLOP/s", "FLOP per launch"
+    )
     left.set_ylabel("time per launch", fontsize=10.5)
     right.tick_params(labelleft=False)
     figure.text(0.085, 0.94, title, fontsize=13, fontweight="bold", color=INK)
@@ -89,4 +93,10 @@ def _draw_lost(axes: Any, rows: pd.DataFrame) -> None:
         axes.text(0, place - 0.16, text, fontsize=9, color=INK, va="center")
     if len(top):
         total = rows["lost_s"].sum() / rows["time_s"].sum()
-        axes.text(0, _LOST - 0.2, f"all kernels: {significant(100 * total)} % of the time is above the roofs", fontsize=9, color=FAINT)
+        axes.text(
+            0,
+            _LOST - 0.2,
+            f"all kernels: {significant(100 * total)} % of the time is above the roofs",
+            fontsize=9,
+            color=FAINT,
+        )
