@@ -53,11 +53,9 @@ def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
     columns = {}
     for name in TEXT_COLUMNS:
         values = rows[name] if name in rows else pd.Series("", index=rows.index)
-        columns[name] = (
-            values
-            if isinstance(values.dtype, pd.CategoricalDtype)
-            else values.fillna("").astype(str).astype("category")
-        )
+        if not isinstance(values.dtype, pd.CategoricalDtype):
+            values = values.astype(object).where(values.notna(), "").astype(str).astype("category")
+        columns[name] = values
     for name in NUMBER_COLUMNS:
         default = 1 if name == "launches" else 0 if name in FLOP_COLUMNS.values() else float("nan")
         try:
