@@ -27,7 +27,7 @@ def differences(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     Sorted by the size of the change. Kernels change names with precision (sgemm, s16816gemm), families do not.
     """
     sums = [by_family(rows).astype({"family": str}).set_index("family")[["time_s", "launches"]] for rows in (a, b)]
-    joined = sums[0].join(sums[1], how="outer", lsuffix="_a", rsuffix="_b").fillna(0.0)
+    joined = pd.concat(sums, axis=1).fillna(0.0)
     joined.columns = ["time_a", "launches_a", "time_b", "launches_b"]
     joined["change"] = joined["time_b"] - joined["time_a"]
     return joined.sort_values("change", key=lambda change: -change.abs(), kind="stable")

@@ -44,7 +44,8 @@ def draw_analysed(
     table_height = 0.23 * (top + 1.8)
     axes = place(table_height + 1.35, 5.6 - 1.05)
     colours = rows["unit"].map(UNIT_COLOURS)
-    shown = used(roofs, rows)
+    timed = rows["time_s"].notna().any()
+    shown = used(roofs, rows) if timed else roofs
     draw_roofs(axes, shown, limits(rows, shown, levels))
     name_axes(axes)
     with_flops = rows[rows["flop"] > 0]
@@ -54,7 +55,7 @@ def draw_analysed(
     unit_legend(axes, rows, UNIT_COLOURS)
     _level_legend(axes, levels)
     _title(figure, axes, title, roofs)
-    if rows["time_s"].notna().any():
+    if timed:
         draw_time_bar(place(table_height + 0.12, 0.62, 0.02), rows, colours, top=top)
     draw_table(place(0.02, table_height, 0.02), rows, colours, top=top)
     return figure

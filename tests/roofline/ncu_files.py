@@ -72,12 +72,18 @@ def row(cells: list[str] | tuple[str, ...]) -> str:
 
 def _nvtx_cells(kernel: Kernel) -> tuple[str, str]:
     def cell(names: tuple[str, ...]) -> str:
-        return "1 " + "".join(f' "<default domain>:{name}:none:none:none:none:none:none"' for name in names) if names else ""
+        return (
+            "1 " + "".join(f' "<default domain>:{name}:none:none:none:none:none:none"' for name in names)
+            if names
+            else ""
+        )
 
     return cell(kernel.push_pop), cell(kernel.start_end)
 
 
-def long_rows(kernels: list[Kernel], *, nvtx: bool = True, write=number, section: str = "Command line profiler metrics") -> list[str]:
+def long_rows(
+    kernels: list[Kernel], *, nvtx: bool = True, write=number, section: str = "Command line profiler metrics"
+) -> list[str]:
     """The rows of a long table, header first (shape of 2022 and later)."""
     head = ["ID", "Process ID", "Process Name", "Host Name", *(NVTX if nvtx else ()), "Kernel Name", "Context", "Stream",
             "Block Size", "Grid Size", "Device", "CC", "Section Name", "Metric Name", "Metric Unit", "Metric Value"]  # fmt: skip
@@ -95,7 +101,17 @@ def oldest_rows(kernels: list[Kernel]) -> list[str]:
             "Section Name", "Metric Name", "Metric Unit", "Metric Value"]  # fmt: skip
     lines = [row(head)]
     for k in kernels:
-        start = [str(k.id), str(k.process), "python", "127.0.0.1", k.name, "2020-Jun-01 10:00:00", "1", "7", "Command line"]
+        start = [
+            str(k.id),
+            str(k.process),
+            "python",
+            "127.0.0.1",
+            k.name,
+            "2020-Jun-01 10:00:00",
+            "1",
+            "7",
+            "Command line",
+        ]
         lines += [row([*start, metric, unit, number(value)]) for metric, (value, unit) in k.metrics.items()]
     return lines
 
@@ -107,7 +123,11 @@ def rule_rows(kernels: list[Kernel]) -> list[str]:
     rules = []
     for k in kernels:
         start = [str(k.id), str(k.process), "python3.11", "127.0.0.1", k.name, "1", "7", k.block, k.grid, "0", k.cc]
-        rules.append(row([*start, "SpeedOfLight", "", "", "", "SOLBottleneck", "OPT", 'A "rule", with a comma', "global", "12.5"]))
+        rules.append(
+            row(
+                [*start, "SpeedOfLight", "", "", "", "SOLBottleneck", "OPT", 'A "rule", with a comma', "global", "12.5"]
+            )
+        )
     return [head, *body, *rules]
 
 
@@ -120,5 +140,22 @@ def wide_rows(kernels: list[Kernel], *, write=number) -> list[str]:
     lines = [row(head), row([""] * 11 + units)]
     for k in kernels:
         values = [write(k.metrics[metric][0]) if metric in k.metrics else "n/a" for metric in metrics]
-        lines.append(row([str(k.id), str(k.process), "python", "127.0.0.1", k.name, "1", "7", k.block, k.grid, "0", k.cc, *values]))
+        lines.append(
+            row(
+                [
+                    str(k.id),
+                    str(k.process),
+                    "python",
+                    "127.0.0.1",
+                    k.name,
+                    "1",
+                    "7",
+                    k.block,
+                    k.grid,
+                    "0",
+                    k.cc,
+                    *values,
+                ]
+            )
+        )
     return lines

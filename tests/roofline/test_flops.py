@@ -55,7 +55,9 @@ def test_tensor_instructions_times_shape(tmp_path: Path, name: str, instructions
                                                            "block": "(512, 1, 1)"}, 0),
     ],
 )  # fmt: skip
-def test_constant_loads_on_the_tensor_pipe_are_no_tensor_work(tmp_path: Path, name: str, counts: dict, flops: int) -> None:
+def test_constant_loads_on_the_tensor_pipe_are_no_tensor_work(
+    tmp_path: Path, name: str, counts: dict, flops: int
+) -> None:
     rows = table(tmp_path, Kernel.counted(name, **counts))
     assert tensor_flop(rows).tolist() == [0]
     assert total_flop(rows).tolist() == [flops]
@@ -69,9 +71,9 @@ def test_half_precision_counts_two_lanes(tmp_path: Path) -> None:
 
 
 def test_half2_arithmetic_on_the_tensor_pipe_is_not_lost(tmp_path: Path) -> None:
-    many = Kernel.counted("void axpy<__half>(T1 *)", tensor=64, hfma=32 * 64, grid="(1, 1, 1)", block="(32, 1, 1)")
-    rows = table(tmp_path, many, Kernel.counted("ampere_hgemm_128x64_tn", tensor=64, hfma=32 * 64))
-    assert rows["fp16_flop"].tolist() == [4 * 32 * 64] * 2
+    many = Kernel.counted("void axpy<__half>(T1 *)", tensor=128, hfma=32 * 128, grid="(1, 1, 1)", block="(32, 1, 1)")
+    rows = table(tmp_path, many, Kernel.counted("ampere_hgemm_128x64_tn", tensor=128, hfma=32 * 128))
+    assert rows["fp16_flop"].tolist() == [4 * 32 * 128] * 2
     assert tensor_flop(rows).tolist() == [0, 0]
 
 

@@ -7,6 +7,7 @@ import pytest
 from launches import Report
 from ncu_csv import read_ncu_csv
 from ncu_files import CAT, CONV, Kernel, european, long_rows, number, oldest_rows, row, rule_rows, wide_rows
+
 from util.errors import UserError
 
 KERNELS = [
@@ -106,7 +107,10 @@ def test_instances_and_values_that_are_missing(tmp_path: Path) -> None:
 
 def test_resaved_without_quotes_and_with_semicolons(tmp_path: Path) -> None:
     kernel = Kernel(name="ampere_sgemm_128x64_tn", metrics={"dram__bytes.sum": (81152, "byte")})
-    lines = [";".join(cell.strip('"') for cell in line.split('","')).strip('"') for line in long_rows([kernel], nvtx=False, write=str)]
+    lines = [
+        ";".join(cell.strip('"') for cell in line.split('","')).strip('"')
+        for line in long_rows([kernel], nvtx=False, write=str)
+    ]
     launches = read(tmp_path / "output.csv", lines).launches
     assert launches["dram__bytes.sum"].tolist() == [81152]
 

@@ -15,7 +15,9 @@ def test_numbers_with_a_decimal_point(text: str, value: float) -> None:
     assert parse_number(text) == value
 
 
-@pytest.mark.parametrize(("text", "value"), [("27.595.520", 27595520), ("65,77", 65.77), ("1.089.858.851,55", 1089858851.55)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("27.595.520", 27595520), ("65,77", 65.77), ("1.089.858.851,55", 1089858851.55)]
+)
 def test_numbers_with_a_decimal_comma(text: str, value: float) -> None:
     assert parse_number(text, decimal_comma=True) == value
 

@@ -7,6 +7,7 @@ import pytest
 from roofs import Roofs, find_gpu, gpu_table, guess_gpu, read_roofs, report_roofs, table_roofs, used, write_roofs
 from table import tidy
 from units import UNITS
+
 from util.errors import UserError
 
 T, G = 1e12, 1e9
@@ -82,7 +83,9 @@ def test_a_report_states_its_own_peaks() -> None:
 
 
 def test_what_a_report_lacks_comes_from_the_table() -> None:
-    roofs = Roofs("NVIDIA X", {"HBM": 1.0}, {}, source="report").merged(Roofs("X", {"HBM": 2.0, "L2": 3.0}, {"fp32": 4.0}, source="table"))
+    roofs = Roofs("NVIDIA X", {"HBM": 1.0}, {}, source="report").merged(
+        Roofs("X", {"HBM": 2.0, "L2": 3.0}, {"fp32": 4.0}, source="table")
+    )
     assert roofs.bandwidth == {"HBM": 1.0, "L2": 3.0}
     assert roofs.peak == {"fp32": 4.0}
     assert roofs.source == "report; what it lacks from table"

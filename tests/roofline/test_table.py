@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from table import COLUMNS, is_table, main_unit, read_table, sum_rows, tidy, total_flop, write_parquet, write_table
+
 from util.errors import UserError
 
 
@@ -39,7 +40,9 @@ def test_the_unit_is_the_one_with_most_flops(rows: pd.DataFrame) -> None:
 def test_csv_and_parquet_come_back(rows: pd.DataFrame, tmp_path: Path) -> None:
     write_table(rows, tmp_path / "kernels.csv")
     assert is_table((tmp_path / "kernels.csv").read_text().splitlines()[0])
-    pd.testing.assert_frame_equal(read_table(tmp_path / "kernels.csv").astype(object), rows.astype(object), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        read_table(tmp_path / "kernels.csv").astype(object), rows.astype(object), check_dtype=False
+    )
     pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
     assert write_parquet(rows, tmp_path / "kernels.parquet") is None
     assert read_table(tmp_path / "kernels.parquet")["time_s"].tolist() == [1.0, 3.0, 2.0]
