@@ -10,7 +10,7 @@ largest memory; a dated JSON beside this file holds them.
 import argparse
 import datetime
 import json
-import platform
+import os
 import random
 import resource
 import subprocess
@@ -20,6 +20,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from util.run_info import run_info  # noqa: E402 (the project is not installed, the line above finds it)
+
 SCRIPTS = ROOT / "roofline-on-nvidia-gpus" / "custom-scripts"
 HEADER = (
     "ID", "Process ID", "Process Name", "Host Name",
@@ -117,7 +121,7 @@ def main() -> None:
     date = datetime.date.today().isoformat()
     report = {
         "date": date, "command": " ".join(["python benchmarks/roofline.py", *sys.argv[1:]]), "kernels": args.kernels,
-        "names": args.names, "csv_bytes": size, **result, "python": platform.python_version(), "machine": platform.machine(),
+        "names": args.names, "csv_bytes": size, **result, "processors": os.cpu_count(), "info": run_info(args),
     }  # fmt: skip
     output = args.output or Path(__file__).with_name(f"roofline-{date}.json")
     output.write_text(json.dumps(report, indent=1) + "\n")

@@ -42,21 +42,26 @@ def draw(a: pd.DataFrame, b: pd.DataFrame, roofs_a: Roofs, roofs_b: Roofs, *, na
     both = pd.concat(points).sort_values("time_s", ascending=False)
     both["share"] = both["share"] / 2  # of the time of both runs
     shown = used(roofs_b.merged(roofs_a), pd.concat([a, b]))
-    draw_roofs(axes, shown, limits(both, shown, ("HBM",)))
+    x0, x1, y0, y1 = limits(both, shown, ("HBM",))
+    draw_roofs(axes, shown, (x0, 40 * x1, y0, y1), font=9)  # room for the names of two runs' roofs
     name_axes(axes, level="HBM")
     _draw_arrows(axes, *points, list(table.index))
-    total_a, total_b = a["time_s"].sum(), b["time_s"].sum()
     figure.text(0.075, 0.94, f"{names[0]}  →  {names[1]}", fontsize=13, fontweight="bold", color=INK)
-    figure.text(0.075, 0.895, f"{seconds(total_a)} → {seconds(total_b)}, {_factor(total_a, total_b)}; hollow: before, filled: after",
-                fontsize=10, color=FAINT)  # fmt: skip
+    figure.text(0.075, 0.895, f"{_totals(a, b)}; hollow: before, filled: after", fontsize=10, color=FAINT)
     _draw_bars(figure.add_axes((0.625, 0.06, 0.365, 0.8)), table)
     return figure
 
 
-def _factor(before: float, after: float) -> str:
-    if not (before > 0 and after > 0):
-        return "one of them has no time"
-    return f"{before / after:.2f} times as fast" if after <= before else f"{after / before:.2f} times as slow"
+def _totals(a: pd.DataFrame, b: pd.DataFrame) -> str:
+    """Return times and launches of both runs. Only equally many launches may be the same work: else there is no factor."""
+    (time_a, count_a), (time_b, count_b) = ((rows["time_s"].sum(), int(rows["launches"].sum())) for rows in (a, b))
+    if count_a != count_b:
+        return f"{seconds(time_a)} in {count_a:,} launches → {seconds(time_b)} in {count_b:,}"
+    text = f"{seconds(time_a)} → {seconds(time_b)} in {count_a:,} launches each"
+    if not (time_a > 0 and time_b > 0):
+        return text
+    factor = f"{time_a / time_b:.2f} times as fast" if time_b <= time_a else f"{time_b / time_a:.2f} times as slow"
+    return f"{text}, {factor}"
 
 
 def _draw_arrows(axes: Any, a: pd.DataFrame, b: pd.DataFrame, families: list[str]) -> None:

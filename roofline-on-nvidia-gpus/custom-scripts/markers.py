@@ -60,13 +60,14 @@ def number_points(axes: Any, rows: pd.DataFrame, level: str, numbers: Iterable[i
     centres = axes.transData.transform(np.column_stack([x, y]))
     radii = np.sqrt(areas(rows["share"]) / math.pi).to_numpy() * scale
     taken = [(*centre, radius) for centre, radius in zip(centres, radii) if np.isfinite(centre).all()]
+    names = [text.get_window_extent() for text in axes.texts]  # of the roofs
     for number, point, centre, radius in zip(numbers, zip(x, y), centres, radii):
         if not (np.isfinite(centre).all() and axes.bbox.contains(*centre)):
             continue
         half = font * scale * (0.42 + 0.22 * len(str(number)))
         others = [other for other in taken if tuple(other[:2]) != tuple(centre)]
         inside = radius > half and all(math.dist(centre, other[:2]) > half + other[2] for other in others)
-        place = tuple(centre) if inside else _free_place(centre, radius + half + 1, half, taken, axes.bbox)
+        place = tuple(centre) if inside else _free_place(centre, radius + half + 1, half, taken, names, axes.bbox)
         taken.append((*place, half))
         far = not inside and math.dist(place, centre) > radius + 2.2 * half
         axes.annotate(
@@ -81,7 +82,12 @@ _PLATE = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none
 
 
 def _free_place(
-    centre: np.ndarray, distance: float, half: float, taken: list[tuple[float, float, float]], frame: Any
+    centre: np.ndarray,
+    distance: float,
+    half: float,
+    taken: list[tuple[float, float, float]],
+    names: list[Any],
+    frame: Any,
 ) -> tuple[float, float]:
     """Return a place around the centre for a circle of radius `half`: the nearest free one, going round in steps."""
     for ring in range(6):
@@ -90,6 +96,7 @@ def _free_place(
             angle = math.pi / 2 - step * math.pi / 6
             x, y = centre[0] + reach * math.cos(angle), centre[1] + reach * math.sin(angle)
             inside = frame.x0 + half < x < frame.x1 - half and frame.y0 + half < y < frame.y1 - half
-            if inside and all(math.dist((x, y), (a, b)) > half + r for a, b, r in taken):
+            clear = not any(n.x0 - half < x < n.x1 + half and n.y0 - half < y < n.y1 + half for n in names)
+            if inside and clear and all(math.dist((x, y), (a, b)) > half + r for a, b, r in taken):
                 return x, y
     return centre[0], centre[1] + distance

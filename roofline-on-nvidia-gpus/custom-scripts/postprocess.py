@@ -34,6 +34,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--gpu", help="the GPU's name in gpus.toml, where the report does not have it")
     parser.add_argument("--per_launch", action="store_true", help="a row per launch in the table instead of sums")
     parser.add_argument("--formats", nargs="+", choices=(*FORMATS, "pdf"), default=list(FORMATS), help="of the charts")
+    parser.add_argument(
+        "--label", default="", help="text after the title of every chart, e.g. where the data comes from"
+    )
     parser.add_argument("--no_charts", action="store_true", help="only the table and the summary")
     args = parser.parse_args(arguments)
     if args.compare and args.paths:
@@ -42,7 +45,7 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def write_all(
-    loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FORMATS, charts: bool = True
+    loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FORMATS, charts: bool = True, label: str = ""
 ) -> list[Path]:
     """Write table, summary and charts of everything loaded; return the paths. Prints the summary."""
     from roofs import write_roofs
@@ -63,10 +66,10 @@ def write_all(
     if len({roofs.source for roofs in loaded.roofs.values()}) == 1:
         paths.append(output_dir / "kernels.roofs.toml")
         write_roofs(next(iter(loaded.roofs.values())), paths[-1])
-    return paths + (draw_all(loaded, output_dir, formats) if charts else [])
+    return paths + (draw_all(loaded, output_dir, formats, label) if charts else [])
 
 
-def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...]) -> list[Path]:
+def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...], label: str = "") -> list[Path]:
     """Draw every chart of every run, and the interactive page; return the paths."""
     import roofline
     import roofline_pu
@@ -93,7 +96,7 @@ def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...]) -> list
         if rows.empty:
             print(f"{run}: no kernel has a time, so there is no chart")
             continue
-        figure = module.draw(rows, loaded.roofs[run], title=run)
+        figure = module.draw(rows, loaded.roofs[run], title=f"{run}{label}")
         paths += save(figure, output_dir / f"{_file_name(run)}_{suffix}", formats)
     return [*paths, write_html(loaded, output_dir / "roofline.html")]
 
@@ -113,7 +116,7 @@ def _names(paths: list[Path]) -> str:
     )
 
 
-def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str, ...]) -> list[Path]:
+def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str, ...], label: str = "") -> list[Path]:
     """Draw A against B, print the time won or lost by family, and return the paths."""
     import compare_chart
     from style import save, seconds
@@ -129,7 +132,7 @@ def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str,
         print(
             f"{str(family):<18} {seconds(row['time_a']):>9} -> {seconds(row['time_b']):>9}  {1e6 * row['change']:+12.1f} us"
         )
-    figure = compare_chart.draw(a, b, *roofs, names=tuple(names))
+    figure = compare_chart.draw(a, b, *roofs, names=(names[0], f"{names[1]}{label}"))
     output_dir.mkdir(parents=True, exist_ok=True)
     return save(figure, output_dir / "compare", formats)
 
@@ -139,15 +142,20 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_args(arguments)
     options = {"roofs_file": args.roofs, "gpu": args.gpu, "per_launch": args.per_launch}
     formats = tuple(args.formats)
+    label = f", {args.label}" if args.label else ""
     try:
         if args.compare:
             loaded = tuple(load_runs([path], **options) for path in args.compare)
             for warning in dict.fromkeys(line for side in loaded for line in side.warnings):
                 print(f"note: {warning}")
-            paths = compare(loaded, args.output_dir, formats)
+            paths = compare(loaded, args.output_dir, formats, label)
         else:
             paths = write_all(
-                load_runs(args.paths, **options), args.output_dir, formats=formats, charts=not args.no_charts
+                load_runs(args.paths, **options),
+                args.output_dir,
+                formats=formats,
+                charts=not args.no_charts,
+                label=label,
             )
     except UserError as error:
         print(error.line(), file=sys.stderr)

@@ -27,7 +27,7 @@ def limits(rows: pd.DataFrame, roofs: Roofs, levels: tuple[str, ...]) -> tuple[f
     x1 = max([100.0, *([np.max(x)] if len(x) else []), *ridges])
     y0 = min([top / 1e4, *([np.percentile(y, 2)] if len(y) else [])])
     y1 = max(top, y.max() if len(y) else 0.0)
-    return max(x0 / 4, x1 / 1e7), x1 * 2.2, max(y0 / 2, y1 / 3e6), y1 * 2.6
+    return max(x0 / 4, x1 / 1e7), x1 * 4, max(y0 / 2, y1 / 3e6), y1 * 2.6
 
 
 def draw_roofs(
