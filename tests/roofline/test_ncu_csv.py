@@ -28,7 +28,7 @@ def read(path: Path, lines: list[str], *, encoding: str = "utf-8", end: str = "\
     return read_ncu_csv(path)
 
 
-def check(report: Report) -> None:
+def assert_kernels(report: Report) -> None:
     """The two kernels with exact values."""
     launches = report.launches
     assert [str(name) for name in launches["kernel"]] == [CONV, CAT]
@@ -40,27 +40,27 @@ def check(report: Report) -> None:
 
 @pytest.mark.parametrize("make", [long_rows, oldest_rows, rule_rows, wide_rows, lambda k: long_rows(k, nvtx=False)])
 def test_every_header_shape(tmp_path: Path, make: Callable[[list[Kernel]], list[str]]) -> None:
-    check(read(tmp_path / "output.csv", make(KERNELS)))
+    assert_kernels(read(tmp_path / "output.csv", make(KERNELS)))
 
 
 @pytest.mark.parametrize("make", [long_rows, wide_rows])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_every_encoding(tmp_path: Path, make: Callable[[list[Kernel]], list[str]], encoding: str, end: str) -> None:
-    check(read(tmp_path / "output.csv", make(KERNELS), encoding=encoding, end=end))
+    assert_kernels(read(tmp_path / "output.csv", make(KERNELS), encoding=encoding, end=end))
 
 
 @pytest.mark.parametrize("make", [long_rows, wide_rows])
 def test_european_numbers(tmp_path: Path, make: Callable) -> None:
     report = read(tmp_path / "output.csv", make(KERNELS, write=european))
-    check(report)
+    assert_kernels(report)
     assert any("decimal comma" in note for note in report.notes)
 
 
 def test_a_log_before_between_and_after_the_rows(tmp_path: Path) -> None:
     lines = long_rows(KERNELS)
     mixed = [*LOG, *lines[:5], *LOG, "==WARNING== something", *lines[5:], *LOG]
-    check(read(tmp_path / "output.csv", mixed))
+    assert_kernels(read(tmp_path / "output.csv", mixed))
 
 
 def test_two_processes_bring_a_header_each_and_interleave(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import postprocess
 import pytest
-from conftest import SCRIPTS
 from ncu_files import CAT, CONV, MUL, Kernel, long_rows
 from postprocess import main
+
+SCRIPTS = Path(postprocess.__file__).parent
 
 
 def write(path: Path, *, factor: float = 1.0) -> Path:
