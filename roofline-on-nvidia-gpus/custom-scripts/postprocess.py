@@ -1,0 +1,167 @@
+"""Nsight Compute's CSVs in; a tidy table, a text summary and roofline charts out.
+
+    python postprocess.py                          output*.csv in this folder
+    python postprocess.py FILE_OR_FOLDER ...       CSVs of any shape, .ncu-rep, or tidy tables (kernels.csv) to draw again
+    python postprocess.py --compare A B            two runs over each other: time won or lost by kernel family
+
+Writes kernels.csv, kernels.parquet, kernels.roofs.toml, summary.txt, roofline.html (interactive, one file, no network), and
+per run <run>_all, <run>_PU_HBM, <run>_time, <run>_sections as PNG and SVG.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from inputs import Loaded, load_runs
+from project import UserError, atomic_file
+
+FORMATS = ("png", "svg")
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line's flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="default: output*.csv in this folder"
+    )
+    parser.add_argument("-o", "--output_dir", type=Path, default=Path(), help="where to write (default: this folder)")
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two files or folders: before and after"
+    )
+    parser.add_argument(
+        "--roofs", type=Path, help="roofs file (format: README.md); without it: from the report, else gpus.toml"
+    )
+    parser.add_argument("--gpu", help="the GPU's name in gpus.toml, where the report does not have it")
+    parser.add_argument("--per_launch", action="store_true", help="a row per launch in the table instead of sums")
+    parser.add_argument("--formats", nargs="+", choices=(*FORMATS, "pdf"), default=list(FORMATS), help="of the charts")
+    parser.add_argument(
+        "--label", default="", help="text after the title of every chart, e.g. where the data comes from"
+    )
+    parser.add_argument("--no_charts", action="store_true", help="only the table and the summary")
+    args = parser.parse_args(arguments)
+    if args.compare and args.paths:
+        parser.error("--compare A B takes the two inputs: leave out the others")
+    return args
+
+
+def write_all(
+    loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FORMATS, charts: bool = True, label: str = ""
+) -> list[Path]:
+    """Write table, summary and charts of everything loaded; return the paths. Prints the summary."""
+    from roofs import write_roofs
+    from summary import summarise
+    from table import write_parquet, write_table
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    paths = [output_dir / "kernels.csv", output_dir / "kernels.parquet", output_dir / "summary.txt"]
+    write_table(loaded.rows, paths[0])
+    missing = write_parquet(loaded.rows, paths[1])
+    if missing:
+        print(missing)
+        del paths[1]
+    text = summarise(loaded)
+    with atomic_file(paths[-1]) as file:
+        file.write(text.encode())
+    print(text)
+    if len({roofs.source for roofs in loaded.roofs.values()}) == 1:
+        paths.append(output_dir / "kernels.roofs.toml")
+        write_roofs(next(iter(loaded.roofs.values())), paths[-1])
+    return paths + (draw_all(loaded, output_dir, formats, label) if charts else [])
+
+
+def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...], label: str = "") -> list[Path]:
+    """Draw every chart of every run, and the interactive page; return the paths."""
+    import roofline
+    import roofline_pu
+    import sections_chart
+    import time_chart
+    from html_chart import write_html
+    from style import save
+    from tqdm import tqdm
+
+    jobs = [
+        (run, suffix, module)
+        for run in loaded.runs
+        for suffix, module in (
+            ("all", roofline),
+            ("PU_HBM", roofline_pu),
+            ("time", time_chart),
+            ("sections", sections_chart),
+        )
+        if suffix != "sections" or loaded.rows.loc[loaded.rows["run"] == run, "section"].nunique() > 1
+    ]
+    paths = []
+    for run, suffix, module in tqdm(jobs, desc="charts", disable=None, leave=False):
+        rows = loaded.rows[(loaded.rows["run"] == run) & (loaded.rows["time_s"] > 0)]
+        if rows.empty:
+            print(f"{run}: no kernel has a time, so there is no chart")
+            continue
+        figure = module.draw(rows, loaded.roofs[run], title=f"{run}{label}")
+        paths += save(figure, output_dir / f"{_file_name(run)}_{suffix}", formats)
+    return [*paths, write_html(loaded, output_dir / "roofline.html")]
+
+
+def _file_name(run: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in run) or "run"
+
+
+def _names(paths: list[Path]) -> str:
+    """Return the names, of pictures only their stems: a, b, c_all.{png,svg}."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        stem, _, kind = path.name.rpartition(".")
+        kinds.setdefault(stem, []).append(kind)
+    return ", ".join(
+        f"{stem}.{kind[0] if len(kind) == 1 else '{' + ','.join(kind) + '}'}" for stem, kind in kinds.items()
+    )
+
+
+def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str, ...], label: str = "") -> list[Path]:
+    """Draw A against B, print the time won or lost by family, and return the paths."""
+    import compare_chart
+    from style import save, seconds
+
+    names, roofs = [], []
+    for side in loaded:
+        names.append(" + ".join(side.runs))
+        roofs.append(side.roofs[side.runs[0]])
+    a, b = (side.rows.assign(run=name) for side, name in zip(loaded, names))
+    if names[0] == names[1]:
+        names = [f"{names[0]} (A)", f"{names[1]} (B)"]
+    for family, row in compare_chart.differences(a, b).iterrows():
+        print(
+            f"{str(family):<18} {seconds(row['time_a']):>9} -> {seconds(row['time_b']):>9}  {1e6 * row['change']:+12.1f} us"
+        )
+    figure = compare_chart.draw(a, b, *roofs, names=(names[0], f"{names[1]}{label}"))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    return save(figure, output_dir / "compare", formats)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what the command line says; a mistake of the user is one line and exit code 2."""
+    args = parse_args(arguments)
+    options = {"roofs_file": args.roofs, "gpu": args.gpu, "per_launch": args.per_launch}
+    formats = tuple(args.formats)
+    label = f", {args.label}" if args.label else ""
+    try:
+        if args.compare:
+            loaded = tuple(load_runs([path], **options) for path in args.compare)
+            for warning in dict.fromkeys(line for side in loaded for line in side.warnings):
+                print(f"note: {warning}")
+            paths = compare(loaded, args.output_dir, formats, label)
+        else:
+            paths = write_all(
+                load_runs(args.paths, **options),
+                args.output_dir,
+                formats=formats,
+                charts=not args.no_charts,
+                label=label,
+            )
+    except UserError as error:
+        print(error.line(), file=sys.stderr)
+        sys.exit(error.exit_code)
+    print(f"wrote {len(paths)} files to {args.output_dir.resolve()}: {_names(paths)}")
+
+
+if __name__ == "__main__":
+    main()

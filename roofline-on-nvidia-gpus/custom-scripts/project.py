@@ -1,0 +1,16 @@
+"""What these scripts share with the project around them: its errors and its files that are never half written.
+
+The folder is no package, so that `python postprocess.py` works as it always did; this module finds the project's root.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from util.atomic import atomic_file  # noqa: E402 (the lines above find it)
+from util.errors import UserError  # noqa: E402
+
+__all__ = ["ROOT", "UserError", "atomic_file"]

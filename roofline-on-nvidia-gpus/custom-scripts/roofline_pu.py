@@ -1,0 +1,116 @@
+"""The roofline by processing unit: one marker per kernel, colour and shape by the unit that does most of its FLOPs.
+
+    python roofline_pu.py kernels.csv [--run RUN] [--roofs FILE] [-o FOLDER]
+
+Beside it, the time per unit: what a chart of points alone cannot say. `roofline_pu` takes lists of numbers, as the
+function of that name in hgp_detr does.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from analysis import analyse, by_name
+from markers import draw_points, number_points
+from original_lists import rows_from_lists
+from roof_axes import draw_roofs, limits, name_axes
+from roofs import Roofs, used
+from style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, new_figure, percent, save
+from units import MEMORY_ONLY, UNIT_NAMES
+
+_FLAGS = ("AI", "HBM", "L2", "L1", "all")
+
+
+def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: str = "HBM") -> Any:
+    """Return the figure for one run: tidy rows and the run's roofs, at the intensity of one memory level."""
+    return draw_analysed(analyse(by_name(rows), roofs), roofs, title=title, level=level)
+
+
+def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: str = "HBM") -> Any:
+    """Return the figure for analysed rows, the longest first."""
+    figure = new_figure(11.5, 5.6)
+    timed = rows["time_s"].notna().any()
+    axes = figure.add_axes((0.075, 0.115, 0.645 if timed else 0.75, 0.765))
+    shown = used(roofs, rows) if timed else roofs
+    draw_roofs(axes, shown, limits(rows, shown, (level,)))
+    name_axes(axes, level=level)
+    flops = rows[rows["flop"] > 0]
+    for unit, group in flops.groupby("unit"):
+        draw_points(axes, group, level, group["unit"].map(UNIT_COLOURS), marker=UNIT_MARKERS[unit])
+    top = flops[flops.index < 8] if timed else flops.iloc[:0]
+    number_points(axes, top, level, [int(index) + 1 for index in top.index])
+    figure.text(0.075, 0.935, title, fontsize=13, fontweight="bold", color=INK)
+    figure.text(0.075, 0.897, f"roofs: {roofs.source}" if roofs.source else "", fontsize=9.5, color=FAINT)
+    if timed:
+        side = figure.add_axes((0.75, 0.115, 0.245, 0.765))
+        _draw_units(side, rows)
+        names = [f"{index + 1}  {str(name)[:32]}" for index, name in top["name"].items()]
+        side.text(
+            0, 0, "\n".join(names), transform=side.transAxes, fontsize=9.5, color=INK, va="bottom", linespacing=1.5
+        )
+    else:
+        _unit_legend(axes, rows)
+    return figure
+
+
+def _draw_units(axes: Any, rows: pd.DataFrame) -> None:
+    """Draw a bar per unit with its share of time, kernels counted beside it."""
+    shares = rows.groupby("unit")["share"].sum().sort_values(ascending=False)
+    counts = rows["unit"].value_counts()
+    axes.set(xlim=(-0.14, 1.0), ylim=(max(len(shares), 4) * 1.75, -0.75))
+    axes.axis("off")
+    axes.text(-0.14, -0.62, "share of the time", fontsize=10.5, color=FAINT, va="center")
+    for place, (unit, share) in enumerate(shares.items()):
+        hatch = {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
+        style = hatch if unit == MEMORY_ONLY else {"color": UNIT_COLOURS[unit], "alpha": 0.85}
+        if unit != MEMORY_ONLY:
+            axes.scatter(
+                [-0.09], [place - 0.22], marker=UNIT_MARKERS[unit], s=70, color=UNIT_COLOURS[unit], clip_on=False
+            )
+        axes.text(0, place - 0.22, f"{UNIT_NAMES[unit]}: {percent(share)}", fontsize=10.5, color=INK, va="center")
+        axes.text(0, place + 0.32, f"{counts[unit]} kernels", fontsize=9, color=FAINT, va="center")
+        axes.barh(place + 0.05, share, height=0.2, linewidth=0.5, **style)
+
+
+def _unit_legend(axes: Any, rows: pd.DataFrame) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], marker=UNIT_MARKERS[unit], linestyle="none", markersize=9, color=UNIT_COLOURS[unit],
+               label=f"{UNIT_NAMES[unit]}: {count} kernels")
+        for unit, count in rows["unit"].value_counts().items()
+    ]  # fmt: skip
+    axes.legend(handles=handles, loc="lower right", fontsize=10, framealpha=0.9, edgecolor="#dddddd")
+
+
+def roofline_pu(
+    filename: str,
+    FLOPS: Sequence[float],  # noqa: N803 (the original's names)
+    AI: Sequence[float],  # noqa: N803
+    AIHBM: Sequence[float],  # noqa: N803
+    AIL2: Sequence[float] | None = None,  # noqa: N803
+    AIL1: Sequence[float] | None = None,  # noqa: N803
+    LABELS: Sequence[str] | None = None,  # noqa: N803
+    UNIT: Sequence[str] | int = 0,  # noqa: N803
+    flag: str = "HBM",
+    *,
+    roofs: Roofs | None = None,
+) -> Path:
+    """Draw lists of kernels and write `<filename>_PU_<flag>.png`; the first nine arguments are hgp_detr's.
+
+    FLOPS: GFLOP/s (1e9). AI, AIHBM, AIL2, AIL1: FLOP/byte; `AI` is drawn as given with the flag AI (the original divides
+    by the sum of the bytes of all levels, which no roof fits). UNIT: FP64, FP32, FP16, TC, CC, TC/CC or MemOP per kernel.
+    The flag "all" draws HBM. roofs: default A100 SXM 40 GB at its nominal clock. Raises UserError.
+    """
+    levels = {"L1": AIL1, "L2": AIL2, "HBM": AI if flag == "AI" else AIHBM}
+    rows, roofs = rows_from_lists(FLOPS, levels, LABELS, flag, roofs, UNIT, _FLAGS)
+    level = flag if flag in ("L1", "L2") else "HBM"
+    figure = draw_analysed(rows, roofs, title=Path(filename).name, level=level)
+    return save(figure, Path(f"{filename}_PU_{flag}"), ("png",))[0]
+
+
+if __name__ == "__main__":
+    from one_chart import main
+
+    main(draw, __doc__, suffix="PU_HBM")

@@ -1,0 +1,118 @@
+"""Roofs: the table multiplies out to NVIDIA's figures, reports state their own, files are checked."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from roofs import Roofs, find_gpu, gpu_table, guess_gpu, read_roofs, report_roofs, table_roofs, used, write_roofs
+from table import tidy
+from units import UNITS
+
+from util.errors import UserError
+
+T, G = 1e12, 1e9
+
+
+@pytest.mark.parametrize(
+    ("gpu", "peaks"),
+    [("V100", {"fp64": 7.8, "fp32": 15.7, "tensor_fp16": 125}),
+     ("A100 SXM 40", {"fp64": 9.7, "tensor_fp64": 19.5, "fp32": 19.5, "tensor_tf32": 156, "fp16": 78, "tensor_fp16": 312}),
+     ("H100 SXM5", {"fp64": 33.5, "tensor_fp64": 66.9, "fp32": 66.9, "tensor_tf32": 494.7, "tensor_bf16": 989.4, "tensor_fp8": 1978.9}),
+     ("H100 PCIe", {"fp32": 51.2, "tensor_tf32": 378, "tensor_fp16": 756}), ("L4", {"fp32": 30.3, "tensor_fp16": 121}),
+     ("RTX 3090", {"fp32": 35.6, "tensor_fp16": 71.2}), ("RTX 4090", {"fp32": 82.6, "tensor_fp16": 165.2, "tensor_fp8": 330.3}),
+     ("B200", {"fp64": 37, "fp32": 74.4, "tensor_bf16": 2250})],
+)  # fmt: skip
+def test_the_table_multiplies_out_to_nvidias_figures(gpu: str, peaks: dict[str, float]) -> None:
+    roofs = table_roofs(find_gpu(gpu))
+    for unit, value in peaks.items():
+        assert roofs.peak[unit] / T == pytest.approx(value, rel=0.01), unit
+
+
+def test_bandwidths_of_an_a100() -> None:
+    bandwidth = table_roofs(find_gpu("A100 SXM 40")).bandwidth
+    assert {level: round(rate / G) for level, rate in bandwidth.items()} == {"L1": 19492, "L2": 7219, "HBM": 1555}
+
+
+def test_cores_scale_with_the_measured_clock_and_memory_does_not() -> None:
+    nominal, measured = (table_roofs(find_gpu("A100 SXM 40"), clock) for clock in (None, 1.095e9))
+    assert measured.peak["tensor_tf32"] / T == pytest.approx(121, rel=0.01)
+    assert measured.peak["fp32"] / nominal.peak["fp32"] == pytest.approx(1.095 / 1.41)
+    assert measured.bandwidth["HBM"] == nominal.bandwidth["HBM"]
+
+
+def test_every_row_of_the_table_is_complete() -> None:
+    for row in gpu_table():
+        assert row["source"] and row["sms"] > 0 and set(row["flop_per_clock_per_sm"]) <= set(UNITS), row["name"]
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "rate", "name"),
+    [("NVIDIA H100 80GB HBM3", "9.0", 0, "H100 SXM5 80 GB"), ("NVIDIA A100-SXM4-80GB", "8.0", 0, "A100 SXM 80 GB"),
+     ("0", "8.0", 1.2e12, "A100 SXM 40 GB"), ("0", "8.0", 1.9e12, "A100 SXM 80 GB"), ("", "7.0", 0, "V100 SXM2")],
+)  # fmt: skip
+def test_a_gpu_is_found_by_name_or_by_capability_and_rate(device: str, capability: str, rate: float, name: str) -> None:
+    row, note = guess_gpu(device, capability, rate)
+    assert row["name"] == name
+    assert bool(note) == (not device or device.isdigit())
+
+
+def test_unknown_gpus_are_said() -> None:
+    assert guess_gpu("0", "12.9")[0] is None
+    with pytest.raises(UserError, match="--gpu Voodoo: not in gpus.toml, which has A100"):
+        find_gpu("Voodoo")
+
+
+def test_a_report_states_its_own_peaks() -> None:
+    clock = 1.98e9
+    launches = pd.DataFrame({
+        "sm__cycles_elapsed.avg.per_second": [clock], "l1tex__cycles_elapsed.avg.per_second": [clock],
+        "lts__cycles_elapsed.avg.per_second": [1.6e9], "dram__cycles_elapsed.avg.per_second": [2.6e9],
+        "sm__sass_thread_inst_executed_op_ffma_pred_on.sum.peak_sustained": [16_896.0],
+        "sm__sass_thread_inst_executed_op_hfma_pred_on.sum.peak_sustained": [16_896.0],
+        "l1tex__lsu_writeback_active_mem_lgds.sum.peak_sustained": [132.0],
+        "lts__lts2xbar_cycles_active.sum.peak_sustained": [160.0], "dram__bytes.sum.peak_sustained": [1280.0],
+        "sm__ops_path_tensor_src_bf16_dst_fp32.sum.peak_sustained_elapsed.per_second": [1.0e15],
+    })  # fmt: skip
+    roofs = report_roofs(launches)
+    assert roofs.peak["fp32"] / T == pytest.approx(66.9, rel=1e-3)  # 33,792 a clock
+    assert roofs.peak["fp16"] == 67_584 * clock
+    assert roofs.peak["tensor_bf16"] == 1.0e15
+    assert roofs.bandwidth["L1"] / T == pytest.approx(33.45, rel=1e-3)  # 16,896 bytes a clock
+    assert roofs.bandwidth["L2"] == 5120 * 1.6e9
+    assert roofs.bandwidth["HBM"] == 1280 * 2.6e9
+
+
+def test_what_a_report_lacks_comes_from_the_table() -> None:
+    roofs = Roofs("NVIDIA X", {"HBM": 1.0}, {}, source="report").merged(
+        Roofs("X", {"HBM": 2.0, "L2": 3.0}, {"fp32": 4.0}, source="table")
+    )
+    assert roofs.bandwidth == {"HBM": 1.0, "L2": 3.0}
+    assert roofs.peak == {"fp32": 4.0}
+    assert roofs.source == "report; what it lacks from table"
+
+
+def test_only_units_in_use_are_drawn() -> None:
+    rows = tidy(pd.DataFrame({"kernel": ["a"], "time_s": [1.0], "fp32_flop": [1e6], "fp64_flop": [10.0]}))
+    assert set(used(table_roofs(find_gpu("A100")), rows).peak) == {"fp32"}
+
+
+def test_a_roofs_file_comes_back_and_scales(tmp_path: Path) -> None:
+    path = tmp_path / "roofs.toml"
+    write_roofs(Roofs('a "GPU"', {"L2": 2.0e12, "HBM": 1e12}, {"fp32": 1e13}, 1.0e9, "by hand"), path)
+    assert read_roofs(path) == Roofs('a "GPU"', {"L2": 2.0e12, "HBM": 1e12}, {"fp32": 1e13}, 1.0e9, "by hand")
+    scaled = read_roofs(path, 0.5e9)
+    assert (scaled.peak["fp32"], scaled.bandwidth) == (5e12, {"L2": 1e12, "HBM": 1e12})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a = ", "no readable roofs file"), ("[peak]\nfp32 = 1", r"needs a table \[bandwidth\]"),
+     ("[bandwidth]\nDRAM = 1", "has DRAM; known are L1, L2, HBM"), ("[bandwidth]\nHBM = 'x'", "HBM must be a positive number"),
+     ("[bandwidth]\nHBM = -1", "HBM must be a positive number"), ("clock_hz = 0\n[bandwidth]\nHBM = 1", "clock_hz must be"),
+     ("[bandwidth]\nHBM = 1\n[peak]\nfp31 = 1", "has fp31; known are fp64")],
+)  # fmt: skip
+def test_a_bad_roofs_file_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "roofs.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="roofs.toml: .*" + reason):
+        read_roofs(path)
