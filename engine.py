@@ -122,6 +122,8 @@ def evaluate(
 
 
 def to_device(samples: NestedTensor, targets: Targets, device: torch.device) -> tuple[NestedTensor, Targets]:
-    """Move a batch; copies from pinned memory do not wait."""
-    moved = [{name: value.to(device, non_blocking=True) for name, value in t.items()} for t in targets]
-    return samples.to(device, non_blocking=True), moved
+    """Move a batch and normalise its pictures there; copies from pinned memory do not wait."""
+    moved = [
+        {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets
+    ]
+    return samples.to(device, non_blocking=True).normalized(), moved

@@ -20,6 +20,7 @@ def build_dataset(image_set: str, args: Namespace) -> Dataset:
 
     Reads dataset_file, masks, num_classes, and for coco: coco_path, image_size, max_size, train_scales, crop_resize,
     crop_size; for shapes: train_size, val_size, image_size, seed. Flags that DETR does not have may be missing.
+    Pictures are uint8 tensors (3, H, W): `engine.to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for coco without --coco_path, and as the datasets do.
     """
     if args.dataset_file == "coco":
@@ -65,6 +66,7 @@ def _build_coco(image_set: str, args: Namespace) -> Dataset:
         train_scales=_flag(args, "train_scales"),
         crop_resize=_flag(args, "crop_resize"),
         crop_size=_flag(args, "crop_size"),
+        as_uint8=True,
     )
     return coco.build(
         image_set,
@@ -81,7 +83,7 @@ def _build_shapes(image_set: str, args: Namespace) -> Dataset:
         size=args.train_size if image_set == "train" else args.val_size,
         image_size=args.image_size,
         seed=args.seed,
-        transforms=make_shapes_transforms(image_set),
+        transforms=make_shapes_transforms(image_set, as_uint8=True),
         return_masks=args.masks,
     )
 
