@@ -3,16 +3,21 @@
 from argparse import Namespace
 from typing import Any
 
+import numpy as np
 import torch
 from pycocotools.coco import COCO
 from torch.utils.data import Dataset, Subset
 
 from datasets import coco
+from datasets.batches import Collate, ObjectSizes, percentile_sizes
 from datasets.shapes import ShapesDataset, make_shapes_transforms
 from datasets.transforms import make_coco_transforms
 from util.errors import DatasetError
 
 DATASETS = ("coco", "shapes")
+
+#: Height and width with --pad: DETR's longest side in both, so that upright pictures fit as well.
+DEFAULT_PAD_SIZE = (1333, 1333)
 
 
 def build_dataset(image_set: str, args: Namespace) -> Dataset:
@@ -54,6 +59,31 @@ def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     count = max(1, round(fraction * len(dataset)))
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
     return Subset(dataset, order[:count].sort().values.tolist())
+
+
+def build_collate(dataset: Dataset, args: Namespace, *, training_set: Dataset | None = None) -> Collate:
+    """How the pictures and objects of a batch of `dataset` are padded: pad, pad_size, pad_multiple, num_buckets.
+
+    The lengths of object lists come from the objects of `training_set` (by default the dataset itself), the
+    last extended to the largest picture of `dataset`; no picture is opened.
+    """
+    objects = None
+    if args.num_buckets:
+        counts = unwrap(dataset).object_counts()
+        known = counts if training_set is None else unwrap(training_set).object_counts()
+        objects = ObjectSizes(
+            sizes=percentile_sizes(known, args.num_buckets, largest=int(counts.max())),
+            no_object=args.num_classes or unwrap(dataset).num_classes,
+        )
+    canvas = tuple(args.pad_size or DEFAULT_PAD_SIZE) if args.pad else None
+    return Collate(canvas=canvas, multiple=args.pad_multiple, objects=objects)
+
+
+def aspect_ratios(dataset: Dataset) -> np.ndarray:
+    """Width / height of each picture (n,) of a dataset or a Subset of one."""
+    if isinstance(dataset, Subset):
+        return aspect_ratios(dataset.dataset)[dataset.indices]
+    return dataset.aspect_ratios()
 
 
 def _build_coco(image_set: str, args: Namespace) -> Dataset:

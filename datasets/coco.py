@@ -74,6 +74,15 @@ class CocoDetection(Dataset):
         """Objects in each picture (n,), crowds and boxes without area left out; no picture is opened."""
         return np.array([sum(map(_is_object, self.coco.imgToAnns.get(i, []))) for i in self.ids])
 
+    def aspect_ratios(self) -> np.ndarray:
+        """Width / height of each picture (n,), by the annotation file; by the picture itself where that says nothing."""
+        return np.array([width / height for width, height in map(self._size, self.ids)])
+
+    def _size(self, image_id: int) -> tuple[int, int]:
+        image = self.coco.imgs[image_id]
+        width, height = image.get("width") or 0, image.get("height") or 0
+        return (width, height) if width > 0 and height > 0 else self._open(image_id).size
+
     def _open(self, image_id: int) -> Image.Image:
         path = self.img_folder / self.coco.imgs[image_id]["file_name"]
         try:

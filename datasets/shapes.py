@@ -99,6 +99,10 @@ class ShapesDataset(Dataset):
         counts = (count_objects(self._generator(index), self.max_objects) for index in range(self.size))
         return np.fromiter(counts, np.int64, count=self.size)
 
+    def aspect_ratios(self) -> np.ndarray:
+        """Return width / height of every picture, (len,) float64: all are square."""
+        return np.ones(self.size)
+
     @cached_property
     def coco(self) -> COCO:
         """The ground truth of all pictures as a pycocotools COCO, built in memory on first use."""
