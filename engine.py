@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pycocotools.coco import COCO
@@ -9,12 +10,14 @@ from torch import Tensor, nn
 
 from datasets.coco_eval import CocoEvaluator
 from util.atomic import atomic_file
+from util.batch_shapes import BatchShapes, describe_shapes
 from util.distributed import is_main_process, reduce_mean
 from util.metrics import Progress, StepLog
 from util.nested_tensor import NestedTensor
 from util.profiling import annotate, process_range
+from util.targets import object_count
 
-Targets = Sequence[dict[str, Tensor]]
+Targets = Sequence[dict[str, Any]]
 
 
 def compute_losses(
@@ -28,7 +31,7 @@ def compute_losses(
     with annotate("forward"):
         outputs = model(samples)
     with annotate("loss"):
-        objects = sum(len(t["labels"]) for t in targets)
+        objects = sum(map(object_count, targets))
         num_boxes = reduce_mean(outputs["pred_boxes"].new_tensor(float(objects))).clamp(min=1)
         losses = criterion(outputs, targets, num_boxes=num_boxes)
     return outputs, losses
@@ -50,6 +53,7 @@ def train_one_epoch(
 ) -> dict[str, float]:
     """Train on the loader's batches (or its first `steps`) and return the means of the logged quantities.
 
+    Beside them are `padding`, `shapes` and `object_sizes`, what `BatchShapes` counted.
     `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
     Raises NonFiniteLossError, naming the loss, the step and the pictures.
     """
@@ -60,9 +64,11 @@ def train_one_epoch(
     log = StepLog(
         header=f"Epoch: [{epoch}]", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress
     )
+    shapes = BatchShapes()
     for samples, targets in log.each(data_loader, steps):
         with annotate("iteration"):
             image_ids = [int(t["image_id"]) for t in targets]  # before they leave the host
+            shapes.add(samples, targets)
             samples, targets = to_device(samples, targets, device)
             _, losses = compute_losses(model, criterion, samples, targets)
             with process_range("backward"):
@@ -76,7 +82,9 @@ def train_one_epoch(
                 if lr_scheduler is not None:
                     lr_scheduler.step()
             log.add(losses, image_ids, lr=lr)
-    return log.averages()
+    summary = shapes.summary()
+    progress.note(f"{log.header}  {describe_shapes(summary)}")
+    return log.averages() | summary
 
 
 @torch.no_grad()
@@ -122,6 +130,8 @@ def evaluate(
 
 
 def to_device(samples: NestedTensor, targets: Targets, device: torch.device) -> tuple[NestedTensor, Targets]:
-    """Move a batch; copies from pinned memory do not wait."""
-    moved = [{name: value.to(device, non_blocking=True) for name, value in t.items()} for t in targets]
-    return samples.to(device, non_blocking=True), moved
+    """Move a batch and normalise its pictures there; copies from pinned memory do not wait."""
+    moved = [
+        {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets
+    ]
+    return samples.to(device, non_blocking=True).normalized(), moved

@@ -105,6 +105,15 @@ def _add_data_flags(group) -> None:
                        help="short sides before a random crop (400 500 600, in proportion)")  # fmt: skip
     group.add_argument("--crop_size", default=None, type=int, nargs=2, metavar=("MIN", "MAX"),
                        help="sides of the crop (384 600, in proportion)")  # fmt: skip
+    group.add_argument("--pad", action="store_true", help="every picture on one canvas: a single input shape")
+    group.add_argument("--pad_size", default=None, type=int, nargs=2, metavar=("H", "W"),
+                       help="height and width of that canvas (1333 1333)")  # fmt: skip
+    group.add_argument("--pad_multiple", default=1, type=int, metavar="N",
+                       help="round the canvas of a batch up to a multiple of N: fewer input shapes (%(default)s)")  # fmt: skip
+    group.add_argument("--aspect_grouping", action="store_true",
+                       help="training batches of pictures of like shape: less padding")  # fmt: skip
+    group.add_argument("--num_buckets", default=0, type=int, metavar="N",
+                       help="pad lists of objects to N lengths, percentiles of the training set's; 0: none (%(default)s)")  # fmt: skip
     group.add_argument("--train_size", default=4000, type=int, help="shapes: training pictures (%(default)s)")
     group.add_argument("--val_size", default=200, type=int, help="shapes: held-out pictures (%(default)s)")
     group.add_argument("--fast_dev_run", default=1.0, type=float, metavar="FRACTION",
@@ -135,6 +144,8 @@ def _add_run_flags(group) -> None:
                        help="folder for checkpoints, logs and pictures; none: nothing is saved")  # fmt: skip
     group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
+    group.add_argument("--deterministic", action="store_true",
+                       help="the same run twice gives the same weights, bit by bit, on a GPU too; slower")  # fmt: skip
     group.add_argument("--resume", default="",
                        help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir")  # fmt: skip
     group.add_argument("--init_from", default="", help="start a new run from what fits of a checkpoint's weights")
@@ -149,7 +160,8 @@ def _add_run_flags(group) -> None:
 def check_flags(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is built. Raises UserError."""
     at_least = dict(epochs=0, max_steps=0, warmup_steps=0, num_workers=0, batch_size=1, lr_drop=1, print_freq=1, enc_layers=0,
-                    dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1)  # fmt: skip
+                    dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1,
+                    pad_multiple=1, num_buckets=0)  # fmt: skip
     for name, least in at_least.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
@@ -160,6 +172,12 @@ def check_flags(args: argparse.Namespace) -> None:
     check_place_flags(args)
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
+    if args.pad_size is not None and not args.pad:
+        raise UserError(f"--pad_size {' '.join(map(str, args.pad_size))} is the canvas of --pad: give that too")
+    if args.pad_size is not None and min(args.pad_size) < 1:
+        raise UserError(f"--pad_size {' '.join(map(str, args.pad_size))}: height and width must be at least 1")
+    if args.pad and args.pad_multiple > 1:
+        raise UserError("--pad has one canvas, --pad_multiple rounds that of each batch: give one of them")
     if args.resume and args.init_from:
         raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
     if args.resume == "auto" and not args.output_dir:

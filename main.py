@@ -34,7 +34,7 @@ from engine import evaluate, train_one_epoch
 from flags import check_flags, get_args_parser
 from models import build_model
 from util.checkpoint import find_resume, init_from, load_checkpoint, load_model
-from util.device import pick_device, seed_everything
+from util.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
 from util.errors import UserError
 from util.flags import FlagParser
@@ -51,6 +51,8 @@ def main(args: argparse.Namespace) -> None:
     """Build everything the flags ask for, then evaluate or train. Raises UserError for what the user can mend."""
     check_flags(args)
     args.device = str(pick_device(args.device))
+    if args.deterministic:
+        use_deterministic_algorithms()
     launch = init_distributed(device=args.device, dist_url=args.dist_url, world_size=args.world_size)
     seed_everything(args.seed, rank=launch.rank)
 
@@ -82,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
     if args.output_dir and not args.eval and is_main_process():
         write_run_info(args.output_dir, args)
     model = wrap_model(model, launch)
-    loader_val = build_loader(dataset_val, args, launch, train=False)
+    loader_val = build_loader(dataset_val, args, launch, train=False, training_set=dataset_train)
     base_ds = datasets.get_coco_api_from_dataset(dataset_val)
 
     def evaluate_now() -> tuple[dict, CocoEvaluator]:
@@ -161,11 +163,19 @@ def build_split(image_set: str, args: argparse.Namespace) -> Dataset:
     return datasets.subset(datasets.build_dataset(image_set, args), args.fast_dev_run, args.seed)
 
 
-def build_loader(dataset: Dataset, args: argparse.Namespace, launch: Launch, *, train: bool) -> DataLoader:
-    """Batches of a split: shuffled and whole in training, in order and complete in evaluation."""
+def build_loader(
+    dataset: Dataset, args: argparse.Namespace, launch: Launch, *, train: bool, training_set: Dataset | None = None
+) -> DataLoader:
+    """Batches of a split: shuffled and whole in training, in order and complete in evaluation.
+
+    `training_set` is where the lengths of padded object lists come from, by default the split itself.
+    """
     return make_loader(
         dataset, batch_size=args.batch_size, shuffle=train, drop_last=train, num_workers=args.num_workers,
         seed=args.seed, rank=launch.rank, world_size=launch.world_size,
+        collate=datasets.build_collate(dataset, args, training_set=training_set),
+        aspects=datasets.aspect_ratios(dataset) if train and args.aspect_grouping else None,
+        pin_memory=torch.device(args.device).type == "cuda",
     )  # fmt: skip
 
 

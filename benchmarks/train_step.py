@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,35 +22,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from util.run_info import run_info  # noqa: E402 (the project is not installed, the line above finds it)
-
-
-class Worker:
-    """A process that runs steps of one checkout on demand."""
-
-    def __init__(self, checkout: Path, order: dict) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("step_worker.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
-        )  # fmt: skip
-        self._send(json.dumps(order | {"checkout": str(checkout)}))
-
-    def step(self) -> dict:
-        """Run one step: its seconds and its loss."""
-        self._send("step")
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise SystemExit(f"the worker ended with exit code {self.process.wait()}; see above")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
-
-    def _send(self, line: str) -> None:
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+from benchmarks.child import Child  # noqa: E402 (the project is not installed, the line above finds it)
+from util.run_info import run_info  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,11 +48,11 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict]]:
     flags = ["--device", args.device, "--batch_size", str(args.batch_size), *args.model_flags]
     order = {"flags": flags, "size": args.size, "objects": args.objects, "threads": args.threads}
     checkouts = {"ours": ROOT} | ({"original": args.original.resolve()} if args.original else {})
-    workers = {name: Worker(checkout, order) for name, checkout in checkouts.items()}
+    workers = {name: Child("step_worker.py", checkout, order) for name, checkout in checkouts.items()}
     results: dict[str, list[dict]] = {name: [] for name in workers}
     for step in range(args.steps + 1):
         for name, worker in workers.items():
-            answer = worker.step()
+            answer = worker.work()
             print(f"step {step} {name:>8}: {answer['seconds']:.3f} s, loss {answer['loss']:.4f}", flush=True)
             if step:
                 results[name].append(answer)

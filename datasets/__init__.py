@@ -3,11 +3,13 @@
 from argparse import Namespace
 from typing import Any
 
+import numpy as np
 import torch
 from pycocotools.coco import COCO
 from torch.utils.data import Dataset, Subset
 
 from datasets import coco, coco_panoptic, cppe5, hgp
+from datasets.batches import Collate, ObjectSizes, percentile_sizes
 from datasets.layout import HGP, SHAPES, Layout, find_layout
 from datasets.pictures import FindPicture, by_base_name, by_file_name
 from datasets.shapes import ShapesDataset, make_shapes_transforms
@@ -17,14 +19,17 @@ from util.errors import DatasetError
 #: The names that --dataset_file takes.
 DATASETS = (*SHAPES, "shapes")
 
+#: Height and width with --pad: DETR's longest side in both, so that upright pictures fit as well.
+DEFAULT_PAD_SIZE = (1333, 1333)
+
 
 def build_dataset(image_set: str, args: Namespace) -> Dataset:
     """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
 
     Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
     `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size. Flags that DETR does not
-    have may be missing. Raises DatasetError for an unknown name, for data that is not where the flags say,
-    and as the datasets do.
+    have may be missing. Pictures are uint8 tensors (3, H, W): `engine.to_device` normalises a batch of them.
+    Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":
         return _build_shapes(image_set, args)
@@ -95,6 +100,31 @@ def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     return Subset(dataset, order[:count].sort().values.tolist())
 
 
+def build_collate(dataset: Dataset, args: Namespace, *, training_set: Dataset | None = None) -> Collate:
+    """How the pictures and objects of a batch of `dataset` are padded: pad, pad_size, pad_multiple, num_buckets.
+
+    The lengths of object lists come from the objects of `training_set` (by default the dataset itself), the
+    last extended to the largest picture of `dataset`; no picture is opened.
+    """
+    objects = None
+    if args.num_buckets:
+        counts = unwrap(dataset).object_counts()
+        known = counts if training_set is None else unwrap(training_set).object_counts()
+        objects = ObjectSizes(
+            sizes=percentile_sizes(known, args.num_buckets, largest=int(counts.max())),
+            no_object=args.num_classes or unwrap(dataset).num_classes,
+        )
+    canvas = tuple(args.pad_size or DEFAULT_PAD_SIZE) if args.pad else None
+    return Collate(canvas=canvas, multiple=args.pad_multiple, objects=objects)
+
+
+def aspect_ratios(dataset: Dataset) -> np.ndarray:
+    """Width / height of each picture (n,) of a dataset or a Subset of one."""
+    if isinstance(dataset, Subset):
+        return aspect_ratios(dataset.dataset)[dataset.indices]
+    return dataset.aspect_ratios()
+
+
 def _transforms(image_set: str, args: Namespace) -> Transform:
     return make_coco_transforms(
         image_set,
@@ -103,6 +133,7 @@ def _transforms(image_set: str, args: Namespace) -> Transform:
         train_scales=_flag(args, "train_scales"),
         crop_resize=_flag(args, "crop_resize"),
         crop_size=_flag(args, "crop_size"),
+        as_uint8=True,
     )
 
 
@@ -112,7 +143,7 @@ def _build_shapes(image_set: str, args: Namespace) -> Dataset:
         size=args.train_size if image_set == "train" else args.val_size,
         image_size=args.image_size,
         seed=args.seed,
-        transforms=make_shapes_transforms(image_set),
+        transforms=make_shapes_transforms(image_set, as_uint8=True),
         return_masks=args.masks,
     )
 

@@ -112,6 +112,11 @@ class CocoDetection(Dataset):
         """Objects in each picture (n,), crowds left out; no picture is opened."""
         return self.annotations.object_counts()
 
+    def aspect_ratios(self) -> np.ndarray:
+        """Width / height of each picture (n,), by the annotation file; by the picture itself where that says nothing."""
+        sizes = (self.get_height_and_width(i) or self.load(i)[1]["size"].tolist() for i in range(len(self)))
+        return np.array([width / height for height, width in sizes])
+
 
 class ConvertCocoPolysToMask:
     """COCO's annotations of a picture to the target dictionary.

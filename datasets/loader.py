@@ -1,22 +1,17 @@
 """From a dataset to padded batches whose order and augmentation depend only on seed, epoch and rank."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from datasets.batches import Collate
+from datasets.samplers import AspectGroupedSampler
 from util.errors import DatasetError
-from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 
-Target = dict[str, Tensor]
-
-
-def collate_fn(batch: Sequence[tuple[Tensor, Target]]) -> tuple[NestedTensor, tuple[Target, ...]]:
-    """Pad the pictures (3, H, W) of a batch to one NestedTensor (B, 3, H, W); the targets stay as they are."""
-    images, targets = zip(*batch)
-    return nested_tensor_from_tensor_list(images), targets
+#: Pads the pictures of a batch as DETR does: to the largest height and width among them.
+collate_fn = Collate()
 
 
 def make_loader(
@@ -29,17 +24,25 @@ def make_loader(
     seed: int,
     rank: int,
     world_size: int,
+    collate: Callable = collate_fn,
+    aspects: np.ndarray | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """Build the loader of one process; call `set_epoch` before each epoch.
 
     Every process gets the same number of pictures: with `world_size` > 1 the last few are repeated to make it even.
     Where a process has fewer pictures than a batch, `drop_last` would leave nothing: it trains on one smaller
-    batch instead, and rank 0 says so. Raises DatasetError for a dataset without pictures.
+    batch instead, and rank 0 says so. `aspects` (n,), width / height of each picture, puts like ones together
+    (`AspectGroupedSampler`, always shuffled, no batch dropped). `pin_memory` is for copies to a GPU only: elsewhere
+    it is one copy more. Workers live for one epoch: then what they draw depends on its number alone, and starting
+    them costs little beside an epoch. Raises DatasetError for a dataset without pictures.
     """
     if len(dataset) == 0:
         raise DatasetError("the dataset has no pictures: nothing to train or evaluate on")
     # Also in a single process: its order then depends on seed and epoch alone, not on what drew random numbers before.
     sampler = DistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)
+    if aspects is not None:
+        sampler = AspectGroupedSampler(aspects, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
     if drop_last and len(sampler) < batch_size:
         drop_last = False
         if rank == 0:
@@ -50,7 +53,8 @@ def make_loader(
         sampler=sampler,
         drop_last=drop_last,
         num_workers=num_workers,
-        collate_fn=collate_fn,
+        collate_fn=collate,
+        pin_memory=pin_memory,
         generator=torch.Generator(),
     )
     set_epoch(loader, 0)

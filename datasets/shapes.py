@@ -17,16 +17,7 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 
 from datasets.shapes_draw import CLASS_NAMES, Layout, count_objects, paint, plan_layout
-from datasets.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Compose,
-    Normalize,
-    RandomHorizontalFlip,
-    Target,
-    ToTensor,
-    Transform,
-)
+from datasets.transforms import Compose, RandomHorizontalFlip, Target, Transform, to_model_input
 from util.errors import DatasetError
 
 #: The split enters the seed, so that pictures of different splits never coincide.
@@ -35,10 +26,10 @@ MIN_IMAGE_SIZE = 32
 MAX_OBJECTS = 12  # more would not fit with every shape still recognisable
 
 
-def make_shapes_transforms(image_set: str) -> Compose:
-    """Return the transforms of a split: for "train" a mirror image half of the time; for all, tensor and Normalize."""
+def make_shapes_transforms(image_set: str, *, as_uint8: bool = False) -> Compose:
+    """Return the transforms of a split: for "train" a mirror image half of the time; for all, see `to_model_input`."""
     mirror = [RandomHorizontalFlip()] if image_set == "train" else []
-    return Compose([*mirror, ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    return Compose([*mirror, to_model_input(as_uint8=as_uint8)])
 
 
 class ShapesDataset(Dataset):
@@ -107,6 +98,10 @@ class ShapesDataset(Dataset):
         """Return the number of objects of every picture, (len,) int64, without drawing any."""
         counts = (count_objects(self._generator(index), self.max_objects) for index in range(self.size))
         return np.fromiter(counts, np.int64, count=self.size)
+
+    def aspect_ratios(self) -> np.ndarray:
+        """Return width / height of every picture, (len,) float64: all are square."""
+        return np.ones(self.size)
 
     @cached_property
     def coco(self) -> COCO:

@@ -1,7 +1,8 @@
 """Transforms of a picture together with its target, under DETR's names.
 
 A transform maps `(image, target)` to `(image, target)`. Up to `ToTensor` the image is a PIL picture and the boxes are
-`xyxy` in pixels; `Normalize` turns the boxes into `cxcywh` in 0..1. `target` may be None; it is never changed in place.
+`xyxy` in pixels; `Normalize` turns the boxes into `cxcywh` in 0..1. `ToUint8Tensor` does both on the way to a training
+loop that normalises on its device. `target` may be None; it is never changed in place.
 Random choices come from Python's `random`, the positions of crops from torch's generator, as in DETR: the same two
 seeds give the same pictures.
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision.transforms as tv
 import torchvision.transforms.functional as F
@@ -21,13 +23,11 @@ from torch.nn.functional import pad as pad_tensor
 
 from util.box_ops import box_xyxy_to_cxcywh
 from util.errors import DatasetError
+from util.nested_tensor import IMAGENET_MEAN, IMAGENET_STD
 
 Target = dict[str, Tensor]
 Example = tuple[Any, Target | None]
 Transform = Callable[[Any, Target | None], Example]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def crop(image: Image, target: Target | None, region: Sequence[int]) -> Example:
@@ -230,6 +230,25 @@ class ToTensor:
         return "ToTensor()"
 
 
+class ToUint8Tensor:
+    """PIL picture to uint8 tensor (3, H, W) in 0..255; boxes become `cxcywh` relative to the picture (0..1).
+
+    For `ToTensor` and `Normalize` where the rest is left to `NestedTensor.normalized`: a quarter of the bytes to
+    write, to hand from worker to worker, and to copy to a GPU.
+    """
+
+    def __call__(self, image: Image, target: Target | None = None) -> Example:
+        height, width = image.height, image.width
+        planes = np.empty((3, height, width), np.uint8)
+        # PIL unpacks one band faster than numpy can take it out of interleaved pixels.
+        for plane, band in zip(planes, "RGB"):
+            plane[:] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(height, width)
+        return torch.from_numpy(planes), _with_relative_boxes(target, height, width)
+
+    def __repr__(self) -> str:
+        return "ToUint8Tensor()"
+
+
 class RandomErasing:
     """torchvision's RandomErasing on the picture tensor, with its arguments; the target stays."""
 
@@ -249,11 +268,19 @@ class Normalize:
 
     def __call__(self, image: Tensor, target: Target | None = None) -> Example:
         normalized = F.normalize(image, mean=self.mean, std=self.std)
-        if target is None or "boxes" not in target:
-            return normalized, target
-        height, width = image.shape[-2:]
-        scale = torch.tensor([width, height, width, height], dtype=torch.float32)
-        return normalized, {**target, "boxes": box_xyxy_to_cxcywh(target["boxes"]) / scale}
+        return normalized, _with_relative_boxes(target, *image.shape[-2:])
+
+
+def _with_relative_boxes(target: Target | None, height: int, width: int) -> Target | None:
+    if target is None or "boxes" not in target:
+        return target
+    scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+    return {**target, "boxes": box_xyxy_to_cxcywh(target["boxes"]) / scale}
+
+
+def to_model_input(*, as_uint8: bool) -> Transform:
+    """The last transform: a normalised float picture as the model takes it, or bytes for a loop that normalises them."""
+    return ToUint8Tensor() if as_uint8 else Compose([ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
 def make_coco_transforms(
@@ -264,13 +291,14 @@ def make_coco_transforms(
     train_scales: Sequence[int] | None = None,
     crop_resize: Sequence[int] | None = None,
     crop_size: Sequence[int] | None = None,
+    as_uint8: bool = False,
 ) -> Compose:
     """DETR's augmentation (`image_set` "train") or its resizing for evaluation ("val").
 
     image_size: shorter side in evaluation; whatever else is not given keeps DETR's proportion to it (DETR: 800).
     max_size: limit of the longer side (1333). train_scales: shorter sides in training (480 to 800 in 11 steps).
     crop_resize: shorter sides before the random crop (400, 500, 600). crop_size: least and largest side of the
-    crop (384, 600). Raises DatasetError for sizes below 1 or none, ValueError for another image_set.
+    crop (384, 600). as_uint8: see `to_model_input`. Raises DatasetError for sizes below 1 or none, ValueError for another image_set.
     """
     if image_set not in ("train", "val"):
         raise ValueError(f"image_set must be 'train' or 'val', got {image_set!r}")
@@ -280,14 +308,14 @@ def make_coco_transforms(
 
     _check_sizes("--image_size", [image_size])
     (limit,) = _check_sizes("--max_size", in_proportion(1333) if max_size is None else [max_size])
-    normalize = Compose([ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    finish = to_model_input(as_uint8=as_uint8)
     if image_set == "val":
-        return Compose([RandomResize([image_size], max_size=limit), normalize])
+        return Compose([RandomResize([image_size], max_size=limit), finish])
     scales = _check_sizes("--train_scales", train_scales or in_proportion(*range(480, 801, 32)))
     first_scales = _check_sizes("--crop_resize", crop_resize or in_proportion(400, 500, 600))
     smallest, largest = _check_sizes("--crop_size", crop_size or in_proportion(384, 600), count=2)
     cut = Compose([RandomResize(first_scales), RandomSizeCrop(smallest, largest), RandomResize(scales, max_size=limit)])
-    return Compose([RandomHorizontalFlip(), RandomSelect(RandomResize(scales, max_size=limit), cut), normalize])
+    return Compose([RandomHorizontalFlip(), RandomSelect(RandomResize(scales, max_size=limit), cut), finish])
 
 
 def _check_sizes(flag: str, sizes: Sequence[int], *, count: int | None = None) -> list[int]:

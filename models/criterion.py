@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.matcher import HungarianMatcher, Match
 from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
 from util.profiling import annotate
+from util.targets import object_count
 
 Outputs = dict[str, Tensor]
 Targets = Sequence[dict[str, Tensor]]
@@ -40,14 +41,16 @@ class SetCriterion(nn.Module):
 
         Args:
             outputs: `pred_logits` (B, Q, C+1), `pred_boxes` (B, Q, 4), and `aux_outputs`, a list of the same.
-            targets: for each picture `labels` (T,) and `boxes` (T, 4) cxcywh in 0..1.
+            targets: for each picture `labels` (T,) and `boxes` (T, 4) cxcywh in 0..1; where `num_objects` says that only
+                the first so many are real, the rest counts for nothing.
             num_boxes: what box losses are divided by: the objects of these targets by default, but with several
                 processes their mean over the processes, so that every object of the whole batch weighs the same.
 
         Returns:
             `loss_ce`, `loss_bbox`, `loss_giou`, `class_error`, `cardinality_error`, and `..._i` for auxiliary layer i.
         """
-        counts = [len(t["labels"]) for t in targets]
+        counts = [object_count(t) for t in targets]
+        lengths = [len(t["labels"]) for t in targets]
         if num_boxes is None:
             num_boxes = max(1, sum(counts))
         layers = [outputs, *outputs.get("aux_outputs", [])]
@@ -56,7 +59,7 @@ class SetCriterion(nn.Module):
         labels, boxes = (torch.cat([t[name] for t in targets]) for name in ("labels", "boxes"))
         objects_per_picture = outputs["pred_logits"].new_tensor(counts)
         losses: dict[str, Tensor] = {}
-        for i, (layer, (picture, query, obj)) in enumerate(zip(layers, _indices(matches, counts, labels.device))):
+        for i, (layer, (picture, query, obj)) in enumerate(zip(layers, _indices(matches, lengths, labels.device))):
             values = self.loss_labels(layer, labels[obj], (picture, query))
             if i == 0:
                 values["class_error"] = class_error(layer["pred_logits"][picture, query], labels[obj])
@@ -93,12 +96,14 @@ class SetCriterion(nn.Module):
             }
 
 
-def _indices(matches: list[list[Match]], counts: list[int], device: torch.device) -> Tensor:
+def _indices(matches: list[list[Match]], lengths: list[int], device: torch.device) -> Tensor:
     """For each layer and matched pair its picture, its query, and its object in the batch's list: (L, 3, N).
+
+    `lengths` are those of the pictures' lists, padding included, which lie end to end in the batch's.
 
     Every layer matches the same number of pairs, so all indices go to the device in one transfer.
     """
-    first_object = torch.tensor([0, *counts]).cumsum(0)
+    first_object = torch.tensor([0, *lengths]).cumsum(0)
     return torch.stack(
         [
             torch.cat(

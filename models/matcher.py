@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from util.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
+from util.targets import object_count
 
 #: Indices of matched queries and of the objects they are matched to, both int64 (min(Q, T),).
 Match = tuple[Tensor, Tensor]
@@ -53,7 +54,7 @@ class HungarianMatcher(nn.Module):
         self, layers: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]
     ) -> list[list[Match]]:
         """Match the predictions of several decoder layers: one cost computation and one transfer to the host for all."""
-        sizes = [len(t["labels"]) for t in targets]
+        sizes = [object_count(t) for t in targets]
         logits = torch.stack([layer["pred_logits"] for layer in layers])
         boxes = torch.stack([layer["pred_boxes"] for layer in layers])
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True)

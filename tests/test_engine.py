@@ -61,7 +61,12 @@ def test_averages_have_detrs_names_and_are_means_over_the_steps(capsys: pytest.C
     assert stats["loss"] == pytest.approx(sum(criterion.total(loss).item() for loss in losses) / 2)
     assert {"loss_ce_0", "loss_giou_0_unscaled", "cardinality_error_0_unscaled"} <= stats.keys()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[:2] for line in lines] == [["Epoch: [3]", "[1/2]"], ["Epoch: [3]", "[2/2]"]]
+    assert [line.split("  ")[:2] for line in lines] == [
+        ["Epoch: [3]", "[1/2]"],
+        ["Epoch: [3]", "[2/2]"],
+        ["Epoch: [3]", "padding: 0.0% of the pixels, distinct input shapes: 2, lengths of object lists: 1"],
+    ]
+    assert (stats["padding"], stats["shapes"], stats["object_sizes"]) == (0, 2, 1)
     assert "eta: 0:00:0" in lines[0] and "lr: 0.000000" in lines[0] and "loss_giou: " in lines[0]
 
 

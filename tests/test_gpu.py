@@ -1,6 +1,8 @@
 """What only a GPU can show; skipped, saying so, where there is none. `pytest -m gpu` runs these alone."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,14 @@ def test_a_run_trains_resumes_and_logs_the_memory(tmp_path: Path, capsys: pytest
     assert main.cli(f"{flags} --epochs 2 --resume auto".split()) == 0
     rows = [json.loads(line) for line in (tmp_path / "log.txt").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1]
+
+
+def test_two_deterministic_runs_end_with_equal_bits(tmp_path: Path) -> None:
+    """In processes of their own: cuBLAS reads its variable once."""
+    flags = f"{TINY} --deterministic --num_workers 2 --epochs 2".replace("--device cpu", "--device cuda")
+    results = []
+    for name in ("first", "second"):
+        command = [sys.executable, main.__file__, *flags.split(), "--output_dir", str(tmp_path / name)]
+        subprocess.run(command, check=True, capture_output=True)
+        results.append(torch.load(tmp_path / name / "checkpoint.pth", weights_only=True, map_location="cpu")["model"])
+    assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])

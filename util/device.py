@@ -1,5 +1,6 @@
 """The device to compute on, and the seeds of every random stream."""
 
+import os
 import random
 
 import numpy as np
@@ -10,6 +11,8 @@ from util.errors import UserError
 
 _KNOWN = "cuda, cuda:1, mps, cpu"
 _LARGEST_SEED = 2**32 - 1
+#: The values with which cuBLAS is deterministic (its documentation, section on results reproducibility).
+_CUBLAS_WORKSPACES = (":4096:8", ":16:8")
 
 
 def pick_device(name: str) -> torch.device:
@@ -47,6 +50,25 @@ def seed_everything(seed: int, *, rank: int = 0, epoch: int | None = None) -> No
     torch.manual_seed(own)
     np.random.seed(own)
     random.seed(own)
+
+
+def use_deterministic_algorithms() -> None:
+    """Make every operation give the same bits for the same input and hardware, or stop where PyTorch cannot.
+
+    Follows PyTorch's notes on reproducibility: deterministic kernels only, no choice of convolutions by timing, and
+    a fixed workspace for cuBLAS, which reads its variable when the first product is computed. Memory is not
+    filled before use: that finds reads of uninitialised memory, of which there are none here, and takes time.
+    Raises UserError where CUBLAS_WORKSPACE_CONFIG is set to what does not fix the results.
+    """
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _CUBLAS_WORKSPACES[0])
+    if workspace not in _CUBLAS_WORKSPACES:
+        raise UserError(
+            f"--deterministic: CUBLAS_WORKSPACE_CONFIG is {workspace!r} in the environment; "
+            f"unset it, or set it to {' or '.join(_CUBLAS_WORKSPACES)}"
+        )
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
 
 
 def _is_available(kind: str) -> bool:

@@ -44,6 +44,13 @@ class Progress:
         elif is_main_process():
             print(line, flush=True)
 
+    def note(self, line: str) -> None:
+        """Print a line that stays, above the bar on a terminal; rank 0 only."""
+        if not self.bar.disable:
+            self.bar.write(line)
+        elif is_main_process():
+            print(line, flush=True)
+
     def close(self) -> None:
         """Leave the bar as it is and end its line."""
         self.bar.close()

@@ -12,6 +12,7 @@ from PIL import Image
 
 import datasets.transforms as T
 from util.errors import DatasetError
+from util.nested_tensor import nested_tensor_from_tensor_list
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -195,6 +196,28 @@ def test_to_tensor_and_normalize() -> None:
     assert image[0, 0, 0].item() == pytest.approx(-2.1179039)
     torch.testing.assert_close(got["boxes"], torch.tensor([[0.2, 0.2, 0.2, 0.2]]))
     assert got["area"].tolist() == [800]
+
+
+def test_bytes_are_pils_pixels_and_boxes_become_relative() -> None:
+    image, labelled = picture(6, 4), target([1, 1, 4, 3], width=6, height=4)
+    pixels, made = T.ToUint8Tensor()(image, labelled)
+    assert pixels.dtype == torch.uint8 and pixels.shape == (3, 4, 6)
+    assert all(tuple(pixels[:, y, x].tolist()) == image.getpixel((x, y)) for x in range(6) for y in range(4))
+    torch.testing.assert_close(made["boxes"], torch.tensor([[2.5 / 6, 2 / 4, 3 / 6, 2 / 4]]))
+    assert T.ToUint8Tensor()(image)[1] is None and T.ToUint8Tensor()(image, {})[1] == {}
+
+
+@pytest.mark.parametrize("image_set", ["train", "val"])
+def test_bytes_normalised_in_the_batch_are_detrs_floats(image_set: str) -> None:
+    """Whichever way a picture goes, the model gets the same numbers for the same seeds."""
+    sizes = dict(image_size=40, crop_resize=[20, 30], crop_size=[12, 30])
+    for seed in range(8):
+        image, labelled = picture(37, 29), target([3, 4, 30, 20], width=37, height=29)
+        floats, expected = seeded(T.make_coco_transforms(image_set, **sizes), image, seed, labelled)
+        pixels, made = seeded(T.make_coco_transforms(image_set, **sizes, as_uint8=True), image, seed, labelled)
+        batch = nested_tensor_from_tensor_list([pixels]).normalized()
+        torch.testing.assert_close(batch.tensors[0], floats, atol=1e-6, rtol=0)
+        assert made.keys() == expected.keys() and all(torch.equal(made[key], expected[key]) for key in made)
 
 
 def test_random_erasing_leaves_the_target() -> None:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from datasets.batches import ObjectSizes
 from models.criterion import SetCriterion, class_error
 from models.matcher import HungarianMatcher
 from tests.models.golden import golden_outputs, golden_targets
@@ -67,6 +68,24 @@ def test_a_batch_without_objects_trains_the_no_object_class_only(criterion: SetC
     criterion.total(losses).backward()
     assert outputs["pred_logits"].grad.abs().sum() > 0
     assert outputs["pred_boxes"].grad.eq(0).all()  # a gradient, not None: every process reduces the same tensors
+
+
+@pytest.mark.parametrize("sizes", [(5,), (1, 2, 7), (2,)])
+@pytest.mark.parametrize("label", [0, 3, 5])
+def test_padded_objects_change_neither_losses_nor_gradients(criterion: SetCriterion, sizes: tuple, label: int) -> None:
+    """Whatever their number and label; also in a picture without real ones."""
+    nothing = {"labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4)}
+    for targets in (golden_targets(), [golden_targets()[0], nothing], [nothing, nothing]):
+        results = []
+        for given in (targets, [ObjectSizes(sizes=sizes, no_object=label).pad(t) for t in targets]):
+            outputs = golden_outputs()
+            leaves = [outputs[name].requires_grad_() for name in ("pred_logits", "pred_boxes")]
+            losses = criterion(outputs, given)
+            criterion.total(losses).backward()
+            results.append((losses, [leaf.grad for leaf in leaves]))
+        (losses, gradients), (padded_losses, padded_gradients) = results
+        torch.testing.assert_close(padded_losses, losses, atol=1e-6, rtol=0)
+        torch.testing.assert_close(padded_gradients, gradients, atol=1e-6, rtol=0)
 
 
 def test_no_object_weighs_eos_coef_in_the_mean(criterion: SetCriterion) -> None:

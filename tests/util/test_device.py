@@ -1,12 +1,13 @@
 """Choosing the device and seeding."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
 
-from util.device import pick_device, seed_everything
+from util.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.errors import UserError
 
 
@@ -82,3 +83,30 @@ def test_streams_differ_between_ranks_epochs_and_seeds():
 def test_seeds_that_numpy_cannot_take_are_refused(seed):
     with pytest.raises(UserError, match=f"--seed {seed}"):
         seed_everything(seed)
+
+
+@pytest.fixture
+def keep_algorithms():
+    torch_state = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(torch_state[0])
+    torch.utils.deterministic.fill_uninitialized_memory = torch_state[1]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, ":4096:8"), (":16:8", ":16:8"), (":4096:8", ":4096:8")])
+def test_deterministic_algorithms_fix_every_choice(given, expected, monkeypatch, keep_algorithms):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given or "")
+    if given is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    use_deterministic_algorithms()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == expected
+    assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_workspace_that_fixes_nothing_is_refused_in_one_line(monkeypatch, keep_algorithms):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    with pytest.raises(UserError, match=r"--deterministic: CUBLAS_WORKSPACE_CONFIG is ':0:0'.*:4096:8 or :16:8"):
+        use_deterministic_algorithms()
+    assert not torch.are_deterministic_algorithms_enabled()

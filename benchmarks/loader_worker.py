@@ -1,0 +1,74 @@
+"""One implementation's training loader in a process of its own: passes over the data whenever a line arrives, and answers
+with its times. Started by `loader.py`. Any checkout with the original's interface will do.
+
+A pass ends with the padded batch that leaves the loader. The original's holds normalised floats, ours bytes, which the device
+normalises; with `"normalise": true` in the order that is done here, on the same core, and counts.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+
+
+def build(checkout: str, flags: list[str]) -> Iterable:
+    """A checkout's training loader, as its `main.py` makes it."""
+    sys.path.insert(0, checkout)
+    main, datasets = importlib.import_module("main"), importlib.import_module("datasets")
+    args = argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args(flags)
+    dataset = datasets.build_dataset("train", args)
+    if hasattr(main, "build_loader"):
+        return main.build_loader(dataset, args, importlib.import_module("util.distributed").Launch(), train=True)
+    sampler = BatchSampler(RandomSampler(dataset), args.batch_size, drop_last=True)
+    collate = importlib.import_module("util.misc").collate_fn
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=args.num_workers)
+
+
+def finisher(*, normalise: bool) -> Callable:
+    """What is done with a batch: nothing, or what our engine does before the model."""
+    if not normalise:
+        return lambda samples, targets: None
+    to_device = importlib.import_module("engine").to_device
+    return lambda samples, targets: to_device(samples, targets, torch.device("cpu"))
+
+
+def one_pass(loader: Iterable, finish: Callable) -> dict[str, float]:
+    """Load every batch once: pictures, seconds of the clock, and seconds of this process's CPU time."""
+    pictures, start, busy = 0, time.perf_counter(), time.process_time()
+    for samples, targets in loader:
+        finish(samples, targets)
+        pictures += len(targets)
+    return {"pictures": pictures, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+
+
+def passes(order: dict) -> Iterator[dict[str, float]]:
+    """One measured pass for every further line of input."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        loader, finish = build(order["checkout"], order["flags"]), finisher(normalise=order["normalise"])
+        for _ in sys.stdin:
+            yield one_pass(loader, finish)
+
+
+def main() -> None:
+    """Read the order from the first line: on one core, with one thread, time passes."""
+    warnings.simplefilter("ignore")
+    order = json.loads(sys.stdin.readline())
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):  # Linux; workers inherit it
+        os.sched_setaffinity(0, {order["core"]})
+    answers = sys.stdout
+    for answer in passes(order):
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Batches of pictures of like shape, so that less of them is padding."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+#: Batches (of all processes together) among whose pictures the like ones are put together. Few enough that a batch differs
+#: from epoch to epoch, many enough that its pictures are alike.
+WINDOW = 64
+
+
+class AspectGroupedSampler(Sampler[int]):
+    """The order of one process in which every `batch_size` pictures that follow each other have a like aspect ratio.
+
+    Every epoch shuffles all pictures, sorts windows of them by aspect ratio, cuts these into batches, and shuffles the
+    batches. What the processes load at the same step is alike too. Each picture comes at least once an epoch; the
+    first of the shuffle come twice where a last batch has to be filled, so that all batches are whole and all
+    processes have as many. Equal seed and epoch give equal batches, whatever ran before.
+
+    Args:
+        aspects: width / height of each picture (n,).
+        batch_size: pictures per process and step; fewer pictures than that per process make one smaller batch.
+        seed, rank, world_size: as for `DistributedSampler`.
+    """
+
+    def __init__(self, aspects: np.ndarray, *, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+        self.aspects = aspects
+        self.batch_size = min(batch_size, math.ceil(len(aspects) / world_size))
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.steps = math.ceil(len(aspects) / (self.batch_size * world_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass that of `epoch`."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed % 2**64, self.epoch])
+        together = self.batch_size * self.world_size
+        order = np.resize(rng.permutation(len(self.aspects)), self.steps * together)
+        windows = np.split(order, range(WINDOW * together, len(order), WINDOW * together))
+        # Stable, so that among equal shapes the shuffle decides.
+        order = np.concatenate([w[np.argsort(self.aspects[w], kind="stable")] for w in windows])
+        batches = order.reshape(self.steps, self.world_size, self.batch_size)
+        yield from rng.permutation(batches)[:, self.rank].flatten().tolist()
