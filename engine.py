@@ -8,7 +8,9 @@ import torch
 from pycocotools.coco import COCO
 from torch import Tensor, nn
 
+from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
+from datasets.panoptic_eval import PanopticEvaluator
 from util.atomic import atomic_file
 from util.batch_shapes import BatchShapes, describe_shapes
 from util.distributed import is_main_process, reduce_mean
@@ -99,34 +101,62 @@ def evaluate(
     *,
     print_freq: int = 10,
 ) -> tuple[dict, CocoEvaluator]:
-    """Losses and COCO's measures over a loader; all processes together, the table printed by rank 0.
+    """Losses and COCO's measures over a loader; all processes together, the tables printed by rank 0.
 
-    Returns the means of the logged quantities with `coco_eval_bbox`, COCO's 12 numbers, among them, and the evaluator,
-    which holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and
-    threshold, for plots.
+    Returns the means of the logged quantities, and among them `coco_eval_bbox`, COCO's 12 numbers; with a postprocessor
+    `segm` also `coco_eval_masks`, with `panoptic` `PQ_all`, `PQ_th` and `PQ_st`; and the evaluator, which
+    holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and threshold, for
+    plots, and `panoptic_eval` the panoptic pictures.
     """
     model.eval()
     criterion.eval()
-    evaluator = CocoEvaluator(base_ds, ("bbox",))
+    evaluator = CocoEvaluator(base_ds, [kind for kind in ("bbox", "segm") if kind in postprocessors])
+    panoptic = _panoptic_evaluator(data_loader, output_dir) if "panoptic" in postprocessors else None
     steps = len(data_loader)
     progress = Progress(total=steps, label="test")
     log = StepLog(header="Test:", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress)
     with annotate("evaluation"):
         for samples, targets in log.each(data_loader, steps):
             image_ids = [int(t["image_id"]) for t in targets]
+            originals, sizes = (torch.stack([t[name] for t in targets]) for name in ("orig_size", "size"))
             samples, targets = to_device(samples, targets, device)
             outputs, losses = compute_losses(model, criterion, samples, targets)
             log.add(losses, image_ids)
-            sizes = torch.stack([t["orig_size"] for t in targets])
-            evaluator.update(dict(zip(image_ids, postprocessors["bbox"](outputs, sizes))))
+            results = postprocessors["bbox"](outputs, originals.to(device))
+            if "segm" in postprocessors:
+                results = postprocessors["segm"](results, outputs, originals, sizes)
+            evaluator.update(dict(zip(image_ids, results)))
+            if panoptic is not None:
+                pictures = postprocessors["panoptic"](outputs, sizes, originals)
+                panoptic.update(picture | {"image_id": i} for i, picture in zip(image_ids, pictures))
         progress.close()
-        evaluator.synchronize_between_processes()
-        evaluator.accumulate()
-        evaluator.summarize()
+        stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
     if output_dir and is_main_process():
         with atomic_file(Path(output_dir) / "eval.pth") as file:
             torch.save(evaluator.precision_recall("bbox"), file)
-    return log.averages() | {"coco_eval_bbox": list(evaluator.stats("bbox").values())}, evaluator
+    return stats, evaluator
+
+
+def _coco_stats(evaluator: CocoEvaluator) -> dict[str, list[float]]:
+    """Bring the processes' detections together, print the tables; COCO's 12 numbers under DETR's names."""
+    evaluator.synchronize_between_processes()
+    evaluator.accumulate()
+    evaluator.summarize()
+    names = {"bbox": "coco_eval_bbox", "segm": "coco_eval_masks"}
+    return {names[kind]: list(evaluator.stats(kind).values()) for kind in evaluator.iou_types}
+
+
+def _panoptic_evaluator(data_loader: Iterable, output_dir: str | Path) -> PanopticEvaluator:
+    dataset = unwrap(data_loader.dataset)
+    folder = Path(output_dir) / "panoptic_eval" if output_dir else None
+    return PanopticEvaluator(dataset.ann_file, dataset.ann_folder, folder)
+
+
+def _panoptic_stats(evaluator: PanopticEvaluator) -> dict[str, dict[str, float]]:
+    """Bring the processes' panoptic pictures together, print the table; panoptic quality under DETR's names."""
+    evaluator.synchronize_between_processes()
+    quality = evaluator.summarize()
+    return {"PQ_all": quality["All"], "PQ_th": quality["Things"], "PQ_st": quality["Stuff"]}
 
 
 def to_device(samples: NestedTensor, targets: Targets, device: torch.device) -> tuple[NestedTensor, Targets]:

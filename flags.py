@@ -63,10 +63,13 @@ def _add_model_flags(group) -> None:
     group.add_argument("--pre_norm", action="store_true", help="layer norms before each block instead of after it")
     group.add_argument("--num_classes", default=None, type=int,
                        help="classes (default: the annotations' largest category id + 1)")  # fmt: skip
-    group.add_argument("--masks", action="store_true",
-                       help="train the mask head (refused: this version detects boxes only)")  # fmt: skip
-    group.add_argument("--frozen_weights", default=None,
-                       help="detector under a mask head (refused: this version detects boxes only)")  # fmt: skip
+    group.add_argument("--masks", action="store_true", help="train and evaluate masks too: adds DETR's mask head")
+    group.add_argument("--frozen_weights", default=None, metavar="FILE",
+                       help="with --masks: a checkpoint to take the detector from; it is frozen, the mask head alone trains")  # fmt: skip
+    group.add_argument("--mask_chunk", default=32, type=int, metavar="N",
+                       help="masks computed at a time: less memory for fewer, the same numbers; 0: no limit (%(default)s)")  # fmt: skip
+    group.add_argument("--original_panoptic", action="store_true",
+                       help="merge masks to panoptic pictures with the original DETR's faults, to repeat its numbers")  # fmt: skip
 
 
 def _add_loss_flags(group) -> None:
@@ -161,7 +164,7 @@ def check_flags(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is built. Raises UserError."""
     at_least = dict(epochs=0, max_steps=0, warmup_steps=0, num_workers=0, batch_size=1, lr_drop=1, print_freq=1, enc_layers=0,
                     dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1,
-                    pad_multiple=1, num_buckets=0)  # fmt: skip
+                    pad_multiple=1, num_buckets=0, mask_chunk=0)  # fmt: skip
     for name, least in at_least.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
@@ -169,6 +172,7 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
+    check_mask_flags(args)
     check_place_flags(args)
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
@@ -191,3 +195,15 @@ def check_place_flags(args: argparse.Namespace) -> None:
         raise UserError(
             f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them"
         )
+
+
+def check_mask_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of the mask head that would do nothing, or contradict each other. Raises UserError."""
+    if args.frozen_weights and not args.masks:
+        raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
+    if args.frozen_weights and args.init_from:
+        raise UserError("--frozen_weights and --init_from both bring the detector's weights: give one of them")
+    if args.original_panoptic and not (args.masks and args.dataset_file == "coco_panoptic"):
+        raise UserError("--original_panoptic is about panoptic pictures: give --dataset_file coco_panoptic and --masks")
+    if args.masks and args.hidden_dim < 16:
+        raise UserError(f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it")

@@ -33,7 +33,7 @@ from datasets.quick_check import check_before_training
 from engine import evaluate, train_one_epoch
 from flags import check_flags, get_args_parser
 from models import build_model
-from util.checkpoint import find_resume, init_from, load_checkpoint, load_model
+from util.checkpoint import find_resume, init_from, load_checkpoint, load_frozen, load_model
 from util.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
 from util.errors import UserError
@@ -71,10 +71,12 @@ def main(args: argparse.Namespace) -> None:
 
     checkpoint_path = find_resume(args.resume, args.output_dir) or args.init_from
     checkpoint = load_checkpoint(checkpoint_path) if checkpoint_path else None
-    if checkpoint is not None or launch.rank > 0:
+    if checkpoint is not None or args.frozen_weights or launch.rank > 0:
         args.backbone_weights = "none"  # a checkpoint brings them; other ranks get those of rank 0
-    model, criterion, postprocessors = build_model(args)
+    model, criterion, postprocessors = build_model(args, is_thing_map=getattr(info, "is_thing", None))
     print_once(f"number of params: {count_trainable(model)}")
+    if args.frozen_weights:
+        print_once(load_frozen(model.detr, args.frozen_weights))
     if args.init_from:
         print_once(describe_init(*init_from(model, checkpoint), path=args.init_from))
         checkpoint = None
@@ -96,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
             print_once("note: --eval without --resume measures a model that has not been trained")
         evaluator = evaluate_now()[1]
         if args.output_dir and is_main_process():
-            print(f"wrote {write_predictions(args.output_dir, evaluator.results('bbox'))}")
+            print(f"wrote {', '.join(map(str, write_predictions(args.output_dir, evaluator)))}")
     else:
         loader_train = build_loader(dataset_train, args, launch, train=True)
         evaluator = train(args, launch, model, criterion, loader_train, evaluate_now, checkpoint, info.class_names)
@@ -138,8 +140,9 @@ def train(
         )  # fmt: skip
         step += steps
         test_stats, evaluator = evaluate_now()
-        is_best = test_stats["coco_eval_bbox"][0] > best_ap
-        best_ap = max(best_ap, test_stats["coco_eval_bbox"][0])
+        # Of masks where they are trained: over a frozen detector, boxes are the same in every epoch.
+        ap = test_stats.get("coco_eval_masks", test_stats["coco_eval_bbox"])[0]
+        is_best, best_ap = ap > best_ap, max(best_ap, ap)
         if store is not None:
             store.log(log_row(train_stats, test_stats, epoch, count_trainable(model)))
             store.save(

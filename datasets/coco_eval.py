@@ -48,6 +48,7 @@ class CocoEvaluator:
         unknown = set(iou_types) - set(IOU_TYPES)
         if unknown:
             raise ValueError(f"unknown iou types {sorted(unknown)}; known are {IOU_TYPES}")
+        self.iou_types = tuple(iou_types)
         # pycocotools writes into the annotations it evaluates: give it copies of the outer dictionaries.
         self.coco_gt = index_coco({**coco_gt.dataset, "annotations": [dict(a) for a in coco_gt.dataset["annotations"]]})
         self.coco_eval = {kind: _quietly(COCOeval, self.coco_gt, iouType=kind) for kind in iou_types}

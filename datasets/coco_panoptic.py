@@ -21,6 +21,7 @@ from datasets.pictures import DECODE_ERRORS, one_line, read_picture
 from datasets.transforms import Example, Target, Transform
 from util.box_ops import masks_to_boxes
 from util.errors import DatasetError, PictureError
+from util.segment_png import decode_segments
 
 
 class CocoPanoptic(Dataset):
@@ -136,17 +137,12 @@ class CocoPanoptic(Dataset):
 
 
 def read_segments(path: Path, *, described: str) -> Tensor:
-    """The segment id of each pixel (H, W) int64 of a panoptic PNG: red + 256 green + 65536 blue, as COCO writes it.
-
-    Raises PictureError where it cannot be read.
-    """
+    """The segment id of each pixel (H, W) int64 of a panoptic PNG. Raises PictureError where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            channels = np.array(image.convert("RGB"), dtype=np.int64)
+        return torch.from_numpy(decode_segments(path))
     except DECODE_ERRORS as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
         raise PictureError(f"{path}: cannot read {described} ({reason})") from None
-    return torch.from_numpy(channels @ np.array([1, 256, 65536]))
 
 
 def read_panoptic_file(path: Path) -> dict[str, Any]:

@@ -140,9 +140,9 @@ class Joiner(nn.Sequential):
         self.num_channels = backbone.num_channels
 
     def forward(self, samples: NestedTensor) -> tuple[list[NestedTensor], list[Tensor]]:
-        """Feature maps (B, C, h, w), finest first, and the encoding (B, D, h, w) of each."""
+        """Feature maps (B, C, h, w), finest first, and the encoding (B, D, h, w) of the last: no other is looked at."""
         features = list(self[0](samples).values())
-        return features, [self[1](f).to(f.tensors.dtype) for f in features]
+        return features, [self[1](features[-1]).to(features[-1].tensors.dtype)]
 
 
 def load_backbone_weights(backbone: Backbone, source: str) -> None:

@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.mask_losses import mask_losses
 from models.matcher import HungarianMatcher, Match
 from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
+from util.chunks import in_chunks
 from util.profiling import annotate
 from util.targets import object_count
 
@@ -23,15 +25,23 @@ class SetCriterion(nn.Module):
         matcher: pairs queries with objects, anew for every decoder layer.
         weight_dict: weight of each loss in the total, by name; losses without one are only logged.
         eos_coef: weight of the no-object class, which most queries belong to.
+        mask_chunk: compute the losses of at most so many masks at a time; 0: no limit.
     """
 
     def __init__(
-        self, *, num_classes: int, matcher: HungarianMatcher, weight_dict: dict[str, float], eos_coef: float
+        self,
+        *,
+        num_classes: int,
+        matcher: HungarianMatcher,
+        weight_dict: dict[str, float],
+        eos_coef: float,
+        mask_chunk: int = 0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
         self.weight_dict = weight_dict
+        self.mask_chunk = mask_chunk
         weight = torch.ones(num_classes + 1)
         weight[-1] = eos_coef
         self.register_buffer("empty_weight", weight)
@@ -40,14 +50,16 @@ class SetCriterion(nn.Module):
         """All losses and logged quantities, each a scalar.
 
         Args:
-            outputs: `pred_logits` (B, Q, C+1), `pred_boxes` (B, Q, 4), and `aux_outputs`, a list of the same.
-            targets: for each picture `labels` (T,) and `boxes` (T, 4) cxcywh in 0..1; where `num_objects` says that only
+            outputs: `pred_logits` (B, Q, C+1), `pred_boxes` (B, Q, 4), `aux_outputs`, a list of the same, and, from
+                a model with a mask head, `pred_masks` (B, Q, h, w) and `canvas`, the padded pictures' (H, W).
+            targets: for each picture `labels` (T,), `boxes` (T, 4) cxcywh in 0..1, `masks` (T, H, W) if asked for; where `num_objects` says that only
                 the first so many are real, the rest counts for nothing.
             num_boxes: what box losses are divided by: the objects of these targets by default, but with several
                 processes their mean over the processes, so that every object of the whole batch weighs the same.
 
         Returns:
-            `loss_ce`, `loss_bbox`, `loss_giou`, `class_error`, `cardinality_error`, and `..._i` for auxiliary layer i.
+            `loss_ce`, `loss_bbox`, `loss_giou`, `class_error`, `cardinality_error`, and `..._i` for auxiliary layer i;
+            with masks `loss_mask` and `loss_dice`, for the last layer only.
         """
         counts = [object_count(t) for t in targets]
         lengths = [len(t["labels"]) for t in targets]
@@ -65,6 +77,8 @@ class SetCriterion(nn.Module):
                 values["class_error"] = class_error(layer["pred_logits"][picture, query], labels[obj])
             values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_picture)
             values |= self.loss_boxes(layer, boxes[obj], (picture, query), num_boxes)
+            if i == 0 and "pred_masks" in outputs:
+                values |= self.loss_masks(layer, _on_canvas(targets, outputs.get("canvas"))[obj], (picture, query), num_boxes)
             losses |= {name + (f"_{i - 1}" if i else ""): value for name, value in values.items()}
         return losses
 
@@ -94,6 +108,23 @@ class SetCriterion(nn.Module):
                 "loss_bbox": F.l1_loss(predicted, boxes, reduction="sum") / num_boxes,
                 "loss_giou": (1 - giou).sum() / num_boxes,
             }
+
+    def loss_masks(self, outputs: Outputs, masks: Tensor, matched: Match, num_boxes: Tensor | float) -> dict[str, Tensor]:
+        """Focal and dice loss between the masks of matched queries and their objects' (N, H, W), summed, over `num_boxes`."""
+        with annotate("loss_masks"):
+            losses = in_chunks(mask_losses, outputs["pred_masks"][matched], masks, chunk=self.mask_chunk)
+            focal, dice = losses.sum(0) / num_boxes
+            return {"loss_mask": focal, "loss_dice": dice}
+
+
+def _on_canvas(targets: Targets, canvas: tuple[int, int] | None) -> Tensor:
+    """The masks of all objects of a batch (T, H, W) on its padded canvas (the largest of them where it is not known).
+
+    Padding is background there, and predicted as such, as in DETR.
+    """
+    masks = [t["masks"] for t in targets]
+    height, width = canvas or (max(m.shape[axis] for m in masks) for axis in (1, 2))
+    return torch.cat([F.pad(m.bool(), (0, width - m.shape[2], 0, height - m.shape[1])) for m in masks])
 
 
 def _indices(matches: list[list[Match]], lengths: list[int], device: torch.device) -> Tensor:

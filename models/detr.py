@@ -1,6 +1,7 @@
 """DETR: a backbone, a transformer, and two heads (figure 2 of "End-to-End Object Detection with Transformers")."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +10,21 @@ from models.backbone import Joiner
 from models.transformer import Transformer
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 from util.profiling import annotate
+
+
+class Seen(NamedTuple):
+    """What a detector computed on the way to its outputs, for a mask head: B pictures, Q queries, width D."""
+
+    #: The backbone's maps, finest first; only the last without a mask head.
+    features: list[NestedTensor]
+    #: The last of them at the transformer's width (B, D, h, w), and its padding (B, h, w).
+    src: Tensor
+    mask: Tensor
+    #: The encoder's output (B, D, h, w) and the decoder's (B, Q, D).
+    memory: Tensor
+    queries: Tensor
+    #: Height and width of the padded pictures, in pixels.
+    canvas: tuple[int, int]
 
 
 class DETR(nn.Module):
@@ -43,17 +59,23 @@ class DETR(nn.Module):
             `pred_logits` (B, Q, C+1), the last class being "no object"; `pred_boxes` (B, Q, 4), cxcywh relative to
             each picture without its padding; with `aux_loss` also `aux_outputs`, the same for each earlier layer.
         """
+        return self.detect(samples)[0]
+
+    def detect(self, samples: NestedTensor | Sequence[Tensor] | Tensor) -> tuple[dict, Seen]:
+        """Detect as `forward` does; also return what was seen on the way."""
         if not isinstance(samples, NestedTensor):
             samples = nested_tensor_from_tensor_list(samples)
         with annotate("backbone"):
             features, pos = self.backbone(samples)
-        src, mask = features[-1].decompose()
-        hs, _ = self.transformer(self.input_proj(src), mask, self.query_embed.weight, pos[-1])
+        src, mask = self.input_proj(features[-1].tensors), features[-1].mask
+        hs, memory = self.transformer(src, mask, self.query_embed.weight, pos[-1])
         with annotate("heads"):
             logits = self.class_embed(hs)
             boxes = self.bbox_embed(hs).sigmoid()
         layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]
-        return layers[-1] | ({"aux_outputs": layers[:-1]} if self.aux_loss else {})
+        outputs = layers[-1] | ({"aux_outputs": layers[:-1]} if self.aux_loss else {})
+        height, width = samples.tensors.shape[-2:]
+        return outputs, Seen(features, src, mask, memory, hs[-1], (height, width))
 
 
 class MLP(nn.Module):

@@ -1,6 +1,7 @@
-"""From the model's outputs to detections in pixels, as COCO's evaluation wants them."""
+"""From the model's outputs to detections and masks in pixels, as COCO's evaluation wants them."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from util.box_ops import box_cxcywh_to_xyxy
@@ -28,3 +29,43 @@ class PostProcess(nn.Module):
         height, width = target_sizes.to(boxes.dtype).unbind(1)
         boxes = box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]
         return [{"scores": s, "labels": c, "boxes": b} for s, c, b in zip(scores, labels, boxes)]
+
+
+class PostProcessSegm(nn.Module):
+    """Masks of all queries at the size of the original picture: every pixel of a probability above `threshold`."""
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    @torch.no_grad()
+    def forward(
+        self,
+        results: list[dict[str, Tensor]],
+        outputs: dict[str, Tensor],
+        orig_target_sizes: Tensor,
+        max_target_sizes: Tensor,
+    ) -> list[dict[str, Tensor]]:
+        """Add `masks` (Q, 1, H, W) uint8, on the CPU, to the results of each picture.
+
+        Args:
+            results: what `PostProcess` returned; changed in place.
+            outputs: `pred_masks` (B, Q, h, w) and, from our model, `canvas`.
+            orig_target_sizes: (B, 2) height and width of the original pictures.
+            max_target_sizes: (B, 2) height and width of the pictures as the model saw them, without padding.
+        """
+        if len(orig_target_sizes) != len(max_target_sizes):
+            raise ValueError(f"{len(orig_target_sizes)} original sizes for {len(max_target_sizes)} pictures")
+        canvas = padded_size(outputs, max_target_sizes)
+        sizes = zip(max_target_sizes.tolist(), orig_target_sizes.tolist())
+        # Picture by picture: at full size the masks of a batch are the largest tensors of an evaluation.
+        for result, masks, (size, original) in zip(results, outputs["pred_masks"], sizes, strict=True):
+            logits = F.interpolate(masks[None], size=canvas, mode="bilinear", align_corners=False)
+            visible = (logits.sigmoid() > self.threshold)[..., : size[0], : size[1]].byte()
+            result["masks"] = F.interpolate(visible, size=tuple(original)).transpose(0, 1).cpu()
+        return results
+
+
+def padded_size(outputs: dict, sizes: Tensor) -> tuple[int, int]:
+    """Height and width of the padded pictures of a batch: the model's `canvas`, else the largest of its `sizes` (B, 2)."""
+    return outputs.get("canvas") or tuple(sizes.amax(0).tolist())

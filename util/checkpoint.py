@@ -107,6 +107,19 @@ def load_model(model: torch.nn.Module, checkpoint: dict[str, Any], path: str | o
     model.load_state_dict({name: stored[name] for name in own if name in stored}, strict=False)
 
 
+def load_frozen(detector: torch.nn.Module, path: str | os.PathLike) -> str:
+    """Load the detector under a mask head from a checkpoint of a detector or of one with masks; one line on what was loaded.
+
+    Raises CheckpointError as `load_checkpoint` and `load_model` do.
+    """
+    checkpoint = load_checkpoint(path)
+    load_model(detector, checkpoint, path)
+    tensors = sum(not _is_counter(name) for name in detector.state_dict())
+    rest = len(checkpoint["model"]) - len(_match_prefixes(checkpoint["model"], detector.state_dict()))
+    left = f"; {rest} tensors of its own mask head were left there" if rest else ""
+    return f"--frozen_weights {path}: {tensors} tensors of the detector loaded and frozen{left}; the mask head alone trains"
+
+
 def init_from(model: torch.nn.Module, checkpoint: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Load the weights of `checkpoint` that fit `model` by name and shape.
 

@@ -3,8 +3,10 @@
 import json
 import math
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from torch.optim import Optimizer
 
@@ -51,12 +53,25 @@ class RunFolder:
             save_checkpoint(self.folder / name, state)
 
 
-def write_predictions(folder: str | Path, results: list[dict]) -> Path:
-    """Write detections in COCO's results format to `predictions.json` in a folder; return its path."""
-    path = Path(folder) / "predictions.json"
-    with atomic_file(path) as file:
-        file.write(json.dumps(results).encode())
-    return path
+class Results(Protocol):
+    """An evaluator that holds detections in COCO's results format for each of its `iou_types`."""
+
+    iou_types: Sequence[str]
+
+    def results(self, iou_type: str) -> list[dict]: ...
+
+
+def write_predictions(folder: str | Path, evaluator: Results) -> list[Path]:
+    """Write detections in COCO's results format: boxes to `predictions.json`, masks to `predictions_segm.json`; their paths.
+
+    Two files, because pycocotools takes areas from boxes as soon as a result has one.
+    """
+    paths = []
+    for kind in evaluator.iou_types:
+        paths.append(Path(folder) / ("predictions.json" if kind == "bbox" else f"predictions_{kind}.json"))
+        with atomic_file(paths[-1]) as file:
+            file.write(json.dumps(evaluator.results(kind)).encode())
+    return paths
 
 
 def _epoch_of(line: str) -> float:

@@ -1,0 +1,111 @@
+"""Panoptic quality of predictions that arrive batch by batch and rank by rank, and their files in COCO's format."""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets.coco_panoptic import read_panoptic_file, read_segments
+from datasets.panoptic_quality import Counts, match_segments, panoptic_quality
+from util.atomic import atomic_file
+from util.distributed import all_gather, is_main_process, print_once
+from util.segment_png import decode_segments
+
+
+class PanopticEvaluator:
+    """Collect predictions with `update`, then `synchronize_between_processes` and `summarize`.
+
+    Args:
+        ann_file, ann_folder: the panoptic annotations and their PNGs.
+        output_dir: where the predictions' PNGs and `predictions.json` go; None or '': nowhere.
+
+    Only pictures passed to `update` are judged, each once, so a subset is judged by its own segments.
+    """
+
+    def __init__(
+        self,
+        ann_file: str | os.PathLike,
+        ann_folder: str | os.PathLike,
+        output_dir: str | os.PathLike | None = "panoptic_eval",
+    ) -> None:
+        data = read_panoptic_file(Path(ann_file))
+        self.ann_folder = Path(ann_folder)
+        self.annotations = {annotation["image_id"]: annotation for annotation in data["annotations"]}
+        self.categories = {category["id"]: category for category in data["categories"]}
+        self.output_dir = Path(output_dir) if output_dir else None
+        if self.output_dir is not None:
+            self.output_dir.mkdir(parents=True, exist_ok=True)  # on every rank: none may wait for another's folder
+        self._pictures: dict[int, tuple[dict[str, Any], dict[int, Counts]]] = {}
+
+    def update(self, predictions: Iterable[Mapping[str, Any]]) -> None:
+        """Add predictions, each `image_id`, `png_string`, `segments_info` and optionally `file_name`.
+
+        A picture seen before is left as it was. Raises ValueError for an image id without ground truth and for a
+        picture of another size, PictureError where the ground truth's PNG cannot be read.
+        """
+        for prediction in predictions:
+            image_id = prediction["image_id"]
+            if image_id in self._pictures:
+                continue
+            if image_id not in self.annotations:
+                raise ValueError(f"image id {image_id} is not among the panoptic annotations")
+            annotation = self.annotations[image_id]
+            truth = read_segments(
+                self.ann_folder / annotation["file_name"], described=f"the segments of image id {image_id}"
+            )
+            found = decode_segments(io.BytesIO(prediction["png_string"]))
+            segments = [dict(segment) for segment in prediction["segments_info"]]
+            counts = match_segments(truth.numpy(), annotation["segments_info"], found, segments)
+            file_name = prediction.get("file_name", f"{image_id:012d}.png")
+            if self.output_dir is not None:
+                (self.output_dir / file_name).write_bytes(prediction["png_string"])
+            row = {"image_id": image_id, "file_name": file_name, "segments_info": segments}
+            self._pictures[image_id] = row, counts
+
+    def synchronize_between_processes(self) -> None:
+        """Give every process the predictions of all; a picture that several had counts once."""
+        merged: dict[int, tuple] = {}
+        for pictures in all_gather(self._pictures):
+            merged = pictures | merged
+        self._pictures = dict(sorted(merged.items()))
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """The predictions as `predictions.json` lists them under "annotations"."""
+        return [row for row, _ in self._pictures.values()]
+
+    def summarize(self) -> dict[str, dict]:
+        """Panoptic quality; rank 0 prints it as a table and writes `predictions.json`.
+
+        Returns `All`, `Things` and `Stuff`, each {pq, sq, rq (0..1), n (classes that occur)}, and `per_class`, the same
+        without n by category id.
+        """
+        if self.output_dir is not None and is_main_process():
+            with atomic_file(self.output_dir / "predictions.json") as file:
+                file.write(json.dumps({"annotations": self.predictions}).encode())
+        total: dict[int, Counts] = {}
+        for _, counts in self._pictures.values():
+            for category, count in counts.items():
+                total.setdefault(category, Counts())
+                total[category] += count
+        things = {id_ for id_, category in self.categories.items() if category["isthing"]}
+        groups = {"All": self.categories, "Things": things, "Stuff": self.categories.keys() - things}
+        result: dict[str, dict] = {name: panoptic_quality(total, sorted(ids)) for name, ids in groups.items()}
+        result["per_class"] = {
+            id_: (total.get(id_, Counts()).quality() or {"pq": 0.0, "sq": 0.0, "rq": 0.0}) for id_ in self.categories
+        }
+        print_once(self._table(result, total))
+        return result
+
+    def _table(self, result: dict[str, dict], total: dict[int, Counts]) -> str:
+        """PQ, SQ and RQ in per cent, then the classes that occur."""
+        names = {id_: str(category.get("name", id_)) for id_, category in self.categories.items()}
+        shown = {names[id_]: result["per_class"][id_] | {"n": ""} for id_ in names if id_ in total}
+        width = max(map(len, [*shown, "Things"]))
+        lines = [f"Panoptic quality, pictures: {len(self._pictures)}", f"{'':<{width}}     PQ     SQ     RQ  classes"]
+        for name, q in ({name: result[name] for name in ("All", "Things", "Stuff")} | shown).items():
+            numbers = "  ".join(f"{100 * q[key]:5.1f}" for key in ("pq", "sq", "rq"))
+            lines.append(f"{name:<{width}}  {numbers}  {q['n']:>7}".rstrip())
+        return "\n".join(lines)

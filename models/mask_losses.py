@@ -1,0 +1,42 @@
+"""Losses of masks: focal loss and dice loss (section 4.4 of the DETR paper)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ALPHA, GAMMA = 0.25, 2.0
+
+
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, num_boxes: Tensor | float, alpha: float = ALPHA, gamma: float = GAMMA
+) -> Tensor:
+    """RetinaNet's focal loss (Lin et al. 2017) of logits (N, ...) against 0 and 1: mean per row, summed, over `num_boxes`."""
+    return focal(inputs.flatten(1), targets.flatten(1).to(inputs.dtype), alpha, gamma).sum() / num_boxes
+
+
+def dice_loss(inputs: Tensor, targets: Tensor, num_boxes: Tensor | float) -> Tensor:
+    """1 - dice (Milletari et al. 2016) of logits (N, ...) against 0 and 1, one for each row, summed, over `num_boxes`."""
+    return dice(inputs.flatten(1), targets.flatten(1).to(inputs.dtype)).sum() / num_boxes
+
+
+def focal(logits: Tensor, truth: Tensor, alpha: float = ALPHA, gamma: float = GAMMA) -> Tensor:
+    """Focal loss (N,) of logits (N, P) against `truth` (N, P), the mean over P; a negative `alpha` does not weigh classes."""
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    # Cross entropy is -log p of the right answer, so 1 - p needs no sigmoid of its own: two maps less in memory.
+    loss = cross_entropy * (-torch.expm1(-cross_entropy)) ** gamma
+    if alpha >= 0:
+        loss = loss * (1 - alpha + (2 * alpha - 1) * truth)
+    return loss.mean(1)
+
+
+def dice(logits: Tensor, truth: Tensor) -> Tensor:
+    """1 - (2 |p t| + 1) / (|p| + |t| + 1) for each row of logits (N, P) and `truth` (N, P): (N,)."""
+    p = logits.sigmoid()
+    return 1 - (2 * (p * truth).sum(1) + 1) / (p.sum(1) + truth.sum(1) + 1)
+
+
+def mask_losses(masks: Tensor, truth: Tensor) -> Tensor:
+    """Focal and dice loss (N, 2) of mask logits (N, h, w), enlarged bilinearly, against `truth` (N, H, W) bool."""
+    logits = F.interpolate(masks[:, None], size=truth.shape[-2:], mode="bilinear", align_corners=False).flatten(1)
+    pixels = truth.flatten(1).to(logits.dtype)
+    return torch.stack([focal(logits, pixels), dice(logits, pixels)], dim=1)
