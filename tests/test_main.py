@@ -339,7 +339,6 @@ def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> 
     ("--dataset_file shapes --resume /nowhere.pth", ["/nowhere.pth", "no such file"]),
     ("--dataset_file shapes --resume auto", ["--output_dir"]),
     ("--dataset_file shapes --resume a.pth --init_from b.pth", ["--resume", "--init_from"]),
-    ("--dataset_file shapes --masks", ["--masks"]),
     ("--dataset_file coco_panoptic", ["coco_panoptic", "--data_path", "annotations/panoptic_train2017.json"]),
     ("--coco_panoptic_path x", ["--coco_panoptic_path", "--dataset_file coco_panoptic"]),
     ("--data_path one --coco_path other", ["--data_path one", "--coco_path other"]),

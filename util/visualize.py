@@ -1,6 +1,5 @@
-"""Boxes, class names and scores drawn on pictures, and grids of truth beside detections."""
+"""Boxes, masks, class names and scores drawn on pictures, and grids of truth beside detections."""
 
-import colorsys
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,45 +8,37 @@ from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as rle_tools
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from util.atomic import atomic_file
+from util.colours import Colour, class_colour
+from util.paint_masks import paint_masks
 
-Colour = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
-#: Hues of the first classes, chosen far apart; later ids continue by the golden ratio, which never comes back to a hue.
-FIRST_HUES = (0.0, 0.56, 0.13, 0.36, 0.83, 0.69, 0.46, 0.25)
-GOLDEN_RATIO = 0.6180339887
 GRID_TILE = 320  # pixels: the longer side of a picture in a grid
 PAPER, INK, FAINT_INK = (255, 255, 255), (32, 33, 36), (110, 113, 120)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objects:
-    """Objects of one picture: boxes (n, 4) xyxy in its pixels, labels (n,) category ids, scores (n,) in 0..1 if detected."""
+    """Objects of one picture: boxes (n, 4) xyxy in its pixels, labels (n,) category ids, scores (n,) in 0..1 if detected,
+    and masks (n, height, width) if there are any."""
 
     boxes: Tensor | np.ndarray | Sequence
     labels: Tensor | np.ndarray | Sequence
     scores: Tensor | np.ndarray | Sequence | None = None
+    masks: Tensor | np.ndarray | Sequence | None = None
 
 
 class Results(Protocol):
-    """What `draw_evaluation` needs of an evaluator: detections in COCO's results format."""
+    """What `draw_evaluation` needs of an evaluator: detections in COCO's results format, masks if it has `segm`."""
+
+    iou_types: Sequence[str]
 
     def results(self, iou_type: str) -> list[dict[str, Any]]: ...
-
-
-def class_colour(label: int) -> Colour:
-    """Return the RGB colour of a category id, the same in every picture and run."""
-    index = int(label) - 1  # category ids begin at 1
-    if 0 <= index < len(FIRST_HUES):
-        hue, saturation, value = FIRST_HUES[index], 0.78, 1.0
-    else:
-        hue = index * GOLDEN_RATIO % 1
-        saturation, value = (0.85, 0.6, 0.75)[index % 3], (1.0, 0.95, 0.8)[index // 3 % 3]
-    return tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, saturation, value))
 
 
 def draw_detections(
@@ -56,6 +47,7 @@ def draw_detections(
     labels: Tensor | np.ndarray | Sequence,
     *,
     scores: Tensor | np.ndarray | Sequence | None = None,
+    masks: Tensor | np.ndarray | Sequence | None = None,
     class_names: Mapping[int, str] | None = None,
     min_score: float = 0.0,
     longer_side: int | None = None,
@@ -63,7 +55,8 @@ def draw_detections(
     """Return an RGB copy of the picture with a box and a name for every object; the weakest scores are drawn first.
 
     boxes_xyxy: (n, 4) in the picture's pixels. labels: (n,) category ids; `class_names` gives their names, else the id is
-    written. scores: (n,) in 0..1, written as percent; objects below `min_score` are left out. longer_side: length the
+    written. scores: (n,) in 0..1, written as percent; objects below `min_score` are left out. masks: (n, height, width), painted half transparent
+    under the boxes. longer_side: length the
     picture is resized to first; by default a picture smaller than GRID_TILE is enlarged to it, so that names are readable.
     Raises ValueError when the lengths differ.
     """
@@ -85,6 +78,8 @@ def draw_detections(
     if scores is not None:
         texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, sure, strict=True)]
     order = [k for k in np.argsort(sure, kind="stable") if sure[k] >= min_score]
+    if masks is not None:
+        paint_masks(picture, [np.asarray(masks[k]) for k in order], ids[order], line_width=_line_width(picture))
     _draw_boxes(picture, boxes[order], ids[order])
     _draw_names(picture, boxes[order], ids[order], [texts[k] for k in order])
     return picture
@@ -109,8 +104,10 @@ def detection_grid(
     pairs = []
     for image, truth, found in pictures:
         style = {"class_names": class_names, "longer_side": GRID_TILE}
-        left = draw_detections(image, truth.boxes, truth.labels, **style)
-        right = draw_detections(image, found.boxes, found.labels, scores=found.scores, min_score=min_score, **style)
+        left = draw_detections(image, truth.boxes, truth.labels, masks=truth.masks, **style)
+        right = draw_detections(
+            image, found.boxes, found.labels, scores=found.scores, masks=found.masks, min_score=min_score, **style
+        )
         pairs.append((left, right))
     with atomic_file(path) as file:
         _lay_out(pairs, min(columns, len(pairs)), title, class_names or {}).save(file, format="PNG")
@@ -134,24 +131,36 @@ def draw_evaluation(
         chosen = [dataset.indices[k] for k in chosen]
         dataset = dataset.dataset
     found: dict[int, list[dict]] = {dataset.image_id(k): [] for k in chosen}
-    for result in evaluator.results("bbox"):
-        if result["image_id"] in found:
+    for result in _results(evaluator):
+        if result["image_id"] in found and result["score"] >= min_score:
             found[result["image_id"]].append(result)
     pictures = []
     for k in chosen:
         image, target = dataset.load(k)
-        truth = Objects(boxes=target["boxes"], labels=target["labels"])
+        truth = Objects(boxes=target["boxes"], labels=target["labels"], masks=target.get("masks"))
         pictures.append((image, truth, _from_results(found[dataset.image_id(k)])))
     style = {"class_names": dataset.class_names, "min_score": min_score}
     title = f"{len(chosen)} held-out pictures, detections that score at least {100 * min_score:.0f} %"
     detection_grid(pictures, columns=columns, path=path, title=title, **style)
 
 
+def _results(evaluator: Results) -> list[dict[str, Any]]:
+    """All detections; where there are masks, with box and mask in one dictionary."""
+    boxes = evaluator.results("bbox")
+    if "segm" not in evaluator.iou_types:
+        return boxes
+    return [mask | box for box, mask in zip(boxes, evaluator.results("segm"), strict=True)]
+
+
 def _from_results(results: list[dict[str, Any]]) -> Objects:
-    """Turn detections in COCO's results format (boxes xywh) into objects."""
+    """Turn detections in COCO's results format (boxes xywh, masks as run lengths) into objects."""
     boxes = np.array([result["bbox"] for result in results], dtype=float).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return Objects(boxes=boxes, labels=[r["category_id"] for r in results], scores=[r["score"] for r in results])
+    masks = None
+    if results and "segmentation" in results[0]:
+        masks = [rle_tools.decode(result["segmentation"]) for result in results]
+    labels, scores = ([result[key] for result in results] for key in ("category_id", "score"))
+    return Objects(boxes=boxes, labels=labels, scores=scores, masks=masks)
 
 
 def _draw_boxes(picture: Image.Image, boxes: np.ndarray, labels: np.ndarray) -> None:

@@ -98,13 +98,32 @@ def test_lr_backbone_zero_freezes_the_backbone() -> None:
     assert all(p.requires_grad for n, p in model.named_parameters() if not n.startswith("backbone"))
 
 
-@pytest.mark.parametrize("flags", ["--masks", "--frozen_weights x.pth", "--dataset_file shapes"])
+@pytest.mark.parametrize("flags", ["--masks --backbone mobilenet_v2", "--dataset_file shapes"])
 def test_what_cannot_be_built_is_one_line(flags: str) -> None:
     with pytest.raises(UserError, match="--"):
         build(f"{SMALL} {flags}")
 
 
-@pytest.mark.parametrize("case", ["tiny", "learned"])
+def test_masks_bring_their_losses_and_postprocessors() -> None:
+    _, criterion, post = build(f"{SMALL} --masks --mask_loss_coef 3 --dice_loss_coef 4 --mask_chunk 5")
+    assert criterion.weight_dict["loss_mask"] == 3 and criterion.weight_dict["loss_dice"] == 4
+    assert criterion.mask_chunk == 5 and set(post) == {"bbox", "segm"}
+    assert not {"loss_mask_0", "loss_dice_0"} & criterion.weight_dict.keys()
+
+
+def test_things_are_what_the_annotations_say_and_without_them_cocos() -> None:
+    parser = argparse.ArgumentParser(parents=[main.get_args_parser()])
+    flags = f"--device cpu --backbone_weights none {SMALL} --masks --dataset_file coco_panoptic"
+    own = build_model(parser.parse_args(flags.split()), is_thing_map={3: True, 240: False})[2]["panoptic"]
+    assert own.is_thing_map == {3: True, 240: False} and own.threshold == 0.85 and not own.original
+    cocos = build(f"{SMALL} --masks --dataset_file coco_panoptic")[2]["panoptic"].is_thing_map
+    assert len(cocos) == 250 and cocos[90] and not cocos[91] and not cocos[249]
+    original = build_model(parser.parse_args([*flags.split(), "--original_panoptic"]), is_thing_map={3: True})[2]["panoptic"]
+    assert original.original and len(original.is_thing_map) == 201 and 240 not in original.is_thing_map
+    assert set(build(f"{SMALL} --dataset_file coco_panoptic")[2]) == {"bbox"}
+
+
+@pytest.mark.parametrize("case", ["tiny", "learned", "masks"])
 def test_the_reference_comparison_agrees(shared_dir: Path, case: str) -> None:
     root = Path(main.__file__).parent
     command = [sys.executable, "reference.py", "compare", str(root), case, f"{case}.npz"]

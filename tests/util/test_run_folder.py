@@ -39,9 +39,22 @@ def test_which_files_a_save_writes(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pth", "best.pth", "checkpoint0199.pth"}
 
 
-def test_predictions_are_json(tmp_path: Path) -> None:
-    results = [{"image_id": 1, "category_id": 2, "bbox": [0.0, 1.0, 2.0, 3.0], "score": 0.25}]
-    assert json.loads(write_predictions(tmp_path, results).read_text()) == results
+class FakeEvaluator:
+    """Holds the same box or mask for every kind."""
+
+    def __init__(self, *iou_types: str) -> None:
+        self.iou_types = iou_types
+
+    def results(self, iou_type: str) -> list[dict]:
+        return [{"image_id": 1, "category_id": 2, iou_type: [0.0, 1.0, 2.0, 3.0], "score": 0.25}]
+
+
+def test_predictions_are_json_with_masks_in_a_file_of_their_own(tmp_path: Path) -> None:
+    (path,) = write_predictions(tmp_path / "boxes", FakeEvaluator("bbox"))
+    assert path.name == "predictions.json" and json.loads(path.read_text()) == FakeEvaluator("bbox").results("bbox")
+    paths = write_predictions(tmp_path / "both", FakeEvaluator("bbox", "segm"))
+    assert [path.name for path in paths] == ["predictions.json", "predictions_segm.json"]
+    assert [list(json.loads(path.read_text())[0])[2] for path in paths] == ["bbox", "segm"]
 
 
 def test_a_new_run_starts_where_start_epoch_says() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as rle_tools
 from torch.utils.data import Subset
 
 from util import visualize
@@ -44,12 +45,12 @@ class FakeDataset:
 
 
 class FakeEvaluator:
-    def __init__(self, results: list[dict]) -> None:
-        self.found = results
+    def __init__(self, results: list[dict], masks: list[dict] | None = None) -> None:
+        self.found = {"bbox": results} | ({"segm": masks} if masks is not None else {})
+        self.iou_types = tuple(self.found)
 
     def results(self, iou_type: str) -> list[dict]:
-        assert iou_type == "bbox"
-        return self.found
+        return self.found[iou_type]
 
 
 def capture_grid(monkeypatch) -> dict:
@@ -257,3 +258,43 @@ def test_evaluation_writes_a_picture(tmp_path):
     draw_evaluation(path, FakeDataset(), FakeEvaluator([result]), columns=2)
     with Image.open(path) as grid:
         assert grid.width > 4 * GRID_TILE and has_colour(grid.convert("RGB"), 1)
+
+
+# --- masks ------------------------------------------------------------------------------------------------------------
+
+
+def half_mask() -> np.ndarray:
+    mask = np.zeros((48, 64), dtype=np.uint8, order="F")
+    mask[:, :32] = 1
+    return mask
+
+
+def test_masks_shine_through_and_have_an_outline():
+    mask = np.zeros((320, 320), dtype=bool)
+    mask[100:200, 100:200] = True
+    drawn = draw_detections(blank(), [[20, 20, 60, 60]], [4], masks=[mask])
+    inside, colour = np.array(drawn.getpixel((150, 150))), np.array(class_colour(4))
+    assert (np.abs(inside - GREY) < np.abs(colour - GREY)).all() and (inside != GREY).any()
+    assert drawn.getpixel((100, 150)) == class_colour(4) and drawn.getpixel((250, 250)) == GREY
+    assert sum(drawn.getpixel((99, 150))) < sum(GREY) / 2  # the seam
+
+
+def test_masks_below_the_score_are_left_out_like_their_boxes():
+    masks = torch.zeros(2, 320, 320, dtype=torch.bool)
+    masks[0, 100:200, 100:200] = True
+    drawn = draw_detections(blank(), [[0, 0, 9, 9], [20, 20, 60, 60]], [1, 2], scores=[0.2, 0.9], masks=masks, min_score=0.5)
+    assert drawn.getpixel((150, 150)) == GREY
+
+
+def test_an_evaluation_with_masks_draws_those_of_truth_and_detections(monkeypatch, tmp_path):
+    seen = capture_grid(monkeypatch)
+    dataset = FakeDataset()
+    load = dataset.load
+    dataset.load = lambda k: (load(k)[0], load(k)[1] | {"masks": torch.ones(1, 48, 64, dtype=torch.bool)})
+    common = {"image_id": 105, "category_id": 2}
+    boxes = [common | {"bbox": [1.0, 2.0, 10.0, 20.0], "score": score} for score in (0.7, 0.1)]
+    masks = [common | {"segmentation": rle_tools.encode(half_mask()), "score": score} for score in (0.7, 0.1)]
+    draw_evaluation(tmp_path / "d.png", dataset, FakeEvaluator(boxes, masks))
+    _, truth, found = seen["pictures"][5]
+    assert truth.masks.all() and len(found.masks) == 1 and (found.masks[0] == half_mask()).all()
+    assert seen["pictures"][0][2].masks is None

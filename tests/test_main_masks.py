@@ -1,0 +1,182 @@
+"""Masks from the command line: training, a frozen detector, panoptic data, several processes, and mistakes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
+from tests.test_main import LAUNCHERS, Run, assert_refused, environment, free_port, rows, run, start_two  # noqa: F401
+from util.checkpoint import load_checkpoint, load_frozen
+from util.errors import CheckpointError
+
+MODEL = ("--device cpu --num_workers 0 --backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 "
+         "--dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5 --print_freq 1 --no_check")  # fmt: skip
+SHAPES = f"{MODEL} --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --epochs 1"
+
+
+@pytest.fixture
+def panoptic_folder(tmp_path: Path) -> Path:
+    """COCO's panoptic layout with the same two small pictures as both splits, and their boxes."""
+    root = tmp_path / "panoptic"
+    root.mkdir()
+    write_panoptic_folder(root, panoptic_data())
+    annotations = root / "annotations"
+    (root / "train2017").symlink_to(root / "val2017")
+    (annotations / "panoptic_train2017").symlink_to(annotations / "panoptic_val2017")
+    (annotations / "panoptic_train2017.json").symlink_to(annotations / "panoptic_val2017.json")
+    dog = {"id": 1, "image_id": 9, "category_id": 18, "bbox": [2, 1, 3, 2], "area": 6, "iscrowd": 0,
+           "segmentation": [[2, 1, 5, 1, 5, 3, 2, 3]]}  # fmt: skip
+    instances = panoptic_data() | {"annotations": [dog], "categories": [{"id": 18, "name": "dog"}]}
+    for split in ("train", "val"):
+        (annotations / f"instances_{split}2017.json").write_text(json.dumps(instances))
+    return root
+
+
+def test_masks_are_trained_judged_logged_written_and_drawn(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    code, out, err = run(f"{SHAPES} --masks --output_dir {tmp_path}")
+    assert code == 0, err
+    assert "loss_mask: " in out and "loss_dice: " in out
+    assert out.count("IoU metric: bbox") == out.count("IoU metric: segm") == 1
+    (row,) = rows(tmp_path)
+    assert len(row["test_coco_eval_bbox"]) == len(row["test_coco_eval_masks"]) == 12
+    assert {"train_loss_mask", "test_loss_dice", "train_loss_mask_unscaled"} <= row.keys()
+    assert (tmp_path / "detections.png").is_file()
+    code, out, err = run(f"{SHAPES} --masks --eval --resume {tmp_path / 'checkpoint.pth'} --output_dir {tmp_path}")
+    assert code == 0 and "predictions_segm.json" in out, err
+    first = json.loads((tmp_path / "predictions_segm.json").read_text())[0]
+    assert first["segmentation"]["size"] == [64, 64] and "bbox" not in first
+
+
+def test_masks_without_coco_panoptic_have_no_panoptic_quality(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    assert run(f"{SHAPES} --masks --max_steps 1 --output_dir {tmp_path}")[0] == 0
+    assert not [key for key in rows(tmp_path)[0] if "PQ" in key] and not (tmp_path / "panoptic_eval").exists()
+
+
+@pytest.mark.parametrize("masks_in_checkpoint", [False, True])
+def test_a_frozen_detector_stays_as_it_was(run: Run, tmp_path: Path, masks_in_checkpoint: bool) -> None:  # noqa: F811
+    detector = f"{SHAPES} --output_dir {tmp_path / 'detector'}" + (" --masks" if masks_in_checkpoint else "")
+    assert run(detector)[0] == 0
+    file = tmp_path / "detector" / "checkpoint.pth"
+    code, out, err = run(f"{SHAPES} --epochs 2 --masks --frozen_weights {file} --output_dir {tmp_path / 'head'}")
+    assert code == 0, err
+    assert f"--frozen_weights {file}:" in out and "tensors of the detector loaded and frozen" in out
+    assert ("mask head were left there" in out) == masks_in_checkpoint
+    before, after = (load_checkpoint(f)["model"] for f in (file, tmp_path / "head" / "checkpoint.pth"))
+    prefix = "detr." if masks_in_checkpoint else ""
+    for name, value in after.items():
+        if name.startswith("detr."):
+            assert torch.equal(value, before[prefix + name.removeprefix("detr.")]), name
+    first, second = rows(tmp_path / "head")
+    assert first["test_loss_bbox"] == second["test_loss_bbox"] and first["test_loss_dice"] != second["test_loss_dice"]
+    assert first["n_parameters"] == sum(v.numel() for k, v in after.items() if not k.startswith("detr."))
+
+
+def test_best_is_judged_by_masks_where_they_are_trained(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    figures = iter([(0.5, 0.1), (0.2, 0.3), (0.9, 0.2)])
+
+    def judged(*_, **__):
+        box, mask = next(figures)
+        return {"coco_eval_bbox": [box] * 12, "coco_eval_masks": [mask] * 12}, None
+
+    monkeypatch.setattr(main, "evaluate", judged)
+    assert run(f"{SHAPES} --masks --epochs 3 --max_steps 6 --output_dir {tmp_path}")[0] == 0
+    assert load_checkpoint(tmp_path / "best.pth")["epoch"] == 1
+
+
+def test_panoptic_pictures_are_trained_judged_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:  # noqa: F811
+    flags = (f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
+             f"--image_size 64 --batch_size 2 --epochs 1 --masks --output_dir {tmp_path / 'run'}")  # fmt: skip
+    code, out, err = run(flags)
+    assert code == 0, err
+    assert "Panoptic quality, pictures: 2" in out
+    (row,) = rows(tmp_path / "run")
+    for key in ("test_PQ_all", "test_PQ_th", "test_PQ_st"):
+        assert row[key].keys() == {"pq", "sq", "rq", "n"}
+    assert row["test_PQ_all"]["n"] == 2 and len(row["test_coco_eval_masks"]) == 12
+    folder = tmp_path / "run" / "panoptic_eval"
+    assert sorted(p.name for p in folder.iterdir()) == ["000000000002.png", "000000000009.png", "predictions.json"]
+    code, _, err = run(f"{flags} --original_panoptic --eval --resume {tmp_path / 'run' / 'checkpoint.pth'}")
+    assert code == 0, err
+
+
+# ---- several processes
+
+
+def test_two_processes_train_masks_also_where_one_has_no_object(tmp_path: Path) -> None:
+    """In the second step of the second process no picture has an object."""
+    script = tmp_path / "train.py"
+    script.write_text(NO_OBJECT)
+    port = free_port()
+    processes = [
+        subprocess.Popen([sys.executable, str(script), str(tmp_path / f"{rank}.pth")], env=environment(**LAUNCHERS["torchrun"](rank, port)),
+                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]  # fmt: skip
+    for process in processes:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (0, 1))
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+NO_OBJECT = """
+import sys, torch, main
+from engine import train_one_epoch
+from tests.test_engine import batch, build
+from util.distributed import init_distributed, shutdown
+torch.manual_seed(0)
+launch = init_distributed(device="cpu")
+model, criterion, _ = build("--masks --mask_chunk 1")
+model = main.wrap_model(model, launch)
+def with_masks(objects):
+    samples, targets = batch(2)
+    for t in targets:
+        t["masks"] = torch.rand(1, 64, 64) < 0.3
+        for name in ("labels", "boxes", "masks"):
+            t[name] = t[name][:objects]
+    return samples, targets
+batches = [with_masks(1), with_masks(1 - launch.rank), with_masks(1)]
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+train_one_epoch(model, criterion, batches, optimizer, torch.device("cpu"), 0)
+torch.save(dict(main.without_wrapper(model).named_parameters()), sys.argv[1])
+shutdown()
+"""
+
+
+def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder: Path) -> None:
+    flags = (f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
+             f"--image_size 64 --batch_size 1 --epochs 1 --masks --output_dir {tmp_path / 'a' / 'run'}")  # fmt: skip
+    (code0, out0, err0), (code1, out1, err1) = start_two("torchrun", flags)
+    assert (code0, code1) == (0, 0), err0 + err1
+    assert out0.count("Panoptic quality, pictures: 2") == 1 and out1 == ""
+    written = json.loads((tmp_path / "a" / "run" / "panoptic_eval" / "predictions.json").read_text())
+    assert [row["image_id"] for row in written["annotations"]] == [2, 9]
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    ("--frozen_weights x.pth", ["--frozen_weights x.pth", "--masks"]),
+    ("--masks --frozen_weights /nowhere.pth", ["/nowhere.pth", "no such file"]),
+    ("--masks --frozen_weights x.pth --init_from y.pth", ["--frozen_weights", "--init_from"]),
+    ("--masks --mask_chunk -1", ["--mask_chunk -1"]),
+    ("--masks --original_panoptic", ["--original_panoptic", "coco_panoptic"]),
+    ("--masks --hidden_dim 8", ["--hidden_dim 8", "--masks"]),
+    ("--masks --backbone mobilenet_v2 --backbone_norm frozen", ["--masks", "mobilenet_v2"]),
+])  # fmt: skip
+def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:  # noqa: F811
+    assert_refused(run(f"{SHAPES} {flags}"), *words)
+
+
+def test_a_detector_of_another_width_is_refused_whole(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    assert run(f"{SHAPES} --max_steps 1 --output_dir {tmp_path}")[0] == 0
+    file = tmp_path / "checkpoint.pth"
+    assert_refused(run(f"{SHAPES} --masks --hidden_dim 32 --frozen_weights {file}"), "checkpoint.pth", "other shapes")
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_frozen(torch.nn.Linear(1, 1), tmp_path / "none.pth")
