@@ -80,8 +80,11 @@ class Layout:
 
 
 def count_objects(rng: np.random.Generator, max_objects: int) -> int:
-    """Return the number of objects, 1..max_objects: the first thing drawn from a picture's generator."""
-    return 1 + int(rng.random() * max_objects)
+    """Return the number of objects, 1..max_objects: the first thing drawn from a picture's generator.
+
+    The square makes small numbers more frequent: of 3 at most, 58 % have one object, 24 % two, 18 % three.
+    """
+    return 1 + int(rng.random() ** 2 * max_objects)
 
 
 def plan_layout(rng: np.random.Generator, *, size: int, max_objects: int) -> Layout:
