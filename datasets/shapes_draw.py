@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 0.3, 0.6
 #: Shapes stand upright but for a tilt of at most this angle, in radians, to either side.
 TILT = math.radians(15)
 #: A shape keeps at least this part of its pixels when later shapes cover it.
-MIN_VISIBLE = 0.5
+MIN_VISIBLE = 0.7
 #: A new shape that does not fit is drawn again, each time this much smaller, down to SMALLEST.
 SHRINK = 0.93
 #: Colours are kept this far apart (`_contrast`, 0..1) from the background and from every shape they touch.
