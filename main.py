@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# Before torch starts its threads: waiting ones sleep instead of spinning. Spinning costs nothing on an idle machine, but
-# where a loader's worker or another program shares the cores, a step on the CPU becomes many times slower.
+# Before torch starts its threads: waiting ones spin for a moment, then sleep. Where a loader's worker or another program
+# shares the cores, spinning without end makes a step on the CPU many times slower; sleeping at once costs an idle
+# machine a fifth of its speed, for small models wait often and briefly.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 
 import torch
 from torch import nn

@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 0.3, 0.6
 #: Shapes stand upright but for a tilt of at most this angle, in radians, to either side.
 TILT = math.radians(15)
 #: A shape keeps at least this part of its pixels when later shapes cover it.
-MIN_VISIBLE = 0.5
+MIN_VISIBLE = 0.7
 #: A new shape that does not fit is drawn again, each time this much smaller, down to SMALLEST.
 SHRINK = 0.93
 #: Colours are kept this far apart (`_contrast`, 0..1) from the background and from every shape they touch.
@@ -80,8 +80,11 @@ class Layout:
 
 
 def count_objects(rng: np.random.Generator, max_objects: int) -> int:
-    """Return the number of objects, 1..max_objects: the first thing drawn from a picture's generator."""
-    return 1 + int(rng.random() * max_objects)
+    """Return the number of objects, 1..max_objects: the first thing drawn from a picture's generator.
+
+    The square makes small numbers more frequent: of 3 at most, 58 % have one object, 24 % two, 18 % three.
+    """
+    return 1 + int(rng.random() ** 2 * max_objects)
 
 
 def plan_layout(rng: np.random.Generator, *, size: int, max_objects: int) -> Layout:

@@ -1,5 +1,6 @@
 """Pascal VOC: boxes by hand, sets, classes, and what is wrong named by file and line."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def voc(tmp_path: Path) -> Path:
     return root
 
 
+def annotations_of(root: Path, *, image_id: int) -> list[dict]:
+    """The converted file's own entries: loading keeps only what training and evaluation need."""
+    entries = json.loads((root / "annotations/instances_train2017.json").read_text())["annotations"]
+    return [entry for entry in entries if entry["image_id"] == image_id]
+
+
 @pytest.fixture
 def read(voc: Path) -> Read:
     """Read the folder's train and val."""
@@ -74,14 +81,14 @@ def test_the_converted_folder_loads(voc: Path, tmp_path: Path) -> None:
     _, target = dataset.load(0)
     assert target["boxes"].tolist() == [[0, 0, 100, 50], [10, 5, 30, 25]] and target["labels"].tolist() == [3, 2]
     assert target["area"].tolist() == [5000, 400]
-    assert [a["difficult"] for a in dataset.coco.imgToAnns[1]] == [0, 1]
+    assert [a["difficult"] for a in annotations_of(root, image_id=1)] == [0, 1]
 
 
 def test_difficult_objects_become_crowds_only_when_asked(voc: Path, tmp_path: Path) -> None:
     assert convert.cli(["voc", str(voc), str(tmp_path / "coco"), "--difficult_as_crowd"]) == 0
     root = tmp_path / "coco"
     dataset = CocoDetection(img_folder=root / "train2017", ann_file=root / "annotations/instances_train2017.json")
-    annotations = dataset.coco.imgToAnns[1]
+    annotations = annotations_of(root, image_id=1)
     assert [(a["iscrowd"], a["difficult"]) for a in annotations] == [(0, 0), (1, 1)]
     assert dataset.load(0)[1]["labels"].tolist() == [3]
 
