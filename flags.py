@@ -206,4 +206,6 @@ def check_mask_flags(args: argparse.Namespace) -> None:
     if args.original_panoptic and not (args.masks and args.dataset_file == "coco_panoptic"):
         raise UserError("--original_panoptic is about panoptic pictures: give --dataset_file coco_panoptic and --masks")
     if args.masks and args.hidden_dim < 16:
-        raise UserError(f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it")
+        raise UserError(
+            f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
+        )

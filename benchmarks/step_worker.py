@@ -1,6 +1,7 @@
-"""One implementation of DETR in a process of its own: runs a training step whenever a line arrives, and answers with its seconds.
+"""One implementation of DETR in a process of its own: runs a training step whenever a line arrives, and answers with its
+seconds, its loss, and the most memory the process has had (MB, resident).
 
-Started by `train_step.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
+Started by `train_step.py` and `masks.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
 `models.build_model(args)` and `engine.train_one_epoch(...)`, so that each is timed with its own engine.
 """
 
@@ -9,6 +10,7 @@ import contextlib
 import importlib
 import io
 import json
+import resource
 import sys
 import time
 import warnings
@@ -42,7 +44,13 @@ def build(checkout: str, flags: list[str]) -> tuple:
     return model, criterion, optimizer, args
 
 
-def make_batch(size: tuple[int, int], batch_size: int, objects: int) -> tuple:
+def peak_mb() -> float:
+    """Most resident memory of this process so far, in MB."""
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def make_batch(size: tuple[int, int], batch_size: int, objects: int, *, masks: bool) -> tuple:
     """The same pictures (noise) and objects for every implementation, as its own NestedTensor and targets."""
     try:
         padding = importlib.import_module("util.nested_tensor")
@@ -60,6 +68,8 @@ def make_batch(size: tuple[int, int], batch_size: int, objects: int) -> tuple:
         }
         for i in range(batch_size)
     ]
+    for target in targets if masks else ():
+        target["masks"] = torch.rand(objects, *size, generator=generator) < 0.1
     return padding.nested_tensor_from_tensor_list(images), tuple(targets)
 
 
@@ -72,15 +82,17 @@ def main() -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         model, criterion, optimizer, args = build(order["checkout"], order["flags"])
         engine = importlib.import_module("engine")
-        batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"])
+        batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=args.masks)
         device = torch.device(args.device)
+        before = peak_mb()
         for _ in sys.stdin:
             start = time.perf_counter()
             stats = engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - start
-            print(json.dumps({"seconds": seconds, "loss": stats["loss"]}), file=answers, flush=True)
+            answer = {"seconds": seconds, "loss": stats["loss"], "peak_mb": peak_mb(), "before_mb": before}
+            print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

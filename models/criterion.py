@@ -78,7 +78,8 @@ class SetCriterion(nn.Module):
             values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_picture)
             values |= self.loss_boxes(layer, boxes[obj], (picture, query), num_boxes)
             if i == 0 and "pred_masks" in outputs:
-                values |= self.loss_masks(layer, _on_canvas(targets, outputs.get("canvas"))[obj], (picture, query), num_boxes)
+                masks = _on_canvas(targets, outputs.get("canvas"))
+                values |= self.loss_masks(layer, masks[obj], (picture, query), num_boxes)
             losses |= {name + (f"_{i - 1}" if i else ""): value for name, value in values.items()}
         return losses
 
@@ -109,7 +110,9 @@ class SetCriterion(nn.Module):
                 "loss_giou": (1 - giou).sum() / num_boxes,
             }
 
-    def loss_masks(self, outputs: Outputs, masks: Tensor, matched: Match, num_boxes: Tensor | float) -> dict[str, Tensor]:
+    def loss_masks(
+        self, outputs: Outputs, masks: Tensor, matched: Match, num_boxes: Tensor | float
+    ) -> dict[str, Tensor]:
         """Focal and dice loss between the masks of matched queries and their objects' (N, H, W), summed, over `num_boxes`."""
         with annotate("loss_masks"):
             losses = in_chunks(mask_losses, outputs["pred_masks"][matched], masks, chunk=self.mask_chunk)

@@ -71,9 +71,7 @@ class DETRsegm(nn.Module):
                 return self.mask_head(guide, attention[picture, query], picture)
 
         pictures, queries = attention.shape[:2]
-        masks = QueryMasks(
-            compute, pictures=pictures, queries=queries, chunk=self.mask_chunk, device=attention.device
-        )
+        masks = QueryMasks(compute, pictures=pictures, queries=queries, chunk=self.mask_chunk, device=attention.device)
         return outputs | {"pred_masks": masks if self.training else masks.all, "canvas": seen.canvas}
 
 

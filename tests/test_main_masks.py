@@ -10,13 +10,19 @@ import torch
 
 import main
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
-from tests.test_main import LAUNCHERS, Run, assert_refused, environment, free_port, rows, run, start_two  # noqa: F401
+from tests.test_main import LAUNCHERS, Run, assert_refused, environment, free_port, rows, start_two
 from util.checkpoint import load_checkpoint, load_frozen
 from util.errors import CheckpointError
 
 MODEL = ("--device cpu --num_workers 0 --backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 "
          "--dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5 --print_freq 1 --no_check")  # fmt: skip
 SHAPES = f"{MODEL} --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --epochs 1"
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture) -> Run:
+    """Run the command in this process: its exit code, what it printed, and its errors."""
+    return lambda flags: (main.cli(flags.split()), *capsys.readouterr())
 
 
 @pytest.fixture
@@ -37,7 +43,7 @@ def panoptic_folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_masks_are_trained_judged_logged_written_and_drawn(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_masks_are_trained_judged_logged_written_and_drawn(run: Run, tmp_path: Path) -> None:
     code, out, err = run(f"{SHAPES} --masks --output_dir {tmp_path}")
     assert code == 0, err
     assert "loss_mask: " in out and "loss_dice: " in out
@@ -52,13 +58,13 @@ def test_masks_are_trained_judged_logged_written_and_drawn(run: Run, tmp_path: P
     assert first["segmentation"]["size"] == [64, 64] and "bbox" not in first
 
 
-def test_masks_without_coco_panoptic_have_no_panoptic_quality(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_masks_without_coco_panoptic_have_no_panoptic_quality(run: Run, tmp_path: Path) -> None:
     assert run(f"{SHAPES} --masks --max_steps 1 --output_dir {tmp_path}")[0] == 0
     assert not [key for key in rows(tmp_path)[0] if "PQ" in key] and not (tmp_path / "panoptic_eval").exists()
 
 
 @pytest.mark.parametrize("masks_in_checkpoint", [False, True])
-def test_a_frozen_detector_stays_as_it_was(run: Run, tmp_path: Path, masks_in_checkpoint: bool) -> None:  # noqa: F811
+def test_a_frozen_detector_stays_as_it_was(run: Run, tmp_path: Path, masks_in_checkpoint: bool) -> None:
     detector = f"{SHAPES} --output_dir {tmp_path / 'detector'}" + (" --masks" if masks_in_checkpoint else "")
     assert run(detector)[0] == 0
     file = tmp_path / "detector" / "checkpoint.pth"
@@ -76,7 +82,9 @@ def test_a_frozen_detector_stays_as_it_was(run: Run, tmp_path: Path, masks_in_ch
     assert first["n_parameters"] == sum(v.numel() for k, v in after.items() if not k.startswith("detr."))
 
 
-def test_best_is_judged_by_masks_where_they_are_trained(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_best_is_judged_by_masks_where_they_are_trained(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figures = iter([(0.5, 0.1), (0.2, 0.3), (0.9, 0.2)])
 
     def judged(*_, **__):
@@ -88,7 +96,7 @@ def test_best_is_judged_by_masks_where_they_are_trained(run: Run, tmp_path: Path
     assert load_checkpoint(tmp_path / "best.pth")["epoch"] == 1
 
 
-def test_panoptic_pictures_are_trained_judged_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:  # noqa: F811
+def test_panoptic_pictures_are_trained_judged_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:
     flags = (f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
              f"--image_size 64 --batch_size 2 --epochs 1 --masks --output_dir {tmp_path / 'run'}")  # fmt: skip
     code, out, err = run(flags)
@@ -170,11 +178,11 @@ def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder
     ("--masks --hidden_dim 8", ["--hidden_dim 8", "--masks"]),
     ("--masks --backbone mobilenet_v2 --backbone_norm frozen", ["--masks", "mobilenet_v2"]),
 ])  # fmt: skip
-def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:  # noqa: F811
+def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:
     assert_refused(run(f"{SHAPES} {flags}"), *words)
 
 
-def test_a_detector_of_another_width_is_refused_whole(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_a_detector_of_another_width_is_refused_whole(run: Run, tmp_path: Path) -> None:
     assert run(f"{SHAPES} --max_steps 1 --output_dir {tmp_path}")[0] == 0
     file = tmp_path / "checkpoint.pth"
     assert_refused(run(f"{SHAPES} --masks --hidden_dim 32 --frozen_weights {file}"), "checkpoint.pth", "other shapes")

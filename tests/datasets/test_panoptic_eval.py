@@ -82,7 +82,10 @@ def test_files_are_detrs(folder: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in out.iterdir()) == ["000000000009.png", "predictions.json", "two.png"]
     assert (out / "000000000009.png").read_bytes() == wrong["png_string"]
     written = json.loads((out / "predictions.json").read_text())
-    assert [(a["image_id"], a["file_name"]) for a in written["annotations"]] == [(2, "two.png"), (9, "000000000009.png")]
+    assert [(a["image_id"], a["file_name"]) for a in written["annotations"]] == [
+        (2, "two.png"),
+        (9, "000000000009.png"),
+    ]
     assert written["annotations"][1]["segments_info"][1] == {"id": 1, "category_id": 18, "isthing": True, "area": 4}
 
 
@@ -95,7 +98,9 @@ def test_without_a_folder_nothing_is_written(folder: Path, tmp_path: Path, monke
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_ranks_are_brought_together_and_repeated_pictures_count_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_are_brought_together_and_repeated_pictures_count_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = evaluator_of(folder), evaluator_of(folder)
     one.update([nearly_right()])
     two.update([prediction(2, np.zeros((3, 4), int), s0=119), prediction(9, np.full((6, 8), 5), s5=18)])

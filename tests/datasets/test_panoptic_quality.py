@@ -20,7 +20,9 @@ def row(*runs: tuple[int, int]) -> np.ndarray:
 
 def test_a_perfect_prediction_has_quality_one() -> None:
     ids = row((1, 6), (2, 4))
-    counts = match_segments(ids, segments(s1=CAT, s2=SKY), ids * 7, [{"id": 7, "category_id": CAT}, {"id": 14, "category_id": SKY}])
+    counts = match_segments(
+        ids, segments(s1=CAT, s2=SKY), ids * 7, [{"id": 7, "category_id": CAT}, {"id": 14, "category_id": SKY}]
+    )
     assert counts == {CAT: Counts(iou=1.0, tp=1), SKY: Counts(iou=1.0, tp=1)}
     assert panoptic_quality(counts, [CAT, DOG, SKY]) == {"pq": 1, "sq": 1, "rq": 1, "n": 2}
 
@@ -52,7 +54,11 @@ def test_classes_are_averaged_and_those_that_do_not_occur_do_not_count() -> None
 
 
 def test_nothing_to_measure_is_no_division_by_zero() -> None:
-    assert panoptic_quality({}, [CAT]) == panoptic_quality({CAT: Counts(tp=1, iou=1)}, []) == {"pq": 0, "sq": 0, "rq": 0, "n": 0}
+    assert (
+        panoptic_quality({}, [CAT])
+        == panoptic_quality({CAT: Counts(tp=1, iou=1)}, [])
+        == {"pq": 0, "sq": 0, "rq": 0, "n": 0}
+    )
     assert match_segments(row((0, 5)), [], row((0, 5)), []) == {}
 
 
@@ -79,7 +85,9 @@ def test_pixels_of_an_id_that_is_not_listed_are_void() -> None:
 
 def test_a_prediction_may_have_the_id_zero() -> None:
     """DETR numbers its segments from 0, which in the ground truth is void."""
-    counts = match_segments(row((1, 4), (2, 4)), segments(s1=CAT, s2=SKY), row((0, 4), (1, 4)), segments(s0=CAT, s1=SKY))
+    counts = match_segments(
+        row((1, 4), (2, 4)), segments(s1=CAT, s2=SKY), row((0, 4), (1, 4)), segments(s0=CAT, s1=SKY)
+    )
     assert counts == {CAT: Counts(iou=1.0, tp=1), SKY: Counts(iou=1.0, tp=1)}
 
 
@@ -101,13 +109,17 @@ def test_void_and_crowd_count_together() -> None:
     """A cat over 3 pixels of void, 3 of a crowd of cats and 4 of sky: 6 of 10 are ignored."""
     truth = row((0, 3), (1, 3), (2, 24))
     found = row((1, 10), (2, 20))
-    assert match_segments(truth, segments(c1=CAT, s2=SKY), found, segments(s1=CAT, s2=SKY)) == {SKY: Counts(iou=20 / 24, tp=1)}
+    assert match_segments(truth, segments(c1=CAT, s2=SKY), found, segments(s1=CAT, s2=SKY)) == {
+        SKY: Counts(iou=20 / 24, tp=1)
+    }
     assert match_segments(truth, segments(c1=DOG, s2=SKY), found, segments(s1=CAT, s2=SKY))[CAT] == Counts(fp=1)
 
 
 def test_all_crowds_of_a_class_count() -> None:
     truth = row((1, 3), (2, 3), (3, 4))
-    assert match_segments(truth, segments(c1=CAT, c2=CAT, s3=SKY), row((1, 10)), segments(s1=CAT)) == {SKY: Counts(fn=1)}
+    assert match_segments(truth, segments(c1=CAT, c2=CAT, s3=SKY), row((1, 10)), segments(s1=CAT)) == {
+        SKY: Counts(fn=1)
+    }
 
 
 def test_pictures_of_different_sizes_are_refused() -> None:

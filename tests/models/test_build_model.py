@@ -118,7 +118,9 @@ def test_things_are_what_the_annotations_say_and_without_them_cocos() -> None:
     assert own.is_thing_map == {3: True, 240: False} and own.threshold == 0.85 and not own.original
     cocos = build(f"{SMALL} --masks --dataset_file coco_panoptic")[2]["panoptic"].is_thing_map
     assert len(cocos) == 250 and cocos[90] and not cocos[91] and not cocos[249]
-    original = build_model(parser.parse_args([*flags.split(), "--original_panoptic"]), is_thing_map={3: True})[2]["panoptic"]
+    original = build_model(parser.parse_args([*flags.split(), "--original_panoptic"]), is_thing_map={3: True})[2][
+        "panoptic"
+    ]
     assert original.original and len(original.is_thing_map) == 201 and 240 not in original.is_thing_map
     assert set(build(f"{SMALL} --dataset_file coco_panoptic")[2]) == {"bbox"}
 

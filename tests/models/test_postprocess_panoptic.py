@@ -72,7 +72,9 @@ def test_without_segments_the_list_is_empty_and_the_picture_zero(original: bool)
 
 def test_masks_and_areas_are_at_the_size_that_is_asked_for() -> None:
     masks = torch.stack([region(TOP, ALL), region(BOTTOM, ALL)])
-    (result,) = PostProcessPanoptic(THINGS)(outputs_of([CAT, DOG], masks), torch.tensor([[16, 32]]), torch.tensor([[8, 3]]))
+    (result,) = PostProcessPanoptic(THINGS)(
+        outputs_of([CAT, DOG], masks), torch.tensor([[16, 32]]), torch.tensor([[8, 3]])
+    )
     assert [s["area"] for s in result["segments_info"]] == [12, 12] and ids_of(result).shape == (8, 3)
 
 
@@ -116,7 +118,9 @@ def test_at_batch_size_one_cutting_off_changes_nothing(seed: int) -> None:
     masks = 4 * torch.randn(5, 13, 9, generator=generator)
     outputs = outputs_of([CAT, DOG, SKY, CAT, GRASS], masks)
     sizes, targets = [(50, 35)], [(61, 47)]
-    mended, original = (PostProcessPanoptic(THINGS | ORIGINAL_THINGS, original=o)(outputs, sizes, targets) for o in (False, True))
+    mended, original = (
+        PostProcessPanoptic(THINGS | ORIGINAL_THINGS, original=o)(outputs, sizes, targets) for o in (False, True)
+    )
     assert mended == original and len(mended[0]["segments_info"]) == 5
 
 
@@ -125,7 +129,8 @@ def test_stuff_that_was_merged_stays_together() -> None:
     weak_sky, grass = region(TOP, LEFT, 3.0), region(ALL, LEFT, 2.0)
     masks = torch.stack([region(ALL, slice(4, 8), 9.0), weak_sky, grass])
     mended, original = (
-        PostProcessPanoptic(THINGS, original=o)(outputs_of([SKY, SKY, GRASS], masks), [(8, 8)])[0] for o in (False, True)
+        PostProcessPanoptic(THINGS, original=o)(outputs_of([SKY, SKY, GRASS], masks), [(8, 8)])[0]
+        for o in (False, True)
     )
     areas = lambda result: {s["category_id"]: s["area"] for s in result["segments_info"]}
     assert areas(mended) == {SKY: 48, GRASS: 16} and (ids_of(mended)[TOP] == 0).all()

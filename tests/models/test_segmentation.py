@@ -129,7 +129,10 @@ def test_the_head_is_the_convolution_of_features_and_attention_together() -> Non
     x = head.gn1(head.lay1(x)).relu()
     x = head.gn2(head.lay2(x)).relu()
     for adapter, layer, norm, fpn in zip(
-        (head.adapter1, head.adapter2, head.adapter3), (head.lay3, head.lay4, head.lay5), (head.gn3, head.gn4, head.gn5), fpns
+        (head.adapter1, head.adapter2, head.adapter3),
+        (head.lay3, head.lay4, head.lay5),
+        (head.gn3, head.gn4, head.gn5),
+        fpns,
     ):
         x = F.interpolate(x, size=fpn.shape[-2:], mode="nearest") + adapter(fpn).repeat_interleave(5, 0)
         x = norm(layer(x)).relu()
@@ -166,7 +169,9 @@ def test_losses_and_gradients_do_not_depend_on_what_is_computed_when(flags: str,
         torch.testing.assert_close(other_losses[name], value, rtol=1e-5, atol=1e-5, msg=name)
     assert gradients.keys() == other_gradients.keys() and "mask_head.lay5.weight" in gradients
     for name, value in gradients.items():
-        torch.testing.assert_close(other_gradients[name], value, rtol=1e-4, atol=1e-5 * max(1, value.abs().max()), msg=name)
+        torch.testing.assert_close(
+            other_gradients[name], value, rtol=1e-4, atol=1e-5 * max(1, value.abs().max()), msg=name
+        )
 
 
 def test_masks_are_compared_on_the_canvas_with_padding_as_background() -> None:

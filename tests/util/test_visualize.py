@@ -282,7 +282,9 @@ def test_masks_shine_through_and_have_an_outline():
 def test_masks_below_the_score_are_left_out_like_their_boxes():
     masks = torch.zeros(2, 320, 320, dtype=torch.bool)
     masks[0, 100:200, 100:200] = True
-    drawn = draw_detections(blank(), [[0, 0, 9, 9], [20, 20, 60, 60]], [1, 2], scores=[0.2, 0.9], masks=masks, min_score=0.5)
+    drawn = draw_detections(
+        blank(), [[0, 0, 9, 9], [20, 20, 60, 60]], [1, 2], scores=[0.2, 0.9], masks=masks, min_score=0.5
+    )
     assert drawn.getpixel((150, 150)) == GREY
 
 
