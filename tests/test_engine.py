@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from pycocotools import mask as rle_tools
 from torch import nn
 
 import main
+from datasets.annotations import index_coco
 from engine import compute_losses, evaluate, train_one_epoch
 from models import build_model
 from util.errors import NonFiniteLossError
@@ -161,3 +164,43 @@ def test_evaluation_measures_perfect_predictions_as_perfect(capsys: pytest.Captu
     assert stats["loss_bbox"] == pytest.approx(0, abs=1e-5)
     assert "kind 1" in capsys.readouterr().out
     assert len(evaluator.results("bbox")) == 10
+
+
+def test_masks_are_measured_too_where_the_model_has_them(capsys: pytest.CaptureFixture) -> None:
+    """Masks on a map of stride 4 whose edges lie between pixels: after enlarging they are exactly the objects."""
+    samples, targets = batch(1)
+    x, y = 8, 24
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[:, y : y + 24, x : x + 24] = True
+    targets = ({**targets[0], "masks": mask},)
+    runs = rle_tools.encode(np.asfortranarray(mask[0].numpy().astype(np.uint8)))
+    truth = {
+        "id": 1,
+        "image_id": 10,
+        "category_id": 0,
+        "bbox": [x, y, 24, 24],
+        "area": 576,
+        "iscrowd": 0,
+        "segmentation": runs,
+    }
+    ground_truth = index_coco(
+        {"images": [{"id": 10, "height": 64, "width": 64}], "categories": [{"id": 0}], "annotations": [truth]}
+    )
+    _, criterion, post = build("--masks")
+    logits = torch.full((1, 5, 5), -9.0)
+    logits[0, 2, 0], logits[0, [0, 1, 3, 4], 4] = 20.0, 20.0
+    masks = torch.full((1, 5, 16, 16), -50.0)
+    masks[0, 2, y // 4 : y // 4 + 6, x // 4 : x // 4 + 6] = 50.0
+    outputs = {"pred_logits": logits, "pred_boxes": targets[0]["boxes"].expand(1, 5, 4), "pred_masks": masks}
+
+    class Oracle(nn.Module):
+        def forward(self, _) -> dict:
+            return outputs
+
+    stats, evaluator = evaluate(Oracle(), criterion, post, [(samples, targets)], ground_truth, CPU)
+    assert stats["coco_eval_masks"][0] == pytest.approx(1.0) and len(stats["coco_eval_masks"]) == 12
+    assert stats["loss_dice"] < 0.05 and "PQ_all" not in stats
+    assert "IoU metric: segm" in capsys.readouterr().out and len(evaluator.results("segm")) == 5
+    masks[0, 2, :8] = -50.0  # rows 32 to 48 of 24 to 48 are left: IoU 2/3
+    half = evaluate(Oracle(), criterion, post, [(samples, targets)], ground_truth, CPU)[0]
+    assert half["coco_eval_masks"][0] == pytest.approx(0.4) and half["coco_eval_bbox"][0] == pytest.approx(1.0)
