@@ -130,14 +130,15 @@ def _smooth(values: list[float], centre_of_mass: float) -> list[float]:
 
 
 def _plot_average_precision(axes: Any, rows: list[dict[str, Any]]) -> None:
-    """Draw AP and AP50 with their best values in the legend."""
-    for place, name, colour in ((AP50, "AP50", AP50_COLOUR), (AP, "AP", TEST_COLOUR)):
-        epochs, values = _series(rows, "test_coco_eval_bbox", place=place)
-        if values:
-            label = f"{name}: best {max(values):.3f}, last {values[-1]:.3f}"
-            _plot_line(axes, epochs, values, label=label, color=colour)
+    """Draw AP and AP50, of masks dashed where there are any, with their best values in the legend."""
+    for column, kind, style in (("test_coco_eval_bbox", "", "-"), ("test_coco_eval_masks", "mask ", "--")):
+        for place, name, colour in ((AP50, "AP50", AP50_COLOUR), (AP, "AP", TEST_COLOUR)):
+            epochs, values = _series(rows, column, place=place)
+            if values:
+                label = f"{kind}{name}: best {max(values):.3f}, last {values[-1]:.3f}"
+                _plot_line(axes, epochs, values, label=label, color=colour, linestyle=style)
     axes.set_ylim(0, 1)
-    _finish(axes, "average precision of the boxes, test")
+    _finish(axes, "average precision, test")
 
 
 def _plot_line(axes: Any, epochs: list[float], values: list[float], **style: Any) -> None:

@@ -107,7 +107,7 @@ def test_missing_and_unreadable_logs_are_refused(tmp_path):
 
 def test_curves_show_ap_and_four_losses(axes_of):
     panels = axes_of([row(epoch) for epoch in range(4)])
-    assert list(panels) == ["average precision of the boxes, test", *plot_utils.LOSSES.values()]
+    assert list(panels) == ["average precision, test", *plot_utils.LOSSES.values()]
     precision = {label.split(":")[0]: values for label, (_, values) in lines_of(next(iter(panels.values()))).items()}
     np.testing.assert_allclose(precision["AP"], [0.1, 0.2, 0.3, 0.4])
     np.testing.assert_allclose(precision["AP50"], [0.2, 0.4, 0.6, 0.8])
@@ -121,8 +121,17 @@ def test_curves_show_ap_and_four_losses(axes_of):
 def test_legend_names_best_and_last_ap(axes_of):
     scores = [0.2, 0.5, 0.4]
     rows = [row(e, test_coco_eval_bbox=[ap, ap] + [0] * 10) for e, ap in enumerate(scores)]
-    labels = lines_of(axes_of(rows)["average precision of the boxes, test"])
+    labels = lines_of(axes_of(rows)["average precision, test"])
     assert "AP: best 0.500, last 0.400" in labels
+
+
+def test_masks_have_dashed_lines_of_their_own(axes_of):
+    rows = [
+        {"epoch": k, "test_coco_eval_bbox": [0.1 * k] * 12, "test_coco_eval_masks": [0.05 * k] * 12} for k in range(3)
+    ]
+    axes = axes_of(rows)["average precision, test"]
+    styles = {line.get_label(): line.get_linestyle() for line in axes.lines}
+    assert styles["AP: best 0.200, last 0.200"] == "-" and styles["mask AP: best 0.100, last 0.100"] == "--"
 
 
 def test_one_epoch_is_visible(axes_of, tmp_path):
@@ -141,12 +150,12 @@ def test_rows_without_a_number_are_skipped(axes_of):
     panels = axes_of(rows)
     assert lines_of(panels["total loss"])["training"][0] == [0, 2]
     assert lines_of(panels["total loss"])["test"][0] == [0, 2]
-    assert next(iter(lines_of(panels["average precision of the boxes, test"]).values()))[0] == [0, 1]
+    assert next(iter(lines_of(panels["average precision, test"]).values()))[0] == [0, 1]
 
 
 def test_log_without_evaluation_is_drawn(axes_of):
     panels = axes_of([{"epoch": 0, "train_loss": 3.0}])
-    assert not panels["average precision of the boxes, test"].lines
+    assert not panels["average precision, test"].lines
     assert "not in this log" in [text.get_text() for text in panels["class loss"].texts]
 
 
