@@ -54,13 +54,14 @@ def test_every_pixel_goes_to_the_surest_query() -> None:
 
 
 def test_unsure_queries_and_those_that_see_nothing_are_left_out() -> None:
-    outputs = outputs_of([CAT, NOTHING, DOG], torch.stack([region(TOP, ALL)] * 3))
-    outputs["pred_logits"][0, 2] *= 0.5  # exp(6) of 250 others: 0.62
-    (result,) = PostProcessPanoptic(THINGS)(outputs, [(8, 8)])
-    assert [s["category_id"] for s in result["segments_info"]] == [CAT]
-    (result,) = PostProcessPanoptic(THINGS, threshold=0.5)(outputs, [(8, 8)])
-    assert [s["category_id"] for s in result["segments_info"]] == [CAT] and len(result["segments_info"]) == 1
-    # The dog's mask is the cat's: ties go to the first, and no pixel is left for the dog.
+    masks = torch.stack([region(TOP, ALL), region(ALL, ALL, 9.0), region(BOTTOM, ALL)])
+    outputs = outputs_of([CAT, NOTHING, DOG], masks)
+    outputs["pred_logits"][0, 2] *= 0.5  # exp(6) among 250 others: a probability of 0.62
+    found = [PostProcessPanoptic(THINGS, t)(outputs, [(8, 8)])[0]["segments_info"] for t in (0.85, 0.5)]
+    assert [[(s["category_id"], s["area"]) for s in segments] for segments in found] == [
+        [(CAT, 64)],
+        [(CAT, 32), (DOG, 32)],
+    ]
 
 
 @pytest.mark.parametrize("original", [False, True])

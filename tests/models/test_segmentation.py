@@ -12,6 +12,7 @@ import main
 from models import build_model
 from models.segmentation import DETRsegm, MaskHeadSmallConv, MHAttentionMap
 from tests.models.official import official_shapes
+from util.nested_tensor import nested_tensor_from_tensor_list
 
 SMALL = ("--device cpu --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 --dim_feedforward 32 "
          "--num_queries 6 --num_classes 4 --dropout 0 --masks")  # fmt: skip
@@ -192,6 +193,19 @@ def test_masks_are_compared_on_the_canvas_with_padding_as_background() -> None:
     doubled = criterion(outputs, targets, num_boxes=6.0)
     torch.testing.assert_close(doubled["loss_mask"], losses["loss_mask"] / 2)
     assert "loss_mask_0" not in losses and criterion.weight_dict["loss_mask"] == criterion.weight_dict["loss_dice"] == 1
+
+
+def test_a_canvas_larger_than_every_picture_moves_no_object() -> None:
+    """As with --pad: the loss enlarges masks to the canvas that the model saw, not to the largest picture."""
+    model, criterion, _ = build()
+    images, targets = batch()
+    outputs = model.eval()(nested_tensor_from_tensor_list(images, canvas=(128, 160)))
+    assert outputs["canvas"] == (128, 160)
+    padded = [
+        t | {"masks": F.pad(t["masks"], (0, 160 - t["masks"].shape[2], 0, 128 - t["masks"].shape[1]))} for t in targets
+    ]
+    expected = criterion({k: v for k, v in outputs.items() if k != "canvas"}, padded)
+    torch.testing.assert_close(criterion(outputs, targets), expected)
 
 
 def test_a_batch_without_objects_gives_the_head_a_gradient_of_zero() -> None:
