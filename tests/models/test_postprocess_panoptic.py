@@ -128,11 +128,10 @@ def test_at_batch_size_one_cutting_off_changes_nothing(seed: int) -> None:
 def test_stuff_that_was_merged_stays_together() -> None:
     """Two patches of sky, grass between them that is surer than the weaker sky alone."""
     weak_sky, grass = region(TOP, LEFT, 3.0), region(ALL, LEFT, 2.0)
-    masks = torch.stack([region(ALL, slice(4, 8), 9.0), weak_sky, grass])
-    mended, original = (
-        PostProcessPanoptic(THINGS, original=o)(outputs_of([SKY, SKY, GRASS], masks), [(8, 8)])[0]
-        for o in (False, True)
-    )
+    tiny_cat = region(slice(0, 2), slice(4, 6), 20.0)  # four pixels: given up, and the rest is numbered anew
+    masks = torch.stack([tiny_cat, region(ALL, slice(4, 8), 9.0), weak_sky, grass])
+    outputs = outputs_of([CAT, SKY, SKY, GRASS], masks)
+    mended, original = (PostProcessPanoptic(THINGS, original=o)(outputs, [(8, 8)])[0] for o in (False, True))
     areas = lambda result: {s["category_id"]: s["area"] for s in result["segments_info"]}
     assert areas(mended) == {SKY: 48, GRASS: 16} and (ids_of(mended)[TOP] == 0).all()
     assert areas(original) == {SKY: 32, GRASS: 32}  # the merged patch lost its query, and its pixels went to the grass
