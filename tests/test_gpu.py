@@ -16,13 +16,16 @@ from tests.test_main import TINY
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
-def test_losses_and_gradients_equal_the_cpus() -> None:
+@pytest.mark.parametrize("flags", ["", "--masks", "--masks --mask_chunk 1"])
+def test_losses_and_gradients_equal_the_cpus(flags: str) -> None:
     results = []
+    samples, targets = batch()
+    targets = [t | {"masks": torch.ones(len(t["labels"]), 40, 50, dtype=torch.bool)} for t in targets]
     for device in (torch.device("cpu"), torch.device("cuda")):
         torch.manual_seed(0)
-        model, criterion, _ = build()
-        model, criterion = model.to(device), criterion.to(device)
-        _, losses = compute_losses(model, criterion, *to_device(*batch(), device))
+        model, criterion, _ = build(flags)
+        model, criterion = model.to(device).train(), criterion.to(device)
+        _, losses = compute_losses(model, criterion, *to_device(samples, targets, device))
         criterion.total(losses).backward()
         gradient = torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])
         results.append(({name: value.item() for name, value in losses.items()}, gradient))
