@@ -1,4 +1,4 @@
-# make train: a detector from nothing, about five minutes on two cores. make test: everything, no network needed.
+# make train: a detector from nothing, on generated pictures. make test: everything, no network needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
