@@ -10,7 +10,8 @@ import torch
 
 import main
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
-from tests.test_main import LAUNCHERS, Run, assert_refused, environment, free_port, rows, start_two
+from tests.test_main import Run, assert_refused, environment, rows
+from tests.test_main_processes import LAUNCHERS, free_port, start_two
 from util.checkpoint import load_checkpoint, load_frozen
 from util.errors import CheckpointError
 

@@ -42,7 +42,8 @@ def test_the_cppe5_recipe_runs(tmp_path: Path, cppe5_folder: Path) -> None:
 def test_the_readme_names_every_flag_and_no_other() -> None:
     flags = {flag for action in main.get_args_parser()._actions for flag in action.option_strings}
     others = {"--help", "--nproc_per_node", "--original"}
-    others |= {"--fix", "--strict", "--json", "--dest", "--panoptic", "--classes"}  # of datasets.check, prepare, convert
+    # of datasets.check, prepare, convert
+    others |= {"--fix", "--strict", "--json", "--dest", "--panoptic", "--classes"}
     table = re.search(r"\| group \| flags \|.*?\n\n", (ROOT / "README.md").read_text(), re.S).group()
     named = set(re.findall(r"--\w+", table))
     assert named <= flags

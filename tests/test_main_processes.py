@@ -1,0 +1,99 @@
+"""Several processes: launched by torchrun or by Slurm, they train together, and the first one alone speaks."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from tests.test_main import TINY, environment, rows
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+LAUNCHERS = {
+    "torchrun": lambda rank, port: dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+    "srun": lambda rank, port: dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_NTASKS="2", SLURM_STEP_NUM_TASKS="2",
+                                    SLURM_JOB_ID="7", SLURM_STEP_ID="0", SLURM_STEP_NODELIST="localhost",
+                                    MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
+}  # fmt: skip
+
+
+def start_two(launcher: str, flags: str) -> list[tuple[int, str, str]]:
+    """Run the command in two processes, with the variables a launcher sets; exit code, output and errors of each."""
+    port = free_port()
+    processes = [
+        subprocess.Popen([sys.executable, main.__file__, *flags.split()], env=environment(**LAUNCHERS[launcher](rank, port)),
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for rank in (0, 1)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=200) for process in processes]
+    return [(process.returncode, out, err) for process, (out, err) in zip(processes, outputs)]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: Path) -> None:
+    (code0, out0, err0), (code1, out1, err1) = start_two(
+        launcher, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}"
+    )
+    assert (code0, code1) == (0, 0), err0 + err1
+    assert "2 processes" in out0 and "Epoch: [0]  [2/2]" in out0 and "pictures: 4" in out0
+    assert out1 == "" and len(rows(tmp_path)) == 1
+
+
+def test_a_mistake_is_one_line_of_one_process() -> None:
+    (code0, _, err0), (code1, out1, err1) = start_two("torchrun", f"{TINY} --resume /nowhere.pth")
+    assert (code0, code1) == (2, 2)
+    assert err0.count("main.py: error:") == 1 and "/nowhere.pth" in err0 and "Traceback" not in err0 + err1
+    assert out1 == "" and "main.py: error" not in err1
+
+
+GRADIENTS = """
+import sys, torch, main
+from engine import compute_losses
+from util.distributed import init_distributed, get_rank, get_world_size, shutdown
+from tests.test_engine import build, batch
+from util.nested_tensor import nested_tensor_from_tensor_list
+torch.manual_seed(0)
+launch = init_distributed(device="cpu")
+model, criterion, _ = build()
+samples, targets = batch(4)
+targets[0]["labels"] = targets[0]["labels"].repeat(3)
+targets[0]["boxes"] = torch.cat([targets[0]["boxes"], torch.rand(2, 4) * 0.3 + 0.3])
+halves = [slice(0, 2), slice(2, 4)]
+if launch.distributed:  # this process's half, with DDP's mean of the gradients
+    model = main.wrap_model(model, launch)
+    mine = halves[launch.rank]
+    _, losses = compute_losses(model, criterion, nested_tensor_from_tensor_list(samples.tensors[mine]), targets[mine])
+    criterion.total(losses).backward()
+else:  # both halves in one process, each divided by the shared count of boxes, 6 / 2
+    for half in halves:
+        losses = criterion(model(samples.tensors[half]), targets[half], num_boxes=3.0)
+        (criterion.total(losses) / 2).backward()
+if launch.rank == 0:
+    torch.save({n: p.grad for n, p in main.without_wrapper(model).named_parameters() if p.grad is not None}, sys.argv[1])
+shutdown()
+"""
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+    port = free_port()
+
+    def start(name: str, **variables: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", GRADIENTS, str(tmp_path / name)], env=environment(**variables),
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+    for process in [start("two", **LAUNCHERS["torchrun"](rank, port)) for rank in (0, 1)] + [start("one")]:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    assert one.keys() == two.keys() and len(one) > 50
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
