@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import main
+from tests.datasets.fault_folder import write_fault_folder
 from tests.test_main import TINY, Run, assert_refused
 
 
@@ -38,3 +39,12 @@ def test_data_is_looked_at_before_training_unless_told_not_to(run: Run, coco_fol
     assert_refused(run(flags), "000000000007.png", "1 of the 4 pictures of the train split are not there")
     code, _, err = run(f"{flags} --no_check")
     assert code == 2 and "cannot read the picture with image id 7" in err
+
+
+def test_an_epoch_over_every_fault_that_loading_repairs_reaches_its_end(run: Run, tmp_path: Path) -> None:
+    folder = write_fault_folder(tmp_path / "faults")
+    flags = f"{TINY} --dataset_file custom --data_path {folder}"
+    code, out, err = run(f"{flags} --batch_size 1 --epochs 1 --output_dir {tmp_path / 'run'}")
+    assert code == 0 and "Epoch: [0]  [12/12]" in out and "annotations/train.json: repaired on reading: " in out, err
+    code, out, err = run(f"{flags} --eval --resume {tmp_path / 'run' / 'best.pth'}")
+    assert code == 0 and "IoU metric: bbox, pictures: 2" in out, err
