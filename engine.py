@@ -16,23 +16,25 @@ from util.batch_shapes import BatchShapes, describe_shapes
 from util.distributed import is_main_process, reduce_mean
 from util.metrics import Progress, StepLog
 from util.nested_tensor import NestedTensor
-from util.profiling import annotate, process_range
+from util.phases import StepPhases
+from util.profiling import Section, annotate
 from util.targets import object_count
 
 Targets = Sequence[dict[str, Any]]
 
 
 def compute_losses(
-    model: nn.Module, criterion: nn.Module, samples: NestedTensor, targets: Targets
+    model: nn.Module, criterion: nn.Module, samples: NestedTensor, targets: Targets, phases: StepPhases | None = None
 ) -> tuple[dict, dict]:
     """Forward and loss of a batch: the model's outputs and the criterion's scalars.
 
     Box losses are divided by the mean number of objects over all processes (at least 1), so that averaging the
     gradients of the processes weighs every object of the whole batch alike.
     """
-    with annotate("forward"):
+    phases = phases or StepPhases()
+    with phases.phase(Section.FORWARD):
         outputs = model(samples)
-    with annotate("loss"):
+    with phases.phase(Section.LOSS):
         objects = sum(map(object_count, targets))
         num_boxes = reduce_mean(outputs["pred_boxes"].new_tensor(float(objects))).clamp(min=1)
         losses = criterion(outputs, targets, num_boxes=num_boxes)
@@ -52,11 +54,13 @@ def train_one_epoch(
     steps: int | None = None,
     print_freq: int = 10,
     progress: Progress | None = None,
+    phases: StepPhases | None = None,
 ) -> dict[str, float]:
     """Train on the loader's batches (or its first `steps`) and return the means of the logged quantities.
 
     Beside them are `padding`, `shapes` and `object_sizes`, what `BatchShapes` counted.
     `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
+    `phases` tells profilers what happens; once it is `finished` no further step is made.
     Raises NonFiniteLossError, naming the loss, the step and the pictures.
     """
     model.train()
@@ -67,15 +71,16 @@ def train_one_epoch(
         header=f"Epoch: [{epoch}]", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress
     )
     shapes = BatchShapes()
+    phases = phases or StepPhases()
     for samples, targets in log.each(data_loader, steps):
-        with annotate("iteration"):
+        with phases.step():
             image_ids = [int(t["image_id"]) for t in targets]  # before they leave the host
             shapes.add(samples, targets)
             samples, targets = to_device(samples, targets, device)
-            _, losses = compute_losses(model, criterion, samples, targets)
-            with process_range("backward"):
+            _, losses = compute_losses(model, criterion, samples, targets, phases)
+            with phases.phase(Section.BACKWARD):
                 criterion.total(losses).backward()
-            with annotate("optimizer_step"):
+            with phases.phase(Section.OPTIMIZER_STEP):
                 lr = optimizer.param_groups[0]["lr"]
                 if max_norm > 0:
                     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
@@ -84,6 +89,8 @@ def train_one_epoch(
                 if lr_scheduler is not None:
                     lr_scheduler.step()
             log.add(losses, image_ids, lr=lr)
+        if phases.finished:
+            break
     summary = shapes.summary()
     progress.note(f"{log.header}  {describe_shapes(summary)}")
     return log.averages() | summary

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from util.capture import SECTIONS
 from util.errors import UserError
 from util.flags import FlagParser
 from util.schedule import SCHEDULES
@@ -16,6 +17,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     _add_loss_flags(parser.add_argument_group("matcher and loss"))
     _add_data_flags(parser.add_argument_group("data"))
     _add_run_flags(parser.add_argument_group("run"))
+    _add_profiling_flags(parser.add_argument_group("profiling"))
     return parser
 
 
@@ -160,11 +162,27 @@ def _add_run_flags(group) -> None:
     group.add_argument("--dist_url", default="env://", help="where processes meet (%(default)s)")
 
 
+def _add_profiling_flags(group) -> None:
+    group.add_argument("--section", default=None, choices=SECTIONS,
+                       help="open the profiler's capture window around this part of a step only, then end the run: for ncu "
+                            "--profile-from-start off and nsys --capture-range=cudaProfilerApi")  # fmt: skip
+    group.add_argument("--profile_warmup", default=10, type=int, metavar="N",
+                       help="steps before the window, the trace or the timing begins (%(default)s)")  # fmt: skip
+    group.add_argument("--profile_steps", default=3, type=int, metavar="N",
+                       help="steps with a window, or in the trace (%(default)s)")  # fmt: skip
+    group.add_argument("--profile_continue", action="store_true",
+                       help="go on with the run after the window or the trace")  # fmt: skip
+    group.add_argument("--timing", action="store_true",
+                       help="time each phase of the steps after the warm-up: a table, and timing.json in --output_dir")  # fmt: skip
+    group.add_argument("--torch_profile", default=None, metavar="DIR",
+                       help="write torch.profiler's trace of --profile_steps steps to this folder, then end the run")  # fmt: skip
+
+
 def check_flags(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is built. Raises UserError."""
     at_least = dict(epochs=0, max_steps=0, warmup_steps=0, num_workers=0, batch_size=1, lr_drop=1, print_freq=1, enc_layers=0,
                     dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1,
-                    pad_multiple=1, num_buckets=0, mask_chunk=0)  # fmt: skip
+                    pad_multiple=1, num_buckets=0, mask_chunk=0, profile_warmup=0, profile_steps=1)  # fmt: skip
     for name, least in at_least.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
@@ -173,6 +191,7 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
     check_mask_flags(args)
+    check_profiling_flags(args)
     check_place_flags(args)
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
@@ -186,6 +205,15 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
     if args.resume == "auto" and not args.output_dir:
         raise UserError("--resume auto looks in --output_dir: give that too")
+
+
+def check_profiling_flags(args: argparse.Namespace) -> None:
+    """Refuse profiling flags that would do nothing. Raises UserError."""
+    window = args.section or args.torch_profile
+    if args.eval and (window or args.timing):
+        raise UserError("--section, --timing and --torch_profile look at training steps: --eval has none")
+    if args.profile_continue and not window:
+        raise UserError("--profile_continue is about the end of a window: give --section or --torch_profile too")
 
 
 def check_place_flags(args: argparse.Namespace) -> None:

@@ -43,10 +43,12 @@ from util.flags import FlagParser
 from util.launch import let_rank_0_speak
 from util.metrics import Progress
 from util.plain import to_plain
+from util.profiling import annotate
 from util.run_folder import RunFolder, restore_training, write_predictions
 from util.run_info import write_run_info
 from util.schedule import build_lr_scheduler
 from util.visualize import draw_evaluation
+from util.watchers import build_phases, ends_with_its_window, report_timing
 
 
 def main(args: argparse.Namespace) -> None:
@@ -85,7 +87,7 @@ def main(args: argparse.Namespace) -> None:
     elif checkpoint is not None:
         load_model(model, checkpoint, checkpoint_path)
 
-    if args.output_dir and not args.eval and is_main_process():
+    if args.output_dir and not args.eval and not ends_with_its_window(args) and is_main_process():
         write_run_info(args.output_dir, args)
     model = wrap_model(model, launch)
     loader_val = build_loader(dataset_val, args, launch, train=False, training_set=dataset_train)
@@ -103,7 +105,8 @@ def main(args: argparse.Namespace) -> None:
             print(f"wrote {', '.join(map(str, write_predictions(args.output_dir, evaluator)))}")
     else:
         loader_train = build_loader(dataset_train, args, launch, train=True)
-        evaluator = train(args, launch, model, criterion, loader_train, evaluate_now, checkpoint, info.class_names)
+        with annotate("training_loop"):
+            evaluator = train(args, launch, model, criterion, loader_train, evaluate_now, checkpoint, info.class_names)
     if evaluator is not None and args.output_dir and is_main_process():
         draw_evaluation(Path(args.output_dir) / "detections.png", dataset_val, evaluator)
 
@@ -129,18 +132,32 @@ def train(
         optimizer, done_steps=start.step, schedule=args.lr_schedule, total_steps=total_steps,
         steps_per_epoch=len(loader), lr_drop=args.lr_drop, warmup_steps=args.warmup_steps,
     )  # fmt: skip
-    store = RunFolder(args.output_dir, first_epoch=start.epoch) if args.output_dir and is_main_process() else None
+    phases = build_phases(
+        section=args.section, timing=args.timing, torch_profile=args.torch_profile, warmup=args.profile_warmup,
+        steps=args.profile_steps, go_on=args.profile_continue, device=torch.device(args.device), total_steps=total_steps - start.step,
+    )  # fmt: skip
+    store = (
+        RunFolder(args.output_dir, first_epoch=start.epoch)
+        if args.output_dir and is_main_process() and not phases.stop_when_done
+        else None
+    )
     progress = Progress(total=total_steps, done=start.step)
     step, best_ap, began = start.step, start.best_ap, time.monotonic()
     for epoch in range(start.epoch, args.epochs):
         set_epoch(loader, epoch)
         seed_everything(args.seed, rank=launch.rank, epoch=epoch)
         steps = min(len(loader), total_steps - step)
-        train_stats = train_one_epoch(
-            model, criterion, loader, optimizer, torch.device(args.device), epoch, args.clip_max_norm,
-            lr_scheduler=lr_scheduler, steps=steps, print_freq=args.print_freq, progress=progress,
-        )  # fmt: skip
+        with annotate("training_epoch"):
+            train_stats = train_one_epoch(
+                model, criterion, loader, optimizer, torch.device(args.device), epoch, args.clip_max_norm,
+                lr_scheduler=lr_scheduler, steps=steps, print_freq=args.print_freq, progress=progress, phases=phases,
+            )  # fmt: skip
         step += steps
+        if phases.finished:
+            progress.close()
+            report_timing(phases, args)
+            print_once("profiled; the run ends here, nothing was saved (--profile_continue goes on)")
+            return None
         test_stats, evaluator = evaluate_now()
         # Of masks where they are trained: over a frozen detector, boxes are the same in every epoch.
         ap = test_stats.get("coco_eval_masks", test_stats["coco_eval_bbox"])[0]
@@ -159,6 +176,7 @@ def train(
         if step >= total_steps:
             break
     progress.close()
+    report_timing(phases, args)
     print_once(f"Training time {datetime.timedelta(seconds=int(time.monotonic() - began))}")
     return evaluator
 

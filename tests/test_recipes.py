@@ -44,6 +44,7 @@ def test_the_readme_names_every_flag_and_no_other() -> None:
     others = {"--help", "--nproc_per_node", "--original"}
     # of datasets.check, prepare, convert
     others |= {"--fix", "--strict", "--json", "--dest", "--panoptic", "--classes"}
+    others |= {"--profile", "--capture"}  # of ncu and nsys: --profile-from-start, --capture-range
     table = re.search(r"\| group \| flags \|.*?\n\n", (ROOT / "README.md").read_text(), re.S).group()
     named = set(re.findall(r"--\w+", table))
     assert named <= flags

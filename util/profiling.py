@@ -11,6 +11,8 @@ from enum import StrEnum
 from functools import cache
 from types import ModuleType
 
+from torch.autograd.profiler import record_function
+
 from util.distributed import print_once
 
 
@@ -23,8 +25,20 @@ class Section(StrEnum):
     OPTIMIZER_STEP = "optimizer_step"
 
 
+#: Whether ranges also go to torch.profiler; see `record_ranges`.
+_recording = False
+
+
+def record_ranges(on: bool) -> None:
+    """Give all ranges to torch.profiler too, while it records (`util/torch_trace.py`), or no longer."""
+    global _recording
+    _recording = on
+
+
 def annotate(name: Section | str) -> AbstractContextManager:
     """Return a context in which what the calling thread does is in the NVTX range `name`."""
+    if _recording:
+        return _recorded(str(name))
     nvtx = _nvtx()
     return nvtx.annotate(str(name)) if nvtx else nullcontext()
 
@@ -36,12 +50,22 @@ def process_range(name: Section | str) -> Iterator[None]:
     For backward: autograd launches its kernels from a thread of its own, which `annotate` does not see.
     """
     nvtx = _nvtx()
+    trace = record_function(str(name)) if _recording else nullcontext()
     started = nvtx.start_range(str(name)) if nvtx else None
     try:
-        yield
+        with trace:
+            yield
     finally:
         if nvtx:
             nvtx.end_range(started)
+
+
+@contextmanager
+def _recorded(name: str) -> Iterator[None]:
+    """The range in NVTX and in torch.profiler's trace."""
+    nvtx = _nvtx()
+    with nvtx.annotate(name) if nvtx else nullcontext(), record_function(name):
+        yield
 
 
 @cache

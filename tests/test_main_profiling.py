@@ -1,0 +1,77 @@
+"""Profiling flags of the command line: where a run ends, what it leaves, and what it does not touch."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_main import TINY, Run, assert_refused
+from tests.test_main import run as run  # a fixture
+from util import capture, timing
+from util.profiling import Section
+
+FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2"  # 5 steps an epoch
+
+
+@pytest.mark.parametrize("section", [*map(str, Section), "all"])
+def test_a_window_in_each_step_and_then_the_end(section: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(capture, "_cuda_start", lambda: calls.append("start"))
+    monkeypatch.setattr(capture, "_cuda_stop", lambda: calls.append("stop"))
+    code, out, err = run(f"{FEW} --section {section}")
+    assert code == 0, err
+    assert calls == ["start", "stop"] * 2
+    assert "the run ends here" in out and "IoU metric" not in out and "Training time" not in out
+
+
+def test_going_on_after_the_window(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(f"{FEW} --section loss --profile_continue --output_dir {tmp_path}")
+    assert code == 0, err
+    assert "Epoch: [1]" in out and "Training time" in out and (tmp_path / "best.pth").is_file()
+
+
+def test_profiling_leaves_the_files_of_a_run_alone(run: Run, tmp_path: Path) -> None:
+    assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, out, _ = run(f"{FEW} --section all --timing --output_dir {tmp_path}")
+    assert code == 0 and f"wrote {tmp_path}/timing.json" in out
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "timing.json"} == before
+
+
+def test_timing_of_a_whole_run(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(f"{FEW} --timing --output_dir {tmp_path}")
+    assert code == 0, err
+    assert "optimizer_step" in out and "data_wait" in out and "Training time" in out
+    phases = json.loads((tmp_path / "timing.json").read_text())["phases"]
+    assert {row["steps"] for row in phases.values()} == {9}  # both epochs but for the first step
+    assert sum(phases[str(s)]["median_ms"] for s in Section) < 1.5 * phases["step"]["median_ms"]
+
+
+def test_without_the_flag_nothing_is_timed_and_nothing_waits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("waited for the device"))
+    monkeypatch.setattr(timing.PhaseTimer, "begin", lambda *_: pytest.fail("timed"))
+    assert run(f"{TINY} --epochs 1")[0] == 0
+
+
+def test_the_trace_has_the_ranges_of_its_steps(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(f"{FEW} --torch_profile {tmp_path / 'traces'}")
+    assert code == 0, err
+    assert "the run ends here" in out
+    with gzip.open(tmp_path / "traces" / "trace_rank0.json.gz") as file:
+        names = [event.get("name") for event in json.load(file)["traceEvents"] if event.get("cat") == "user_annotation"]
+    for name in ("iteration", "forward", "backbone", "encoder", "decoder", "heads", "loss", "matcher", "loss_boxes",
+                 "backward", "optimizer_step"):  # fmt: skip
+        assert names.count(name) >= 2, name
+    assert names.count("iteration") == 2
+
+
+def test_flags_that_cannot_work(run: Run, tmp_path: Path) -> None:
+    assert_refused(run(f"{TINY} --epochs 1 --section loss"), "--profile_warmup 10", "--profile_steps 3", "has 2")
+    assert_refused(run(f"{TINY} --epochs 1 --timing"), "--profile_warmup 10", "need 11 steps", "has 2")
+    assert_refused(run(f"{TINY} --eval --section loss"), "--section", "--eval")
+    assert_refused(run(f"{TINY} --profile_continue"), "--profile_continue", "--section")
+    assert_refused(run(f"{TINY} --section optimizer"), "--section", "optimizer_step")
+    (tmp_path / "file").write_text("")
+    assert_refused(run(f"{FEW} --torch_profile {tmp_path / 'file' / 'x'}"), "--torch_profile", "cannot make")

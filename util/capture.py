@@ -1,0 +1,84 @@
+"""The profiler's capture window: `ncu` and `nsys` record only what lies between cudaProfilerStart and cudaProfilerStop.
+
+For `ncu --profile-from-start off` and `nsys profile --capture-range=cudaProfilerApi --capture-range-end=repeat`.
+"""
+
+from collections.abc import Callable
+
+import torch
+
+from util.distributed import print_once
+from util.profiling import Section
+
+#: What --section takes: one phase, or the whole step.
+WHOLE_STEP = "all"
+SECTIONS = (*map(str, Section), WHOLE_STEP)
+
+
+class CaptureWindow:
+    """Opens the window around one phase, or around all four, in each of `steps` training steps after `warmup` others.
+
+    Args:
+        section: one of SECTIONS.
+        warmup: steps before the first window: caches warm, algorithms chosen, memory allocated.
+        steps: how many steps have a window.
+        start, stop: what opens and closes it; by default CUDA's, each after waiting for the device, so that
+            exactly the phase's kernels lie in the window. Without CUDA nothing is opened, and one line says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        section: str,
+        warmup: int,
+        steps: int,
+        start: Callable[[], None] | None = None,
+        stop: Callable[[], None] | None = None,
+    ) -> None:
+        self.first = Section.FORWARD if section == WHOLE_STEP else Section(section)
+        self.last = Section.OPTIMIZER_STEP if section == WHOLE_STEP else self.first
+        self.begin_at, self.end_at = warmup, warmup + steps
+        self.current = -1
+        self.open = False
+        if start is None and not torch.cuda.is_available():
+            print_once(
+                f"--section {section}: no CUDA device, so no profiler's window opens; the run ends where it would have"
+            )
+        self._start = start or _cuda_start
+        self._stop = stop or _cuda_stop
+
+    def begin_step(self, step: int) -> None:
+        """Note where the run is."""
+        self.current = step
+
+    def begin(self, section: Section) -> None:
+        """Open the window before its phase."""
+        if section is self.first and self.begin_at <= self.current < self.end_at:
+            self._start()
+            self.open = True
+
+    def end(self, section: Section) -> None:
+        """Close the window after its phase."""
+        if section is self.last and self.open:
+            self._stop()
+            self.open = False
+
+    def end_step(self) -> None:
+        """Nothing more: the window closed with its phase."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the last window was closed."""
+        return self.current >= self.end_at - 1 and not self.open
+
+
+def _cuda_start() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.profiler.start()
+
+
+def _cuda_stop() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.profiler.stop()
