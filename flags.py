@@ -5,7 +5,7 @@ from pathlib import Path
 
 from util.capture import SECTIONS
 from util.errors import UserError
-from util.flags import FlagParser
+from util.flags import FlagParser, Flags
 from util.schedule import SCHEDULES
 
 
@@ -179,19 +179,18 @@ def _add_profiling_flags(group) -> None:
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is built. Raises UserError."""
+    """Refuse values that cannot work, before anything is read. Raises UserError."""
     at_least = dict(epochs=0, max_steps=0, warmup_steps=0, num_workers=0, batch_size=1, lr_drop=1, print_freq=1, enc_layers=0,
                     dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1,
                     pad_multiple=1, num_buckets=0, mask_chunk=0, profile_warmup=0, profile_steps=1)  # fmt: skip
     for name, least in at_least.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
-    if args.hidden_dim % args.nheads or args.hidden_dim % 4:
-        raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
-    check_mask_flags(args)
     check_profiling_flags(args)
+    if args.frozen_weights and args.init_from:
+        raise UserError("--frozen_weights and --init_from both bring the detector's weights: give one of them")
     check_place_flags(args)
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
@@ -225,15 +224,23 @@ def check_place_flags(args: argparse.Namespace) -> None:
         )
 
 
-def check_mask_flags(args: argparse.Namespace) -> None:
-    """Refuse flags of the mask head that would do nothing, or contradict each other. Raises UserError."""
+def check_model_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of the model that cannot work together, once it is known what a checkpoint says. Raises UserError."""
+    if args.hidden_dim % args.nheads or args.hidden_dim % 4:
+        raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
     if args.frozen_weights and not args.masks:
         raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
-    if args.frozen_weights and args.init_from:
-        raise UserError("--frozen_weights and --init_from both bring the detector's weights: give one of them")
     if args.original_panoptic and not (args.masks and args.dataset_file == "coco_panoptic"):
         raise UserError("--original_panoptic is about panoptic pictures: give --dataset_file coco_panoptic and --masks")
     if args.masks and args.hidden_dim < 16:
         raise UserError(
             f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
         )
+
+
+def given_flags(args: argparse.Namespace) -> frozenset[str]:
+    """Names of the flags that were typed; in a namespace of another parser, those whose value is not the default."""
+    if isinstance(args, Flags):
+        return args.given
+    defaults = vars(get_args_parser().parse_args([]))
+    return frozenset(name for name, value in defaults.items() if getattr(args, name, value) != value)

@@ -3,7 +3,7 @@
     python main.py --dataset_file shapes --backbone resnet18 --backbone_weights none ...   no data needed
     python main.py --data_path DIR --output_dir runs/coco                                  COCO's layout
     python main.py --dataset_file custom --data_path DIR --output_dir runs/mine            your own data
-    python main.py --data_path DIR --eval --resume runs/coco/best.pth                      evaluate
+    python main.py --data_path DIR --eval --resume runs/coco/best.pth                      evaluate, or a published file
     torchrun --nproc_per_node=8 main.py --data_path DIR --output_dir runs/coco             eight GPUs
 
 `python main.py --help` lists the flags; names and defaults are those of the original DETR.
@@ -33,8 +33,9 @@ from datasets.coco_eval import CocoEvaluator
 from datasets.loader import make_loader, set_epoch
 from datasets.quick_check import check_before_training
 from engine import evaluate, train_one_epoch
-from flags import check_flags, get_args_parser
-from models import build_model
+from flags import check_flags, check_model_flags, get_args_parser, given_flags
+from models import build_model, follow_checkpoint
+from models.checkpoint_architecture import refuse_other_architecture
 from util.checkpoint import find_resume, init_from, load_checkpoint, load_frozen, load_model
 from util.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
@@ -60,6 +61,15 @@ def main(args: argparse.Namespace) -> None:
     launch = init_distributed(device=args.device, dist_url=args.dist_url, world_size=args.world_size)
     seed_everything(args.seed, rank=launch.rank)
 
+    checkpoint_path = find_resume(args.resume, args.output_dir) or args.init_from
+    checkpoint = load_checkpoint(checkpoint_path) if checkpoint_path else None
+    if checkpoint is not None and not args.init_from:
+        fit_flags(args, checkpoint, checkpoint_path)
+    check_model_flags(args)
+    frozen = load_checkpoint(args.frozen_weights) if args.frozen_weights else None
+    if frozen is not None:
+        refuse_other_architecture(frozen, args.frozen_weights, flags=vars(args))
+
     if args.dataset_file != "shapes":
         print_once(datasets.layout_from_flags(args).describe())
     dataset_train = None if args.eval else build_split("train", args)
@@ -73,14 +83,12 @@ def main(args: argparse.Namespace) -> None:
         for line in check_before_training({"train": dataset_train, "val": dataset_val}):
             print_once(line)
 
-    checkpoint_path = find_resume(args.resume, args.output_dir) or args.init_from
-    checkpoint = load_checkpoint(checkpoint_path) if checkpoint_path else None
-    if checkpoint is not None or args.frozen_weights or launch.rank > 0:
+    if checkpoint is not None or frozen is not None or launch.rank > 0:
         args.backbone_weights = "none"  # a checkpoint brings them; other ranks get those of rank 0
     model, criterion, postprocessors = build_model(args, is_thing_map=getattr(info, "is_thing", None))
     print_once(f"number of params: {count_trainable(model)}")
-    if args.frozen_weights:
-        print_once(load_frozen(model.detr, args.frozen_weights))
+    if frozen is not None:
+        print_once(load_frozen(model.detr, frozen, args.frozen_weights))
     if args.init_from:
         print_once(describe_init(*init_from(model, checkpoint), path=args.init_from))
         checkpoint = None
@@ -179,6 +187,15 @@ def train(
     report_timing(phases, args)
     print_once(f"Training time {datetime.timedelta(seconds=int(time.monotonic() - began))}")
     return evaluator
+
+
+def fit_flags(args: argparse.Namespace, checkpoint: dict, path: str) -> None:
+    """Bring flags and a checkpoint to resume together: it decides for an evaluation, training must have the same model."""
+    if args.eval:
+        for line in follow_checkpoint(args, checkpoint, path, given=given_flags(args)):
+            print_once(line)
+    else:
+        refuse_other_architecture(checkpoint, path, flags=vars(args))
 
 
 def build_split(image_set: str, args: argparse.Namespace) -> Dataset:

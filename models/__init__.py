@@ -1,20 +1,22 @@
-"""The model, part by part. `build_model(args)` is the one place that reads the flags."""
+"""The model, part by part. This file is the one place that reads the flags."""
 
+import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
 
-from models.backbone import Backbone, Joiner, load_backbone_weights
+from models.architecture import Architecture, build_detector
+from models.checkpoint_architecture import architecture_of
 from models.criterion import SetCriterion
 from models.detr import DETR
 from models.matcher import HungarianMatcher
-from models.position_encoding import build_position_encoding
 from models.postprocess import PostProcess, PostProcessSegm
 from models.postprocess_panoptic import ORIGINAL_THINGS, PostProcessPanoptic
 from models.segmentation import DETRsegm
-from models.transformer import Transformer
 from util.errors import UserError
 
 #: DETR's class counts where no annotations say otherwise: the largest category id + 1.
@@ -33,19 +35,44 @@ def build_model(
     num_classes = getattr(args, "num_classes", None) or DEFAULT_NUM_CLASSES.get(args.dataset_file)
     if num_classes is None:
         raise UserError(f"--dataset_file {args.dataset_file} has no usual class count: give --num_classes")
-    model = DETR(
-        backbone=build_backbone(args),
-        transformer=build_transformer(args),
-        num_classes=num_classes,
-        num_queries=args.num_queries,
+    chosen = {name: vars(args)[name] for name in asdict(Architecture()) if name in args}
+    model = build_detector(
+        Architecture(**chosen | {"num_classes": num_classes}),
+        backbone_weights=getattr(args, "backbone_weights", "imagenet"),
+        train_backbone=args.lr_backbone > 0,
+        dropout=args.dropout,
         aux_loss=args.aux_loss,
+        freeze_detr=getattr(args, "frozen_weights", None) is not None,
+        mask_chunk=getattr(args, "mask_chunk", 0),
     )
-    if args.masks:
-        frozen = getattr(args, "frozen_weights", None) is not None
-        model = DETRsegm(model, freeze_detr=frozen, mask_chunk=getattr(args, "mask_chunk", 0))
     postprocessors = build_postprocessors(args, is_thing_map or {label: label <= 90 for label in range(num_classes)})
     device = torch.device(args.device)
     return model.to(device), build_criterion(args, num_classes).to(device), postprocessors
+
+
+def follow_checkpoint(
+    args: Namespace, checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Collection[str]
+) -> list[str]:
+    """Set the flags of the architecture to those of a checkpoint; in evaluation, for which it decides.
+
+    The size of the pictures follows as well, where the checkpoint holds the flags of its run, unless it is given.
+    Returns lines on what was taken. Raises UserError when a flag named in `given` contradicts the checkpoint, and as
+    `architecture_of` does.
+    """
+    chosen = {name: getattr(args, name) for name in given if hasattr(args, name)}
+    architecture, line = architecture_of(checkpoint, path, given=chosen)
+    vars(args).update(asdict(architecture))
+    lines = [f"architecture of {line}"]
+    run = checkpoint.get("args")
+    size = run.get("image_size") if isinstance(run, Mapping) else None
+    if type(size) is int and size > 0 and not {"image_size", "max_size"} & set(given):
+        args.image_size, args.max_size = size, run.get("max_size")
+        lines.append(f"pictures as large as in the run that wrote it: --image_size {size}; give another to change that")
+    if args.dilation and args.batch_size > 1 and not args.padding_invariant:
+        lines.append(
+            "note: DC5 models that learned from one picture at a time lose AP beside padding: try --batch_size 1"
+        )
+    return lines
 
 
 def build_postprocessors(args: Namespace, is_thing_map: Mapping[int, bool]) -> dict[str, nn.Module]:
@@ -59,34 +86,6 @@ def build_postprocessors(args: Namespace, is_thing_map: Mapping[int, bool]) -> d
             ORIGINAL_THINGS if original else is_thing_map, threshold=0.85, original=original
         )
     return postprocessors
-
-
-def build_backbone(args: Namespace) -> Joiner:
-    """Backbone with its weights, and the position encoding for its features."""
-    backbone = Backbone(
-        name=args.backbone,
-        train_backbone=args.lr_backbone > 0,
-        return_interm_layers=args.masks,
-        dilation=args.dilation,
-        norm=getattr(args, "backbone_norm", "frozen"),
-        padding_invariant=getattr(args, "padding_invariant", False),
-    )
-    load_backbone_weights(backbone, getattr(args, "backbone_weights", "imagenet"))
-    return Joiner(backbone, build_position_encoding(kind=args.position_embedding, hidden_dim=args.hidden_dim))
-
-
-def build_transformer(args: Namespace) -> Transformer:
-    """The transformer, returning every decoder layer's output for the auxiliary losses."""
-    return Transformer(
-        d_model=args.hidden_dim,
-        nhead=args.nheads,
-        num_encoder_layers=args.enc_layers,
-        num_decoder_layers=args.dec_layers,
-        dim_feedforward=args.dim_feedforward,
-        dropout=args.dropout,
-        normalize_before=args.pre_norm,
-        return_intermediate_dec=True,
-    )
 
 
 def build_criterion(args: Namespace, num_classes: int) -> SetCriterion:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
 from models.padding import PaddingEraser
-from util.errors import CheckpointError, UserError
+from util.errors import CheckpointError, DownloadError, UserError
 from util.nested_tensor import NestedTensor
 
 #: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
@@ -148,12 +148,37 @@ class Joiner(nn.Sequential):
 def load_backbone_weights(backbone: Backbone, source: str) -> None:
     """Fill a backbone with `imagenet` weights (downloaded on first use), a file's, or `none`: leave it random.
 
-    The weights are torchvision's IMAGENET1K_V1, the ones DETR was trained from. Batch norm counters and the
-    classifier in a file are ignored; anything else missing or left over is a CheckpointError.
+    Batch norm counters and the classifier in a file are ignored; anything else missing or left over is a CheckpointError.
     """
     if source == "none":
         return
-    state = _imagenet_weights(backbone.name) if source == "imagenet" else _weights_of_file(source)
+    if source != "imagenet":
+        _fill(backbone, _weights_of_file(source), source)
+        return
+    try:
+        load_imagenet_weights(backbone)
+    except DownloadError as error:
+        file = torchvision.models.get_model_weights(backbone.name).IMAGENET1K_V1.url.rpartition("/")[2]
+        raise DownloadError(
+            f"{error}: give --backbone_weights FILE with them ({file}), or --backbone_weights none to train from scratch"
+        ) from error
+
+
+def load_imagenet_weights(backbone: Backbone) -> None:
+    """Fill a backbone with torchvision's IMAGENET1K_V1 weights, the ones DETR was trained from, downloaded on first use.
+
+    Raises DownloadError when they cannot be.
+    """
+    weights = torchvision.models.get_model_weights(backbone.name).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise DownloadError(f"cannot download the ImageNet weights of {backbone.name} ({error})") from error
+    _fill(backbone, state, "imagenet")
+
+
+def _fill(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
+    """Load the weights of a torchvision network; `source` is for the message when they are those of another."""
     own = backbone.body.state_dict()
     state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
     state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
@@ -165,17 +190,6 @@ def load_backbone_weights(backbone: Backbone, source: str) -> None:
             f"--backbone_weights {source} does not fit --backbone {backbone.name}: {len(odd)} tensors differ, first {odd[0]}"
         )
     backbone.body.load_state_dict(counters | state)
-
-
-def _imagenet_weights(name: str) -> dict[str, Tensor]:
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-    try:
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
-        raise UserError(
-            f"cannot download the ImageNet weights of {name} ({error}): give --backbone_weights FILE with them "
-            f"({weights.url.rpartition('/')[2]}), or --backbone_weights none to train from scratch"
-        ) from error
 
 
 def _weights_of_file(path: str) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -77,5 +76,8 @@ class HungarianMatcher(nn.Module):
 
 def _assign(cost) -> Match:
     """Optimal pairs of a cost matrix (Q, T) by SciPy's Jonker-Volgenant solver."""
+    # Here, so that a model alone (torch hub's) does without SciPy.
+    from scipy.optimize import linear_sum_assignment
+
     queries, objects = linear_sum_assignment(cost)
     return torch.as_tensor(queries, dtype=torch.int64), torch.as_tensor(objects, dtype=torch.int64)

@@ -107,12 +107,11 @@ def load_model(model: torch.nn.Module, checkpoint: dict[str, Any], path: str | o
     model.load_state_dict({name: stored[name] for name in own if name in stored}, strict=False)
 
 
-def load_frozen(detector: torch.nn.Module, path: str | os.PathLike) -> str:
+def load_frozen(detector: torch.nn.Module, checkpoint: dict[str, Any], path: str | os.PathLike) -> str:
     """Load the detector under a mask head from a checkpoint of a detector or of one with masks; one line on what was loaded.
 
-    Raises CheckpointError as `load_checkpoint` and `load_model` do.
+    `path` is for messages. Raises CheckpointError as `load_model` does.
     """
-    checkpoint = load_checkpoint(path)
     load_model(detector, checkpoint, path)
     tensors = sum(not _is_counter(name) for name in detector.state_dict())
     rest = len(checkpoint["model"]) - len(_match_prefixes(checkpoint["model"], detector.state_dict()))

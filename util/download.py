@@ -39,7 +39,8 @@ def download(url: str) -> Path:
         # Writes to a temporary file and renames it, so that processes downloading at once do not disturb each other.
         torch.hub.download_url_to_file(url, str(path), digits and digits.group(1), progress=progress)
     except (OSError, http.client.HTTPException) as error:
-        raise CheckpointError(f"{url}: cannot be downloaded ({error}); give the path of a copy instead") from error
+        way_out = f"put a copy at {path}, or give the path of one" if digits else "give the path of a copy instead"
+        raise CheckpointError(f"{url}: cannot be downloaded ({error}); {way_out}") from error
     except RuntimeError as error:  # the only one torch raises here: the hash differs
         raise CheckpointError(f"{url}: the downloaded file does not have the hash in its name") from error
     return path

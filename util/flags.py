@@ -14,6 +14,14 @@ _SPELLED_OUT = {"lr": "learning_rate"}
 _NEAR = 0.6
 
 
+class Flags(argparse.Namespace):
+    """Parsed flags that remember which of them were typed, apart from the values: `vars` does not show it."""
+
+    __slots__ = ("given",)
+    #: Names (dest) of the flags that were typed, whatever their value.
+    given: frozenset[str]
+
+
 class FlagParser(argparse.ArgumentParser):
     """`argparse.ArgumentParser` for the commands of this project.
 
@@ -21,6 +29,7 @@ class FlagParser(argparse.ArgumentParser):
     * Flags are never abbreviated: a prefix that is one flag today may be two tomorrow.
     * Every mistake is one line on stderr, without the usage text, and exit code 2; an unknown flag is answered
       with the nearest known one.
+    * What it returns is a `Flags`, which knows the flags that were typed.
     * Only rank 0 prints, so that eight processes do not give the same line eight times.
 
     A plain parser given in `parents` gets all of this too.
@@ -33,8 +42,11 @@ class FlagParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """As in argparse, after giving every known flag the spelling it was declared with."""
-        typed = sys.argv[1:] if args is None else args
-        return super().parse_known_args(self._declared_spelling(typed), namespace)
+        typed = self._declared_spelling(sys.argv[1:] if args is None else args)
+        parsed, left = super().parse_known_args(typed, Flags() if namespace is None else namespace)
+        if isinstance(parsed, Flags):
+            parsed.given = self._given(typed)
+        return parsed, left
 
     def parse_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -65,6 +77,12 @@ class FlagParser(argparse.ArgumentParser):
             if name.startswith("--") and _canonical(name) in declared:
                 result[i] = declared[_canonical(name)] + equals + value
         return result
+
+    def _given(self, typed: Sequence[str]) -> frozenset[str]:
+        """Names of the flags in words of the declared spelling; exact, because a value never looks like a flag."""
+        flags = typed[: typed.index("--")] if "--" in typed else typed
+        actions = (self._option_string_actions.get(word.partition("=")[0]) for word in flags)
+        return frozenset(action.dest for action in actions if action is not None)
 
     def _unknown(self, left: Sequence[str]) -> str:
         flags = [word.partition("=")[0] for word in left if word.startswith("-") and word != "--"]

@@ -1,4 +1,10 @@
-"""Names and shapes of the tensors in the original's detection checkpoints, written out from its documentation of layers."""
+"""Stand-ins for the files that DETR's authors published: the tensors' names and shapes, written out from its documentation
+of layers, and the format they are pickled in."""
+
+import argparse
+import hashlib
+from collections import OrderedDict
+from pathlib import Path, PosixPath
 
 import torch
 
@@ -6,16 +12,22 @@ BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
 def official_shapes(
-    *, backbone: str = "resnet50", num_classes: int = 91, hidden: int = 256, ffn: int = 2048
+    *,
+    backbone: str = "resnet50",
+    num_classes: int | None = None,
+    hidden: int = 256,
+    ffn: int = 2048,
+    masks: bool = False,
 ) -> dict[str, tuple]:
-    """Every tensor of a released DETR-R50 or -R101 file, by name."""
+    """Every tensor of a released R50 or R101 file, by name; plain and DC5 have the same. With masks, of a panoptic one."""
     shapes = _transformer(hidden, ffn)
-    shapes |= _linear("class_embed", num_classes + 1, hidden)
+    shapes |= _linear("class_embed", (num_classes or (250 if masks else 91)) + 1, hidden)
     for i, width in enumerate((hidden, hidden, 4)):
         shapes |= _linear(f"bbox_embed.layers.{i}", width, hidden)
     shapes["query_embed.weight"] = (100, hidden)
     shapes |= {"input_proj.weight": (hidden, 2048, 1, 1), "input_proj.bias": (hidden,)}
-    return shapes | {f"backbone.0.body.{name}": shape for name, shape in _resnet(BLOCKS[backbone]).items()}
+    shapes |= {f"backbone.0.body.{name}": shape for name, shape in _resnet(BLOCKS[backbone]).items()}
+    return {f"detr.{name}": shape for name, shape in shapes.items()} | _mask_head(hidden) if masks else shapes
 
 
 def official_checkpoint(**sizes) -> dict[str, torch.Tensor]:
@@ -25,12 +37,49 @@ def official_checkpoint(**sizes) -> dict[str, torch.Tensor]:
     return {name: 1 + value.abs() if name.endswith("running_var") else value for name, value in state.items()}
 
 
+def constant_state(**sizes) -> OrderedDict[str, torch.Tensor]:
+    """Every official tensor at its full shape, but of one small number of its own: quick to make, tiny as a file."""
+    shapes = official_shapes(**sizes).items()
+    return OrderedDict((name, torch.tensor(1e-3 + 1e-6 * i).expand(shape)) for i, (name, shape) in enumerate(shapes))
+
+
+def write_published(folder: Path, stem: str, **sizes) -> Path:
+    """A file of weights as the published ones are: pickled as before torch 1.6, its hash in its name."""
+    path = folder / f"{stem}.pth"
+    torch.save({"model": constant_state(**sizes)}, path, _use_new_zipfile_serialization=False)
+    return path.rename(folder / f"{stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
+
+
+def write_training(path: Path, *, epoch: int = 4, sizes: dict | None = None, **flags) -> Path:
+    """A `checkpoint.pth` as the original's training writes it: with an argparse.Namespace, and in that a path."""
+    namespace = argparse.Namespace(**{"lr": 1e-4, "lr_backbone": 1e-5, "weight_decay": 1e-4, "nheads": 8, "dilation": False,
+                                      "masks": False, "output_dir": PosixPath("out"), "distributed": False} | flags)  # fmt: skip
+    state = {"model": constant_state(**(sizes or {})), "epoch": epoch, "args": namespace}
+    torch.save(state | {"optimizer": {}, "lr_scheduler": {}}, path)
+    return path
+
+
 def _linear(name: str, out_width: int, in_width: int) -> dict[str, tuple]:
     return {f"{name}.weight": (out_width, in_width), f"{name}.bias": (out_width,)}
 
 
 def _norm(name: str, width: int) -> dict[str, tuple]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _mask_head(hidden: int, heads: int = 8) -> dict[str, tuple]:
+    shapes = _linear("bbox_attention.q_linear", hidden, hidden) | _linear("bbox_attention.k_linear", hidden, hidden)
+    widths = [hidden + heads, hidden + heads, hidden // 2, hidden // 4, hidden // 8, hidden // 16]
+    layers = [
+        *((f"lay{i}", n, m, 3) for i, (n, m) in enumerate(zip(widths, widths[1:]), 1)),
+        ("out_lay", widths[-1], 1, 3),
+    ]
+    layers += [(f"adapter{i}", n, m, 1) for i, (n, m) in enumerate(zip((1024, 512, 256), widths[2:]), 1)]
+    for name, inputs, outputs, kernel in layers:
+        shapes |= {f"mask_head.{name}.weight": (outputs, inputs, kernel, kernel), f"mask_head.{name}.bias": (outputs,)}
+    for i, width in enumerate(widths[1:], 1):
+        shapes |= _norm(f"mask_head.gn{i}", width)
+    return shapes
 
 
 def _transformer(hidden: int, ffn: int) -> dict[str, tuple]:

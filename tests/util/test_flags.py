@@ -1,6 +1,8 @@
 """Flags: both spellings, one-line errors, silence on other ranks."""
 
 import argparse
+import copy
+import pickle
 
 import pytest
 
@@ -73,6 +75,26 @@ def test_a_plain_parent_gets_it_all(capsys):
 def test_a_plain_child_parses_the_declared_flags():
     parent = add_flags(FlagParser(add_help=False))
     assert argparse.ArgumentParser(parents=[parent]).parse_args(["--lr_drop", "3"]).lr_drop == 3
+
+
+@pytest.mark.parametrize(("words", "given"), [
+    ([], set()),
+    (["--lr", "1e-4"], {"lr"}),  # its default, yet typed
+    (["--lr-drop=3", "--masks", "--dry_run"], {"lr_drop", "masks", "dry_run"}),
+    (["--output-dir=--lr", "--sizes", "1", "2"], {"output_dir", "sizes"}),
+    (["--lr_drop", "-1"], {"lr_drop"}),
+])  # fmt: skip
+def test_what_was_typed_is_known_apart_from_the_values(parser, words, given):
+    args = parser.parse_args(words)
+    assert args.given == given and "given" not in vars(args)
+    assert copy.deepcopy(args).given == given and pickle.loads(pickle.dumps(args)).given == given
+
+
+def test_behind_two_dashes_no_flag_is_typed():
+    parser = FlagParser(prog="main.py")
+    parser.add_argument("--lr")
+    parser.add_argument("rest", nargs="*")
+    assert parser.parse_args(["--lr", "3", "--", "--lr"]).given == {"lr"}
 
 
 def one_line_error(parser, words, capsys):
