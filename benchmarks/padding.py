@@ -38,7 +38,7 @@ from util.nested_tensor import nested_tensor_from_tensor_list  # noqa: E402
 from util.run_info import run_info  # noqa: E402
 
 #: Sides of the scaled picture, as a part of --image_size, and the part of each that the crop keeps.
-SCALES, KEPT = (0.75, 1.25), (0.75, 1.0)
+SCALES, KEPT = (0.9, 1.1), (0.9, 1.0)
 
 Detections = dict[int, dict[str, Tensor]]
 
