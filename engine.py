@@ -17,6 +17,7 @@ from util.distributed import is_main_process, reduce_mean
 from util.metrics import Progress, StepLog
 from util.nested_tensor import NestedTensor
 from util.phases import StepPhases
+from util.precision import Precision
 from util.profiling import Section, annotate
 from util.targets import object_count
 
@@ -24,15 +25,21 @@ Targets = Sequence[dict[str, Any]]
 
 
 def compute_losses(
-    model: nn.Module, criterion: nn.Module, samples: NestedTensor, targets: Targets, phases: StepPhases | None = None
+    model: nn.Module,
+    criterion: nn.Module,
+    samples: NestedTensor,
+    targets: Targets,
+    phases: StepPhases | None = None,
+    precision: Precision | None = None,
 ) -> tuple[dict, dict]:
-    """Forward and loss of a batch: the model's outputs and the criterion's scalars.
+    """Forward, in `precision` (float32), and loss of a batch: the model's outputs and the criterion's scalars.
 
     Box losses are divided by the mean number of objects over all processes (at least 1), so that averaging the
     gradients of the processes weighs every object of the whole batch alike.
     """
     phases = phases or StepPhases()
-    with phases.phase(Section.FORWARD):
+    precision = precision or Precision(samples.tensors.device)
+    with phases.phase(Section.FORWARD), precision.autocast():
         outputs = model(samples)
     with phases.phase(Section.LOSS):
         objects = sum(map(object_count, targets))
@@ -55,18 +62,20 @@ def train_one_epoch(
     print_freq: int = 10,
     progress: Progress | None = None,
     phases: StepPhases | None = None,
+    precision: Precision | None = None,
 ) -> dict[str, float]:
     """Train on the loader's batches (or its first `steps`) and return the means of the logged quantities.
 
     Beside them are `padding`, `shapes` and `object_sizes`, what `BatchShapes` counted.
     `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
-    `phases` tells profilers what happens; once it is `finished` no further step is made.
-    Raises NonFiniteLossError, naming the loss, the step and the pictures.
+    `phases` tells profilers what happens; once it is `finished` no further step is made. `precision` is what the model
+    computes in (float32). Raises NonFiniteLossError, naming the loss, the step and the pictures.
     """
     model.train()
     criterion.train()
     steps = len(data_loader) if steps is None else steps
     progress = progress or Progress(total=steps)
+    precision = precision or Precision(device)
     log = StepLog(
         header=f"Epoch: [{epoch}]", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress
     )
@@ -77,14 +86,16 @@ def train_one_epoch(
             image_ids = [int(t["image_id"]) for t in targets]  # before they leave the host
             shapes.add(samples, targets)
             samples, targets = to_device(samples, targets, device)
-            _, losses = compute_losses(model, criterion, samples, targets, phases)
+            _, losses = compute_losses(model, criterion, samples, targets, phases, precision)
             with phases.phase(Section.BACKWARD):
-                criterion.total(losses).backward()
+                precision.scaler.scale(criterion.total(losses)).backward()
             with phases.phase(Section.OPTIMIZER_STEP):
                 lr = optimizer.param_groups[0]["lr"]
                 if max_norm > 0:
+                    precision.scaler.unscale_(optimizer)
                     nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-                optimizer.step()
+                precision.scaler.step(optimizer)
+                precision.scaler.update()
                 optimizer.zero_grad()
                 if lr_scheduler is not None:
                     lr_scheduler.step()
@@ -107,9 +118,11 @@ def evaluate(
     output_dir: str | Path = "",
     *,
     print_freq: int = 10,
+    precision: Precision | None = None,
 ) -> tuple[dict, CocoEvaluator]:
     """Losses and COCO's measures over a loader; all processes together, the tables printed by rank 0.
 
+    `precision` is what the model computes in (float32); its outputs are float32.
     Returns the means of the logged quantities, and among them `coco_eval_bbox`, COCO's 12 numbers; with a postprocessor
     `segm` also `coco_eval_masks`, with `panoptic` `PQ_all`, `PQ_th` and `PQ_st`; and the evaluator, which
     holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and threshold, for
@@ -127,7 +140,7 @@ def evaluate(
             image_ids = [int(t["image_id"]) for t in targets]
             originals, sizes = (torch.stack([t[name] for t in targets]) for name in ("orig_size", "size"))
             samples, targets = to_device(samples, targets, device)
-            outputs, losses = compute_losses(model, criterion, samples, targets)
+            outputs, losses = compute_losses(model, criterion, samples, targets, precision=precision)
             log.add(losses, image_ids)
             results = postprocessors["bbox"](outputs, originals.to(device))
             if "segm" in postprocessors:

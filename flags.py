@@ -6,6 +6,7 @@ from pathlib import Path
 from util.capture import SECTIONS
 from util.errors import UserError
 from util.flags import FlagParser, Flags
+from util.precision import AMP_TYPES
 from util.schedule import SCHEDULES
 
 
@@ -148,6 +149,11 @@ def _add_run_flags(group) -> None:
     group.add_argument("--output_dir", default="",
                        help="folder for checkpoints, logs and pictures; none: nothing is saved")  # fmt: skip
     group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
+    group.add_argument("--amp", default="off", choices=AMP_TYPES,
+                       help="half precision in the model, with float32 weights, matcher and losses (%(default)s); fp16 needs a GPU")  # fmt: skip
+    group.add_argument(
+        "--tf32", action="store_true", help="on a GPU: float32 matrix products in TF32, rounded to 10 bits"
+    )
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
     group.add_argument("--deterministic", action="store_true",
                        help="the same run twice gives the same weights, bit by bit, on a GPU too; slower")  # fmt: skip

@@ -44,6 +44,7 @@ from util.flags import FlagParser
 from util.launch import let_rank_0_speak
 from util.metrics import Progress
 from util.plain import to_plain
+from util.precision import Precision, pick_precision, use_tf32
 from util.profiling import annotate
 from util.run_folder import RunFolder, restore_training, write_predictions
 from util.run_info import write_run_info
@@ -56,6 +57,9 @@ def main(args: argparse.Namespace) -> None:
     """Build everything the flags ask for, then evaluate or train. Raises UserError for what the user can mend."""
     check_flags(args)
     args.device = str(pick_device(args.device))
+    precision = pick_precision(args.amp, torch.device(args.device))
+    if args.tf32:
+        use_tf32(torch.device(args.device))
     if args.deterministic:
         use_deterministic_algorithms()
     launch = init_distributed(device=args.device, dist_url=args.dist_url, world_size=args.world_size)
@@ -103,7 +107,7 @@ def main(args: argparse.Namespace) -> None:
 
     def evaluate_now() -> tuple[dict, CocoEvaluator]:
         return evaluate(model, criterion, postprocessors, loader_val, base_ds, torch.device(args.device),
-                        args.output_dir, print_freq=args.print_freq)  # fmt: skip
+                        args.output_dir, print_freq=args.print_freq, precision=precision)  # fmt: skip
 
     if args.eval:
         if checkpoint is None:
@@ -114,7 +118,9 @@ def main(args: argparse.Namespace) -> None:
     else:
         loader_train = build_loader(dataset_train, args, launch, train=True)
         with annotate("training_loop"):
-            evaluator = train(args, launch, model, criterion, loader_train, evaluate_now, checkpoint, info.class_names)
+            evaluator = train(
+                args, launch, model, criterion, loader_train, evaluate_now, checkpoint, info.class_names, precision
+            )
     if evaluator is not None and args.output_dir and is_main_process():
         draw_evaluation(Path(args.output_dir) / "detections.png", dataset_val, evaluator)
 
@@ -128,10 +134,12 @@ def train(
     evaluate_now: Callable[[], tuple[dict, CocoEvaluator]],
     checkpoint: dict | None,
     class_names: dict[int, str],
+    precision: Precision,
 ) -> CocoEvaluator | None:
     """The epoch loop: train, evaluate, log, save. Returns the last evaluation, None when nothing was left to do."""
     optimizer = build_optimizer(model, lr=args.lr, lr_backbone=args.lr_backbone, weight_decay=args.weight_decay)
     start = restore_training(checkpoint, optimizer, args, steps_per_epoch=len(loader))
+    precision.restore(checkpoint)
     total_steps = min(args.epochs * len(loader), args.max_steps or sys.maxsize)
     if start.step >= total_steps:
         print_once(f"nothing to do: step {start.step} of {total_steps} is done; raise --epochs or --max_steps to go on")
@@ -159,6 +167,7 @@ def train(
             train_stats = train_one_epoch(
                 model, criterion, loader, optimizer, torch.device(args.device), epoch, args.clip_max_norm,
                 lr_scheduler=lr_scheduler, steps=steps, print_freq=args.print_freq, progress=progress, phases=phases,
+                precision=precision,
             )  # fmt: skip
         step += steps
         if phases.finished:
@@ -175,7 +184,7 @@ def train(
             store.save(
                 {
                     "model": without_wrapper(model).state_dict(), "optimizer": optimizer.state_dict(),
-                    "lr_scheduler": lr_scheduler.state_dict(), "epoch": epoch, "args": to_plain(vars(args)),
+                    "lr_scheduler": lr_scheduler.state_dict(), "scaler": precision.scaler.state_dict(), "epoch": epoch, "args": to_plain(vars(args)),
                     "step": step, "steps_per_epoch": len(loader), "best_ap": best_ap, "class_names": class_names,
                 },
                 is_best=is_best,

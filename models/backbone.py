@@ -14,6 +14,7 @@ from torchvision.models._utils import IntermediateLayerGetter
 from models.padding import PaddingEraser
 from util.errors import CheckpointError, DownloadError, UserError
 from util.nested_tensor import NestedTensor
+from util.precision import wide_dtype
 
 #: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
 RESNETS = (
@@ -142,7 +143,7 @@ class Joiner(nn.Sequential):
     def forward(self, samples: NestedTensor) -> tuple[list[NestedTensor], list[Tensor]]:
         """Feature maps (B, C, h, w), finest first, and the encoding (B, D, h, w) of the last: no other is looked at."""
         features = list(self[0](samples).values())
-        return features, [self[1](features[-1]).to(features[-1].tensors.dtype)]
+        return features, [self[1](features[-1]).to(wide_dtype(features[-1].tensors))]
 
 
 def load_backbone_weights(backbone: Backbone, source: str) -> None:

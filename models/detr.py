@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.backbone import Joiner
 from models.transformer import Transformer
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
+from util.precision import wide_dtype, without_autocast
 from util.profiling import annotate
 
 
@@ -69,7 +70,8 @@ class DETR(nn.Module):
             features, pos = self.backbone(samples)
         src, mask = self.input_proj(features[-1].tensors), features[-1].mask
         hs, memory = self.transformer(src, mask, self.query_embed.weight, pos[-1])
-        with annotate("heads"):
+        hs = hs.to(wide_dtype(hs))
+        with annotate("heads"), without_autocast(hs.device):  # bfloat16 would round boxes to 2 pixels in 1,000
             logits = self.class_embed(hs)
             boxes = self.bbox_embed(hs).sigmoid()
         layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]

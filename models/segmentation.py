@@ -20,6 +20,7 @@ from models.postprocess import PostProcessSegm as PostProcessSegm
 from models.postprocess_panoptic import PostProcessPanoptic as PostProcessPanoptic
 from models.query_masks import QueryMasks
 from util.nested_tensor import NestedTensor
+from util.precision import autocast_of_now, wide_dtype
 from util.profiling import annotate
 
 
@@ -66,9 +67,12 @@ class DETRsegm(nn.Module):
             attention = self.bbox_attention(seen.queries, seen.memory, mask=seen.mask)
             guide = self.mask_head.guide(seen.src, [features.tensors for features in seen.features[-2::-1]])
 
+        autocast = autocast_of_now(attention.device)  # the loss asks for masks outside of the model's
+        dtype = wide_dtype(attention)
+
         def compute(picture: Tensor, query: Tensor) -> Tensor:
-            with annotate("mask_head"):
-                return self.mask_head(guide, attention[picture, query], picture)
+            with annotate("mask_head"), autocast():
+                return self.mask_head(guide, attention[picture, query], picture).to(dtype)
 
         pictures, queries = attention.shape[:2]
         masks = QueryMasks(compute, pictures=pictures, queries=queries, chunk=self.mask_chunk, device=attention.device)

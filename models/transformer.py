@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention import MultiheadAttention
+from util.precision import wide_dtype
 from util.profiling import annotate
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
@@ -81,7 +82,7 @@ class Transformer(nn.Module):
             decoder outputs (L, B, Q, D), L = 1 without `return_intermediate_dec`, and encoder memory (B, D, h, w).
         """
         b, _, h, w = src.shape
-        cells = src.flatten(2).transpose(1, 2)
+        cells = src.flatten(2).transpose(1, 2).to(wide_dtype(src))
         pos = pos_embed.flatten(2).transpose(1, 2)
         padding = None if mask is None else mask.flatten(1)
         query_pos = query_embed.expand(b, -1, -1)

@@ -43,6 +43,17 @@ def test_a_run_trains_resumes_and_logs_the_memory(tmp_path: Path, capsys: pytest
     assert [row["epoch"] for row in rows] == [0, 1]
 
 
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_half_precision_trains_evaluates_and_resumes(amp: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    flags = f"{TINY} --amp {amp} --output_dir {tmp_path}".replace("--device cpu", "--device cuda")
+    assert main.cli(f"{flags} --epochs 1".split()) == 0
+    scaler = torch.load(tmp_path / "checkpoint.pth", weights_only=True)["scaler"]
+    assert bool(scaler) == (amp == "fp16")
+    assert main.cli(f"{flags} --tf32 --epochs 2 --resume auto".split()) == 0
+    assert "--tf32" not in capsys.readouterr().out and torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")
+
+
 def test_two_deterministic_runs_end_with_equal_bits(tmp_path: Path) -> None:
     """In processes of their own: cuBLAS reads its variable once."""
     flags = f"{TINY} --deterministic --num_workers 2 --epochs 2".replace("--device cpu", "--device cuda")
