@@ -1,4 +1,4 @@
-"""What these scripts share with the project around them: its errors and its files that are never half written.
+"""What these scripts share with the project around them: its errors, flags, launchers and files that are never half written.
 
 The folder is no package, so that `python postprocess.py` works as it always did; this module finds the project's root.
 """
@@ -12,5 +12,7 @@ if str(ROOT) not in sys.path:
 
 from util.atomic import atomic_file  # noqa: E402 (the lines above find it)
 from util.errors import UserError  # noqa: E402
+from util.flags import FlagParser  # noqa: E402
+from util.launch import Place, find_place  # noqa: E402
 
-__all__ = ["ROOT", "UserError", "atomic_file"]
+__all__ = ["ROOT", "FlagParser", "Place", "UserError", "atomic_file", "find_place"]

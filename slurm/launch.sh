@@ -1,0 +1,69 @@
+# shellcheck shell=bash
+# Sourced by the batch scripts: they hand themselves to sbatch, and inside the job run commands once per GPU.
+#
+# NODES, GPUS (a node), CPUS (a GPU), TIME, LAUNCHER (srun or torchrun) are the caller's to set.
+
+NODES=${NODES:-1} GPUS=${GPUS:-1} CPUS=${CPUS:-8} TIME=${TIME:-00:30:00} LAUNCHER=${LAUNCHER:-srun}
+# sbatch runs a copy of the script from a folder of its own: where the project lies must come along.
+PROJECT=${PROJECT:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
+
+# submit SBATCH-OPTIONS... -- SCRIPT ARGUMENTS...: returns inside a job (or in the shell of salloc), else submits and ends.
+submit() {
+    [[ -z ${SLURM_JOB_ID:-} ]] || return 0
+    local options=()
+    while [[ $1 != -- ]]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    case $LAUNCHER in
+        srun) options+=(--ntasks-per-node="$GPUS" --cpus-per-task="$CPUS") ;;
+        torchrun) options+=(--ntasks-per-node=1 --cpus-per-task="$((CPUS * GPUS))") ;;
+        *) fail "LAUNCHER=$LAUNCHER: srun or torchrun" ;;
+    esac
+    mkdir -p "$OUT"
+    export PROJECT NODES GPUS CPUS LAUNCHER OUT
+    exec sbatch --nodes="$NODES" --time="$TIME" --output="$OUT/%x-%j.log" "${options[@]}" "$@"
+}
+
+# once_per_gpu COMMAND...: run it in every process of the job; main.py and collect.py find their place by themselves.
+once_per_gpu() {
+    if [[ $LAUNCHER == srun ]]; then
+        # gpu-bind=none: every task sees all GPUs of its node, which NCCL needs for direct copies; each takes its own.
+        srun --ntasks-per-node="$GPUS" --cpus-per-task="$CPUS" --gpu-bind=none "$@"
+    else
+        local meeting=(--standalone)
+        if ((NODES > 1)); then
+            local first
+            first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+            meeting=(--rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$first:$((10000 + SLURM_JOB_ID % 20000))")
+        fi
+        srun --ntasks-per-node=1 --cpus-per-task="$((CPUS * GPUS))" --gpu-bind=none \
+            torchrun --nnodes="$NODES" --nproc-per-node="$GPUS" "${meeting[@]}" --no-python "$@"
+    fi
+}
+
+# interruptible COMMAND...: run it so that a signal to this shell is handled at once, not after the command's end.
+interruptible() {
+    "$@" &
+    local child=$! code=0
+    trap 'kill "$child" 2> /dev/null; exit 143' TERM
+    wait "$child" || code=$?
+    trap - TERM
+    return "$code"
+}
+
+# pause_dcgm: NVIDIA's monitor holds the GPUs' counters; pause it on every node until this script ends, however it ends.
+pause_dcgm() {
+    trap 'on_every_node dcgmi profile --resume || echo "DCGM could not be resumed: dcgmi profile --resume" >&2' EXIT
+    on_every_node dcgmi profile --pause || fail "DCGM could not be paused, and while it reads the counters nobody else can"
+}
+
+on_every_node() {
+    srun --overlap --nodes="$NODES" --ntasks="$NODES" --ntasks-per-node=1 "$@"
+}
+
+fail() {
+    echo "$(basename "$0"): $*" >&2
+    exit 2
+}
