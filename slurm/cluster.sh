@@ -20,4 +20,4 @@ submit --partition="$PARTITION" --gres="gpu:$GPUS" -- "$0" "$@"
 export PATH="$ENVIRONMENT/bin:$PATH" OMP_NUM_THREADS=1
 cd "$PROJECT"
 requeue_at USR1 "$OUT/checkpoint.pth"
-interruptible once_per_gpu python main.py --output_dir "$OUT" --resume auto "$@"
+once_per_gpu python main.py --output_dir "$OUT" --resume auto "$@"

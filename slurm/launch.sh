@@ -27,30 +27,44 @@ submit() {
 }
 
 # once_per_gpu COMMAND...: run it in every process of the job; main.py and collect.py find their place by themselves.
+# Signals to this shell are handled at once, not after the command's end.
 once_per_gpu() {
-    if [[ $LAUNCHER == srun ]]; then
-        # gpu-bind=none: every task sees all GPUs of its node, which NCCL needs for direct copies; each takes its own.
-        srun --ntasks-per-node="$GPUS" --cpus-per-task="$CPUS" --gpu-bind=none "$@"
-    else
-        local meeting=(--standalone)
-        if ((NODES > 1)); then
-            local first
-            first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-            meeting=(--rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$first:$((10000 + SLURM_JOB_ID % 20000))")
-        fi
-        srun --ntasks-per-node=1 --cpus-per-task="$((CPUS * GPUS))" --gpu-bind=none \
-            torchrun --nnodes="$NODES" --nproc-per-node="$GPUS" "${meeting[@]}" --no-python "$@"
-    fi
+    start_processes "$@" &
+    local child=$! code
+    trap 'kill "$child" 2> /dev/null; exit 143' TERM
+    until wait "$child"; do # a handled signal ends a wait, too
+        code=$?
+        kill -0 "$child" 2> /dev/null || return "$code"
+    done
 }
 
-# interruptible COMMAND...: run it so that a signal to this shell is handled at once, not after the command's end.
-interruptible() {
-    "$@" &
-    local child=$! code=0
-    trap 'kill "$child" 2> /dev/null; exit 143' TERM
-    wait "$child" || code=$?
-    trap - TERM
-    return "$code"
+# Becomes srun, so that a signal to the process reaches it.
+start_processes() {
+    # gpu-bind=none: every task sees all GPUs of its node, which NCCL needs for direct copies; each takes its own.
+    if [[ $LAUNCHER == srun ]]; then
+        exec srun --ntasks-per-node="$GPUS" --cpus-per-task="$CPUS" --gpu-bind=none "$@"
+    fi
+    local meeting=(--standalone) hosts
+    if ((NODES > 1)); then
+        mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+        meeting=(--rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="${hosts[0]}:$((10000 + SLURM_JOB_ID % 20000))")
+    fi
+    exec srun --ntasks-per-node=1 --cpus-per-task="$((CPUS * GPUS))" --gpu-bind=none \
+        torchrun --nnodes="$NODES" --nproc-per-node="$GPUS" "${meeting[@]}" --no-python "$@"
+}
+
+# requeue_at SIGNAL FILE: at the signal that the time is almost up, have the job start again if it wrote FILE meanwhile.
+requeue_at() {
+    written_by_job=$2 began=$(date +%s)
+    trap requeue "$1"
+}
+
+requeue() {
+    if (($(stat -c %Y "$written_by_job" 2> /dev/null || echo 0) >= began)); then
+        scontrol requeue "$SLURM_JOB_ID"
+    else
+        echo "$written_by_job was not written in this job's time, so the next would get no farther: give more TIME" >&2
+    fi
 }
 
 # pause_dcgm: NVIDIA's monitor holds the GPUs' counters; pause it on every node until this script ends, however it ends.

@@ -24,4 +24,4 @@ export PATH="$ENVIRONMENT/bin:$PATH" OMP_NUM_THREADS=1 SLURM_CPU_BIND=cores
 export FI_MR_CACHE_MONITOR=userfaultfd # Slingshot's memory cache, as NERSC advises for NCCL
 cd "$PROJECT"
 requeue_at USR1 "$OUT/checkpoint.pth"
-interruptible once_per_gpu python main.py --output_dir "$OUT" --resume auto "$@"
+once_per_gpu python main.py --output_dir "$OUT" --resume auto "$@"
