@@ -1,0 +1,275 @@
+"""Sweeps: which jobs, on this machine and on Slurm (stand-ins), going on where one was stopped, and what is drawn."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sweep
+from project import UserError
+from sweep_jobs import CONFIGURATIONS, VALUES, Job
+from sweep_plot import draw, read_run, write_results
+
+from tests.stand_ins import SRUN, StandIns
+
+SCRIPT = Path(sweep.__file__)
+TINY = ("--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone_weights none "
+        "--backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16 --print_freq 1 --epochs 1 "
+        "--batch_size 4").split()  # fmt: skip
+
+
+def listed(capsys: pytest.CaptureFixture, *arguments: object) -> list[str]:
+    """What --print says: a line a job."""
+    before, *after = " ".join(map(str, arguments)).split(" -- ")
+    assert sweep.main([*before.split(), "--print", "--", *" ".join(after).split()]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of main.py, a program that writes a log, or ends with an error where there are 13 queries."""
+    program = """
+import json, sys
+folder = sys.argv[sys.argv.index("--output_dir") + 1]
+queries = int(sys.argv[sys.argv.index("--num_queries") + 1])
+print("Epoch: [0]  [1/2]  loss: 1.0  time: 0.5000  data: 0.1000  max mem: 100")
+print("Epoch: [0]  [2/2]  loss: 1.0  time: 0.2000  data: 0.1000  max mem: 300")
+if queries == 13:
+    sys.exit("main.py: error: an unlucky number")
+open(folder + "/log.txt", "a").write(json.dumps({"epoch": 0, "test_coco_eval_bbox": [queries / 100] + [0] * 11}) + "\\n")
+"""
+    monkeypatch.setattr(Job, "command", lambda self, gpus=1: [sys.executable, "-S", "-c", program, *self.flags()])
+
+
+# ---- which jobs
+
+
+def test_a_job_for_each_value_and_seed(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    lines = listed(capsys, "nheads --seeds 1 2 -o", tmp_path, "-- --epochs 3")
+    assert [line.split()[1] for line in lines] == [
+        f"basic{name}/seed{seed}" for name in ("", "-nheads=8", "-nheads=16", "-nheads=32") for seed in (1, 2)
+    ]
+    assert "--nheads 8" in lines[2] and "--epochs 3 --seed 1" in lines[2] and "--resume auto" in lines[2]
+    assert all(line.split()[0] == "new" for line in lines)
+
+
+def test_sweeps_share_the_run_of_the_configuration_itself(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    lines = listed(capsys, *VALUES, "configuration --seeds 0 -o", tmp_path)
+    assert len(lines) == sum(len(values) - 1 for values in VALUES.values()) + len(CONFIGURATIONS)
+
+
+def test_the_two_configurations_are_the_published_ones(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    basic, optimized = listed(capsys, "configuration --seeds 0 -o", tmp_path)
+    common = "--backbone resnet18 --enc_layers 2 --dec_layers 2 --batch_size 2"
+    assert f"{common} --dim_feedforward 512 --hidden_dim 64 --nheads 4 --num_queries 20" in basic
+    assert f"{common} --dim_feedforward 2048 --hidden_dim 256 --nheads 32 --num_queries 5" in optimized
+
+
+def test_precision_is_flags_of_main(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    fp32, tf32, bf16, fp16 = listed(capsys, "precision --seeds 0 -o", tmp_path)
+    assert "--tf32" in tf32 and "--amp bf16" in bf16 and "--amp fp16" in fp16
+    assert "--amp" not in fp32 + tf32 and "--tf32" not in fp32 + bf16 + fp16
+
+
+def test_main_takes_every_flag(tmp_path: Path) -> None:
+    import flags
+
+    args = sweep.parse_args([*VALUES, "-o", str(tmp_path)])
+    for *_, job in sweep.all_jobs(args):
+        flags.check_flags(flags.get_args_parser().parse_args(job.flags()))
+
+
+def test_several_gpus_are_torchruns(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert "torch.distributed.run --standalone --nproc_per_node=4" in listed(capsys, "nheads --gpus 4 -o", tmp_path)[0]
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), [
+    ("nheeds", "invalid choice"), ("nheads num_queries --values 5", "those of one parameter"), ("nheads --values x", "a positive number"),
+    ("precision --values fp8", "one of fp32"), ("nheads -- --nheads 4", "--nheads is the sweep's to set"),
+    ("nheads -- --output-dir x", "--output_dir is the sweep's"), ("precision -- --amp bf16", "--amp is the sweep's"),
+    ("nheads --parallel 0", "must be at least 1"), ("nheads --slurm account", "key=value"),
+])  # fmt: skip
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture, arguments: str, complaint: str) -> None:
+    try:
+        code = sweep.main(arguments.split())
+    except SystemExit as exit_:
+        code = exit_.code
+    error = capsys.readouterr().err
+    assert code == 2 and complaint in error and len(error.splitlines()) == 1
+
+
+# ---- on this machine
+
+
+def test_a_real_sweep_of_two_jobs(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
+    arguments = ["num_queries", "--values", "5", "20", "--seeds", "0", "--parallel", "2", "--cluster", "local"]
+    command = [sys.executable, str(SCRIPT), *arguments, "-o", str(tmp_path), "--", *TINY]
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = pd.read_csv(tmp_path / "results.csv")
+    assert list(table["state"]) == ["finished"] * 2 and list(table["epochs"]) == [1, 1]
+    assert (
+        table["ap"].between(0, 1).all() and (table["ms_per_picture"] > 0).all() and table["gpu_memory_mb"].isna().all()
+    )
+    assert (tmp_path / "num_queries.png").is_file() and (tmp_path / "basic/seed0/checkpoint.pth").is_file()
+    again = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert again.returncode == 0 and "2 jobs, 2 of them finished" in again.stdout
+
+
+def test_a_broken_job_is_named_the_others_go_on_and_a_second_call_repeats_it(
+    quick: None, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
+    arguments = ["num_queries", "--values", "13", "20", "--seeds", "0", "--cluster", "local", "-o", str(tmp_path)]
+    assert sweep.main(arguments) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"basic-num_queries=13/seed0: broke; .*output.txt: main.py: error: an unlucky number", out)
+    assert "basic/seed0: finished" in out
+    assert sweep.main(arguments) == 1
+    assert "2 jobs, 1 of them finished" in capsys.readouterr().out
+
+
+def test_a_folder_with_other_flags_is_not_gone_on_with(tmp_path: Path) -> None:
+    job = Job(tmp_path, "basic", {}, 0, ("--epochs", "3"))
+    job.write_record()
+    assert job.state() == "new"
+    with pytest.raises(UserError, match="other flags"):
+        Job(tmp_path, "basic", {}, 0, ("--epochs", "5")).state()
+
+
+def test_a_stopped_job_ends_main_and_goes_on_later(tmp_path: Path) -> None:
+    pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
+    from sweep_run import TrainingRun
+
+    run = TrainingRun([sys.executable, "-S", "-c", "import time; time.sleep(60)"], tmp_path)
+    run._process = process = subprocess.Popen(run.command)
+    delayed = run.checkpoint()
+    assert process.returncode == -15
+    assert delayed.function is run and run._process is None
+
+
+def test_each_of_several_jobs_has_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweep_run import _gpus_of_places
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert _gpus_of_places(2, 2) == ["0,1", "2,3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert _gpus_of_places(2, 1) == ["3", "5"]
+    with pytest.raises(UserError, match="has only 2"):
+        _gpus_of_places(3, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert _gpus_of_places(2, 1) == ["", ""]
+
+
+def test_without_submitit_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert sweep.main(["nheads", "--cluster", "local", "-o", str(tmp_path)]) == 2
+    assert "pip install submitit" in capsys.readouterr().err
+
+
+# ---- on Slurm
+
+
+def test_slurm_gets_one_array_of_what_is_neither_finished_nor_waiting(
+    quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
+    stand_ins = StandIns(tmp_path)
+    script = tmp_path / "submitted.sh"
+    stand_ins.add("sbatch", f"open({str(script)!r}, 'w').write(open(argv[-1]).read()); print('Submitted batch job 77')")
+    stand_ins.add("srun", SRUN)
+    stand_ins.add("squeue", "print('77_0')")
+    monkeypatch.setenv("PATH", stand_ins.environ()["PATH"])
+    out = tmp_path / "sweep"
+    command = [
+        "nheads",
+        "--seeds",
+        "0",
+        "-o",
+        str(out),
+        "--slurm",
+        "account=m1234",
+        "qos=shared",
+        "constraint=gpu",
+        "--parallel",
+        "2",
+    ]
+    assert sweep.main(command) == 0
+    text = script.read_text()
+    for line in (
+        "--array=0-3%2",
+        "--account=m1234",
+        "--qos=shared",
+        "--constraint=gpu",
+        "--gpus-per-node=1",
+        "--time=1440",
+    ):
+        assert f"#SBATCH {line}\n" in text
+    assert "submitted 4 (77_0, 77_1, 77_2, 77_3)" in capsys.readouterr().out
+    assert json.loads((out / "basic" / "seed0" / "job.json").read_text())["slurm_job"] == "77_0"
+    assert sweep.main(command) == 0  # 77_0 still waits, the others are gone without having finished
+    assert "#SBATCH --array=0-2%2\n" in script.read_text()
+
+
+def test_what_slurm_says_no_to_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
+    stand_ins = StandIns(tmp_path)
+    stand_ins.add("sbatch", "sys.exit('sbatch: error: Invalid account')")
+    stand_ins.add("srun")
+    stand_ins.add("squeue")
+    monkeypatch.setenv("PATH", stand_ins.environ()["PATH"])
+    for more, complaint in ((["account=x"], "Invalid account"), (["acount=x"], "acount")):
+        assert sweep.main(["nheads", "--seeds", "0", "-o", str(tmp_path / "out"), "--slurm", *more]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]  # after sbatch's own
+        assert complaint in line and line.startswith("sweep.py: error: Slurm did not take the jobs")
+
+
+# ---- what is drawn
+
+
+def test_measures_come_from_the_log_and_the_printed_steps(tmp_path: Path) -> None:
+    job = Job(tmp_path, "basic", {"batch_size": "4"}, 0)
+    assert read_run(job) == {}
+    job.write_record()
+    (job.folder / "log.txt").write_text(
+        '{"test_coco_eval_bbox": [0.1, 0.3]}\n{"test_coco_eval_bbox": [0.2, 0.4]}\n{"half'
+    )
+    lines = [
+        f"Epoch: [0]  [{i}/3]  loss: 1.0  time: {t}  data: 0.01  max mem: {m}"
+        for i, t, m in ((1, 9.0, 10), (2, 0.2, 700), (3, 0.2, 650))
+    ]
+    (job.folder / "output.txt").write_text("\n".join([*lines, "Test:  [1/1]  loss: 1.0  time: 5.0  data: 0.01"]))
+    assert read_run(job) == {"ap": 0.2, "epochs": 2, "ms_per_picture": pytest.approx(50), "gpu_memory_mb": 700}
+
+
+def test_the_chart_has_a_line_for_each_configuration_and_bars_over_seeds() -> None:
+    rows = [
+        {"parameter": "nheads", "value": value, "configuration": name, "seed": seed, "ap": 0.1 * seed, "ms_per_picture": 5.0, "gpu_memory_mb": None}
+        for name in CONFIGURATIONS for value in ("4", "8") for seed in (1, 2, 3)
+    ]  # fmt: skip
+    figure = draw(pd.DataFrame(rows), "nheads")
+    ap, _, memory = figure.axes
+    assert ap.get_legend_handles_labels()[1] == ["basic", "optimized"]
+    line, _, (bars,) = ap.containers[0]
+    assert line.get_ydata() == pytest.approx([0.2, 0.2])
+    assert bars.get_segments()[0][:, 1] == pytest.approx([0.1, 0.3])
+    assert "on GPUs only" in memory.texts[0].get_text(), "what is missing is said"
+
+
+def test_results_are_written_while_some_runs_are_missing(tmp_path: Path) -> None:
+    done, missing = Job(tmp_path, "basic", {}, 0), Job(tmp_path, "basic", {"nheads": "8"}, 0)
+    done.write_record()
+    (done.folder / "log.txt").write_text('{"test_coco_eval_bbox": [0.5]}\n')
+    paths = write_results([("nheads", "4", "basic", done), ("nheads", "8", "basic", missing)], tmp_path)
+    assert [path.name for path in paths] == ["results.csv", "nheads.png"]
+    assert list(pd.read_csv(paths[0])["state"]) == ["started", "new"]
