@@ -80,7 +80,9 @@ def test_main_takes_every_flag(tmp_path: Path) -> None:
 
     args = sweep.parse_args([*VALUES, "-o", str(tmp_path)])
     for *_, job in sweep.all_jobs(args):
-        flags.check_flags(flags.get_args_parser().parse_args(job.flags()))
+        given = flags.get_args_parser().parse_args(job.flags())
+        flags.check_flags(given)
+        flags.check_model_flags(given)
 
 
 def test_several_gpus_are_torchruns(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

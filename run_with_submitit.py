@@ -1,0 +1,95 @@
+"""Train on Slurm by submitit, on one node or several; a job that is preempted or out of time goes on where it stopped.
+
+    python run_with_submitit.py --timeout 3000 --coco_path DIR --job_dir runs/%j
+    SBATCH_ACCOUNT=m1234 SBATCH_QOS=regular SBATCH_CONSTRAINT=gpu python run_with_submitit.py --ngpus 4 --nodes 2 ...
+
+The flags are main.py's and DETR's four: --ngpus, --nodes, --timeout, --job_dir (%j: the job's id), where checkpoints, logs and
+submitit's files go. sbatch reads account, queue and more from its own variables, SBATCH_*.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from flags import check_flags, get_args_parser
+from util.errors import UserError
+from util.flags import FlagParser
+
+
+def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags of main.py and of the job."""
+    parser = FlagParser(prog="run_with_submitit.py", description=__doc__.splitlines()[0], parents=[get_args_parser()])
+    group = parser.add_argument_group("job")
+    group.add_argument("--ngpus", default=8, type=int, help="GPUs to request on each node (%(default)s)")
+    group.add_argument("--nodes", default=4, type=int, help="nodes to request (%(default)s)")
+    group.add_argument("--timeout", default=60, type=int, help="minutes until the job goes on in another (%(default)s)")
+    group.add_argument(
+        "--job_dir", default="", help="folder of the run (/checkpoint/$USER/experiments/%%j where there is one)"
+    )
+    return parser.parse_args(arguments)
+
+
+def get_shared_folder() -> Path:
+    """Return DETR's folder for experiments. Raises UserError where there is none: then --job_dir names one."""
+    if not Path("/checkpoint").is_dir():
+        raise UserError("--job_dir is not given: name a folder that every node sees, e.g. --job_dir /shared/runs/%j")
+    return Path("/checkpoint") / os.environ.get("USER", "") / "experiments"
+
+
+class Trainer:
+    """What submitit runs in every process of the job: main.py's training with these flags."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+
+    def __call__(self) -> None:
+        """Train. Slurm's variables tell main.py which of the processes this is, and where they meet."""
+        import submitit
+
+        import main as detection
+
+        self.args.output_dir = str(self.args.output_dir).replace("%j", submitit.JobEnvironment().job_id)
+        detection.main(self.args)
+
+    def checkpoint(self) -> Any:
+        """Return the job that goes on from the last checkpoint, for submitit to put in the queue."""
+        import submitit
+
+        if (Path(self.args.output_dir) / "checkpoint.pth").exists():
+            self.args.resume, self.args.init_from = "auto", ""
+        return submitit.helpers.DelayedSubmission(type(self)(self.args))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Submit the job. Raises UserError for flags that cannot work, before anything is in the queue."""
+    args = parse_args(arguments)
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("submitit is missing: pip install submitit; or train with srun: slurm/cluster.sh") from error
+    args.job_dir = args.job_dir or str(get_shared_folder() / "%j")
+    args.output_dir = args.job_dir
+    check_flags(args)
+    try:
+        executor = submitit.AutoExecutor(folder=args.job_dir, cluster="slurm", slurm_max_num_timeout=30)
+        # The job's processes must find this project's modules, wherever they start.
+        found = f"export PYTHONPATH={shlex.quote(str(Path(__file__).resolve().parent))}:${{PYTHONPATH:-}}"
+        executor.update_parameters(
+            name="detr", mem_gb=40 * args.ngpus, gpus_per_node=args.ngpus, tasks_per_node=args.ngpus, cpus_per_task=10,
+            nodes=args.nodes, timeout_min=args.timeout, slurm_setup=[found],
+        )  # fmt: skip
+        job = executor.submit(Trainer(args))
+    except (RuntimeError, submitit.core.utils.FailedJobError) as error:
+        raise UserError(f"Slurm did not take the job: {' '.join(str(error).split())}") from error
+    print("Submitted job_id:", job.job_id)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        print(f"run_with_submitit.py: error: {error.line()}", file=sys.stderr)
+        sys.exit(error.exit_code)

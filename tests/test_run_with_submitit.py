@@ -1,0 +1,108 @@
+"""The Slurm launcher with DETR's flags: what it submits, with a stand-in for sbatch; what the job trains; how it goes on."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run_with_submitit
+from run_with_submitit import Trainer, parse_args
+from tests.stand_ins import StandIns
+
+submitit = pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
+
+SCRIPT = Path(run_with_submitit.__file__)
+TINY = ("--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone resnet18 "
+        "--backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --nheads 2 "
+        "--dim_feedforward 16 --num_queries 12 --batch_size 4 --epochs 1").split()  # fmt: skip
+
+
+def submit(stand_ins: StandIns, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPT), *flags]
+    return subprocess.run(command, env=stand_ins.environ(), cwd=stand_ins.folder, capture_output=True, text=True)
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> StandIns:
+    """sbatch, which keeps what it is given, and srun."""
+    found = StandIns(tmp_path)
+    found.add(
+        "sbatch",
+        f"open({str(tmp_path / 'job.sh')!r}, 'w').write(open(argv[-1]).read()); print('Submitted batch job 42')",
+    )
+    found.add("srun")
+    return found
+
+
+def test_the_defaults_are_detrs() -> None:
+    args = parse_args([])
+    assert (args.ngpus, args.nodes, args.timeout, args.job_dir) == (8, 4, 60, "")
+    assert (args.lr, args.num_queries) == (1e-4, 100)
+
+
+def test_a_job_with_a_task_for_each_gpu(stand_ins: StandIns, tmp_path: Path) -> None:
+    result = submit(
+        stand_ins, *TINY, "--ngpus", "4", "--nodes", "2", "--timeout", "300", "--job_dir", str(tmp_path / "runs" / "%j")
+    )
+    assert (result.returncode, result.stdout) == (0, "Submitted job_id: 42\n"), result.stderr
+    text = (tmp_path / "job.sh").read_text()
+    for line in (
+        "--nodes=2",
+        "--ntasks-per-node=4",
+        "--gpus-per-node=4",
+        "--cpus-per-task=10",
+        "--mem=160GB",
+        "--time=300",
+        "--job-name=detr",
+    ):
+        assert f"#SBATCH {line}\n" in text
+
+
+def test_the_submitted_job_trains(stand_ins: StandIns, tmp_path: Path) -> None:
+    """As Slurm would start it: from another folder, a single task."""
+    assert (
+        submit(stand_ins, *TINY, "--ngpus", "1", "--nodes", "1", "--job_dir", str(tmp_path / "runs" / "%j")).returncode
+        == 0
+    )
+    slurm = {"SLURM_JOB_ID": "42", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "0",
+             "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0", "SUBMITIT_EXECUTOR": "slurm"}  # fmt: skip
+    setup = re.search(r"^export PYTHONPATH=.*$", (tmp_path / "job.sh").read_text(), re.M).group()
+    job = f"{setup}; {sys.executable} -m submitit.core._submit '{tmp_path}/runs/%j'"
+    environ = stand_ins.environ(**slurm)
+    result = subprocess.run(["bash", "-c", job], env=environ, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "runs" / "42"
+    assert {"checkpoint.pth", "log.txt", "run.json"} <= {path.name for path in folder.iterdir()}
+    assert json.loads((folder / "run.json").read_text())["flags"]["output_dir"] == str(folder)
+
+
+def test_a_preempted_job_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(argparse.Namespace(output_dir=str(tmp_path), resume="", init_from="weights.pth"))
+    assert trainer.checkpoint().function.args.init_from == "weights.pth", "nothing was saved: it starts as before"
+    (tmp_path / "checkpoint.pth").touch()
+    args = trainer.checkpoint().function.args
+    assert (args.resume, args.init_from) == ("auto", "")
+
+
+@pytest.mark.parametrize(("flags", "complaint"), [
+    ("--batch_size 0 --job_dir x", "--batch_size 0"), ("--ngpu 4", "did you mean --ngpus?"), ("", "--job_dir is not given"),
+])  # fmt: skip
+def test_mistakes_are_one_line_before_anything_is_submitted(stand_ins: StandIns, flags: str, complaint: str) -> None:
+    if os.path.isdir("/checkpoint") and not flags:
+        pytest.skip("this machine has DETR's shared folder /checkpoint")
+    result = submit(stand_ins, *flags.split())
+    assert result.returncode == 2
+    assert complaint in result.stderr and len(result.stderr.splitlines()) == 1
+    assert stand_ins.calls("sbatch") == []
+
+
+def test_without_slurm_one_line_says_so(stand_ins: StandIns) -> None:
+    (stand_ins.folder / "srun").unlink()
+    result = submit(stand_ins, "--job_dir", "runs")
+    assert result.returncode == 2
+    assert "srun" in result.stderr and len(result.stderr.splitlines()) == 1
