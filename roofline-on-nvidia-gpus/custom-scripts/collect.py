@@ -1,9 +1,9 @@
 """Profile sections of a training step with Nsight Compute: a CSV per section, for postprocess.py.
 
-    python collect.py forward loss backward optimizer_step --name r50 -- python main.py --data_path DIR ...
-    python collect.py all --nsys -- python main.py ...                a timeline (Nsight Systems)
-    python collect.py forward --print -- python main.py ...           shows the commands only
-    torchrun --nproc_per_node 4 collect.py backward -- python main.py ...   four GPUs: counters of rank 0 (--rank)
+    python .../collect.py forward loss backward optimizer_step --name r50 -- python main.py --data_path DIR ...
+    python .../collect.py all --nsys -- python main.py ...                 a timeline (Nsight Systems)
+    python .../collect.py forward --print -- python main.py ...            shows the commands only
+    torchrun --nproc_per_node 4 .../collect.py backward -- python main.py ...   four GPUs: counters of rank 0 (--rank)
 
 Each section is a run of its own: the command behind `--`, with `--section NAME` added. main.py opens the profiler's window
 around that section only, after --profile_warmup steps and for --profile_steps. Written are output_<name>_<section>.csv, and
