@@ -75,7 +75,8 @@ class Tool:
 
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line's flags; `program` is what stands behind `--`. Raises UserError for what cannot work."""
-    ours, dashes, program = _split(list(arguments))
+    words = list(arguments)
+    place = words.index("--") if "--" in words else len(words)
     parser = FlagParser(
         prog="collect.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="collect.py SECTION... [flags] -- python main.py ...",
@@ -96,17 +97,12 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rank", type=int, default=0, help="of several processes, the one whose counters are read (%(default)s)"
     )
-    args = parser.parse_args(ours)
-    args.program = program
-    if not program:
+    args = parser.parse_args(words[:place])
+    args.program = words[place + 1 :]
+    if not args.program:
         parser.error("put the command to profile behind --, e.g. collect.py forward -- python main.py ...")
     _check(args)
     return args
-
-
-def _split(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
-    place = arguments.index("--") if "--" in arguments else len(arguments)
-    return arguments[:place], arguments[place : place + 1], arguments[place + 1 :]
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -218,7 +214,7 @@ def _read(path: Path) -> str:
 def _write_record(capture: Capture, tool: Tool, seconds: float) -> None:
     """Write beside the report how it came about: what a chart's caption needs."""
     record = {
-        "section": capture.section, "command": shlex.join(capture.profile), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "section": capture.section, "command": shlex.join([Path(tool.path).name, *capture.profile[1:]]), "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "profiler": ".".join(map(str, tool.version)), "gpu": tool.gpu, "seconds": round(seconds, 1),
     }  # fmt: skip
     with atomic_file(Path(f"{capture.report}.json")) as file:
@@ -234,6 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(
                 "several processes profile one section per launch, so that none meets those of the section before"
             )
+        if not 0 <= args.rank < place.world_size:
+            raise UserError(f"--rank {args.rank}: there are {place.world_size} processes, counted from 0")
         if place.world_size > 1 and not args.nsys and place.rank != args.rank and not args.only_print:
             return subprocess.run([*args.program, "--section", args.sections[0]]).returncode
         if not args.only_print and shutil.which(args.program[0]) is None:

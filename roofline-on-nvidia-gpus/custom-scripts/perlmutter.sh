@@ -19,7 +19,9 @@ source "${PROJECT:-$(dirname "$0")/../..}/slurm/launch.sh"
 submit --account="$ACCOUNT" --qos="$QOS" --constraint="${CONSTRAINT:-gpu}" --gpus-per-node="$GPUS" -- "$0" "$@"
 
 read -ra modules <<< "${MODULES:-cudatoolkit}"
+set +u # the modules' own shell code reads variables that are not set
 module load "${modules[@]}"
+set -u
 export PATH="$ENVIRONMENT/bin:$PATH" OMP_NUM_THREADS=1 LC_ALL=C
 # Replaying kernels keeps rank 0 busy while the others wait for it.
 export TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC=7200

@@ -23,6 +23,7 @@ _WHERE = {
     "nsys": "Nsight Systems (nsys) is not on the PATH: it is part of the CUDA toolkit (Perlmutter: module load cudatoolkit) and of "
     "https://developer.nvidia.com/nsight-systems; --print shows the commands without it",
 }
+_NOTHING = "No kernels were profiled"
 _MEANING = (
     ("ERR_NVGPUCTRPERM", "this user may not read the GPU's counters (https://developer.nvidia.com/ERR_NVGPUCTRPERM): ask the "
      "administrator, or do without them: --nsys, or main.py --timing"),
@@ -30,7 +31,7 @@ _MEANING = (
      "node before, `dcgmi profile --resume` after"),
     ("nsight-compute-lock", "another user's ncu left its lock in the temporary folder: set TMPDIR to a folder of your own"),
     ("libcuda.so", "there is no CUDA driver here: profile on a machine with a GPU"),
-    ("No kernels were profiled", "no kernel ran in the window: were there more steps than --profile_warmup, and a GPU?"),
+    (_NOTHING, "no kernel ran in the window: were there more steps than --profile_warmup, and a GPU?"),
 )  # fmt: skip
 
 
@@ -144,8 +145,10 @@ def programs_exit_code(messages: str) -> int:
 
 def explain(messages: str) -> str:
     """Return what a profiler's messages mean and what to do, else its first error, else nothing."""
+    # A program that ends with an error launched nothing for a reason of its own.
+    failed = programs_exit_code(messages) != 0
     for text, meaning in _MEANING:
-        if text in messages:
+        if text in messages and not (failed and text == _NOTHING):
             return meaning
     found = re.search(r"^==ERROR== (.+)$", messages, re.M)
     return found[1].strip() if found else ""

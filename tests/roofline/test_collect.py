@@ -228,6 +228,11 @@ def test_the_programs_exit_code_counts_where_ncu_hides_it(stand_ins: StandIns) -
     assert result.returncode == 2 and "The application returned an error code (2)" in result.stderr
 
 
+def test_a_program_that_fails_is_not_called_a_window_without_kernels() -> None:
+    messages = "==ERROR== The application returned an error code (2).\n==WARNING== No kernels were profiled.\n"
+    assert explain(messages) == "The application returned an error code (2)."
+
+
 def test_a_window_without_kernels_is_no_success(stand_ins: StandIns) -> None:
     result = run(stand_ins, "loss", NO_REPORT=1, MESSAGES="==WARNING== No kernels were profiled.\n")
     assert result.returncode == 1
@@ -261,6 +266,7 @@ def test_other_ranks_run_without_the_profiler(stand_ins: StandIns) -> None:
     assert any("--export" in call for call in stand_ins.calls("ncu"))
     result = run(stand_ins, "forward", "backward", RANK=0, **ranks)
     assert result.returncode == 2 and "one section per launch" in result.stderr
+    assert "there are 2 processes" in run(stand_ins, "backward", "--rank", 2, RANK=0, **ranks).stderr
 
 
 def test_every_rank_has_a_timeline(stand_ins: StandIns, tmp_path: Path) -> None:

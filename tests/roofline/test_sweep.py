@@ -83,6 +83,7 @@ def test_main_takes_every_flag(tmp_path: Path) -> None:
         given = flags.get_args_parser().parse_args(job.flags())
         flags.check_flags(given)
         flags.check_model_flags(given)
+        assert (given.seed, given.output_dir, given.batch_size) == (job.seed, str(job.folder), job.batch_size)
 
 
 def test_several_gpus_are_torchruns(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
