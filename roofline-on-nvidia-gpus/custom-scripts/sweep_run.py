@@ -1,7 +1,9 @@
 """Runs a sweep's jobs by submitit: on this machine a few at a time, on Slurm as one job array."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -44,10 +46,12 @@ class TrainingRun:
         """End main.py, and ask submitit to run this again."""
         import submitit
 
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            # This is a signal's handler that came in the midst of process.wait(): Popen's own methods would wait for its lock.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(process.pid, signal.SIGTERM)
+                os.waitpid(process.pid, 0)
         return submitit.helpers.DelayedSubmission(self)
 
 

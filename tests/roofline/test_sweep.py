@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -146,15 +149,33 @@ def test_a_folder_with_other_flags_is_not_gone_on_with(tmp_path: Path) -> None:
         Job(tmp_path, "basic", {}, 0, ("--epochs", "5")).state()
 
 
-def test_a_stopped_job_ends_main_and_goes_on_later(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the job's process in /proc")
+def test_a_job_told_to_make_room_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's signal reaches the job in the midst of its wait: main.py is ended, and started anew by submitit."""
     pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
-    from sweep_run import TrainingRun
+    from sweep_run import TrainingRun, import_submitit
 
-    run = TrainingRun([sys.executable, "-S", "-c", "import time; time.sleep(60)"], tmp_path)
-    run._process = process = subprocess.Popen(run.command)
-    delayed = run.checkpoint()
-    assert process.returncode == -15
-    assert delayed.function is run and run._process is None
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    started = tmp_path / "started"
+    program = f"import os, time; again = os.path.exists({str(started)!r}); open({str(started)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(0 if again else 60)"
+    executor = import_submitit().LocalExecutor(folder=tmp_path / "submitit")
+    executor.update_parameters(timeout_min=5)
+    job = executor.submit(TrainingRun([sys.executable, "-S", "-c", program], tmp_path))
+    wait_for(lambda: started.exists() and started.read_text())
+    controller = int(job.job_id)
+    (task,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    os.kill(int(task), signal.SIGUSR2)
+    wait_for(job.done)
+    first, second = map(int, started.read_text().split())
+    assert not Path(f"/proc/{first}").exists() and first != second
+    assert (tmp_path / "finished.json").is_file()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
 
 
 def test_each_of_several_jobs_has_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
