@@ -1,11 +1,9 @@
-"""COCO's average precision and recall, by pycocotools, for predictions that arrive batch by batch and rank by rank.
+"""COCO's average precision and recall for predictions that arrive batch by batch and rank by rank.
 
 Kept per picture are small arrays, not dictionaries: a whole validation set of 5000 pictures with 100 boxes each takes
-about 15 MB until the numbers are computed, once, at the end.
+about 15 MB until `datasets/coco_judge.py` computes the numbers, once, at the end.
 """
 
-import contextlib
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +13,9 @@ import numpy as np
 import torch
 from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from datasets.coco_file import index_coco
+from datasets.coco_judge import Detections, Judged, judge
 from util.distributed import all_gather, print_once
 
 #: COCO's twelve numbers in COCO's order; s, m and l are areas below 32^2, between, and above 96^2 pixels.
@@ -49,9 +46,9 @@ class CocoEvaluator:
         if unknown:
             raise ValueError(f"unknown iou types {sorted(unknown)}; known are {IOU_TYPES}")
         self.iou_types = tuple(iou_types)
-        # pycocotools writes into the annotations it evaluates: give it copies of the outer dictionaries.
-        self.coco_gt = index_coco({**coco_gt.dataset, "annotations": [dict(a) for a in coco_gt.dataset["annotations"]]})
-        self.coco_eval = {kind: _quietly(COCOeval, self.coco_gt, iouType=kind) for kind in iou_types}
+        self.coco_gt = coco_gt
+        #: By kind, once accumulated: `stats`, `eval` and `params` as pycocotools' COCOeval has them.
+        self.coco_eval: dict[str, Judged] = {}
         self._detections: dict[int, _Detections] = {}
 
     def update(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> None:
@@ -59,11 +56,12 @@ class CocoEvaluator:
 
         A picture seen before is left as it was. Raises ValueError for an image id without ground truth.
         """
-        for image_id, prediction in predictions.items():
+        for image_id in predictions:
             if image_id not in self.coco_gt.imgs:
                 raise ValueError(f"image id {image_id} is not among the annotations")
-            if image_id not in self._detections:
-                self._detections[image_id] = _pack(prediction, with_masks="segm" in self.coco_eval)
+        new = {image_id: found for image_id, found in predictions.items() if image_id not in self._detections}
+        if new:
+            self._detections |= zip(new, _pack(list(new.values()), with_masks="segm" in self.iou_types))
 
     def synchronize_between_processes(self) -> None:
         """Give every process the predictions of all; a picture that a padded sampler repeated counts once."""
@@ -74,12 +72,8 @@ class CocoEvaluator:
 
     def accumulate(self) -> None:
         """Match predictions to objects and compute all numbers."""
-        for kind, coco_eval in self.coco_eval.items():
-            coco_eval.cocoDt = _index_results(self.coco_gt, self.results(kind))
-            coco_eval.params.imgIds = sorted(self._detections)
-            _quietly(coco_eval.evaluate)
-            _quietly(coco_eval.accumulate)
-            _quietly(coco_eval.summarize)
+        found, image_ids = self._all_detections(), sorted(self._detections)
+        self.coco_eval = {kind: judge(self.coco_gt, found, kind, image_ids) for kind in self.iou_types}
 
     def summarize(self) -> str:
         """Return the table of all numbers, also per class; rank 0 prints it."""
@@ -89,21 +83,14 @@ class CocoEvaluator:
 
     def results(self, iou_type: str) -> list[dict[str, Any]]:
         """All predictions in COCO's results format, in plain types, by image id."""
-        results = []
-        for image_id, found in sorted(self._detections.items()):
-            key, shapes = ("bbox", found.boxes.tolist()) if iou_type == "bbox" else ("segmentation", found.rles)
-            results += [
-                {"image_id": int(image_id), "category_id": label, key: shape, "score": score}
-                for label, shape, score in zip(found.labels.tolist(), shapes, found.scores.tolist())
-            ]
-        return results
+        return self._all_detections().results(iou_type)
 
     def stats(self, iou_type: str) -> dict[str, float]:
         """COCO's twelve numbers by name; call `accumulate` before."""
         return dict(zip(STAT_NAMES, map(float, self.coco_eval[iou_type].stats)))
 
     def precision_recall(self, iou_type: str) -> dict[str, Any]:
-        """What pycocotools accumulated, as tensors and plain lists that `torch.load` reads safely; see `eval.pth`.
+        """What was accumulated, as tensors and plain lists that `torch.load` reads safely; see `eval.pth`.
 
         `precision` and `scores` (IoU thresholds, recalls, classes, areas, most detections), `recall` (without recalls),
         and the thresholds, recalls and category ids along them; -1 where there is nothing to measure.
@@ -112,9 +99,9 @@ class CocoEvaluator:
         arrays = {name: torch.from_numpy(coco_eval.eval[name]) for name in ("precision", "recall", "scores")}
         params = coco_eval.params
         return arrays | {
-            "iou_thresholds": params.iouThrs.tolist(),
-            "recall_thresholds": params.recThrs.tolist(),
-            "category_ids": list(params.catIds),
+            "iou_thresholds": list(map(float, params.iouThrs)),
+            "recall_thresholds": list(map(float, params.recThrs)),
+            "category_ids": list(map(int, params.catIds)),
         }
 
     def per_class(self, iou_type: str) -> list[dict[str, Any]]:
@@ -130,7 +117,7 @@ class CocoEvaluator:
         precision = coco_eval.eval["precision"][:, :, :, 0, -1]
         return [
             {
-                "id": category_id,
+                "id": int(category_id),
                 "name": str(self.coco_gt.cats[category_id].get("name", category_id)),
                 "AP": _mean_of_measured(precision[:, :, k]),
                 "AP50": _mean_of_measured(precision[0, :, k]),
@@ -139,12 +126,23 @@ class CocoEvaluator:
             for k, category_id in enumerate(coco_eval.params.catIds)
         ]
 
+    def _all_detections(self) -> Detections:
+        """Those of all pictures, by image id."""
+        packed = sorted(self._detections.items())
+        pictures = [picture for _, picture in packed]
+        ids, counts = [image_id for image_id, _ in packed], [len(picture.scores) for picture in pictures]
+        return Detections(
+            image_ids=np.repeat(np.array(ids, dtype=np.int64), counts),
+            labels=np.concatenate([np.zeros(0, np.int64), *(picture.labels for picture in pictures)]),
+            scores=np.concatenate([np.zeros(0, np.float32), *(picture.scores for picture in pictures)]),
+            boxes=np.concatenate([np.zeros((0, 4), np.float32), *(picture.boxes for picture in pictures)]),
+            rles=[rle for picture in pictures for rle in picture.rles] if "segm" in self.iou_types else None,
+        )
+
     def _table(self, iou_type: str) -> str:
-        """pycocotools' twelve lines with the short names before them, then the classes that have instances."""
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            self.coco_eval[iou_type].summarize()
+        """The twelve numbers in pycocotools' words, then the classes that have instances."""
         table = [f"IoU metric: {iou_type}, pictures: {len(self._detections)}"]
-        table += [f"{name:>6} {line}" for name, line in zip(STAT_NAMES, printed.getvalue().splitlines())]
+        table += [_describe(name, value) for name, value in self.stats(iou_type).items()]
         classes = [row for row in self.per_class(iou_type) if row["instances"]]
         width = max([len("class"), *(len(row["name"]) for row in classes)])
         table.append(f"{'class':<{width}}     AP   AP50  instances")
@@ -154,15 +152,20 @@ class CocoEvaluator:
         return "\n".join(table)
 
 
-def _pack(prediction: Mapping[str, Tensor], *, with_masks: bool) -> _Detections:
-    """One picture's prediction as arrays on the host, boxes xyxy to xywh (in float32, as DETR does)."""
-    x0, y0, x1, y1 = prediction["boxes"].float().cpu().numpy().T
-    return _Detections(
-        scores=prediction["scores"].float().cpu().numpy(),
-        labels=prediction["labels"].cpu().numpy(),
-        boxes=np.stack([x0, y0, x1 - x0, y1 - y0], axis=1),
-        rles=_encode(prediction["masks"]) if with_masks else None,
-    )
+def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> list[_Detections]:
+    """A batch's predictions as arrays on the host, boxes xyxy to xywh (in float32, as DETR does).
+
+    All pictures together come in one transfer a quantity: each transfer waits for the device.
+    """
+    joined = {key: torch.cat([found[key] for found in predictions]) for key in ("scores", "labels", "boxes")}
+    scores, boxes = (joined[key].float().cpu().numpy() for key in ("scores", "boxes"))
+    labels = joined["labels"].cpu().numpy()
+    boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    ends = np.cumsum([len(found["scores"]) for found in predictions])[:-1]
+    return [
+        _Detections(*arrays, rles=_encode(found["masks"]) if with_masks else None)
+        for found, *arrays in zip(predictions, *(np.split(array, ends) for array in (scores, labels, boxes)))
+    ]
 
 
 def _encode(masks: Tensor) -> list[dict[str, Any]]:
@@ -172,27 +175,17 @@ def _encode(masks: Tensor) -> list[dict[str, Any]]:
     return [{"size": list(map(int, rle["size"])), "counts": rle["counts"].decode()} for rle in rles]
 
 
-def _index_results(coco_gt: COCO, results: list[dict[str, Any]]) -> COCO:
-    """What pycocotools' loadRes makes of results, but also of none, and without changing them."""
-    annotations = []
-    for number, result in enumerate(results, start=1):
-        if "bbox" in result:
-            area = result["bbox"][2] * result["bbox"][3]
-        else:
-            area = int(rle_tools.area(result["segmentation"]))
-        annotations.append({**result, "id": number, "area": area, "iscrowd": 0})
-    return index_coco(
-        {"images": coco_gt.dataset["images"], "categories": coco_gt.dataset["categories"], "annotations": annotations}
-    )
+def _describe(name: str, value: float) -> str:
+    """A number's line: its short name, then what pycocotools prints for it."""
+    kind, rest = name[:2], name[2:]
+    words = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
+    iou = f"0.{rest}" if name in ("AP50", "AP75") else "0.50:0.95"
+    area = {"s": "small", "m": "medium", "l": "large"}.get(rest, "all")
+    most = rest if name in ("AR1", "AR10") else "100"
+    return f"{name:>6}  {words:<18} ({kind}) @[ IoU={iou:<9} | area={area:>6} | maxDets={most:>3} ] = {value:0.3f}"
 
 
 def _mean_of_measured(precision: np.ndarray) -> float:
     """Mean of the entries that were measured (-1 marks the others), -1 where none was."""
     measured = precision[precision > -1]
     return float(measured.mean()) if measured.size else -1.0
-
-
-def _quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call without pycocotools' progress messages."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return function(*args, **kwargs)

@@ -19,7 +19,7 @@ from util.distributed import get_world_size
 from util.plain import to_plain
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pycocotools")
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco")
 
 
 def run_info(args: argparse.Namespace) -> dict[str, Any]:

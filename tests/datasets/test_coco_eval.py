@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,24 @@ def test_nothing_to_measure_is_minus_one() -> None:
     assert set(evaluate(truth).stats("bbox").values()) == {-1}
 
 
+@pytest.mark.parametrize("without_hotcoco", [False, True])
+def test_precision_recall_is_pycocotools_and_loads_safely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_hotcoco: bool
+) -> None:
+    if without_hotcoco:
+        monkeypatch.setitem(sys.modules, "hotcoco", None)
+    truth, predictions = random_case(15)
+    evaluator = evaluate(truth, predictions)
+    torch.save(evaluator.precision_recall("bbox"), tmp_path / "eval.pth")
+    kept = torch.load(tmp_path / "eval.pth", weights_only=True)
+    judged = judge(tmp_path, truth, evaluator.results("bbox"), "bbox", sorted(predictions))
+    for name in ("precision", "recall", "scores"):
+        assert np.array_equal(kept[name].numpy(), judged.eval[name])
+    assert kept["iou_thresholds"] == judged.params.iouThrs.tolist()
+    assert kept["recall_thresholds"] == judged.params.recThrs.tolist()
+    assert kept["category_ids"] == list(judged.params.catIds) == [2, 3, 5, 9]
+
+
 def test_results_are_plain_and_in_order() -> None:
     truth, predictions = random_case(11, pictures=3, queries=2)
     evaluator = evaluate(truth, predictions, iou_types=("bbox", "segm"))
@@ -255,6 +274,16 @@ def test_table_has_names_and_classes_with_instances(capsys: pytest.CaptureFixtur
     assert [line.split() for line in lines[13:]] == [
         ["class", "AP", "AP50", "instances"], ["cell", "0.400", "1.000", "1"],
     ]  # fmt: skip
+
+
+def test_table_is_pycocotools_words(tmp_path: Path) -> None:
+    truth, predictions = random_case(14)
+    evaluator = evaluate(truth, predictions)
+    judged = judge(tmp_path, truth, evaluator.results("bbox"), "bbox", sorted(predictions))
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        judged.summarize()
+    ours = [line.removeprefix(f"{name:>6} ") for name, line in zip(STAT_NAMES, evaluator.summarize().splitlines()[1:])]
+    assert ours == printed.getvalue().splitlines()
 
 
 def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
