@@ -72,10 +72,7 @@ def judge(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Ju
     reason = why_not_hotcoco() or _where_they_differ(truth, found, image_ids)
     if reason is not None:
         _say_once(f"COCO's numbers by pycocotools, which takes longer: {reason}")
-    judged = (_ask_hotcoco if reason is None else _ask_pycocotools)(truth, found, kind, image_ids)
-    for step in (judged.evaluate, judged.accumulate, judged.summarize):
-        quietly(step)
-    return judged
+    return (by_hotcoco if reason is None else by_pycocotools)(truth, found, kind, image_ids)
 
 
 def why_not_hotcoco() -> str | None:
@@ -89,10 +86,39 @@ def why_not_hotcoco() -> str | None:
     return None if numbers >= OLDEST_HOTCOCO else f"hotcoco {version} is older than {oldest} (pip install -U hotcoco)"
 
 
-def quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call without the libraries' progress messages."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return function(*args, **kwargs)
+def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
+    """The numbers by hotcoco, whatever it thinks of the input."""
+    hotcoco = _hotcoco()
+    objects = truth.dataset["annotations"]
+    ground_truth = hotcoco.COCO.from_arrays(
+        truth.dataset["images"],
+        truth.dataset["categories"],
+        np.array([o["image_id"] for o in objects], dtype=np.int64),
+        np.array([o["category_id"] for o in objects], dtype=np.int64),
+        np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4),
+        ids=np.array([o["id"] for o in objects], dtype=np.int64),
+        area=np.array([o["area"] for o in objects], dtype=np.float64),
+        iscrowd=np.array([o.get("iscrowd", 0) for o in objects], dtype=np.int64),
+        segmentation=[o["segmentation"] for o in objects] if kind == "segm" else None,
+    )
+    if kind == "bbox" and max(image_ids) <= LARGEST_EXACT:  # image id, x, y, w, h, score, label
+        numbers = (found.image_ids[:, None], found.boxes, found.scores[:, None], found.labels[:, None])
+        results = np.concatenate(numbers, axis=1, dtype=np.float64)
+    else:  # masks without their boxes, whose area they would be given
+        results = found.results(kind)
+    judged = hotcoco.COCOeval(ground_truth, ground_truth.load_res(results), kind)
+    judged.params.img_ids = image_ids
+    return _run(judged)
+
+
+def by_pycocotools(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
+    """The numbers by pycocotools."""
+    # pycocotools writes into the annotations it evaluates: it gets copies of the outer dictionaries.
+    objects = [dict(o) for o in truth.dataset["annotations"]]
+    judged = _quietly(COCOeval, index_coco({**truth.dataset, "annotations": objects}), iouType=kind)
+    judged.cocoDt = index_coco({**truth.dataset, "annotations": _with_areas(found.results(kind))})
+    judged.params.imgIds = image_ids
+    return _run(judged)
 
 
 def _hotcoco() -> ModuleType:
@@ -117,37 +143,16 @@ def _where_they_differ(truth: COCO, found: Detections, image_ids: list[int]) -> 
     return None
 
 
-def _ask_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Any:
-    hotcoco = _hotcoco()
-    objects = truth.dataset["annotations"]
-    ground_truth = hotcoco.COCO.from_arrays(
-        truth.dataset["images"],
-        truth.dataset["categories"],
-        np.array([o["image_id"] for o in objects], dtype=np.int64),
-        np.array([o["category_id"] for o in objects], dtype=np.int64),
-        np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4),
-        ids=np.array([o["id"] for o in objects], dtype=np.int64),
-        area=np.array([o["area"] for o in objects], dtype=np.float64),
-        iscrowd=np.array([o.get("iscrowd", 0) for o in objects], dtype=np.int64),
-        segmentation=[o["segmentation"] for o in objects] if kind == "segm" else None,
-    )
-    if kind == "bbox" and max(image_ids) <= LARGEST_EXACT:  # image id, x, y, w, h, score, label
-        numbers = (found.image_ids[:, None], found.boxes, found.scores[:, None], found.labels[:, None])
-        results = np.concatenate(numbers, axis=1, dtype=np.float64)
-    else:  # masks without their boxes, whose area they would be given
-        results = found.results(kind)
-    judged = hotcoco.COCOeval(ground_truth, ground_truth.load_res(results), kind)
-    judged.params.img_ids = image_ids
+def _run(judged: Any) -> Judged:
+    for step in (judged.evaluate, judged.accumulate, judged.summarize):
+        _quietly(step)
     return judged
 
 
-def _ask_pycocotools(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> COCOeval:
-    # pycocotools writes into the annotations it evaluates: it gets copies of the outer dictionaries.
-    objects = [dict(o) for o in truth.dataset["annotations"]]
-    judged = quietly(COCOeval, index_coco({**truth.dataset, "annotations": objects}), iouType=kind)
-    judged.cocoDt = index_coco({**truth.dataset, "annotations": _with_areas(found.results(kind))})
-    judged.params.imgIds = image_ids
-    return judged
+def _quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call without the libraries' progress messages."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return function(*args, **kwargs)
 
 
 def _with_areas(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

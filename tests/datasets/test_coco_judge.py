@@ -16,7 +16,7 @@ from pycocotools import mask as rle_tools
 
 from datasets import coco_judge
 from datasets.annotations import index_coco
-from datasets.coco_judge import Detections, judge
+from datasets.coco_judge import Detections, by_hotcoco, by_pycocotools, judge
 
 SIDE = 64
 
@@ -86,13 +86,6 @@ def detections(rng: np.random.Generator, truth: dict[str, Any], n: int, *, ties:
     )
 
 
-def by_pycocotools(truth: dict[str, Any], found: Detections, kind: str, image_ids: list[int]) -> coco_judge.Judged:
-    judged = coco_judge._ask_pycocotools(index_coco(truth), found, kind, image_ids)
-    for step in (judged.evaluate, judged.accumulate, judged.summarize):
-        coco_judge.quietly(step)
-    return judged
-
-
 def assert_same(ours: coco_judge.Judged, theirs: coco_judge.Judged) -> None:
     assert np.array_equal(ours.stats, theirs.stats)
     for name in ("precision", "recall", "scores"):
@@ -107,7 +100,7 @@ def test_every_bit_is_pycocotools(kind: str, case: tuple[dict[str, Any], Detecti
     truth, found, image_ids = case
     judged = judge(index_coco(truth), found, kind, image_ids)
     assert isinstance(judged, hotcoco.COCOeval)
-    assert_same(judged, by_pycocotools(truth, found, kind, image_ids))
+    assert_same(judged, by_pycocotools(index_coco(truth), found, kind, image_ids))
 
 
 def polygon_case() -> tuple[dict[str, Any], Detections]:
@@ -141,7 +134,7 @@ def test_polygons_and_plain_run_lengths(kind: str) -> None:
     truth, found = polygon_case()
     judged = judge(index_coco(truth), found, kind, [0, 1, 2])
     assert isinstance(judged, hotcoco.COCOeval) and judged.stats[0] > 0.8
-    assert_same(judged, by_pycocotools(truth, found, kind, [0, 1, 2]))
+    assert_same(judged, by_pycocotools(index_coco(truth), found, kind, [0, 1, 2]))
 
 
 def test_ids_beyond_what_a_float_holds() -> None:
@@ -154,7 +147,7 @@ def test_ids_beyond_what_a_float_holds() -> None:
     found = Detections(found.image_ids + 2**60, found.labels, found.scores, found.boxes, found.rles)
     judged = judge(index_coco(truth), found, "bbox", ids)
     assert isinstance(judged, hotcoco.COCOeval)
-    assert_same(judged, by_pycocotools(truth, found, "bbox", ids))
+    assert_same(judged, by_pycocotools(index_coco(truth), found, "bbox", ids))
 
 
 @pytest.mark.parametrize(
@@ -172,11 +165,9 @@ def test_where_they_differ_pycocotools_is_asked(fault: str, line: str, capsys: p
     for _ in range(2):
         judged = judge(index_coco(truth), found, "bbox", [0, 1, 2])
     assert capsys.readouterr().out == f"COCO's numbers by pycocotools, which takes longer: {line}\n"
-    assert_same(judged, by_pycocotools(truth, found, "bbox", [0, 1, 2]))
-    asked = coco_judge._ask_hotcoco(index_coco(truth), found, "bbox", [0, 1, 2])
-    for step in (asked.evaluate, asked.accumulate, asked.summarize):
-        coco_judge.quietly(step)
-    assert not np.array_equal(asked.stats, judged.stats), "hotcoco agrees now: no need to ask pycocotools"
+    assert_same(judged, by_pycocotools(index_coco(truth), found, "bbox", [0, 1, 2]))
+    fast = by_hotcoco(index_coco(truth), found, "bbox", [0, 1, 2])
+    assert not np.array_equal(fast.stats, judged.stats), "hotcoco agrees now: no need to ask pycocotools"
 
 
 @pytest.mark.parametrize(
