@@ -2,8 +2,10 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +39,33 @@ class Child:
     def _send(self, line: str) -> None:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
+
+
+def alternate(
+    workers: Mapping[str, Child], rounds: int, *, warm_up: int = 1, describe: Callable[[dict[str, Any]], str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Answers of each worker by name over `rounds`, every other round backwards, after `warm_up` that do not count.
+
+    Each answer is printed as `describe` puts it; the workers are closed at the end.
+    """
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+    try:
+        for number in range(-warm_up, rounds):
+            for name in list(workers)[:: 1 if number % 2 == 0 else -1]:
+                answer = workers[name].work()
+                print(f"{'warm-up' if number < 0 else number} {name:>12}: {describe(answer)}", flush=True)
+                if number >= 0:
+                    answers[name].append(answer)
+    finally:
+        for worker in workers.values():
+            worker.close()
+    return answers
+
+
+def medians_of(answers: Mapping[str, list[dict[str, Any]]], key: str = "seconds") -> dict[str, float]:
+    """The median of a quantity over the answers of each worker that has it."""
+    return {
+        name: statistics.median(answer[key] for answer in rows)
+        for name, rows in answers.items()
+        if rows and key in rows[0]
+    }

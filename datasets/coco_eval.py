@@ -169,9 +169,16 @@ def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> l
 
 
 def _encode(masks: Tensor) -> list[dict[str, Any]]:
-    """Compressed run lengths, with text counts as JSON needs them, of masks (Q, 1, H, W) or (Q, H, W)."""
-    masks = (masks.flatten(0, -3) > 0.5).permute(1, 2, 0).cpu().numpy()
-    rles = rle_tools.encode(np.asfortranarray(masks, dtype=np.uint8))
+    """Compressed run lengths, with text counts as JSON needs them, of masks (Q, 1, H, W) or (Q, H, W).
+
+    Masks of uint8 are 0 and 1, as the postprocessor leaves them; others are cut at a half.
+    """
+    masks = masks.flatten(0, -3)
+    if masks.dtype != torch.uint8:
+        masks = (masks > 0.5).to(torch.uint8)
+    # Run lengths go down the columns: the transposition, most of the work, is quick between bytes.
+    columns = masks.cpu().transpose(1, 2).contiguous().numpy()  # (Q, W, H)
+    rles = rle_tools.encode(columns.T)
     return [{"size": list(map(int, rle["size"])), "counts": rle["counts"].decode()} for rle in rles]
 
 

@@ -92,7 +92,7 @@ def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) 
     objects = truth.dataset["annotations"]
     ground_truth = hotcoco.COCO.from_arrays(
         truth.dataset["images"],
-        truth.dataset["categories"],
+        [{"name": str(c["id"]), **c} for c in truth.dataset["categories"]],  # it remarks on classes without one
         np.array([o["image_id"] for o in objects], dtype=np.int64),
         np.array([o["category_id"] for o in objects], dtype=np.int64),
         np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4),

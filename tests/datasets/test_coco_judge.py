@@ -195,6 +195,7 @@ def test_versions_are_compared_as_numbers(monkeypatch: pytest.MonkeyPatch) -> No
 def test_nothing_is_printed_and_the_truth_stays(capfd: pytest.CaptureFixture[str]) -> None:
     truth, found = polygon_case()
     found.labels[:5] = 70  # no category has it: DETR predicts such classes
+    truth["categories"] = [{"id": 1}]
     ground_truth, before = index_coco(truth), json.dumps(truth)
     judge(ground_truth, found, "bbox", [0, 1, 2])
     judge(ground_truth, found, "segm", [0, 1, 2])
