@@ -1,4 +1,5 @@
 # make train: a detector from nothing, on generated pictures. make test: everything, no network needed.
+# make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/run_all.py $(BENCH)
 
 $(VENV)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: $(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.12 ...")'

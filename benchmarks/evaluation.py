@@ -45,7 +45,10 @@ def main() -> int:
     stats = {name: rows[0]["stats"] for name, rows in runs.items()}
     equal = all(row["stats"] == stats["pycocotools"] for rows in runs.values() for row in rows)
     print(f"the twelve numbers are {'equal to the last bit' if equal else f'NOT equal: {stats}'}")
-    write_report("evaluation", args, medians=medians, unit="s", numbers_equal=equal, stats=stats, runs=runs)
+    variant = "" if args.iou_type == "bbox" else args.iou_type
+    write_report(
+        "evaluation", args, medians=medians, unit="s", variant=variant, numbers_equal=equal, stats=stats, runs=runs
+    )
     return 0 if equal else 1
 
 

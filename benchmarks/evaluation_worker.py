@@ -42,9 +42,7 @@ def make_truth(rng: np.random.Generator, *, pictures: int, objects: int, classes
         }
         for number, (owner, label, box) in enumerate(zip(owners.tolist(), labels.tolist(), boxes.tolist()), start=1)
     ]  # fmt: skip
-    images = [
-        {"id": i, "file_name": f"{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(1, pictures + 1)
-    ]
+    images = [{"id": i, "file_name": f"{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(1, pictures + 1)]
     categories = [{"id": 2 * i + 1, "name": f"class {i}"} for i in range(classes)]
     return {"images": images, "annotations": annotations, "categories": categories}
 

@@ -80,7 +80,14 @@ def main() -> None:
             print(f"{name:>16}: median {speed:.1f} pictures per {seconds[:-1].replace('_', ' ')}{ratio}")
     date = datetime.date.today().isoformat()
     command = "python " + " ".join(["benchmarks/loader.py", *sys.argv[1:]])
-    report = {"date": date, "command": command, "medians": medians, "passes": results, "machine": run_info(args)}
+    report = {
+        "date": date,
+        "command": command,
+        "better": "higher",
+        "medians": medians,
+        "passes": results,
+        "machine": run_info(args),
+    }
     output = args.output or Path(__file__).with_name(f"loader-{date}.json")
     output.write_text(json.dumps(report, indent=1) + "\n")
     print(f"wrote {output}")

@@ -47,8 +47,10 @@ def print_medians(medians: Medians, unit: str, *, against: str = "original") -> 
             print(f"{row:>24} {name:>12}: median {value:.4g} {unit}{'' if name == against else ratio}")
 
 
-def write_report(name: str, args: argparse.Namespace, *, medians: Medians, unit: str, **parts: Any) -> Path:
-    """Write `name`-DATE.json: date, command, medians (the lower the better), whatever `parts` holds, and the machine.
+def write_report(
+    name: str, args: argparse.Namespace, *, medians: Medians, unit: str, variant: str = "", **parts: Any
+) -> Path:
+    """Write `name`[-`variant`]-DATE.json: date, command, medians (the lower the better), whatever `parts` holds, and the machine.
 
     Returns its path. Absolute folders among the flags are replaced by their last part.
     """
@@ -56,7 +58,7 @@ def write_report(name: str, args: argparse.Namespace, *, medians: Medians, unit:
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     report = {"date": date, "command": command, "better": "lower", "unit": unit, "medians": medians, **parts}
     text = json.dumps(report | {"machine": run_info(args)}, indent=1, default=str) + "\n"
-    output = args.output or Path(__file__).with_name(f"{name}-{date}.json")
+    output = args.output or Path(__file__).with_name(f"{'-'.join(filter(None, (name, variant, date)))}.json")
     output.write_text(without_folders(text, args))
     print(f"wrote {output}")
     return output

@@ -1,0 +1,83 @@
+"""Time whole runs of `python main.py`: start, data, training, evaluation, checkpoints; ours beside the original's.
+
+    python benchmarks/end_to_end.py --data_path coco --original ../facebookresearch-detr
+    python benchmarks/end_to_end.py --data_path coco --epochs 1 --rounds 1 -- --device cuda --batch_size 8
+
+`--data_path` is a folder in COCO's layout. By default ResNet-18 without pretrained weights, 2 + 2 layers of width 128, batch 4,
+two epochs, on the CPU. Each run is a process of its own with a fresh output folder; runs alternate. Where the command
+line has `--amp`, ours is run with bfloat16 too. The original is kept from downloading weights, and nothing else about
+it changes (`original_main.py`). Prints medians and writes a dated JSON. Flags after `--` go to all and override.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.child import medians_of  # noqa: E402 (the line above finds it)
+from benchmarks.report import ROOT, benchmark_parser, offers, print_medians, write_report  # noqa: E402
+
+MODEL = "--backbone resnet18 --enc_layers 2 --dec_layers 2 --hidden_dim 128 --batch_size 4 --device cpu".split()
+
+
+def parse_args() -> argparse.Namespace:
+    """Flags of the benchmark; `run_flags` are those after `--`."""
+    parser = benchmark_parser("end_to_end", __doc__)
+    parser.add_argument("--data_path", type=Path, required=True, help="a folder in COCO's layout")
+    parser.add_argument("--epochs", type=int, default=2, help="(%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
+    parser.add_argument("run_flags", nargs="*", help="after --: flags for all runs")
+    return parser.parse_args()
+
+
+def commands(args: argparse.Namespace) -> dict[str, tuple[list[str], Path]]:
+    """Command and folder to run it in, by implementation."""
+    flags = [*MODEL, "--epochs", str(args.epochs), "--coco_path", str(args.data_path.resolve()), *args.run_flags]
+    ours = [sys.executable, "main.py", *flags, "--backbone_weights", "none"]
+    runs = {"ours": (ours, ROOT)}
+    if offers("--amp"):
+        runs["ours, bf16"] = ([*ours, "--amp", "bf16"], ROOT)
+    if args.original:
+        script = str(Path(__file__).with_name("original_main.py"))
+        runs["original"] = ([sys.executable, script, *flags], args.original.resolve())
+    return runs
+
+
+def run_once(command: list[str], folder: Path, threads: int) -> dict:
+    """Seconds of a run, and its last epoch's training loss and AP. Raises SystemExit when it fails."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryDirectory() as output:
+        start = time.perf_counter()
+        done = subprocess.run(
+            [*command, "--output_dir", output], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stderr[-2000:]}")
+        row = json.loads((Path(output) / "log.txt").read_text().splitlines()[-1])
+    return {"seconds": seconds, "train_loss": row["train_loss"], "AP": row["test_coco_eval_bbox"][0]}
+
+
+def main() -> None:
+    """Measure, print medians and ratios, and write the JSON."""
+    args = parse_args()
+    runs: dict[str, list[dict]] = {}
+    todo = commands(args)
+    for number in range(args.rounds):
+        for name in list(todo)[:: 1 if number % 2 == 0 else -1]:
+            answer = run_once(*todo[name], args.threads)
+            runs.setdefault(name, []).append(answer)
+            print(f"{number} {name:>12}: {answer['seconds']:.1f} s, loss {answer['train_loss']:.3f}", flush=True)
+    medians = {"whole run": medians_of(runs)}
+    print_medians(medians, "s")
+    write_report("end_to_end", args, medians=medians, unit="s", runs=runs)
+
+
+if __name__ == "__main__":
+    main()

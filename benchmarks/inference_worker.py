@@ -1,0 +1,63 @@
+"""One implementation's inference in a process of its own: a batch whenever a line arrives, and its seconds.
+
+Started by `inference.py`. Any checkout with the original's interface will do; `amp` in the order is for ours alone.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import sys
+import time
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import nn
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from step_worker import build, make_batch  # noqa: E402 (beside this file)
+
+
+def autocast(amp: str, device: torch.device) -> AbstractContextManager:
+    """What the checkout's `--amp` computes in."""
+    if amp == "off":
+        return nullcontext()
+    return importlib.import_module("util.precision").pick_precision(amp, device).autocast()
+
+
+def find_postprocess() -> nn.Module:
+    """The checkout's postprocessor of boxes, which the original keeps beside its model."""
+    try:
+        return importlib.import_module("models.postprocess").PostProcess()
+    except ImportError:
+        return importlib.import_module("models.detr").PostProcess()
+
+
+def main() -> None:
+    """Read the order from the first line, then time a batch for every further line."""
+    warnings.simplefilter("ignore")
+    order = json.loads(sys.stdin.readline())
+    torch.set_num_threads(order["threads"])
+    answers = sys.stdout
+    with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        model, _, _, args = build(order["checkout"], order["flags"])
+        postprocess = find_postprocess()
+        model.eval()
+        device = torch.device(args.device)
+        samples = make_batch(tuple(order["size"]), args.batch_size, 1, masks=False)[0].to(device)
+        sizes = torch.tensor([order["size"]] * args.batch_size, device=device)
+        for _ in sys.stdin:
+            start = time.perf_counter()
+            with autocast(order["amp"], device):
+                outputs = model(samples)
+            results = [{key: value.cpu() for key, value in found.items()} for found in postprocess(outputs, sizes)]
+            seconds = time.perf_counter() - start
+            score = float(torch.stack([found["scores"].float().mean() for found in results]).mean())
+            print(json.dumps({"seconds": seconds, "score": score}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Our training step in each of several processes that torchrun starts; rank 0 prints seconds and pictures of each timed step.
+
+Started by `scaling.py` with its order as the only argument.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from step_worker import build, make_batch, peak_mb  # noqa: E402 (beside this file)
+
+
+def time_steps(order: dict) -> list[dict]:
+    """Seconds of every step after one that is not timed, with the pictures of all processes."""
+    model, criterion, optimizer, args = build(order["checkout"], order["flags"])
+    main, engine = importlib.import_module("main"), importlib.import_module("engine")
+    distributed = importlib.import_module("util.distributed")
+    launch = distributed.init_distributed(device=args.device)
+    device = torch.device(args.device)
+    model = main.wrap_model(model.to(device), launch)
+    batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=False)
+    rows = []
+    for _ in range(order["rounds"] + 1):
+        distributed.barrier()
+        start = time.perf_counter()
+        engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        pictures = args.batch_size * launch.world_size
+        rows.append({"seconds": time.perf_counter() - start, "pictures": pictures, "peak_mb": peak_mb()})
+    if launch.rank == 0:
+        return rows[1:]
+    return []
+
+
+def main() -> None:
+    """Time the steps; rank 0 prints."""
+    warnings.simplefilter("ignore")
+    order = json.loads(sys.argv[1])
+    torch.set_num_threads(order["threads"])
+    answers = sys.stdout
+    with contextlib.redirect_stdout(io.StringIO()):
+        rows = time_steps(order)
+        importlib.import_module("util.distributed").shutdown()
+    if rows:
+        print(json.dumps(rows), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

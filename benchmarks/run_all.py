@@ -1,0 +1,91 @@
+"""Run every benchmark, one after the other: what `make bench` does.
+
+    make bench BENCH="--original ../facebookresearch-detr --data_path coco"        everything, beside the original
+    make bench BENCH="--device cuda --original ../facebookresearch-detr --data_path coco"
+    make bench BENCH=--quick                                          all of them, so small that only their working shows
+
+What needs data (`loader.py`, `end_to_end.py`) is left out, in one line, without `--data_path`. A benchmark that fails does not
+keep the others from running; the exit code is then 1. Dated JSONs lie beside the scripts; with --quick none is kept.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TINY_MODEL = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 128 --dim_feedforward 64 --num_queries 20".split()
+#: What makes each benchmark small, by name.
+QUICK = {
+    "train_step": ["--size", "96", "128", "--steps", "1", *TINY_MODEL],
+    "inference": ["--size", "96", "128", "--rounds", "1", "--batch_sizes", "1", "2", *TINY_MODEL],
+    "evaluation": ["--pictures", "20", "--rounds", "1"],
+    "evaluation-segm": ["--pictures", "5", "--rounds", "1"],
+    "masks": ["--size", "96", "128", *TINY_MODEL],
+    "scaling": ["--side", "64", "--rounds", "1", "--sweeps", "queries", "--values", "5", "10", *TINY_MODEL],
+    "loader": ["--passes", "1"],
+    "end_to_end": ["--rounds", "1", "--epochs", "1", "--", "--enc_layers", "1", "--dec_layers", "1"],
+    "annotations": ["--pictures", "50", "--boxes", "300", "--runs", "1", "--workers", "1"],
+    "roofline": ["--kernels", "200", "--names", "20"],
+}
+#: Flags that are passed on, by the benchmarks that know them.
+KNOW_DEVICE = ("train_step", "inference", "scaling")
+KNOW_ORIGINAL = ("train_step", "inference", "evaluation", "masks", "scaling", "loader", "end_to_end")
+NEED_DATA = {"loader": "--data", "end_to_end": "--data_path"}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Flags of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--original", type=Path, help="a checkout of facebookresearch/detr to compare with")
+    parser.add_argument("--data_path", type=Path, help="a folder in COCO's layout")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for what knows both (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=QUICK, default=list(QUICK), metavar="NAME", help="(%(default)s)")
+    parser.add_argument("--skip", nargs="+", choices=QUICK, default=[], metavar="NAME", help="leave these out")
+    parser.add_argument("--quick", action="store_true", help="see that all work; figures mean nothing and are not kept")
+    return parser.parse_args(argv)
+
+
+def command_of(name: str, args: argparse.Namespace, output: Path | None) -> list[str] | None:
+    """The command of a benchmark, None where it lacks its data. `output` is a JSON file other than its own."""
+    script, _, variant = name.partition("-")
+    if name in NEED_DATA and args.data_path is None:
+        return None
+    flags = ["--iou_type", variant] if variant else []
+    if name in NEED_DATA:
+        flags += [NEED_DATA[name], str(args.data_path)]
+    if args.original and name in KNOW_ORIGINAL:
+        flags += ["--original", str(args.original)]
+    if args.device != "cpu" and name in KNOW_DEVICE:
+        flags += ["--device", args.device]
+    if output is not None:
+        flags += ["--output", str(output)]
+    if args.quick:
+        flags += QUICK[name]
+    elif name == "evaluation-segm":  # a COCO-sized set of masks does not fit into memory
+        flags += ["--pictures", "200"]
+    if args.device != "cpu" and name == "end_to_end":
+        flags += [*([] if "--" in flags else ["--"]), "--device", args.device]
+    return [sys.executable, str(HERE / f"{script}.py"), *flags]
+
+
+def main() -> int:
+    """Run them; 1 where one failed."""
+    args = parse_args()
+    failed = []
+    for name in [name for name in args.only if name not in args.skip]:
+        with tempfile.TemporaryDirectory() as folder:
+            command = command_of(name, args, Path(folder) / f"{name}.json" if args.quick else None)
+            if command is None:
+                print(f"== {name}: left out, it needs --data_path", flush=True)
+                continue
+            print(f"== {name}", flush=True)
+            if subprocess.run(command).returncode:
+                failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else "all ran")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""What the benchmarks share, and that each accepts the flags that `make bench` gives it; no time is asserted."""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import end_to_end, evaluation, inference, run_all, scaling
+from benchmarks.child import alternate, medians_of
+from benchmarks.report import ROOT, offers, print_medians, without_folders, write_report
+from benchmarks.scaling_plot import plot_scaling
+
+
+class FakeChild:
+    """Answers 1, 2, 3, ... and remembers the order in which all were asked."""
+
+    asked: list[str] = []
+
+    def __init__(self, name: str) -> None:
+        self.name, self.count, self.closed = name, 0, False
+
+    def work(self) -> dict:
+        self.asked.append(self.name)
+        self.count += 1
+        return {"seconds": float(self.count)}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_workers_alternate_and_warm_ups_do_not_count() -> None:
+    FakeChild.asked = []
+    workers = {name: FakeChild(name) for name in "ab"}
+    runs = alternate(workers, 3, describe=str)
+    assert "".join(FakeChild.asked) == "baabbaab"
+    assert [row["seconds"] for row in runs["a"]] == [2, 3, 4]
+    assert medians_of(runs) == {"a": 3, "b": 3} and medians_of(runs, "loss") == {}
+    assert all(worker.closed for worker in workers.values())
+
+
+def test_workers_are_closed_when_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = {name: FakeChild(name) for name in "ab"}
+    monkeypatch.setattr(workers["a"], "work", lambda: sys.exit("the worker ended"))
+    with pytest.raises(SystemExit, match="the worker ended"):
+        alternate(workers, 1, describe=str)
+    assert all(worker.closed for worker in workers.values())
+
+
+def test_medians_name_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    print_medians({"batch 1": {"ours": 0.5, "original": 1.5}, "batch 2": {"ours": 2.0}}, "s")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "batch 1         ours: median 0.5 s, 3.00 times as fast as original"
+    assert lines[1:] == ["batch 1     original: median 1.5 s", "batch 2         ours: median 2 s"]
+
+
+def test_no_folder_of_the_machine_is_reported(tmp_path: Path) -> None:
+    args = argparse.Namespace(original=tmp_path / "deep" / "detr", data_path=tmp_path / "coco", threads=2, output=None)
+    text = f"--original {args.original} --data_path {args.data_path}"
+    assert without_folders(text, args) == "--original facebookresearch-detr --data_path coco"
+    args.output = tmp_path / "x.json"
+    report = json.loads(write_report("name", args, medians={"a": {"ours": 1.0}}, unit="s", more=3).read_text())
+    assert (report["better"], report["unit"], report["more"]) == ("lower", "s", 3)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", report["date"]) and report["machine"]["flags"]["threads"] == 2
+    assert str(tmp_path) not in args.output.read_text()
+
+
+def test_offers() -> None:
+    assert offers("--batch_size") and not offers("--batch")
+
+
+@pytest.mark.parametrize("name", run_all.QUICK)
+def test_make_bench_gives_flags_that_each_knows(name: str, tmp_path: Path) -> None:
+    """Each script is asked for its help, in which all flags that come before `--` must stand."""
+    commands = [
+        run_all.command_of(name, run_all.parse_args([*flags, "--original", "detr", "--data_path", "coco"]), tmp_path)
+        for flags in (["--quick"], ["--device", "cuda"])
+    ]
+    text = subprocess.run([*commands[0][:2], "--help"], capture_output=True, text=True, check=True).stdout
+    for command in commands:
+        own = command[2 : command.index("--")] if "--" in command else command[2:]
+        assert not [flag for flag in own if flag.startswith("--") and not re.search(rf"{flag}\b", text)]
+
+
+def test_data_is_asked_for() -> None:
+    args = run_all.parse_args(["--quick"])
+    assert run_all.command_of("loader", args, None) is None and run_all.command_of("masks", args, None)
+
+
+def test_the_numbers_of_the_evaluation_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "x.json"
+    flags = f"--pictures 12 --detections 20 --rounds 1 --threads 1 --output {output}"
+    monkeypatch.setattr(sys, "argv", ["evaluation.py", *flags.split()])
+    assert evaluation.main() == 0
+    assert "the twelve numbers are equal to the last bit" in capsys.readouterr().out
+    report = json.loads(output.read_text())
+    assert report["numbers_equal"] is True and set(report["medians"]) == {"whole", "numbers"}
+    assert report["stats"]["ours"] == report["stats"]["pycocotools"] and 0 < report["stats"]["ours"][0] < 1
+
+    worse = {"whole": 1.0, "numbers": 1.0, "stats": [0.5] * 12}
+    rows = {"ours": [worse], "pycocotools": [worse | {"stats": [0.5] * 11 + [0.51]}]}
+    monkeypatch.setattr(evaluation, "Child", lambda *args: None)
+    monkeypatch.setattr(evaluation, "alternate", lambda *args, **kwargs: rows)
+    assert evaluation.main() == 1 and "NOT equal" in capsys.readouterr().out
+
+
+def test_inference_of_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32"
+    flags = f"--batch_sizes 2 --size 48 64 --rounds 1 --threads 1 --output {tmp_path / 'x.json'} {tiny}"
+    monkeypatch.setattr(sys, "argv", ["inference.py", *flags.split()])
+    inference.main()
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert set(report["medians"]["batch 2"]) == {"ours", "ours, bf16"} and report["unit"] == "s a batch"
+    whole, half = (report["runs"]["batch 2"][name][0]["score"] for name in ("ours", "ours, bf16"))
+    assert whole != half == pytest.approx(whole, rel=0.02)
+
+
+def test_whole_runs_are_of_the_same_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flags = f"--data_path {tmp_path} --original {tmp_path} -- --batch_size 8"
+    monkeypatch.setattr(sys, "argv", ["end_to_end.py", *flags.split()])
+    commands = end_to_end.commands(end_to_end.parse_args())
+    ours, half, original = (commands[name][0][2:] for name in ("ours", "ours, bf16", "original"))
+    assert ours == [*original, "--backbone_weights", "none"] and half == [*ours, "--amp", "bf16"]
+    assert ours[-4:-2] == ["--batch_size", "8"] and commands["ours"][1] == ROOT
+
+
+def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('no such data')"]
+    with pytest.raises(SystemExit, match="no such data"):
+        end_to_end.run_once(command, tmp_path, 1)
+
+
+def scaling_args(monkeypatch: pytest.MonkeyPatch, flags: str) -> argparse.Namespace:
+    monkeypatch.setattr(sys, "argv", ["scaling.py", *flags.split()])
+    return scaling.parse_args()
+
+
+def test_one_quantity_is_varied_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = scaling_args(monkeypatch, "--side 300 --threads 3 -- --backbone resnet18")
+    order = scaling.order_of(args, "queries", 40)
+    assert order["size"] == (300, 400) and order["objects"] == 7 and order["threads"] == 3
+    assert order["flags"] == "--device cpu --batch_size 2 --num_queries 40 --backbone resnet18".split()
+    assert scaling.order_of(args, "side", 600)["size"] == (600, 800)
+    assert scaling.order_of(args, "objects", 30)["objects"] == 30
+    with pytest.raises(SystemExit):
+        scaling_args(monkeypatch, "--sweeps queries side --values 1 2")
+
+
+def test_a_point_beyond_the_memory_is_left_out() -> None:
+    measured = {value: {"ours": [{"peak_mb": 1000.0 + 10 * value}]} for value in (1, 2)}
+    assert scaling.fits(measured, 3, "cpu") and not scaling.fits(measured, 10**9, "cpu")
+    assert scaling.fits(measured, 10**9, "cuda") and scaling.fits({}, 10**9, "cpu")
+
+
+def test_scaling_measures_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = "--backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32"
+    flags = f"--side 48 --rounds 1 --threads 1 --sweeps processes --values 1 --output {tmp_path / 'x.json'} -- {tiny}"
+    monkeypatch.setattr(sys, "argv", ["scaling.py", *flags.split()])
+    scaling.main()
+    report = json.loads((tmp_path / "x.json").read_text())
+    (row,) = report["runs"]["processes"]["1"]["ours"]
+    assert row["pictures"] == 2 and row["pictures_a_second"] == pytest.approx(2 / row["seconds"])
+    assert report["medians"] == {"processes 1": {"ours": row["seconds"]}}
+    assert (tmp_path / "x.png").stat().st_size > 5000
+
+
+def test_the_plot_has_a_panel_for_each_sweep(tmp_path: Path) -> None:
+    sweeps = {
+        "queries": {10: {"ours": 1.0, "original": 2.0}, 100: {"ours": 3.0, "original": 4.0}},
+        "side": {400: {"ours": 1.0}},
+    }
+    assert plot_scaling(sweeps, tmp_path / "scaling.json") == tmp_path / "scaling.png"
