@@ -22,7 +22,16 @@ QUICK = {
     "inference": ["--size", "96", "128", "--rounds", "1", "--batch_sizes", "1", "2", *TINY_MODEL],
     "evaluation": ["--pictures", "20", "--rounds", "1"],
     "evaluation-segm": ["--pictures", "5", "--rounds", "1"],
-    "masks": ["--size", "96", "128", *TINY_MODEL],
+    "masks": [
+        "--size",
+        "96",
+        "128",
+        "--",
+        "--enc_layers",
+        "1",
+        "--dec_layers",
+        "1",
+    ],  # the original's heads fit ResNet-50
     "scaling": ["--side", "64", "--rounds", "1", "--sweeps", "queries", "--values", "5", "10", *TINY_MODEL],
     "loader": ["--passes", "1"],
     "end_to_end": ["--rounds", "1", "--epochs", "1", "--", "--enc_layers", "1", "--dec_layers", "1"],
