@@ -1,4 +1,4 @@
-"""Who computes COCO's numbers: hotcoco, about a hundred times as fast as pycocotools with the same bits, else pycocotools.
+"""Who computes COCO's numbers: hotcoco, far faster than pycocotools with the same bits, else pycocotools.
 
 hotcoco differs in four cases, so there pycocotools is asked: an object with id 0 (which pycocotools takes for no match),
 objects that share an id, detections that are not finite, and no pictures at all.
