@@ -81,7 +81,7 @@ def train_one_epoch(
     )
     shapes = BatchShapes()
     phases = phases or StepPhases()
-    for samples, targets in log.each(data_loader, steps):
+    for samples, targets in log.each(phases.batches(data_loader), steps):
         with phases.step():
             image_ids = [int(t["image_id"]) for t in targets]  # before they leave the host
             shapes.add(samples, targets)

@@ -175,6 +175,8 @@ def train(
             report_timing(phases, args)
             print_once("profiled; the run ends here, nothing was saved (--profile_continue goes on)")
             return None
+        if phases.stop_when_done:  # between two epochs: an evaluation would write over the files of an earlier run
+            continue
         test_stats, evaluator = evaluate_now()
         # Of masks where they are trained: over a frozen detector, boxes are the same in every epoch.
         ap = test_stats.get("coco_eval_masks", test_stats["coco_eval_bbox"])[0]

@@ -75,7 +75,8 @@ class SetCriterion(nn.Module):
             values = self.loss_labels(layer, labels[obj], (picture, query))
             if i == 0:
                 values["class_error"] = class_error(layer["pred_logits"][picture, query], labels[obj])
-            values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_picture)
+            with annotate("loss_cardinality"):
+                values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_picture)
             values |= self.loss_boxes(layer, boxes[obj], (picture, query), num_boxes)
             if i == 0 and "pred_masks" in outputs:
                 masks = _on_canvas(targets, outputs.get("canvas"))

@@ -48,6 +48,18 @@ def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: 
     assert out1 == "" and len(rows(tmp_path)) == 1
 
 
+def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -> None:
+    flags = f"--epochs 2 --batch_size 2 --section backward --timing --torch_profile {tmp_path} --output_dir {tmp_path}"
+    (code0, out0, err0), (code1, out1, err1) = start_two(
+        "torchrun", f"{TINY} {flags} --profile_warmup 1 --profile_steps 2"
+    )
+    assert (code0, code1) == (0, 0), err0 + err1
+    assert out1 == "" and "the run ends here" in out0 and out0.count("optimizer_step") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "timing.json", "trace_rank0.json.gz", "trace_rank1.json.gz"
+    ]  # fmt: skip
+
+
 def test_a_mistake_is_one_line_of_one_process() -> None:
     (code0, _, err0), (code1, out1, err1) = start_two("torchrun", f"{TINY} --resume /nowhere.pth")
     assert (code0, code1) == (2, 2)

@@ -2,14 +2,17 @@
 
 import gzip
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.test_main import TINY, Run, assert_refused
 from tests.test_main import run as run  # a fixture
-from util import capture, timing
+from util import capture, profiling, timing
 from util.profiling import Section
 
 FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2"  # 5 steps an epoch
@@ -18,25 +21,29 @@ FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2" 
 @pytest.mark.parametrize("section", [*map(str, Section), "all"])
 def test_a_window_in_each_step_and_then_the_end(section: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(capture, "_cuda_start", lambda: calls.append("start"))
-    monkeypatch.setattr(capture, "_cuda_stop", lambda: calls.append("stop"))
+    monkeypatch.setattr(capture, "_cuda_start", lambda device: calls.append("start"))
+    monkeypatch.setattr(capture, "_cuda_stop", lambda device: calls.append("stop"))
     code, out, err = run(f"{FEW} --section {section}")
     assert code == 0, err
     assert calls == ["start", "stop"] * 2
     assert "the run ends here" in out and "IoU metric" not in out and "Training time" not in out
 
 
-def test_going_on_after_the_window(run: Run, tmp_path: Path) -> None:
+def test_going_on_after_the_window(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(capture, "_cuda_start", lambda device: calls.append("start"))
+    monkeypatch.setattr(capture, "_cuda_stop", lambda device: calls.append("stop"))
     code, out, err = run(f"{FEW} --section loss --profile_continue --output_dir {tmp_path}")
     assert code == 0, err
     assert "Epoch: [1]" in out and "Training time" in out and (tmp_path / "best.pth").is_file()
+    assert calls == ["start", "stop"] * 2  # none in the 8 other steps, none in two evaluations
 
 
 def test_profiling_leaves_the_files_of_a_run_alone(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    code, out, _ = run(f"{FEW} --section all --timing --output_dir {tmp_path}")
-    assert code == 0 and f"wrote {tmp_path}/timing.json" in out
+    code, out, _ = run(f"{FEW} --profile_warmup 4 --section all --timing --output_dir {tmp_path}")  # into the second epoch
+    assert code == 0 and "IoU metric" not in out and f"wrote {tmp_path}/timing.json" in out
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "timing.json"} == before
 
 
@@ -65,6 +72,50 @@ def test_the_trace_has_the_ranges_of_its_steps(run: Run, tmp_path: Path) -> None
                  "backward", "optimizer_step"):  # fmt: skip
         assert names.count(name) >= 2, name
     assert names.count("iteration") == 2
+
+
+#: Each range of a run, and the one it lies in.
+NESTING = {
+    "training_loop": None, "training_epoch": "training_loop", "iteration": "training_epoch", "evaluation": "training_loop",
+    "forward": "iteration", "loss": "iteration", "backward": "iteration", "optimizer_step": "iteration",
+    "backbone": "forward", "encoder": "forward", "decoder": "forward", "heads": "forward",
+    "matcher": "loss", "loss_labels": "loss", "loss_cardinality": "loss", "loss_boxes": "loss", "loss_masks": "loss",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_ranges_of_a_whole_run(masks: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_ranges: list[str] = []
+    seen: dict[str, set[tuple[str, ...]]] = {}
+
+    def begin(name: str) -> str:
+        seen.setdefault(name, set()).add(tuple(open_ranges))
+        open_ranges.append(name)
+        return name
+
+    def end(name: str) -> None:
+        assert open_ranges.pop() == name
+
+    @contextmanager
+    def annotate(name: str) -> Iterator[None]:
+        begin(name)
+        yield
+        end(name)
+
+    whole_process: list[str] = []
+    nvtx = SimpleNamespace(
+        annotate=annotate, start_range=lambda name: whole_process.append(name) or begin(name), end_range=end
+    )
+    monkeypatch.setattr(profiling, "_nvtx", lambda: nvtx)
+    code, _, err = run(f"{TINY} --epochs 1{' --masks' if masks else ''}")
+    assert code == 0, err
+    assert open_ranges == [] and set(whole_process) == {"backward"}
+    for name, parent in NESTING.items():
+        if name == "loss_masks" and not masks:
+            assert name not in seen
+            continue
+        above = {stack[-1] if stack else None for stack in seen[name] if "evaluation" not in stack}
+        assert above == {parent}, name
 
 
 def test_flags_that_cannot_work(run: Run, tmp_path: Path) -> None:

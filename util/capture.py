@@ -4,6 +4,7 @@ For `ncu --profile-from-start off` and `nsys profile --capture-range=cudaProfile
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -21,9 +22,10 @@ class CaptureWindow:
     Args:
         section: one of SECTIONS.
         warmup: steps before the first window: caches warm, algorithms chosen, memory allocated.
-        steps: how many steps have a window.
+        steps: how many steps have a window; one per occurrence of the phase, should a step repeat it.
+        device: where the work is done. On a CPU nothing is opened, and one line says so.
         start, stop: what opens and closes it; by default CUDA's, each after waiting for the device, so that
-            exactly the phase's kernels lie in the window. Without CUDA nothing is opened, and one line says so.
+            exactly the phase's kernels lie in the window.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class CaptureWindow:
         section: str,
         warmup: int,
         steps: int,
+        device: torch.device,
         start: Callable[[], None] | None = None,
         stop: Callable[[], None] | None = None,
     ) -> None:
@@ -40,12 +43,15 @@ class CaptureWindow:
         self.begin_at, self.end_at = warmup, warmup + steps
         self.current = -1
         self.open = False
-        if start is None and not torch.cuda.is_available():
+        if start is None and device.type != "cuda":
             print_once(
                 f"--section {section}: no CUDA device, so no profiler's window opens; the run ends where it would have"
             )
-        self._start = start or _cuda_start
-        self._stop = stop or _cuda_stop
+        self._start = start or partial(_cuda_start, device)
+        self._stop = stop or partial(_cuda_stop, device)
+
+    def begin_wait(self) -> None:
+        """The window is about steps."""
 
     def begin_step(self, step: int) -> None:
         """Note where the run is."""
@@ -53,7 +59,7 @@ class CaptureWindow:
 
     def begin(self, section: Section) -> None:
         """Open the window before its phase."""
-        if section is self.first and self.begin_at <= self.current < self.end_at:
+        if section is self.first and not self.open and self.begin_at <= self.current < self.end_at:
             self._start()
             self.open = True
 
@@ -72,13 +78,13 @@ class CaptureWindow:
         return self.current >= self.end_at - 1 and not self.open
 
 
-def _cuda_start() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _cuda_start(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
         torch.cuda.profiler.start()
 
 
-def _cuda_stop() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def _cuda_stop(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
         torch.cuda.profiler.stop()

@@ -3,21 +3,26 @@
 The engine says where a phase begins and ends; without watchers that is an NVTX range and nothing else.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from util.profiling import Section, annotate, process_range
+
+Batch = TypeVar("Batch")
 
 
 class Watcher(Protocol):
     """Something that follows the training steps of a run. Steps are counted from 0 over all epochs of this process."""
 
+    def begin_wait(self) -> None:
+        """The next batch is asked for."""
+
     def begin_step(self, step: int) -> None:
         """A batch is at hand, the step begins."""
 
     def begin(self, section: Section) -> None:
-        """A phase begins; called outside its NVTX range."""
+        """A phase begins; called outside its NVTX range. A phase may come several times a step, once per part of its batch."""
 
     def end(self, section: Section) -> None:
         """A phase ended, also when it failed."""
@@ -40,6 +45,18 @@ class StepPhases:
         self.watchers = list(watchers)
         self.stop_when_done = stop_when_done
         self.steps = 0
+
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """The loader's batches; watchers learn when the wait for each begins."""
+        batches = iter(loader)
+        while True:
+            for watcher in self.watchers:
+                watcher.begin_wait()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
 
     @contextmanager
     def step(self) -> Iterator[None]:

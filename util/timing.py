@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from util.run_info import run_info
 
 #: A moment: seconds of the clock, or an event in the GPU's queue.
 Mark = float | torch.cuda.Event
+#: The step, and the moments when something in it began and ended.
+Span = tuple[int, Mark, Mark]
 
 DATA_WAIT, STEP = "data_wait", "step"
 
@@ -25,8 +28,9 @@ DATA_WAIT, STEP = "data_wait", "step"
 class PhaseTimer:
     """Times every training step after the first `warmup`.
 
-    On a GPU the marks are events in its queue, read once at the end, so timing makes no step wait. `data_wait` is the
-    host's time between two steps: waiting for the loader, and writing the log.
+    On a GPU the marks are events in its queue, read once at the end, so timing makes no step wait. `data_wait` is how
+    long the host waited for the loader; what else happens between two steps (log, evaluation, saving) is not counted.
+    A phase that a step repeats counts once, with the sum.
 
     Args:
         warmup: steps that are not counted.
@@ -37,10 +41,11 @@ class PhaseTimer:
     def __init__(self, *, warmup: int, steps: int | None, device: torch.device) -> None:
         self.warmup = warmup
         self.end_at = None if steps is None else warmup + steps
-        self._mark: Callable[[], Mark] = _event if device.type == "cuda" else time.perf_counter
-        self.spans: dict[str, list[tuple[Mark, Mark]]] = {name: [] for name in (STEP, DATA_WAIT, *map(str, Section))}
+        self.device = device
+        self._mark: Callable[[], Mark] = partial(_event, device) if device.type == "cuda" else time.perf_counter
+        self.spans: dict[str, list[Span]] = {name: [] for name in (DATA_WAIT, *map(str, Section), STEP)}
         self.begun: dict[str, Mark] = {}
-        self.left = time.perf_counter()
+        self.waits_since = time.perf_counter()
         self.current = -1
 
     @property
@@ -48,11 +53,15 @@ class PhaseTimer:
         """Whether the step under way is one that counts."""
         return self.current >= self.warmup and (self.end_at is None or self.current < self.end_at)
 
+    def begin_wait(self) -> None:
+        """From here on it is waiting for data."""
+        self.waits_since = time.perf_counter()
+
     def begin_step(self, step: int) -> None:
         """The data is here."""
         self.current = step
         if self.counting:
-            self.spans[DATA_WAIT].append((self.left, time.perf_counter()))
+            self.spans[DATA_WAIT].append((step, self.waits_since, time.perf_counter()))
             self.begun[STEP] = self._mark()
 
     def begin(self, section: Section) -> None:
@@ -65,9 +74,8 @@ class PhaseTimer:
         self._close(str(section))
 
     def end_step(self) -> None:
-        """Mark the end of the step; from here on it is waiting for data."""
+        """Mark the end of the step."""
         self._close(STEP)
-        self.left = time.perf_counter()
 
     @property
     def done(self) -> bool:
@@ -75,15 +83,14 @@ class PhaseTimer:
         return self.end_at is None or self.current >= self.end_at - 1
 
     def milliseconds(self) -> dict[str, list[float]]:
-        """All spans measured so far, by name, in the order of a step. Waits for the GPU."""
-        if self.spans[STEP] and not isinstance(self.spans[STEP][0][0], float):
-            torch.cuda.synchronize()
-        names = (DATA_WAIT, *map(str, Section), STEP)
-        return {name: [_between(*span) for span in self.spans[name]] for name in names}
+        """What each step measured so far took, by name, in the order of a step. Waits for the GPU."""
+        if self.spans[STEP] and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return {name: _per_step(spans) for name, spans in self.spans.items()}
 
     def _close(self, name: str) -> None:
         if name in self.begun:
-            self.spans[name].append((self.begun.pop(name), self._mark()))
+            self.spans[name].append((self.current, self.begun.pop(name), self._mark()))
 
 
 def summarise(milliseconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
@@ -123,10 +130,18 @@ def gpu_driver() -> str | None:
     return done.stdout.split()[0] if done.returncode == 0 and done.stdout.split() else None
 
 
-def _event() -> torch.cuda.Event:
+def _event(device: torch.device) -> torch.cuda.Event:
     event = torch.cuda.Event(enable_timing=True)
-    event.record()
+    event.record(torch.cuda.current_stream(device))  # of this GPU, which with --device cuda:1 is not the current one
     return event
+
+
+def _per_step(spans: Sequence[Span]) -> list[float]:
+    """Milliseconds of each step, the spans of one step added up."""
+    sums: dict[int, float] = {}
+    for step, begin, end in spans:
+        sums[step] = sums.get(step, 0.0) + _between(begin, end)
+    return list(sums.values())
 
 
 def _between(begin: Mark, end: Mark) -> float:

@@ -26,6 +26,9 @@ class TorchTrace:
         self.current = -1
         self.profile: profile | None = None
 
+    def begin_wait(self) -> None:
+        """The trace has the loader's calls as they are."""
+
     def begin_step(self, step: int) -> None:
         """Start with the first step after the warm-up."""
         self.current = step

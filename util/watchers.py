@@ -39,7 +39,7 @@ def build_phases(
     if torch_profile:
         watchers.append(TorchTrace(folder=torch_profile, warmup=warmup, steps=steps))
     if section:
-        watchers.append(CaptureWindow(section=section, warmup=warmup, steps=steps))
+        watchers.append(CaptureWindow(section=section, warmup=warmup, steps=steps, device=device))
     if timing:  # the last to be told of a beginning, the first of an end: the others' own work is not timed
         watchers.append(PhaseTimer(warmup=warmup, steps=steps if window and not go_on else None, device=device))
     return StepPhases(watchers, stop_when_done=bool(window) and not go_on)

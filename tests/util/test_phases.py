@@ -12,6 +12,9 @@ class Recorder:
     def __init__(self, name: str, story: list, *, done: bool = True) -> None:
         self.name, self.story, self.done = name, story, done
 
+    def begin_wait(self) -> None:
+        self.story.append((self.name, "?"))
+
     def begin_step(self, step: int) -> None:
         self.story.append((self.name, step))
 
@@ -33,6 +36,13 @@ def test_the_last_watcher_is_the_innermost() -> None:
             story.append("work")
     once = [("a", "+loss"), ("b", "+loss"), "work", ("b", "-loss"), ("a", "-loss"), ("b", "."), ("a", ".")]
     assert story == [("a", 0), ("b", 0), *once, ("a", 1), ("b", 1), *once]
+
+
+def test_watchers_learn_that_a_batch_is_waited_for() -> None:
+    story: list = []
+    for batch in StepPhases([Recorder("a", story)]).batches([7, 8]):
+        story.append(batch)
+    assert story == [("a", "?"), 7, ("a", "?"), 8, ("a", "?")]
 
 
 def test_a_phase_that_fails_ends() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,15 +28,21 @@ class Clock:
 
 
 def run_steps(timer: PhaseTimer, clock: Clock, count: int) -> None:
-    """Steps of 40 + 10 + 60 + 20 ms and 5 ms between phases, each a tenth longer than the one before; 30 ms apart."""
+    """Steps of 40 + 10 + 60 + 20 ms and 5 ms between phases, each a tenth longer than the one before; 30 ms of loading."""
     phases = StepPhases([timer])
-    for step in range(count):
-        clock.wait(30)
+
+    def load() -> Iterator[int]:
+        for step in range(count):
+            clock.wait(30)
+            yield step
+
+    for step in phases.batches(load()):
         with phases.step():
             for section, milliseconds in zip(Section, (40, 10, 60, 20)):
                 with phases.phase(section):
                     clock.wait(milliseconds * (1 + step / 10))
                 clock.wait(5)
+        clock.wait(1000)  # the log, an evaluation
 
 
 def test_steps_after_the_warm_up_count_and_the_wait_for_data_stands_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,21 +82,34 @@ def test_events_are_read_once_at_the_end(monkeypatch: pytest.MonkeyPatch) -> Non
         def __init__(self, enable_timing: bool) -> None:
             assert enable_timing
 
-        def record(self) -> None:
-            calls.append("record")
+        def record(self, stream: str) -> None:
+            calls.append(stream)
 
         def elapsed_time(self, other: "Event") -> float:
             return 4.0
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("wait"))
-    timer = PhaseTimer(warmup=0, steps=None, device=torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"on {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: calls.append(f"wait for {device}"))
+    timer = PhaseTimer(warmup=0, steps=None, device=torch.device("cuda:1"))
     phases = StepPhases([timer])
     with phases.step(), phases.phase(Section.FORWARD):
         pass
-    assert calls == ["record"] * 4
+    assert calls == ["on cuda:1"] * 4
     assert timer.milliseconds()["forward"] == [4.0]
-    assert calls == ["record"] * 4 + ["wait"]
+    assert calls == ["on cuda:1"] * 4 + ["wait for cuda:1"]
+
+
+def test_parts_of_a_step_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    timer = PhaseTimer(warmup=0, steps=None, device=CPU)
+    phases = StepPhases([timer])
+    for _ in range(2):
+        with phases.step():
+            for milliseconds in (10, 30):
+                with phases.phase(Section.FORWARD):
+                    clock.wait(milliseconds)
+    assert timer.milliseconds()["forward"] == pytest.approx([40, 40])
 
 
 def test_the_file_has_flags_machine_and_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
