@@ -173,7 +173,7 @@ def train(
         if phases.finished:
             progress.close()
             report_timing(phases, args)
-            print_once("profiled; the run ends here, nothing was saved (--profile_continue goes on)")
+            print_once("profiled; the run ends here, without a checkpoint (--profile_continue goes on)")
             return None
         if phases.stop_when_done:  # between two epochs: an evaluation would write over the files of an earlier run
             continue
