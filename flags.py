@@ -154,6 +154,8 @@ def _add_run_flags(group) -> None:
     group.add_argument(
         "--tf32", action="store_true", help="on a GPU: float32 matrix products in TF32, rounded to 10 bits"
     )
+    group.add_argument("--channels_last", default="auto", choices=("auto", "on", "off"),
+                       help="layout of the backbone's maps, same numbers; auto: on the CPU, and with --amp (%(default)s)")  # fmt: skip
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
     group.add_argument("--deterministic", action="store_true",
                        help="the same run twice gives the same weights, bit by bit, on a GPU too; slower")  # fmt: skip

@@ -44,6 +44,7 @@ def build_model(
         aux_loss=args.aux_loss,
         freeze_detr=getattr(args, "frozen_weights", None) is not None,
         mask_chunk=getattr(args, "mask_chunk", 0),
+        channels_last={"auto": None, "on": True, "off": False}[getattr(args, "channels_last", "auto")],
     )
     postprocessors = build_postprocessors(args, is_thing_map or {label: label <= 90 for label in range(num_classes)})
     device = torch.device(args.device)
