@@ -28,6 +28,8 @@ def _add_training_flags(group) -> None:
     group.add_argument("--lr_backbone", default=1e-5, type=float,
                        help="learning rate of the backbone; 0 freezes it (%(default)s)")  # fmt: skip
     group.add_argument("--batch_size", default=2, type=int, help="pictures per process and step (%(default)s)")
+    group.add_argument("--accumulate", default=1, type=int, metavar="N",
+                       help="batches whose gradients add up to one step, as of a batch N times as large (%(default)s)")  # fmt: skip
     group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
     group.add_argument("--epochs", default=300, type=int, help="passes over the training pictures (%(default)s)")
     group.add_argument("--max_steps", default=0, type=int,
@@ -190,7 +192,7 @@ def check_flags(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is read. Raises UserError."""
     at_least = dict(epochs=0, max_steps=0, warmup_steps=0, num_workers=0, batch_size=1, lr_drop=1, print_freq=1, enc_layers=0,
                     dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1,
-                    pad_multiple=1, num_buckets=0, mask_chunk=0, profile_warmup=0, profile_steps=1)  # fmt: skip
+                    pad_multiple=1, num_buckets=0, mask_chunk=0, profile_warmup=0, profile_steps=1, accumulate=1)  # fmt: skip
     for name, least in at_least.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
