@@ -158,6 +158,10 @@ def _add_run_flags(group) -> None:
     )
     group.add_argument("--channels_last", default="auto", choices=("auto", "on", "off"),
                        help="layout of the backbone's maps, same numbers; auto: on the CPU, and with --amp (%(default)s)")  # fmt: skip
+    group.add_argument("--compile", action="store_true",
+                       help="compile backbone and transformer layers with torch.compile; the log says how many graphs")  # fmt: skip
+    group.add_argument("--grad_checkpoint", action="store_true",
+                       help="keep only the inputs of layers and compute the rest again: less memory, more time")  # fmt: skip
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
     group.add_argument("--deterministic", action="store_true",
                        help="the same run twice gives the same weights, bit by bit, on a GPU too; slower")  # fmt: skip

@@ -36,6 +36,7 @@ from engine import evaluate, train_one_epoch
 from flags import check_flags, check_model_flags, get_args_parser, given_flags
 from models import build_model, follow_checkpoint
 from models.checkpoint_architecture import refuse_other_architecture
+from models.compiled import Compiled
 from util.accumulate import windows_of
 from util.checkpoint import find_resume, init_from, load_checkpoint, load_frozen, load_model
 from util.device import pick_device, seed_everything, use_deterministic_algorithms
@@ -102,13 +103,17 @@ def main(args: argparse.Namespace) -> None:
 
     if args.output_dir and not args.eval and not ends_with_its_window(args) and is_main_process():
         write_run_info(args.output_dir, args)
+    compiled = Compiled(model.detr if args.masks else model) if args.compile else None
     model = wrap_model(model, launch)
     loader_val = build_loader(dataset_val, args, launch, train=False, training_set=dataset_train)
     base_ds = datasets.get_coco_api_from_dataset(dataset_val)
 
     def evaluate_now() -> tuple[dict, CocoEvaluator]:
-        return evaluate(model, criterion, postprocessors, loader_val, base_ds, torch.device(args.device),
-                        args.output_dir, print_freq=args.print_freq, precision=precision)  # fmt: skip
+        results = evaluate(model, criterion, postprocessors, loader_val, base_ds, torch.device(args.device),
+                           args.output_dir, print_freq=args.print_freq, precision=precision)  # fmt: skip
+        if compiled is not None and (news := compiled.news()):
+            print_once(news)
+        return results
 
     if args.eval:
         if checkpoint is None:

@@ -84,10 +84,12 @@ class NormedConv2d(nn.Conv2d):
 
     def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
         norm, weight = self._norm[0], self.weight
+        if torch.compiler.is_compiling():
+            return self._fold()
         # A tensor counts its changes, but not those of a fused optimizer, which only changes what has a gradient;
         # and one made in inference mode counts none.
         trains = (torch.is_grad_enabled() and weight.requires_grad) or weight.grad is not None
-        if trains or torch.compiler.is_compiling() or weight.is_inference() or norm.weight.is_inference():
+        if trains or weight.is_inference() or norm.weight.is_inference():
             self._kept = None
             return self._fold()
         constants = (weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
