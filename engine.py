@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
 from datasets.panoptic_eval import PanopticEvaluator
+from util.accumulate import Windows, add_losses, without_exchange
 from util.atomic import atomic_file
 from util.batch_shapes import BatchShapes, describe_shapes
 from util.distributed import is_main_process, reduce_mean
@@ -31,20 +32,23 @@ def compute_losses(
     targets: Targets,
     phases: StepPhases | None = None,
     precision: Precision | None = None,
+    whole: Targets | None = None,
 ) -> tuple[dict, dict]:
     """Forward, in `precision` (float32), and loss of a batch: the model's outputs and the criterion's scalars.
 
     Box losses are divided by the mean number of objects over all processes (at least 1), so that averaging the
-    gradients of the processes weighs every object of the whole batch alike.
+    gradients of the processes weighs every object of the whole batch alike. Where these pictures are a part of a batch,
+    `whole` are the targets of all of it, which its losses are divided by.
     """
     phases = phases or StepPhases()
     precision = precision or Precision(samples.tensors.device)
     with phases.phase(Section.FORWARD), precision.autocast():
         outputs = model(samples)
     with phases.phase(Section.LOSS):
-        objects = sum(map(object_count, targets))
+        objects = sum(map(object_count, whole or targets))
         num_boxes = reduce_mean(outputs["pred_boxes"].new_tensor(float(objects))).clamp(min=1)
-        losses = criterion(outputs, targets, num_boxes=num_boxes)
+        class_weight = criterion.class_weight(whole, outputs["pred_logits"].shape[1]) if whole else None
+        losses = criterion(outputs, targets, num_boxes=num_boxes, class_weight=class_weight)
     return outputs, losses
 
 
@@ -63,17 +67,19 @@ def train_one_epoch(
     progress: Progress | None = None,
     phases: StepPhases | None = None,
     precision: Precision | None = None,
+    accumulate: int = 1,
 ) -> dict[str, float]:
-    """Train on the loader's batches (or its first `steps`) and return the means of the logged quantities.
+    """Train on the loader's batches (or as many as its first `steps` take) and return the means of the logged quantities.
 
     Beside them are `padding`, `shapes` and `object_sizes`, what `BatchShapes` counted.
     `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
     `phases` tells profilers what happens; once it is `finished` no further step is made. `precision` is what the model
-    computes in (float32). Raises NonFiniteLossError, naming the loss, the step and the pictures.
+    computes in (float32). A step takes `accumulate` batches, and its gradient is that of one batch of all their pictures. Raises NonFiniteLossError, naming the loss, the step and the pictures.
     """
     model.train()
     criterion.train()
-    steps = len(data_loader) if steps is None else steps
+    windows = Windows(data_loader, accumulate)
+    steps = len(windows) if steps is None else steps
     progress = progress or Progress(total=steps)
     precision = precision or Precision(device)
     log = StepLog(
@@ -81,14 +87,12 @@ def train_one_epoch(
     )
     shapes = BatchShapes()
     phases = phases or StepPhases()
-    for samples, targets in log.each(phases.batches(data_loader), steps):
+    for window in log.each(phases.batches(windows), steps):
         with phases.step():
-            image_ids = [int(t["image_id"]) for t in targets]  # before they leave the host
-            shapes.add(samples, targets)
-            samples, targets = to_device(samples, targets, device)
-            _, losses = compute_losses(model, criterion, samples, targets, phases, precision)
-            with phases.phase(Section.BACKWARD):
-                precision.scaler.scale(criterion.total(losses)).backward()
+            image_ids = [int(t["image_id"]) for _, targets in window for t in targets]  # before they leave the host
+            for batch in window:
+                shapes.add(*batch)
+            losses = add_gradients(model, criterion, window, device, phases, precision)
             with phases.phase(Section.OPTIMIZER_STEP):
                 lr = optimizer.param_groups[0]["lr"]
                 if max_norm > 0:
@@ -105,6 +109,27 @@ def train_one_epoch(
     summary = shapes.summary()
     progress.note(f"{log.header}  {describe_shapes(summary)}")
     return log.averages() | summary
+
+
+def add_gradients(
+    model: nn.Module,
+    criterion: nn.Module,
+    window: Sequence[tuple[NestedTensor, Targets]],
+    device: torch.device,
+    phases: StepPhases,
+    precision: Precision,
+) -> dict[str, Tensor]:
+    """Forward, loss and backward of the batches of a step, one after the other; the losses of all of them together."""
+    whole = [t for _, targets in window for t in targets] if len(window) > 1 else None
+    sums: dict[str, Tensor] = {}
+    for i, (samples, targets) in enumerate(window, start=1):
+        samples, targets = to_device(samples, targets, device)
+        with without_exchange(model, last=i == len(window)):
+            _, losses = compute_losses(model, criterion, samples, targets, phases, precision, whole)
+            with phases.phase(Section.BACKWARD):
+                precision.scaler.scale(criterion.total(losses)).backward()
+        sums = add_losses(sums, losses, criterion.weight_dict, len(window))
+    return sums
 
 
 @torch.no_grad()

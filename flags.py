@@ -28,6 +28,8 @@ def _add_training_flags(group) -> None:
     group.add_argument("--lr_backbone", default=1e-5, type=float,
                        help="learning rate of the backbone; 0 freezes it (%(default)s)")  # fmt: skip
     group.add_argument("--batch_size", default=2, type=int, help="pictures per process and step (%(default)s)")
+    group.add_argument("--accumulate", default=1, type=int, metavar="N",
+                       help="batches whose gradients add up to one step, as of a batch N times as large (%(default)s)")  # fmt: skip
     group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
     group.add_argument("--epochs", default=300, type=int, help="passes over the training pictures (%(default)s)")
     group.add_argument("--max_steps", default=0, type=int,
@@ -154,6 +156,12 @@ def _add_run_flags(group) -> None:
     group.add_argument(
         "--tf32", action="store_true", help="on a GPU: float32 matrix products in TF32, rounded to 10 bits"
     )
+    group.add_argument("--channels_last", default="auto", choices=("auto", "on", "off"),
+                       help="layout of the backbone's maps, same numbers; auto: on the CPU, and with --amp (%(default)s)")  # fmt: skip
+    group.add_argument("--compile", action="store_true",
+                       help="compile backbone and transformer layers with torch.compile; the log says how many graphs")  # fmt: skip
+    group.add_argument("--grad_checkpoint", action="store_true",
+                       help="keep only the inputs of layers and compute the rest again: less memory, more time")  # fmt: skip
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
     group.add_argument("--deterministic", action="store_true",
                        help="the same run twice gives the same weights, bit by bit, on a GPU too; slower")  # fmt: skip
@@ -188,7 +196,7 @@ def check_flags(args: argparse.Namespace) -> None:
     """Refuse values that cannot work, before anything is read. Raises UserError."""
     at_least = dict(epochs=0, max_steps=0, warmup_steps=0, num_workers=0, batch_size=1, lr_drop=1, print_freq=1, enc_layers=0,
                     dec_layers=1, hidden_dim=1, dim_feedforward=1, nheads=1, num_queries=1, image_size=1, train_size=1, val_size=1,
-                    pad_multiple=1, num_buckets=0, mask_chunk=0, profile_warmup=0, profile_steps=1)  # fmt: skip
+                    pad_multiple=1, num_buckets=0, mask_chunk=0, profile_warmup=0, profile_steps=1, accumulate=1)  # fmt: skip
     for name, least in at_least.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")

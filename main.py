@@ -36,6 +36,8 @@ from engine import evaluate, train_one_epoch
 from flags import check_flags, check_model_flags, get_args_parser, given_flags
 from models import build_model, follow_checkpoint
 from models.checkpoint_architecture import refuse_other_architecture
+from models.compiled import Compiled
+from util.accumulate import windows_of
 from util.checkpoint import find_resume, init_from, load_checkpoint, load_frozen, load_model
 from util.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
@@ -101,13 +103,17 @@ def main(args: argparse.Namespace) -> None:
 
     if args.output_dir and not args.eval and not ends_with_its_window(args) and is_main_process():
         write_run_info(args.output_dir, args)
+    compiled = Compiled(model.detr if args.masks else model) if args.compile else None
     model = wrap_model(model, launch)
     loader_val = build_loader(dataset_val, args, launch, train=False, training_set=dataset_train)
     base_ds = datasets.get_coco_api_from_dataset(dataset_val)
 
     def evaluate_now() -> tuple[dict, CocoEvaluator]:
-        return evaluate(model, criterion, postprocessors, loader_val, base_ds, torch.device(args.device),
-                        args.output_dir, print_freq=args.print_freq, precision=precision)  # fmt: skip
+        results = evaluate(model, criterion, postprocessors, loader_val, base_ds, torch.device(args.device),
+                           args.output_dir, print_freq=args.print_freq, precision=precision)  # fmt: skip
+        if compiled is not None and (news := compiled.news()):
+            print_once(news)
+        return results
 
     if args.eval:
         if checkpoint is None:
@@ -138,15 +144,16 @@ def train(
 ) -> CocoEvaluator | None:
     """The epoch loop: train, evaluate, log, save. Returns the last evaluation, None when nothing was left to do."""
     optimizer = build_optimizer(model, lr=args.lr, lr_backbone=args.lr_backbone, weight_decay=args.weight_decay)
-    start = restore_training(checkpoint, optimizer, args, steps_per_epoch=len(loader))
+    steps_per_epoch = windows_of(len(loader), args.accumulate)
+    start = restore_training(checkpoint, optimizer, args, steps_per_epoch=steps_per_epoch)
     precision.restore(checkpoint)
-    total_steps = min(args.epochs * len(loader), args.max_steps or sys.maxsize)
+    total_steps = min(args.epochs * steps_per_epoch, args.max_steps or sys.maxsize)
     if start.step >= total_steps:
         print_once(f"nothing to do: step {start.step} of {total_steps} is done; raise --epochs or --max_steps to go on")
         return None
     lr_scheduler = build_lr_scheduler(
         optimizer, done_steps=start.step, schedule=args.lr_schedule, total_steps=total_steps,
-        steps_per_epoch=len(loader), lr_drop=args.lr_drop, warmup_steps=args.warmup_steps,
+        steps_per_epoch=steps_per_epoch, lr_drop=args.lr_drop, warmup_steps=args.warmup_steps,
     )  # fmt: skip
     phases = build_phases(
         section=args.section, timing=args.timing, torch_profile=args.torch_profile, warmup=args.profile_warmup,
@@ -162,12 +169,12 @@ def train(
     for epoch in range(start.epoch, args.epochs):
         set_epoch(loader, epoch)
         seed_everything(args.seed, rank=launch.rank, epoch=epoch)
-        steps = min(len(loader), total_steps - step)
+        steps = min(steps_per_epoch, total_steps - step)
         with annotate("training_epoch"):
             train_stats = train_one_epoch(
                 model, criterion, loader, optimizer, torch.device(args.device), epoch, args.clip_max_norm,
                 lr_scheduler=lr_scheduler, steps=steps, print_freq=args.print_freq, progress=progress, phases=phases,
-                precision=precision,
+                precision=precision, accumulate=args.accumulate,
             )  # fmt: skip
         step += steps
         if phases.finished:
@@ -187,7 +194,7 @@ def train(
                 {
                     "model": without_wrapper(model).state_dict(), "optimizer": optimizer.state_dict(),
                     "lr_scheduler": lr_scheduler.state_dict(), "scaler": precision.scaler.state_dict(), "epoch": epoch, "args": to_plain(vars(args)),
-                    "step": step, "steps_per_epoch": len(loader), "best_ap": best_ap, "class_names": class_names,
+                    "step": step, "steps_per_epoch": steps_per_epoch, "best_ap": best_ap, "class_names": class_names,
                 },
                 is_best=is_best,
                 keep=(epoch + 1) % args.lr_drop == 0 or (epoch + 1) % 100 == 0,
@@ -257,7 +264,8 @@ def wrap_model(model: nn.Module, launch: Launch) -> nn.Module:
     """DistributedDataParallel around the model when there are several processes."""
     if not launch.distributed:
         return model
-    return DistributedDataParallel(model, device_ids=None if launch.gpu is None else [launch.gpu])
+    gpus = None if launch.gpu is None else [launch.gpu]
+    return DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)
 
 
 def without_wrapper(model: nn.Module) -> nn.Module:

@@ -16,6 +16,7 @@ from models.detr import DETR
 from models.matcher import HungarianMatcher
 from models.postprocess import PostProcess, PostProcessSegm
 from models.postprocess_panoptic import ORIGINAL_THINGS, PostProcessPanoptic
+from models.recompute import recompute_layers
 from models.segmentation import DETRsegm
 from util.errors import UserError
 
@@ -44,7 +45,10 @@ def build_model(
         aux_loss=args.aux_loss,
         freeze_detr=getattr(args, "frozen_weights", None) is not None,
         mask_chunk=getattr(args, "mask_chunk", 0),
+        channels_last={"auto": None, "on": True, "off": False}[getattr(args, "channels_last", "auto")],
     )
+    if getattr(args, "grad_checkpoint", False):
+        recompute_layers(model.detr if args.masks else model)
     postprocessors = build_postprocessors(args, is_thing_map or {label: label <= 90 for label in range(num_classes)})
     device = torch.device(args.device)
     return model.to(device), build_criterion(args, num_classes).to(device), postprocessors

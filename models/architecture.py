@@ -38,6 +38,7 @@ def build_detector(
     aux_loss: bool = False,
     freeze_detr: bool = False,
     mask_chunk: int = 0,
+    channels_last: bool | None = None,
 ) -> DETR | DETRsegm:
     """Build the model on the CPU, with a mask head where the architecture has masks.
 
@@ -45,9 +46,10 @@ def build_detector(
         backbone_weights: what `load_backbone_weights` takes; everything else starts random.
         train_backbone, dropout, aux_loss: as in `Backbone`, `Transformer` and `DETR`.
         freeze_detr, mask_chunk: as in `DETRsegm`.
+        channels_last: as in `Backbone`.
     """
     model = DETR(
-        backbone=_build_backbone(architecture, backbone_weights, train_backbone),
+        backbone=_build_backbone(architecture, backbone_weights, train_backbone, channels_last),
         transformer=Transformer(
             d_model=architecture.hidden_dim,
             nhead=architecture.nheads,
@@ -65,7 +67,9 @@ def build_detector(
     return DETRsegm(model, freeze_detr=freeze_detr, mask_chunk=mask_chunk) if architecture.masks else model
 
 
-def _build_backbone(architecture: Architecture, weights: str, train_backbone: bool) -> Joiner:
+def _build_backbone(
+    architecture: Architecture, weights: str, train_backbone: bool, channels_last: bool | None
+) -> Joiner:
     """Backbone with its weights, and the position encoding for its features."""
     backbone = Backbone(
         name=architecture.backbone,
@@ -73,6 +77,7 @@ def _build_backbone(architecture: Architecture, weights: str, train_backbone: bo
         return_interm_layers=architecture.masks,
         dilation=architecture.dilation,
         norm=architecture.backbone_norm,
+        channels_last=channels_last,
         padding_invariant=architecture.padding_invariant,
     )
     load_backbone_weights(backbone, weights)

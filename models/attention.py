@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.dropout_attention import attend_with_dropout
+
 
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention over `num_heads` heads (Vaswani et al. 2017, section 3.2.2).
@@ -40,6 +42,8 @@ class MultiheadAttention(nn.Module):
         if self._forward_hooks:
             weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0 if bias is None else bias)).softmax(-1)
             heads, attention_map = F.dropout(weights, dropout) @ v, weights.mean(1)
+        elif 0 < dropout < 1 and q.device.type == "cpu" and not torch.compiler.is_compiling():
+            heads, attention_map = attend_with_dropout(q, k, v, bias, dropout), None
         else:
             heads, attention_map = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout), None
         return self.out_proj(heads.transpose(1, 2).flatten(2)), attention_map

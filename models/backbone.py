@@ -11,10 +11,11 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
+from models.frozen_norm import FrozenBatchNorm2d, fold_frozen_norms
 from models.padding import PaddingEraser
 from util.errors import CheckpointError, DownloadError, UserError
 from util.nested_tensor import NestedTensor
-from util.precision import wide_dtype
+from util.precision import in_autocast, wide_dtype
 
 #: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
 RESNETS = (
@@ -24,33 +25,6 @@ RESNETS = (
 BACKBONES = (*RESNETS, "mobilenet_v2")
 #: Networks of basic blocks: narrow last stage, and torchvision cannot dilate them.
 BASIC_BLOCK = ("resnet18", "resnet34")
-
-
-class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics and affine parameters are constants (buffers, so no optimiser touches them).
-
-    y = x * s + (bias - running_mean * s) with s = weight / sqrt(running_var + 1e-5).
-    """
-
-    eps = 1e-5
-
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.ones(n))
-        self.register_buffer("bias", torch.zeros(n))
-        self.register_buffer("running_mean", torch.zeros(n))
-        self.register_buffer("running_var", torch.ones(n))
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
-        # Weights of an ordinary batch norm count their batches; a frozen one has no use for it.
-        state_dict.pop(prefix + "num_batches_tracked", None)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W) with the stored statistics."""
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-        )
 
 
 class Backbone(nn.Module):
@@ -63,6 +37,8 @@ class Backbone(nn.Module):
         return_interm_layers: also return strides 4, 8 and 16, for the mask head.
         dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
         norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
+        channels_last: lay feature maps out with the channels of a pixel side by side, which suits convolutions on CPUs and
+            in half precision; None: there. Parameters stay as they are.
         padding_invariant: features and masks of a picture are those it has without padding (see `models.padding`).
 
     Raises UserError for an unknown name, or `dilation` on a network that has none.
@@ -76,6 +52,7 @@ class Backbone(nn.Module):
         return_interm_layers: bool = False,
         dilation: bool = False,
         norm: str = "frozen",
+        channels_last: bool | None = None,
         padding_invariant: bool = False,
     ) -> None:
         super().__init__()
@@ -83,19 +60,28 @@ class Backbone(nn.Module):
         for parameter_name, parameter in body.named_parameters():
             trains = train_backbone and (norm == "batch" or not _in_first_stages(name, parameter_name))
             parameter.requires_grad_(trains)
+        fold_frozen_norms(body)
         self.body = IntermediateLayerGetter(body, _layers(name, return_interm_layers))
         self.padding = PaddingEraser(self.body, flag=f"--backbone {name}") if padding_invariant else None
+        self.channels_last = channels_last
         self.name = name
         self.num_channels = _num_channels(name)
 
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
+        images = samples.tensors
+        if self.channels_last or (self.channels_last is None and _prefers_channels_last(images)):
+            images = images.contiguous(memory_format=torch.channels_last)
         if self.padding is not None:
-            return self.padding.run(self.body, samples)
+            return self.padding.run(self.body, NestedTensor(images, samples.mask))
         return {
             name: NestedTensor(features, resize_mask(samples.mask, features.shape[-2:]))
-            for name, features in self.body(samples.tensors).items()
+            for name, features in self.body(images).items()
         }
+
+
+def _prefers_channels_last(images: Tensor) -> bool:
+    return images.device.type == "cpu" or (images.is_cuda and in_autocast(images.device))
 
 
 def resize_mask(mask: Tensor, size: torch.Size) -> Tensor:

@@ -1,6 +1,7 @@
 """The set loss: match queries to objects, then classification, box and GIoU losses (section 3.1 of the DETR paper)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -42,11 +43,19 @@ class SetCriterion(nn.Module):
         self.matcher = matcher
         self.weight_dict = weight_dict
         self.mask_chunk = mask_chunk
+        self.eos_coef = eos_coef
         weight = torch.ones(num_classes + 1)
         weight[-1] = eos_coef
         self.register_buffer("empty_weight", weight)
 
-    def forward(self, outputs: dict, targets: Targets, *, num_boxes: Tensor | float | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        outputs: dict,
+        targets: Targets,
+        *,
+        num_boxes: Tensor | float | None = None,
+        class_weight: float | None = None,
+    ) -> dict[str, Tensor]:
         """All losses and logged quantities, each a scalar.
 
         Args:
@@ -56,6 +65,8 @@ class SetCriterion(nn.Module):
                 the first so many are real, the rest counts for nothing.
             num_boxes: what box losses are divided by: the objects of these targets by default, but with several
                 processes their mean over the processes, so that every object of the whole batch weighs the same.
+            class_weight: what the classification loss is divided by: `class_weight` of these targets by default, but of
+                all of them where this is a part of a batch.
 
         Returns:
             `loss_ce`, `loss_bbox`, `loss_giou`, `class_error`, `cardinality_error`, and `..._i` for auxiliary layer i;
@@ -72,7 +83,7 @@ class SetCriterion(nn.Module):
         objects_per_picture = outputs["pred_logits"].new_tensor(counts)
         losses: dict[str, Tensor] = {}
         for i, (layer, (picture, query, obj)) in enumerate(zip(layers, _indices(matches, lengths, labels.device))):
-            values = self.loss_labels(layer, labels[obj], (picture, query))
+            values = self.loss_labels(layer, labels[obj], (picture, query), class_weight)
             if i == 0:
                 values["class_error"] = class_error(layer["pred_logits"][picture, query], labels[obj])
             with annotate("loss_cardinality"):
@@ -88,7 +99,14 @@ class SetCriterion(nn.Module):
         """The weighted sum that is trained on."""
         return sum(value * self.weight_dict[name] for name, value in losses.items() if name in self.weight_dict)
 
-    def loss_labels(self, outputs: Outputs, labels: Tensor, matched: Match) -> dict[str, Tensor]:
+    def class_weight(self, targets: Targets, queries: int) -> float:
+        """Sum of the class weights of all queries of these pictures: 1 where matched, `eos_coef` elsewhere."""
+        matched = sum(min(object_count(t), queries) for t in targets)
+        return matched + self.eos_coef * (len(targets) * queries - matched)
+
+    def loss_labels(
+        self, outputs: Outputs, labels: Tensor, matched: Match, class_weight: float | None = None
+    ) -> dict[str, Tensor]:
         """Cross entropy over all B * Q queries: matched ones should say `labels` (N,), all others "no object".
 
         The weighted mean divides by the sum of the weights, not by the number of objects.
@@ -97,7 +115,8 @@ class SetCriterion(nn.Module):
             logits = outputs["pred_logits"]
             classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
             classes[matched] = labels
-            return {"loss_ce": F.cross_entropy(logits.flatten(0, 1), classes.flatten(), self.empty_weight)}
+            loss = partial(F.cross_entropy, logits.flatten(0, 1), classes.flatten(), self.empty_weight)
+            return {"loss_ce": loss() if class_weight is None else loss(reduction="sum") / class_weight}
 
     def loss_boxes(
         self, outputs: Outputs, boxes: Tensor, matched: Match, num_boxes: Tensor | float

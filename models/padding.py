@@ -5,6 +5,7 @@ zero at the input but no longer after the first norm's bias. Here padding is set
 looks at a cell's neighbours, so the edge of a picture looks the same alone, in any batch and on any canvas.
 """
 
+import torch
 from torch import Tensor, nn
 
 from util.errors import UserError
@@ -56,7 +57,7 @@ class PaddingEraser:
 
     def _erase(self, _layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         (x,) = inputs
-        return x.masked_fill(self._mask_for(x)[:, None], 0)
+        return torch.where(self._mask_for(x)[:, None], 0.0, x)  # masked_fill would undo channels-last
 
     def _mask_for(self, x: Tensor) -> Tensor:
         # The size alone tells the level: it falls with every halving until it is a single cell, which stays the same.

@@ -85,18 +85,28 @@ def use_tf32(device: torch.device) -> None:
         torch.set_float32_matmul_precision("high")
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The type in which products with `x` are computed: autocast's, where it is on, else that of `x`."""
+    return torch.get_autocast_dtype(x.device.type) if in_autocast(x.device) else x.dtype
+
+
 def wide_dtype(x: Tensor) -> torch.dtype:
     """The type for what must not be rounded: float32 under autocast, else that of `x`, which is the model's."""
-    return torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
+    return torch.float32 if in_autocast(x.device) else x.dtype
+
+
+def in_autocast(device: torch.device) -> bool:
+    """Whether products on a device are computed in half precision now."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """A context that computes in the types of its inputs."""
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    return torch.autocast(device.type, enabled=False) if in_autocast(device) else nullcontext()
 
 
 def autocast_of_now(device: torch.device) -> Callable[[], AbstractContextManager]:
     """What makes contexts that compute as now, for work that is done later."""
-    if not torch.is_autocast_enabled(device.type):
+    if not in_autocast(device):
         return nullcontext
     return partial(torch.autocast, device.type, torch.get_autocast_dtype(device.type))

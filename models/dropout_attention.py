@@ -1,0 +1,79 @@
+"""Attention with dropout for training on the CPU, where PyTorch's fused kernel has no dropout.
+
+PyTorch falls back to whole matrices of scores (B * heads, L, S), passed over a dozen times in memory. Here a few heads at a
+time go through all passes while their scores lie in the cache, and dropout takes 16 random bits a score.
+
+Shapes: N = B * heads, L queries and S keys of width d.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+#: Scores at a time: about what a core's cache and its share of the common one hold.
+CHUNK = 2**20
+
+
+def attend_with_dropout(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) with entries dropped, times v: as `F.scaled_dot_product_attention` in training.
+
+    Args:
+        q, k, v: (B, heads, L or S, d); gradients flow to these, once.
+        bias: added to the scores, broadcast to (B, heads, 1, S).
+        dropout: probability, rounded to a multiple of 2^-16; what is kept is scaled up accordingly.
+    """
+    rows = None if bias is None else bias.expand(*q.shape[:2], 1, -1).flatten(0, 1)
+    return _Attention.apply(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), rows, dropout).view(q.shape)
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps the probabilities for the backward pass, those that were dropped with a minus sign."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+        ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
+        ctx.kept = 1 - dropped / 2**16
+        out, signed = torch.empty_like(q), q.new_empty(len(q), q.shape[1], k.shape[1])
+        for part in _parts(signed):
+            scores = _scores(q[part], k[part], None if bias is None else bias[part], ctx.scale)
+            probability = scores.softmax(-1)
+            drop = _random_int16(probability.shape) < dropped - 2**15
+            torch.where(drop, -probability, probability, out=signed[part])
+            torch.bmm(probability.masked_fill_(drop, 0), v[part], out=out[part])
+        ctx.save_for_backward(q, k, v, signed)
+        return out.div_(ctx.kept)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, signed = ctx.saved_tensors
+        gradient = gradient / ctx.kept
+        to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        for part in _parts(signed):
+            g, s = gradient[part], signed[part]
+            torch.bmm(s.clamp_min(0).transpose(1, 2), g, out=to_v[part])
+            to_probability = torch.bmm(g, v[part].transpose(1, 2)).masked_fill_(s < 0, 0)
+            to_scores = torch._softmax_backward_data(to_probability, s.abs(), -1, s.dtype)
+            torch.bmm(to_scores, k[part], out=to_q[part])
+            torch.bmm(to_scores.transpose(1, 2), q[part], out=to_k[part])
+        return to_q.mul_(ctx.scale), to_k.mul_(ctx.scale), to_v, None, None
+
+
+def _parts(scores: Tensor) -> list[slice]:
+    """Slices of the first axis of (N, L, S) with about `CHUNK` scores each."""
+    step = max(1, CHUNK // max(1, scores[0].numel()))
+    return [slice(i, i + step) for i in range(0, len(scores), step)]
+
+
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    if bias is None:
+        return torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
+    return torch.baddbmm(bias.expand(-1, q.shape[1], -1), q, k.transpose(1, 2), alpha=scale)
+
+
+def _random_int16(shape: torch.Size) -> Tensor:
+    """Uniform from -2^15 to 2^15 - 1; four of them are drawn as one number, which costs a quarter."""
+    count = math.prod(shape)
+    return torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count].view(shape)
