@@ -29,6 +29,20 @@ def test_a_window_in_each_step_and_then_the_end(section: str, run: Run, monkeypa
     assert "the run ends here" in out and "IoU metric" not in out and "Training time" not in out
 
 
+@pytest.mark.parametrize(("section", "windows"), [("all", 2), ("loss", 3)])
+def test_a_step_of_two_batches(
+    section: str, windows: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(capture, "_cuda_start", lambda device: calls.append("start"))
+    monkeypatch.setattr(capture, "_cuda_stop", lambda device: calls.append("stop"))
+    code, _, err = run(f"{FEW} --accumulate 2 --section {section} --timing --output_dir {tmp_path}")
+    assert code == 0, err
+    assert calls == ["start", "stop"] * windows  # 5 batches an epoch: the steps watched take 2 and 1
+    phases = json.loads((tmp_path / "timing.json").read_text())["phases"]
+    assert {row["steps"] for row in phases.values()} == {2}
+
+
 def test_going_on_after_the_window(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(capture, "_cuda_start", lambda device: calls.append("start"))
