@@ -74,7 +74,8 @@ def train_one_epoch(
     Beside them are `padding`, `shapes` and `object_sizes`, what `BatchShapes` counted.
     `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
     `phases` tells profilers what happens; once it is `finished` no further step is made. `precision` is what the model
-    computes in (float32). A step takes `accumulate` batches, and its gradient is that of one batch of all their pictures. Raises NonFiniteLossError, naming the loss, the step and the pictures.
+    computes in (float32). A step takes `accumulate` batches, and its gradient is that of one batch of all their pictures.
+    Raises NonFiniteLossError, naming the loss, the step and the pictures.
     """
     model.train()
     criterion.train()
