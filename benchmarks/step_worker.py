@@ -1,5 +1,6 @@
 """One implementation of DETR in a process of its own: runs a training step whenever a line arrives, and answers with its
-seconds, its loss, and the most memory the process has had (MB, resident).
+seconds and those of its parts, its loss, and the most memory the process has had (MB: resident, on a GPU allocated). The first
+step also counts: device reads, operations, and the machine's rate for matrix products, to which they compare.
 
 Started by `train_step.py` and `masks.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
 `models.build_model(args)` and `engine.train_one_epoch(...)`, so that each is timed with its own engine.
@@ -14,8 +15,12 @@ import resource
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from step_parts import StepParts, counted, matrix_rate  # noqa: E402 (runs in another checkout, beside this file)
 
 
 def build(checkout: str, flags: list[str]) -> tuple:
@@ -44,8 +49,19 @@ def build(checkout: str, flags: list[str]) -> tuple:
     return model, criterion, optimizer, args
 
 
-def peak_mb() -> float:
-    """Most resident memory of this process so far, in MB."""
+def choose_precision(amp: str, device: torch.device) -> dict:
+    """What to give `train_one_epoch` for `--amp`; only ours knows it, the original stays as it is."""
+    try:
+        precision = importlib.import_module("util.precision")
+    except ImportError:
+        return {}
+    return {"precision": precision.pick_precision(amp, device)}
+
+
+def peak_mb(device: torch.device | None = None) -> float:
+    """Most memory so far, in MB: allocated on a GPU, resident of this process elsewhere."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
     unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -84,14 +100,27 @@ def main() -> None:
         engine = importlib.import_module("engine")
         batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=args.masks)
         device = torch.device(args.device)
+        precision = choose_precision(order.get("amp", "off"), device)
+        halved = precision and precision["precision"].dtype
+        parts = StepParts(model, criterion, optimizer, device.type == "cuda")
         before = peak_mb()
-        for _ in sys.stdin:
-            start = time.perf_counter()
-            stats = engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds = time.perf_counter() - start
-            answer = {"seconds": seconds, "loss": stats["loss"], "peak_mb": peak_mb(), "before_mb": before}
+        counts: dict[str, float] = {}
+        for step, _ in enumerate(sys.stdin):
+            watched = (
+                counted(model, optimizer, counts) if step == 0 and order.get("count") else contextlib.nullcontext()
+            )
+            with watched:
+                start = time.perf_counter()
+                stats = engine.train_one_epoch(
+                    model, criterion, [batch], optimizer, device, 0, args.clip_max_norm, **precision
+                )
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds = time.perf_counter() - start
+            answer = {"seconds": seconds, "parts": parts.take(seconds), "loss": stats["loss"]}
+            answer |= {"peak_mb": peak_mb(device), "before_mb": before}
+            if order.get("count"):
+                answer |= counts | {"matrix_rate": matrix_rate(device, halved or torch.float32)}
             print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -1,0 +1,117 @@
+"""Where the time of a training step goes, how often it reads the device, and how many operations it has: for any DETR.
+
+Parts are timed by wrapping what every implementation has: the model's forward, the criterion and its matcher, `backward` and
+the optimizer. What is left of the step is the engine's own: moving the batch, the log.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+#: Operations whose result the host has to wait for: a number in Python, or a shape that depends on values.
+READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::equal")
+
+
+class StepParts:
+    """Seconds of the parts of a step, collected until `take`.
+
+    `matcher` lies inside the criterion: `loss` is the criterion without it. On a GPU every part waits for it.
+    """
+
+    def __init__(self, model: nn.Module, criterion: nn.Module, optimizer: torch.optim.Optimizer, cuda: bool) -> None:
+        self.seconds: dict[str, float] = {}
+        self.cuda = cuda
+        self._wrap(model, "forward", "forward")
+        self._wrap(criterion, "forward", "loss")
+        method = "match_layers" if hasattr(criterion.matcher, "match_layers") else "forward"
+        self._wrap(criterion.matcher, method, "matcher")
+        self._wrap(torch.Tensor, "backward", "backward")
+        self._wrap(optimizer, "step", "optimizer")
+
+    def take(self, whole: float) -> dict[str, float]:
+        """The parts of a step that took `whole` seconds; `rest` is what none of them accounts for."""
+        parts, self.seconds = self.seconds, {}
+        parts["loss"] = parts.get("loss", 0.0) - parts.get("matcher", 0.0)
+        return parts | {"rest": whole - sum(parts.values())}
+
+    def _wrap(self, owner: Any, method: str, part: str) -> None:
+        call = getattr(owner, method)
+
+        def timed(*args, **kwargs):
+            start = self._now()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.seconds[part] = self.seconds.get(part, 0.0) + self._now() - start
+
+        setattr(owner, method, timed)
+
+    def _now(self) -> float:
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+class _Reads(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self.paused = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        by_mask = func.name().startswith("aten::index") and any(
+            isinstance(i, Tensor) and i.dtype == torch.bool for i in (args[1] if len(args) > 1 else None) or ()
+        )
+        self.count += not self.paused and (by_mask or func.name().split(".")[0] in READS)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counted(model: nn.Module, optimizer: torch.optim.Optimizer, found: dict[str, int]) -> Iterator[None]:
+    """A context for one step, slow, that puts `reads` and `flops` into `found`.
+
+    Reads are those from the beginning of the forward pass on: before, the batch is still the host's. On the CPU too every
+    `.cpu()` counts, as it would wait on a GPU. AdamW's do not: its counters of steps are the host's.
+    """
+    reads, move = _Reads(), Tensor.cpu
+    began: list[int] = []
+
+    def cpu(self: Tensor, *args, **kwargs) -> Tensor:
+        reads.count += 1
+        return move(self, *args, **kwargs)
+
+    hooks = [
+        model.register_forward_pre_hook(lambda *_: began.append(reads.count) if not began else None),
+        optimizer.register_step_pre_hook(lambda *_: setattr(reads, "paused", True)),
+        optimizer.register_step_post_hook(lambda *_: setattr(reads, "paused", False)),
+    ]
+    Tensor.cpu = cpu
+    try:
+        with FlopCounterMode(display=False) as flops, reads:
+            yield
+    finally:
+        Tensor.cpu = move
+        for hook in hooks:
+            hook.remove()
+    found |= {"reads": reads.count - (began or [0])[0], "flops": flops.get_total_flops()}
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, *, size: int = 4096, repeats: int = 3) -> float:
+    """Operations a second of the fastest of some products of two square matrices: what a step could reach at best."""
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = [_seconds(lambda: a @ b, device) for _ in range(repeats + 1)]
+    return 2 * size**3 / min(seconds[1:])
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
