@@ -214,6 +214,10 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--pad_size {' '.join(map(str, args.pad_size))}: height and width must be at least 1")
     if args.pad and args.pad_multiple > 1:
         raise UserError("--pad has one canvas, --pad_multiple rounds that of each batch: give one of them")
+    if args.compile and args.grad_checkpoint:
+        raise UserError(
+            "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"
+        )
     if args.resume and args.init_from:
         raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
     if args.resume == "auto" and not args.output_dir:

@@ -256,6 +256,7 @@ def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> 
     ("--dataset_file custom --train_images x", ["--train_images", "--train_annotations"]),
     ("--dataset_file shapes --device gpu", ["--device gpu"]),
     ("--dataset_file shapes --amp fp16", ["--amp fp16", "cpu", "--amp bf16"]),
+    ("--dataset_file shapes --compile --grad_checkpoint", ["--compile", "--grad_checkpoint"]),
     ("--dataset_file shapes --amp half", ["--amp", "half", "bf16"]),
     ("--dataset_file shapes --backbone_weights /nowhere.pth", ["--backbone_weights", "/nowhere.pth"]),
 ])  # fmt: skip
