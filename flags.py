@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from util.capture import SECTIONS
+from util.cost_table import check_cost_file
 from util.errors import UserError
 from util.flags import FlagParser, Flags
 from util.precision import AMP_TYPES
@@ -190,6 +191,9 @@ def _add_profiling_flags(group) -> None:
                        help="time each phase of the steps after the warm-up: a table, and timing.json in --output_dir")  # fmt: skip
     group.add_argument("--torch_profile", default=None, metavar="DIR",
                        help="write torch.profiler's trace of --profile_steps steps to this folder, then end the run")  # fmt: skip
+    group.add_argument("--count_costs", default=None, metavar="FILE",
+                       help="count FLOPs and bytes of one step after --profile_warmup others, operator by operator, without "
+                            "counters; write FILE (.csv or .parquet) for postprocess.py, then end the run")  # fmt: skip
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -226,11 +230,19 @@ def check_flags(args: argparse.Namespace) -> None:
 
 def check_profiling_flags(args: argparse.Namespace) -> None:
     """Refuse profiling flags that would do nothing. Raises UserError."""
-    window = args.section or args.torch_profile
+    window = args.section or args.torch_profile or args.count_costs
     if args.eval and (window or args.timing):
-        raise UserError("--section, --timing and --torch_profile look at training steps: --eval has none")
+        raise UserError(
+            "--section, --timing, --torch_profile and --count_costs look at training steps: --eval has none"
+        )
+    if args.count_costs:
+        check_cost_file(args.count_costs)
+        if args.timing or args.section or args.torch_profile:
+            raise UserError("--count_costs slows its step: run it without --section, --timing and --torch_profile")
     if args.profile_continue and not window:
-        raise UserError("--profile_continue is about the end of a window: give --section or --torch_profile too")
+        raise UserError(
+            "--profile_continue is about the end of a window: give --section, --torch_profile or --count_costs too"
+        )
 
 
 def check_place_flags(args: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ from util.run_folder import RunFolder, restore_training, write_predictions
 from util.run_info import write_run_info
 from util.schedule import build_lr_scheduler
 from util.visualize import draw_evaluation
-from util.watchers import build_phases, ends_with_its_window, report_timing
+from util.watchers import build_phases, ends_with_its_window, report_costs, report_timing
 
 
 def main(args: argparse.Namespace) -> None:
@@ -156,8 +156,9 @@ def train(
         steps_per_epoch=steps_per_epoch, lr_drop=args.lr_drop, warmup_steps=args.warmup_steps,
     )  # fmt: skip
     phases = build_phases(
-        section=args.section, timing=args.timing, torch_profile=args.torch_profile, warmup=args.profile_warmup,
-        steps=args.profile_steps, go_on=args.profile_continue, device=torch.device(args.device), total_steps=total_steps - start.step,
+        section=args.section, timing=args.timing, torch_profile=args.torch_profile,
+        count_costs=args.count_costs, warmup=args.profile_warmup, steps=args.profile_steps, go_on=args.profile_continue,
+        device=torch.device(args.device), total_steps=total_steps - start.step,
     )  # fmt: skip
     store = (
         RunFolder(args.output_dir, first_epoch=start.epoch)
@@ -180,6 +181,7 @@ def train(
         if phases.finished:
             progress.close()
             report_timing(phases, args)
+            report_costs(phases, args)
             print_once("profiled; the run ends here, without a checkpoint (--profile_continue goes on)")
             return None
         if phases.stop_when_done:  # between two epochs: an evaluation would write over the files of an earlier run
@@ -203,6 +205,7 @@ def train(
             break
     progress.close()
     report_timing(phases, args)
+    report_costs(phases, args)
     print_once(f"Training time {datetime.timedelta(seconds=int(time.monotonic() - began))}")
     return evaluator
 

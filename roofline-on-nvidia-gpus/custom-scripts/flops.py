@@ -36,6 +36,7 @@ FLOP_SOURCES = {
     "constants_excluded": "HFMA2.MMA that load constants are counted as 0",
     "missing": "the report has no FLOP metric",
     "analytic": "formulas on shapes, not measured",
+    "analytic_bytes_only": "an operator without a formula: bytes counted, FLOPs missing",
 }
 _ESTIMATED_SHAPE = {"tensor_tf32": 2 * 16 * 8 * 8, "tensor_fp64": 2 * 8 * 8 * 4}  # others: 16x8x16
 _V100 = 512
