@@ -1,5 +1,6 @@
 """Profiling flags of the command line: where a run ends, what it leaves, and what it does not touch."""
 
+import csv
 import gzip
 import json
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import torch
 
 from tests.test_main import TINY, Run, assert_refused
 from tests.test_main import run as run  # a fixture
-from util import capture, profiling, timing
+from util import capture, profiling, timing, watchers
 from util.profiling import Section
 
 FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2"  # 5 steps an epoch
@@ -134,11 +135,38 @@ def test_ranges_of_a_whole_run(masks: bool, run: Run, monkeypatch: pytest.Monkey
         assert above == {parent}, name
 
 
+def test_costs_of_one_step_and_then_the_end(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ceilings = tmp_path / "costs.roofs.toml"
+    monkeypatch.setattr(watchers, "measure_ceilings", lambda path, device: (ceilings, None))
+    code, out, err = run(f"{FEW} --count_costs {tmp_path / 'costs.csv'}")
+    assert code == 0, err
+    assert (
+        f"wrote {tmp_path / 'costs.csv'} and {ceilings}" in out
+        and "the run ends here" in out
+        and "IoU metric" not in out
+    )
+    assert "for want of a formula" not in out, "every operator of a training step has one"
+    with open(tmp_path / "costs.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["section"] for row in rows} == set(map(str, Section))
+    assert {"convolution", "matrix product", "normalization", "softmax", "elementwise", "optimizer"} <= {
+        row["family"] for row in rows
+    }
+    modules = {row["module"] for row in rows if row["section"] == "backward"}
+    assert {"backbone", "transformer.encoder", "transformer.decoder", "class_embed", "bbox_embed"} <= modules
+    assert all(float(row["time_s"]) > 0 for row in rows)
+    assert [row["launches"] for row in rows if row["name"] == "fused_adamw"] == ["1", "1"], "one step, two groups"
+
+
 def test_flags_that_cannot_work(run: Run, tmp_path: Path) -> None:
     assert_refused(run(f"{TINY} --epochs 1 --section loss"), "--profile_warmup 10", "--profile_steps 3", "has 2")
     assert_refused(run(f"{TINY} --epochs 1 --timing"), "--profile_warmup 10", "need 11 steps", "has 2")
     assert_refused(run(f"{TINY} --eval --section loss"), "--section", "--eval")
     assert_refused(run(f"{TINY} --profile_continue"), "--profile_continue", "--section")
     assert_refused(run(f"{TINY} --section optimizer"), "--section", "optimizer_step")
+    assert_refused(run(f"{TINY} --count_costs {tmp_path}/no/costs.csv"), "--count_costs", "does not exist")
+    assert_refused(run(f"{TINY} --count_costs {tmp_path}/costs.csv --timing"), "--count_costs", "--timing")
+    assert_refused(run(f"{TINY} --eval --count_costs {tmp_path}/costs.csv"), "--count_costs", "--eval")
+    assert_refused(run(f"{TINY} --epochs 1 --count_costs {tmp_path}/costs.csv"), "--profile_warmup 10", "need 11 steps")
     (tmp_path / "file").write_text("")
     assert_refused(run(f"{FEW} --torch_profile {tmp_path / 'file' / 'x'}"), "--torch_profile", "cannot make")

@@ -5,7 +5,7 @@ Every operator that reaches a kernel is seen, with its shapes: those of the forw
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class CostCounter:
         if self._tracker is None:
             return
         self._section = str(section)
-        self._tracker.parents = {"Global"}
+        self._tracker.parents = _InOrder()
         self._mode = _Dispatch(self._add, on_gpu=self.device.type == "cuda")
         self._mode.__enter__()
 
@@ -141,13 +141,32 @@ class _Dispatch(TorchDispatchMode):
         return result
 
 
-def module_label(parents: set[str]) -> str:
-    """The part of the model at work, from the names of all modules at work: two levels, e.g. transformer.encoder.
+class _InOrder(dict):
+    """What a ModuleTracker asks of its set of modules at work, in the order they were entered.
 
-    Containers are left out: backbone.0.body.conv1 is backbone, transformer.encoder.layers.3 is transformer.encoder. Outside all modules "".
+    In backward several are open at once: a module ends there with the last gradient of its inputs, which may be a
+    tensor that others also got. Of the innermost, the one entered last is at work.
     """
-    deepest = max(sorted(parents - {"Global"}), key=lambda name: name.count("."), default="")
-    root, *inner = deepest.split(".")
+
+    def add(self, name: str) -> None:
+        """Enter."""
+        self[name] = None
+
+    def remove(self, name: str) -> None:
+        """Leave."""
+        del self[name]
+
+
+def module_label(at_work: Iterable[str]) -> str:
+    """The part of the model at work, from all modules at work, the last entered last: two levels, e.g. transformer.encoder.
+
+    Containers are left out: backbone.0.body.conv1 is backbone, transformer.encoder.layers.3 is transformer.encoder. Outside
+    all modules "".
+    """
+    names = [name for name in at_work if name != "Global"]
+    innermost = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+    last = innermost[-1] if innermost else ""
+    root, *inner = last.split(".")
     parts = []
     for part in inner:
         if part.isdigit() or part == "layers":

@@ -137,8 +137,8 @@ def _check_roofs(rows: pd.DataFrame, roofs: Roofs) -> list[str]:
     worst = above.loc[above["efficiency"].idxmax()]
     if (above["source"] == "analytic").all():
         return [
-            f"{len(above)} operators are faster than memory could bring what they read and write, {worst['name']} at "
-            f"{100 * worst['efficiency']:.0f} % of its roof: their data was in a cache"
+            f"{len(above)} operators are above their roof, {worst['name']} at {100 * worst['efficiency']:.0f} %: their data was in "
+            "a cache (the count leaves caches out), or the machine was busier when its roofs were measured"
         ]
     return [
         f"{len(above)} kernels are above their roof, {worst['name']} at {100 * worst['efficiency']:.0f} %: "

@@ -3,6 +3,8 @@
     python postprocess.py                          output*.csv in this folder
     python postprocess.py FILE_OR_FOLDER ...       CSVs of any shape, .ncu-rep, or tidy tables (kernels.csv) to draw again
     python postprocess.py --compare A B            two runs over each other: time won or lost by kernel family
+    python postprocess.py costs.csv                the count of main.py --count_costs costs.csv: no GPU, no counters
+    python postprocess.py FILE --algorithmic costs.csv      measured over counted FLOPs and bytes, by section
 
 Writes kernels.csv, kernels.parquet, kernels.roofs.toml, summary.txt, roofline.html (interactive, one file, no network), and
 per run <run>_all, <run>_PU_HBM, <run>_time, <run>_sections as PNG and SVG.
@@ -12,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import pandas as pd
 from inputs import Loaded, load_runs
 from project import UserError, atomic_file
 
@@ -37,10 +40,24 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--label", default="", help="text after the title of every chart, e.g. where the data comes from"
     )
+    parser.add_argument(
+        "--algorithmic", type=Path, metavar="FILE",
+        help="table of main.py --count_costs: also the ratio of measured to algorithmic FLOPs and bytes, by section",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=1,
+        help="training steps that the measured files hold, for --algorithmic (%(default)s)",
+    )
     parser.add_argument("--no_charts", action="store_true", help="only the table and the summary")
     args = parser.parse_args(arguments)
     if args.compare and args.paths:
         parser.error("--compare A B takes the two inputs: leave out the others")
+    if args.steps < 1:
+        parser.error("--steps must be at least 1")
+    if args.compare and args.algorithmic:
+        parser.error("--algorithmic is not drawn into --compare: give the measured files alone")
     return args
 
 
@@ -137,6 +154,24 @@ def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str,
     return save(figure, output_dir / "compare", formats)
 
 
+def compare_costs(loaded: Loaded, costs: Path, steps: int) -> pd.DataFrame:
+    """Return the ratios of what was measured to what `main.py --count_costs` counted."""
+    from algorithmic import ratios, read_costs
+
+    return ratios(loaded.rows, read_costs(costs), steps=steps)
+
+
+def write_ratios(table: pd.DataFrame, output_dir: Path) -> Path:
+    """Print the ratios, write them as algorithmic.csv and return its path."""
+    from algorithmic import describe
+
+    print(describe(table))
+    path = output_dir / "algorithmic.csv"
+    with atomic_file(path) as file:
+        file.write(table.to_csv(index=False, lineterminator="\n").encode())
+    return path
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Do what the command line says; a mistake of the user is one line and exit code 2."""
     args = parse_args(arguments)
@@ -150,13 +185,11 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"note: {warning}")
             paths = compare(loaded, args.output_dir, formats, label)
         else:
-            paths = write_all(
-                load_runs(args.paths, **options),
-                args.output_dir,
-                formats=formats,
-                charts=not args.no_charts,
-                label=label,
-            )
+            loaded = load_runs(args.paths, **options)
+            costs = compare_costs(loaded, args.algorithmic, args.steps) if args.algorithmic else None
+            paths = write_all(loaded, args.output_dir, formats=formats, charts=not args.no_charts, label=label)
+            if costs is not None:
+                paths.append(write_ratios(costs, args.output_dir))
     except UserError as error:
         print(error.line(), file=sys.stderr)
         sys.exit(error.exit_code)

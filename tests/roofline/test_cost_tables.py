@@ -1,0 +1,70 @@
+"""The table that main.py --count_costs writes is a tidy table, and postprocess.py draws it."""
+
+from pathlib import Path
+
+import pandas as pd
+import postprocess
+import pytest
+import torch
+from table import COLUMNS, read_table, total_flop
+from units import FLOP_COLUMNS
+
+from util import cost_table
+from util.cost_counter import OpRow
+from util.cost_table import check_cost_file, measure_ceilings, table_rows, write_costs
+
+CPU = torch.device("cpu")
+
+
+def counted() -> list[OpRow]:
+    """A convolution and a copy forward, an operator nobody knows backward."""
+    common = {"module": "detr.backbone", "unit": "fp32", "calls": 2}
+    return [
+        OpRow(section="forward", kernel="aten.convolution.default", label="convolution 3x3", shapes="2x3x8x8, 4x3x3x3", family="convolution",
+              known=True, first=0, flops=4000, bytes=800, seconds=1e-3, **common),
+        OpRow(section="forward", kernel="aten.clone.default", label="clone", shapes="2x3", family="copy", known=True, first=1, bytes=80,
+              seconds=1e-4, **common),
+        OpRow(section="backward", kernel="aten.lgamma.default", label="lgamma", shapes="9", family="other", known=False, first=2, bytes=40,
+              seconds=1e-5, **common),
+    ]  # fmt: skip
+
+
+def test_the_columns_are_those_of_the_tidy_table() -> None:
+    assert cost_table.COLUMNS == COLUMNS
+
+
+@pytest.mark.parametrize("suffix", cost_table.SUFFIXES)
+def test_written_rows_are_read_back(suffix: str, tmp_path: Path) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"costs{suffix}"
+    check_cost_file(str(path))
+    write_costs(table_rows(counted(), run="costs", device=CPU), path)
+    rows = read_table(path)
+    assert total_flop(rows).tolist() == [4000, 0, 0] and rows["bytes_hbm"].tolist() == [800, 80, 40]
+    assert rows["name"].tolist() == ["convolution 3x3 backbone", "clone backbone", "lgamma backbone"]
+    assert rows["flop_source"].tolist() == ["analytic", "analytic", "analytic_bytes_only"]
+    assert (
+        set(rows["source"]) == {"analytic"} and rows["bytes_l1"].isna().all() and rows["launches"].tolist() == [2] * 3
+    )
+    assert not rows[list(FLOP_COLUMNS.values())].isna().any(axis=None)
+
+
+def test_the_charts_are_drawn_under_the_measured_ceilings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "costs.csv"
+    write_costs(table_rows(counted(), run="costs", device=CPU), path)
+    roofs, missing = measure_ceilings(path, CPU, size=64)
+    assert missing is None and roofs == tmp_path / "costs.roofs.toml"
+    postprocess.main([str(path), "-o", str(tmp_path / "out"), "--formats", "png"])
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"costs_all.png", "costs_PU_HBM.png", "costs_time.png", "costs_sections.png", "roofline.html"} <= names
+    said = capsys.readouterr().out
+    assert "measured on this CPU" in said and "profile-from-start" not in said
+    assert pd.read_csv(tmp_path / "out" / "kernels.csv")["source"].eq("analytic").all()
+
+
+def test_ceilings_that_cannot_be_measured_are_one_line(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU to measure")
+    _, missing = measure_ceilings(tmp_path / "costs.csv", torch.device("cuda"))
+    assert "torch sees no GPU" in missing and "--roofs FILE" in missing
