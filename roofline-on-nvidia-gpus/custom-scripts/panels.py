@@ -3,7 +3,7 @@
 from typing import Any
 
 import pandas as pd
-from style import FAINT, INK, percent, seconds, si, significant
+from style import FAINT, INK, level_name, percent, seconds, si, significant
 from units import LEVELS, MEMORY_ONLY, UNIT_NAMES
 
 _LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end
@@ -54,16 +54,18 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
                   ha="right", va="bottom", color=INK)  # fmt: skip
 
 
-def draw_table(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, top: int = 10, font: float = 10) -> None:
+def draw_table(
+    axes: Any, rows: pd.DataFrame, colours: pd.Series, *, top: int = 10, font: float = 10, device: str = ""
+) -> None:
     """Write the first `top` rows as a table: name, time, intensity per level, rate, percent of roof, what bounds it."""
     axes.set(xlim=(0, 1), ylim=(top + 1.6, -0.2))
     axes.axis("off")
     for title, x, side in _COLUMNS:
-        axes.text(x, 0.9, title, ha=side, va="center", fontsize=font, color=FAINT)
+        axes.text(x, 0.9, level_name(title, device), ha=side, va="center", fontsize=font, color=FAINT)
     axes.text(0.725, 0.15, "FLOP per byte at", ha="right", va="center", fontsize=font, color=FAINT)
     axes.plot([0, 1], [1.4, 1.4], color="#cccccc", linewidth=0.8)
     for place, (index, row) in enumerate(rows.head(top).iterrows(), start=1):
-        for (title, x, side), text in zip(_COLUMNS, _cells(place, row)):
+        for (title, x, side), text in zip(_COLUMNS, _cells(place, row, device)):
             style = {"color": "white", "fontweight": "bold"} if not title else {"color": INK}
             if not title:
                 axes.scatter([x], [place + 0.9], s=170, color=colours[index], zorder=2, clip_on=False)
@@ -72,12 +74,12 @@ def draw_table(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, top: int = 
             axes.text(x, place + 0.9, text, ha=side, va="center", fontsize=font, zorder=3, **style)
 
 
-def _cells(place: int, row: pd.Series) -> tuple[str, ...]:
+def _cells(place: int, row: pd.Series, device: str) -> tuple[str, ...]:
     flops = row["flop"] > 0
     return (
         str(place), str(row["name"])[:44], seconds(row["time_s"]), percent(row["share"]), f"{int(row['launches']):,}",
         *(significant(row[f"ai_{level.lower()}"], 3) if flops else "-" for level in LEVELS),
-        si(row["rate"], "FLOP/s") if flops else "no FLOPs", percent(row["efficiency"]), row["bound"] or "-",
+        si(row["rate"], "FLOP/s") if flops else "no FLOPs", percent(row["efficiency"]), level_name(row["bound"], device) or "-",
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from roofs import Roofs
-from style import FAINT, INK, ROOF, si
+from style import FAINT, INK, ROOF, level_name, si
 from units import LEVELS, UNITS
 
 _SHOWN = 0.985  # of the time: the tiny kernels of the rest do not stretch the axes
@@ -49,7 +49,7 @@ def draw_roofs(
             [start, end], [start * rate, end * rate], linestyle=style[0], linewidth=style[1], color=ROOF, zorder=2
         )
         if names:
-            _name_diagonal(axes, f"{level} {si(rate, 'B/s', 4)}", start, rate, font)
+            _name_diagonal(axes, f"{level_name(level, roofs.device)} {si(rate, 'B/s', 4)}", start, rate, font)
     fastest = max(roofs.bandwidth.values(), default=math.inf)
     for peak, text in _joined_peaks(roofs).items():
         axes.plot([max(x0, peak / fastest), x1], [peak, peak], linewidth=1.8, color=ROOF, zorder=2)

@@ -16,7 +16,7 @@ from original_lists import rows_from_lists
 from panels import draw_table, draw_time_bar, unit_legend
 from roof_axes import draw_roofs, limits, name_axes
 from roofs import Roofs, used
-from style import FAINT, INK, LEVEL_MARKERS, UNIT_COLOURS, new_figure, save
+from style import FAINT, INK, LEVEL_MARKERS, UNIT_COLOURS, level_name, new_figure, save
 from units import LEVELS
 
 TOP = 10
@@ -53,19 +53,20 @@ def draw_analysed(
     numbered = with_flops[with_flops.index < top]
     number_points(axes, numbered, levels[-1], [int(index) + 1 for index in numbered.index])
     unit_legend(axes, rows, UNIT_COLOURS)
-    _level_legend(axes, levels)
+    _level_legend(axes, levels, roofs.device)
     _title(figure, axes, title, roofs)
     if timed:
         draw_time_bar(place(table_height + 0.12, 0.62, 0.02), rows, colours, top=top)
-    draw_table(place(0.02, table_height, 0.02), rows, colours, top=top)
+    draw_table(place(0.02, table_height, 0.02), rows, colours, top=top, device=roofs.device)
     return figure
 
 
-def _level_legend(axes: Any, levels: tuple[str, ...]) -> None:
+def _level_legend(axes: Any, levels: tuple[str, ...], device: str) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], marker=LEVEL_MARKERS[level], linestyle="none", markersize=8, color=INK, label=level,
+        Line2D([], [], marker=LEVEL_MARKERS[level], linestyle="none", markersize=8, color=INK,
+               label=level_name(level, device),
                markerfacecolor=INK if level == levels[-1] else "none")
         for level in levels
     ]  # fmt: skip

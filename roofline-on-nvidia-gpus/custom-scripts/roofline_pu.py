@@ -16,7 +16,7 @@ from markers import draw_points, number_points
 from original_lists import rows_from_lists
 from roof_axes import draw_roofs, limits, name_axes
 from roofs import Roofs, used
-from style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, new_figure, percent, save
+from style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, level_name, new_figure, percent, save
 from units import MEMORY_ONLY, UNIT_NAMES
 
 _FLAGS = ("AI", "HBM", "L2", "L1", "all")
@@ -34,7 +34,7 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
     axes = figure.add_axes((0.075, 0.115, 0.645 if timed else 0.75, 0.765))
     shown = used(roofs, rows) if timed else roofs
     draw_roofs(axes, shown, limits(rows, shown, (level,)))
-    name_axes(axes, level=level)
+    name_axes(axes, level=level_name(level, roofs.device))
     flops = rows[rows["flop"] > 0]
     for unit, group in flops.groupby("unit"):
         draw_points(axes, group, level, group["unit"].map(UNIT_COLOURS), marker=UNIT_MARKERS[unit])

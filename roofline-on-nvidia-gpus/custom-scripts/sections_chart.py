@@ -7,7 +7,7 @@ from analysis import analyse, by_name
 from markers import draw_points, number_points
 from roof_axes import draw_roofs, limits, name_axes
 from roofs import Roofs, used
-from style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, new_figure, percent, seconds, si
+from style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, level_name, new_figure, percent, seconds, si
 from units import MEMORY_ONLY, SECTIONS, UNIT_NAMES
 
 _NUMBERED = 3
@@ -38,7 +38,7 @@ def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
         axes = figure.add_axes((0.065 + place * width, 0.31, width - 0.012, 0.55), sharey=first)
         draw_roofs(axes, shown, box, font=9, names=False)
         name_axes(axes, font=9.5)
-        axes.set_xlabel("FLOP per byte (HBM)", fontsize=9.5)
+        axes.set_xlabel(f"FLOP per byte ({level_name('HBM', roofs.device)})", fontsize=9.5)
         if first is not None:
             axes.tick_params(labelleft=False)
             axes.set_ylabel("")

@@ -73,9 +73,9 @@ def percent(value: float) -> str:
     return "-" if value != value else f"{100 * value:.1f} %" if value < 0.0995 else f"{100 * value:.0f} %"
 
 
-def level_name(level: str, *, on_gpu: bool = True) -> str:
-    """Return what the farthest level is called: HBM on a GPU, memory elsewhere."""
-    return level if on_gpu or level != list(LEVELS)[-1] else "memory"
+def level_name(level: str, device: str) -> str:
+    """Return what a level is called: the farthest is HBM on a GPU, memory on a CPU; other texts stay as they are."""
+    return "memory" if level == list(LEVELS)[-1] and str(device).startswith("CPU") else level
 
 
 def series_colours(names: list[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from analysis import analyse, by_name
 from roofs import Roofs, used
-from style import FAINT, INK, ROOF, UNIT_COLOURS, new_figure, seconds, si, significant
+from style import FAINT, INK, ROOF, UNIT_COLOURS, level_name, new_figure, seconds, si, significant
 from units import MEMORY_ONLY, UNITS
 
 _LOST = 8
@@ -31,8 +31,8 @@ def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
     left = figure.add_axes((0.085, 0.12, 0.265, 0.74))
     right = figure.add_axes((0.38, 0.12, 0.265, 0.74), sharey=left)
     shown = used(roofs, rows)
-    memory = {name: rate for name, rate in shown.bandwidth.items() if name == "HBM"}
-    _draw_panel(left, per_launch, "bytes", memory, "B/s", "bytes of HBM per launch")
+    memory = {level_name(name, roofs.device): rate for name, rate in shown.bandwidth.items() if name == "HBM"}
+    _draw_panel(left, per_launch, "bytes", memory, "B/s", f"bytes of {level_name('HBM', roofs.device)} per launch")
     _draw_panel(
         right, per_launch, "ops", {UNITS[unit]: peak for unit, peak in shown.peak.items()}, "FLOP/s", "FLOP per launch"
     )

@@ -5,8 +5,14 @@ from pathlib import Path
 import pandas as pd
 import postprocess
 import pytest
+import roofline
+import roofline_pu
+import sections_chart
+import time_chart
 import torch
-from table import COLUMNS, read_table, total_flop
+from roofs import Roofs
+from style import save
+from table import COLUMNS, read_table, tidy, total_flop
 from units import FLOP_COLUMNS
 
 from util import cost_table
@@ -61,6 +67,16 @@ def test_the_charts_are_drawn_under_the_measured_ceilings(tmp_path: Path, capsys
     said = capsys.readouterr().out
     assert "measured on this CPU" in said and "profile-from-start" not in said
     assert pd.read_csv(tmp_path / "out" / "kernels.csv")["source"].eq("analytic").all()
+
+
+@pytest.mark.parametrize(("device", "name"), [("CPU, 2 threads", "memory"), ("NVIDIA A100", "HBM")])
+def test_the_memory_of_a_cpu_is_not_called_hbm(device: str, name: str, tmp_path: Path) -> None:
+    rows = tidy(pd.DataFrame(table_rows(counted(), run="r", device=CPU)))
+    roofs = Roofs(device, {"HBM": 1e10}, {"fp32": 1e11})
+    for module in (roofline, roofline_pu, sections_chart, time_chart):
+        [path] = save(module.draw(rows, roofs), tmp_path / module.__name__, ("svg",))
+        text = path.read_text()
+        assert name in text and ("HBM" in text) == (name == "HBM"), module.__name__
 
 
 def test_ceilings_that_cannot_be_measured_are_one_line(tmp_path: Path) -> None:
