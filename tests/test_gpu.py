@@ -1,5 +1,6 @@
 """What only a GPU can show; skipped, saying so, where there is none. `pytest -m gpu` runs these alone."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -63,3 +64,16 @@ def test_two_deterministic_runs_end_with_equal_bits(tmp_path: Path) -> None:
         subprocess.run(command, check=True, capture_output=True)
         results.append(torch.load(tmp_path / name / "checkpoint.pth", weights_only=True, map_location="cpu")["model"])
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
+
+
+def test_costs_are_counted_on_a_gpu(tmp_path: Path) -> None:
+    path = tmp_path / "costs.csv"
+    flags = f"{TINY} --epochs 1 --profile_warmup 1 --count_costs {path}".replace("--device cpu", "--device cuda")
+    assert main.cli(flags.split()) == 0
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["section"] for row in rows} == {"forward", "loss", "backward", "optimizer_step"}
+    assert all(float(row["time_s"]) > 0 for row in rows)
+    assert any(
+        row["module"] == "backbone" and row["family"] == "convolution" for row in rows if row["section"] == "backward"
+    )

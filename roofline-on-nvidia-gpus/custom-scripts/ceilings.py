@@ -1,7 +1,7 @@
 """Measure this machine's roofs and write them as a roofs file for postprocess.py.
 
     python ceilings.py -o roofs.toml               on a GPU with CuPy: kernels compiled at run time
-    python ceilings.py --device cpu                torch's matrix products and copies
+    python ceilings.py --device cpu                torch's matrix products, convolutions and copies
 
 With CuPy: L1, L2 and HBM by kernels that read 16 KiB per block, a quarter of L2, and 1 GiB again and again; FP64, FP32, FP16 by
 chains of FMA in registers (the method of the Empirical Roofline Toolkit, https://crd.lbl.gov/departments/computer-science/par/research/roofline/software/ert/);
@@ -142,11 +142,13 @@ def _measure_torch(device: str, size: int) -> Roofs:
     for unit, kind, tf32 in _torch_types(torch, device):
         torch.backends.cuda.matmul.allow_tf32 = tf32
         peak[unit] = _matmul_rate(torch, device, size, kind)
+    if device == "cpu":  # two libraries: on some CPUs oneDNN's convolutions are twice as fast as the BLAS' products
+        peak["fp32"] = max(peak["fp32"], _convolution_rate(torch, size))
     source = torch.zeros((1 << 28) if device == "cuda" else (1 << 26), device=device)
     target = torch.empty_like(source)
     seconds = _torch_time(torch, device, lambda: target.copy_(source))
     rate = 2 * source.numel() * source.element_size() / seconds
-    how = f"measured on this {name} with torch {torch.__version__} (matrix products, copies)"
+    how = f"measured on this {name} with torch {torch.__version__} (matrix products, {'convolutions, ' if device == 'cpu' else ''}copies)"
     return Roofs(name, {"HBM": rate}, peak, source=how)
 
 
@@ -165,6 +167,14 @@ def _torch_types(torch: Any, device: str) -> list[tuple[str, Any, bool]]:
 def _matmul_rate(torch: Any, device: str, size: int, kind: Any) -> float:
     a, b = (torch.rand(size, size, device=device).to(kind) for _ in range(2))
     return 2 * size**3 / _torch_time(torch, device, lambda: a @ b)
+
+
+def _convolution_rate(torch: Any, size: int) -> float:
+    """Return the FLOP/s of a 3x3 convolution of a CPU's float32; size: 6 times its channels."""
+    channels, side = size // 6, 64
+    picture, weight = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
+    seconds = _torch_time(torch, "cpu", lambda: torch.conv2d(picture, weight, padding=1))
+    return 2 * 9 * channels**2 * side**2 / seconds
 
 
 def _torch_time(torch: Any, device: str, call: Callable[[], Any]) -> float:
