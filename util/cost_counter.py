@@ -62,6 +62,9 @@ class CostCounter:
         self._mode: _Dispatch | None = None
         self._section = ""
 
+    def begin_wait(self) -> None:
+        """Waiting costs no operators."""
+
     def begin_step(self, step: int) -> None:
         """Follow the modules from the step after the warm-up on."""
         self.current = step
