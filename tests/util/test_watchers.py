@@ -15,7 +15,16 @@ from util.watchers import build_phases
 
 def phases_of(**changed: object) -> StepPhases:
     """The phases of a run of 13 steps with the default window, 3 steps after 10, and no other flag but those given."""
-    flags = dict(section=None, timing=False, torch_profile=None, warmup=10, steps=3, go_on=False, total_steps=13)
+    flags = dict(
+        section=None,
+        timing=False,
+        torch_profile=None,
+        count_costs=None,
+        warmup=10,
+        steps=3,
+        go_on=False,
+        total_steps=13,
+    )
     return build_phases(device=torch.device("cpu"), **(flags | changed))
 
 
