@@ -14,6 +14,7 @@ import datetime
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,6 +268,9 @@ def wrap_model(model: nn.Module, launch: Launch) -> nn.Module:
     """DistributedDataParallel around the model when there are several processes."""
     if not launch.distributed:
         return model
+    # A 1x1 convolution's gradient in channels-last order lies in memory as its weight does; only the strides of the
+    # sides of length 1 differ, so nothing has to be rearranged for the exchange.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     gpus = None if launch.gpu is None else [launch.gpu]
     return DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)
 

@@ -45,6 +45,7 @@ def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: 
     )
     assert (code0, code1) == (0, 0), err0 + err1
     assert "2 processes" in out0 and "Epoch: [0]  [2/2]" in out0 and "pictures: 4" in out0
+    assert "Warning" not in err0 + err1
     assert out1 == "" and len(rows(tmp_path)) == 1
 
 
