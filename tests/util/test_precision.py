@@ -20,7 +20,7 @@ def losses_of_training(precision: Precision, steps: int = 24) -> list[float]:
     """Loss of every step on two pictures that are learned by heart."""
     torch.manual_seed(0)
     model, criterion, _ = build("--backbone_norm batch")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     return [
         train_one_epoch(model, criterion, [batch()], optimizer, CPU, epoch, 0.1, precision=precision)["loss"]
         for epoch in range(steps)
@@ -30,8 +30,7 @@ def losses_of_training(precision: Precision, steps: int = 24) -> list[float]:
 def test_the_loss_of_a_short_run_stays_near_float32s() -> None:
     expected, losses = losses_of_training(Precision(CPU)), losses_of_training(BF16)
     assert losses != expected, "nothing was rounded: no autocast"
-    # Learning one batch by heart is chaotic, roundings grow: this catches what is wrong, not what is rounded.
-    assert sum(losses[12:]) == pytest.approx(sum(expected[12:]), rel=0.06)
+    assert sum(losses[12:]) == pytest.approx(sum(expected[12:]), rel=0.03)
     assert losses[-1] < 0.7 * losses[0]
 
 
