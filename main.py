@@ -196,8 +196,9 @@ def train(
             store.save(
                 {
                     "model": without_wrapper(model).state_dict(), "optimizer": optimizer.state_dict(),
-                    "lr_scheduler": lr_scheduler.state_dict(), "scaler": precision.scaler.state_dict(), "epoch": epoch, "args": to_plain(vars(args)),
-                    "step": step, "steps_per_epoch": steps_per_epoch, "best_ap": best_ap, "class_names": class_names,
+                    "lr_scheduler": lr_scheduler.state_dict(), "scaler": precision.scaler.state_dict(),
+                    "epoch": epoch, "args": to_plain(vars(args)), "step": step,
+                    "steps_per_epoch": steps_per_epoch, "best_ap": best_ap, "class_names": class_names,
                 },
                 is_best=is_best,
                 keep=(epoch + 1) % args.lr_drop == 0 or (epoch + 1) % 100 == 0,

@@ -29,7 +29,8 @@ def build_phases(
 ) -> StepPhases:
     """The phases of a run of `total_steps`, watched as the flags say.
 
-    A window (`section`, `torch_profile`) or a count of costs ends the run unless `go_on`; `timing` alone times all steps after the warm-up.
+    A window (`section`, `torch_profile`) or a count of costs ends the run unless `go_on`; `timing` alone times all steps
+    after the warm-up.
     Raises UserError when the run is too short for what is asked.
     """
     window = section or torch_profile

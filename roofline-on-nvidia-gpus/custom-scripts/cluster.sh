@@ -13,24 +13,8 @@ set -euo pipefail
 : "${OUT:?folder for reports, CSVs and charts, seen from every node}"
 # shellcheck source=slurm/launch.sh
 source "${PROJECT:-$(dirname "$0")/../..}/slurm/launch.sh"
+# shellcheck source=roofline-on-nvidia-gpus/custom-scripts/collect_sections.sh
+source "$PROJECT/roofline-on-nvidia-gpus/custom-scripts/collect_sections.sh"
 submit --partition="$PARTITION" --gres="gpu:$GPUS" -- "$0" "$@"
 
-export PATH="$ENVIRONMENT/bin:$PATH" OMP_NUM_THREADS=1 LC_ALL=C
-# Replaying kernels keeps rank 0 busy while the others wait for it.
-export TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC=7200
-cd "$PROJECT"
-scripts=roofline-on-nvidia-gpus/custom-scripts tool=()
-if [[ ${TOOL:-ncu} == nsys ]]; then
-    tool=(--nsys)
-elif [[ ${DCGM:-} == pause ]]; then
-    pause_dcgm
-fi
-code=0
-for section in ${SECTIONS:-forward loss backward optimizer_step}; do
-    once_per_gpu python "$scripts/collect.py" "$section" "${tool[@]}" --name "${NAME:-detr}" --output_dir "$OUT" \
-        -- python main.py "$@" || { code=$? && break; }
-done
-if ((code == 0)) && [[ ${TOOL:-ncu} == ncu ]]; then
-    python "$scripts/postprocess.py" "$OUT" --output_dir "$OUT/charts"
-fi
-exit "$code"
+collect_sections "$@"

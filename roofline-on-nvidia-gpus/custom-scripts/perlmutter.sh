@@ -13,31 +13,16 @@
 set -euo pipefail
 : "${ACCOUNT:?the project that pays, e.g. ACCOUNT=m1234}" "${QOS:?the queue: shared (1 or 2 GPUs), debug, regular}"
 : "${ENVIRONMENT:?folder of the conda or venv environment}" "${OUT:?folder for reports, CSVs and charts, on \$SCRATCH}"
+DCGM=pause # it watches every GPU there
 CPUS=${CPUS:-32} # of a node's 128, for each of its 4 GPUs
 # shellcheck source=slurm/launch.sh
 source "${PROJECT:-$(dirname "$0")/../..}/slurm/launch.sh"
+# shellcheck source=roofline-on-nvidia-gpus/custom-scripts/collect_sections.sh
+source "$PROJECT/roofline-on-nvidia-gpus/custom-scripts/collect_sections.sh"
 submit --account="$ACCOUNT" --qos="$QOS" --constraint="${CONSTRAINT:-gpu}" --gpus-per-node="$GPUS" -- "$0" "$@"
 
 read -ra modules <<< "${MODULES:-cudatoolkit}"
 set +u # the modules' own shell code reads variables that are not set
 module load "${modules[@]}"
 set -u
-export PATH="$ENVIRONMENT/bin:$PATH" OMP_NUM_THREADS=1 LC_ALL=C
-# Replaying kernels keeps rank 0 busy while the others wait for it.
-export TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC=7200
-cd "$PROJECT"
-scripts=roofline-on-nvidia-gpus/custom-scripts tool=()
-if [[ ${TOOL:-ncu} == nsys ]]; then
-    tool=(--nsys)
-else
-    pause_dcgm
-fi
-code=0
-for section in ${SECTIONS:-forward loss backward optimizer_step}; do
-    once_per_gpu python "$scripts/collect.py" "$section" "${tool[@]}" --name "${NAME:-detr}" --output_dir "$OUT" \
-        -- python main.py "$@" || { code=$? && break; }
-done
-if ((code == 0)) && [[ ${TOOL:-ncu} == ncu ]]; then
-    python "$scripts/postprocess.py" "$OUT" --output_dir "$OUT/charts"
-fi
-exit "$code"
+collect_sections "$@"
