@@ -5,11 +5,10 @@
 
 Each run is a process of its own: it opens the file (timed), then starts loader workers, each of which reads every
 record; when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a
-dated JSON beside this file.
+dated JSON.
 """
 
 import argparse
-import datetime
 import json
 import statistics
 import subprocess
@@ -19,25 +18,25 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.run_info import run_info  # noqa: E402 (the project is not installed, the line above finds it)
+from benchmarks.report import Medians, benchmark_parser, write_report  # noqa: E402 (the line above finds it)
 
 KINDS = ("ours", "pycocotools", "nothing")
+#: What is compared; the runs also hold a count of what was read, the same for all.
+KEYS = ("open_seconds", "process_mb", "workers_pss_mb", "workers_uss_mb", "all_pss_mb")
 CLASSES = 80
 
 
 def parse_args() -> argparse.Namespace:
     """Flags of the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser("annotations", __doc__, original=False, threads=False)
     parser.add_argument("--pictures", type=int, default=118_287, help="as COCO train2017 has (%(default)s)")
     parser.add_argument("--boxes", type=int, default=860_001, help="as COCO train2017 has (%(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="loader workers (%(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the generated file (%(default)s)")
     parser.add_argument("--file", type=Path, help="the annotation file; made where it is absent (default: temporary)")
-    parser.add_argument("--output", type=Path, help="JSON file (default: annotations-DATE.json beside this script)")
     return parser.parse_args()
 
 
@@ -93,25 +92,23 @@ def measure(args: argparse.Namespace, path: Path) -> dict[str, list[dict]]:
     return runs
 
 
-def summarize(runs: dict[str, list[dict]]) -> dict[str, dict]:
-    """Medians of each kind."""
-    return {kind: {key: statistics.median(run[key] for run in rows) for key in rows[0]} for kind, rows in runs.items()}
+def summarize(runs: dict[str, list[dict]]) -> Medians:
+    """Medians of each quantity by kind."""
+    return {key: {kind: statistics.median(run[key] for run in rows) for kind, rows in runs.items()} for key in KEYS}
 
 
-def print_table(medians: dict[str, dict], workers: int) -> None:
-    """Medians side by side, and what the issue asks about."""
-    keys = ("open_seconds", "process_mb", "workers_pss_mb", "workers_uss_mb", "all_pss_mb")
-    print(" " * 12 + "".join(f"{key:>16}" for key in keys))
-    for kind, row in medians.items():
-        print(f"{kind:>12}" + "".join(f"{row[key]:16.2f}" for key in keys))
-    ours, theirs = medians["ours"], medians["pycocotools"]
-    print(f"opening takes {ours['open_seconds'] / theirs['open_seconds']:.2f} of pycocotools' time")
+def print_table(medians: Medians, workers: int) -> None:
+    """Medians side by side, and what pycocotools' time and memory become."""
+    print(" " * 12 + "".join(f"{key:>16}" for key in KEYS))
+    for kind in KINDS:
+        print(f"{kind:>12}" + "".join(f"{medians[key][kind]:16.2f}" for key in KEYS))
+    shares = {key: medians[key]["ours"] / medians[key]["pycocotools"] for key in KEYS}
+    print(f"opening takes {shares['open_seconds']:.2f} of pycocotools' time")
     for key in ("workers_pss_mb", "workers_uss_mb"):
-        print(f"{workers} workers together, {key}: {ours[key] / theirs[key]:.3f} of what pycocotools' workers hold")
-    one = theirs["process_mb"] - medians["nothing"]["process_mb"]
-    print(
-        f"{workers} workers together, pss: {ours['workers_pss_mb'] / one:.3f} of one pycocotools index ({one:.0f} MB)"
-    )
+        print(f"{workers} workers together, {key}: {shares[key]:.3f} of what pycocotools' workers hold")
+    one = medians["process_mb"]["pycocotools"] - medians["process_mb"]["nothing"]
+    share = medians["workers_pss_mb"]["ours"] / one
+    print(f"{workers} workers together, pss: {share:.3f} of one pycocotools index ({one:.0f} MB)")
 
 
 def main() -> None:
@@ -127,15 +124,7 @@ def main() -> None:
         runs = measure(args, path)
     medians = summarize(runs)
     print_table(medians, args.workers)
-    date = datetime.date.today().isoformat()
-    report = {
-        "date": date, "command": "python " + " ".join(["benchmarks/annotations.py", *sys.argv[1:]]),
-        "file_mb": megabytes, "medians": medians, "runs": runs, "machine": run_info(args),
-    }  # fmt: skip
-    output = args.output or Path(__file__).with_name(f"annotations-{date}.json")
-    # No folders of this machine in the report.
-    output.write_text(json.dumps(report, indent=1).replace(str(path.parent) + "/", "") + "\n")
-    print(f"wrote {output}")
+    write_report("annotations", args, medians=medians, unit="as each row says", file_mb=megabytes, runs=runs)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ from typing import Any
 
 #: What both implementations are measured against where a file has it.
 REFERENCE = "original"
-#: Parts of a report whose numbers are compared; `masks.py` keeps its own under the second.
-PARTS = ("medians", "peak_mb")
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,15 @@ def read_report(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise SystemExit(f"{path}: not a benchmark's JSON ({error})") from None
-    if not isinstance(report, dict) or not any(part in report for part in PARTS):
-        raise SystemExit(f"{path}: holds none of {', '.join(PARTS)}, so there is nothing to compare")
+    if not isinstance(report, dict) or "medians" not in report:
+        raise SystemExit(f"{path}: holds no medians, so there is nothing to compare")
     return report
 
 
 def values_of(report: dict[str, Any]) -> dict[str, float]:
     """The numbers of a report by their path ("batch 1/ours"), our times over the original's where it has those."""
-    tree = next(report[part] for part in PARTS if part in report)
     values = {}
-    for path, leaves in _groups(tree):
+    for path, leaves in _groups(report["medians"]):
         reference = leaves.get(REFERENCE)
         for name, value in leaves.items():
             if not reference:

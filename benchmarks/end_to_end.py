@@ -4,9 +4,9 @@
     python benchmarks/end_to_end.py --data_path coco --epochs 1 --rounds 1 -- --device cuda --batch_size 8
 
 `--data_path` is a folder in COCO's layout. By default ResNet-18 without pretrained weights, 2 + 2 layers of width 128, batch 4,
-two epochs, on the CPU. Each run is a process of its own with a fresh output folder; runs alternate. Where the command
-line has `--amp`, ours is run with bfloat16 too. The original is kept from downloading weights, and nothing else about
-it changes (`original_main.py`). Prints medians and writes a dated JSON. Flags after `--` go to all and override.
+two epochs, on the CPU. Each run is a process of its own with a fresh output folder; runs alternate. Ours is run in bfloat16, too
+(`--also`). The original is kept from downloading weights, and nothing else about it changes (`original_main.py`).
+Prints medians and writes a dated JSON. Flags after `--` go to all and override.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.child import medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import ROOT, benchmark_parser, offers, print_medians, write_report  # noqa: E402
+from benchmarks.report import benchmark_parser, implementations, print_medians, write_report  # noqa: E402
 
 MODEL = "--backbone resnet18 --enc_layers 2 --dec_layers 2 --hidden_dim 128 --batch_size 4 --device cpu".split()
 
 
 def parse_args() -> argparse.Namespace:
     """Flags of the benchmark; `run_flags` are those after `--`."""
-    parser = benchmark_parser("end_to_end", __doc__)
+    parser = benchmark_parser("end_to_end", __doc__, also=["--amp bf16"])
     parser.add_argument("--data_path", type=Path, required=True, help="a folder in COCO's layout")
     parser.add_argument("--epochs", type=int, default=2, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each (%(default)s)")
@@ -39,13 +39,11 @@ def parse_args() -> argparse.Namespace:
 def commands(args: argparse.Namespace) -> dict[str, tuple[list[str], Path]]:
     """Command and folder to run it in, by implementation."""
     flags = [*MODEL, "--epochs", str(args.epochs), "--coco_path", str(args.data_path.resolve()), *args.run_flags]
-    ours = [sys.executable, "main.py", *flags, "--backbone_weights", "none"]
-    runs = {"ours": (ours, ROOT)}
-    if offers("--amp"):
-        runs["ours, bf16"] = ([*ours, "--amp", "bf16"], ROOT)
-    if args.original:
-        script = str(Path(__file__).with_name("original_main.py"))
-        runs["original"] = ([sys.executable, script, *flags], args.original.resolve())
+    original = str(Path(__file__).with_name("original_main.py"))
+    runs = {}
+    for name, one in implementations(args).items():
+        script = [original] if name == "original" else ["main.py", "--backbone_weights", "none"]
+        runs[name] = ([sys.executable, *script, *flags, *one.flags], one.checkout)
     return runs
 
 

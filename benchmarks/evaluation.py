@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.child import Child, alternate, medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import ROOT, benchmark_parser, checkouts, print_medians, write_report  # noqa: E402
+from benchmarks.report import ROOT, Implementation, benchmark_parser, implementations, print_medians, write_report  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,8 +37,10 @@ def main() -> int:
     args = parse_args()
     order = {name: getattr(args, name) for name in ("pictures", "detections", "objects", "classes", "iou_type")}
     order["threads"] = args.threads
-    judges = checkouts(args) | {"pycocotools": ROOT}
-    workers = {name: Child("evaluation_worker.py", path, order | {"judge": name}) for name, path in judges.items()}
+    judges = implementations(args) | {"pycocotools": Implementation(ROOT)}
+    workers = {
+        name: Child("evaluation_worker.py", one.checkout, order | {"judge": name}) for name, one in judges.items()
+    }
     runs = alternate(workers, args.rounds, describe=lambda a: f"{a['whole']:.3f} s, numbers {a['numbers']:.3f} s")
     medians = {part: medians_of(runs, part) for part in ("whole", "numbers")}
     print_medians(medians, "s", against="pycocotools")

@@ -4,9 +4,9 @@
     python benchmarks/inference.py --original ../facebookresearch-detr --device cuda
     python benchmarks/inference.py --batch_sizes 1 --size 200 300 -- --backbone resnet18
 
-Each implementation runs in a process of its own, from padded pictures on the device to boxes in pixels on the host. Where the
-command line has `--amp`, ours is timed with bfloat16 too. Batches of each implementation alternate. Prints medians and
-writes a dated JSON. Flags after `--` go to all models.
+Each implementation runs in a process of its own, from padded pictures on the device to boxes in pixels on the host. Ours is
+timed in bfloat16, too (`--also`). Batches of each implementation alternate. Prints medians and writes a dated JSON. Flags after
+`--` go to all models.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.child import Child, alternate, medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import ROOT, benchmark_parser, checkouts, offers, print_medians, write_report  # noqa: E402
+from benchmarks.report import benchmark_parser, implementations, print_medians, write_report  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
     """Flags of the benchmark; `model_flags` are those after `--`."""
-    parser = benchmark_parser("inference", __doc__)
+    parser = benchmark_parser("inference", __doc__, also=["--amp bf16"])
     parser.add_argument(
         "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="pictures (%(default)s)"
     )
@@ -37,10 +37,11 @@ def parse_args() -> argparse.Namespace:
 def measure(args: argparse.Namespace, batch_size: int) -> dict[str, list[dict]]:
     """Seconds and a checksum of the scores of every timed batch, by implementation."""
     flags = ["--device", args.device, "--batch_size", str(batch_size), *args.model_flags]
-    order = {"size": args.size, "threads": args.threads, "flags": flags, "amp": "off"}
-    workers = {name: Child("inference_worker.py", path, order) for name, path in checkouts(args).items()}
-    if offers("--amp"):
-        workers["ours, bf16"] = Child("inference_worker.py", ROOT, order | {"amp": "bf16"})
+    order = {"size": args.size, "threads": args.threads}
+    workers = {
+        name: Child("inference_worker.py", one.checkout, order | {"flags": [*flags, *one.flags]})
+        for name, one in implementations(args).items()
+    }
     return alternate(
         workers, args.rounds, warm_up=2, describe=lambda a: f"{a['seconds']:.3f} s, mean score {a['score']:.6f}"
     )
@@ -49,8 +50,6 @@ def measure(args: argparse.Namespace, batch_size: int) -> dict[str, list[dict]]:
 def main() -> None:
     """Measure, print medians and ratios, and write the JSON."""
     args = parse_args()
-    if not offers("--amp"):
-        print("bfloat16 is left out: this command line has no --amp")
     runs = {f"batch {size}": measure(args, size) for size in args.batch_sizes}
     medians = {row: medians_of(answers) for row, answers in runs.items()}
     print_medians(medians, "s")

@@ -1,6 +1,6 @@
 """One implementation's inference in a process of its own: a batch whenever a line arrives, and its seconds.
 
-Started by `inference.py`. Any checkout with the original's interface will do; `amp` in the order is for ours alone.
+Started by `inference.py`. Any checkout with the original's interface will do.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import json
 import sys
 import time
 import warnings
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -18,14 +17,7 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from step_worker import build, make_batch  # noqa: E402 (beside this file)
-
-
-def autocast(amp: str, device: torch.device) -> AbstractContextManager:
-    """What the checkout's `--amp` computes in."""
-    if amp == "off":
-        return nullcontext()
-    return importlib.import_module("util.precision").pick_precision(amp, device).autocast()
+from step_worker import build, make_batch, switch_on  # noqa: E402 (beside this file)
 
 
 def find_postprocess() -> nn.Module:
@@ -44,14 +36,14 @@ def main() -> None:
     answers = sys.stdout
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         model, _, _, args = build(order["checkout"], order["flags"])
-        postprocess = find_postprocess()
+        postprocess, precision = find_postprocess(), switch_on(model, args).get("precision")
         model.eval()
         device = torch.device(args.device)
         samples = make_batch(tuple(order["size"]), args.batch_size, 1, masks=False)[0].to(device)
         sizes = torch.tensor([order["size"]] * args.batch_size, device=device)
         for _ in sys.stdin:
             start = time.perf_counter()
-            with autocast(order["amp"], device):
+            with precision.autocast() if precision else contextlib.nullcontext():
                 outputs = model(samples)
             results = [{key: value.cpu() for key, value in found.items()} for found in postprocess(outputs, sizes)]
             seconds = time.perf_counter() - start

@@ -4,12 +4,10 @@
 
 The pictures are those of the split `test`, which no run trains or selects on, each scaled and cropped to a size of its
 own. The model is the checkpoint's, built by the flags in it, once with and once without the flag. Beside AP stands how far
-a detection moves at most from where it is at batch 1. Prints a table and writes a dated JSON beside this file.
+a detection moves at most from where it is at batch 1. Prints a table and writes a dated JSON.
 """
 
 import argparse
-import datetime
-import json
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets.coco_eval import CocoEvaluator  # noqa: E402 (the project is not installed, the line above finds it)
+from benchmarks.report import benchmark_parser, write_report  # noqa: E402 (the line above finds it)
+from datasets.coco_eval import CocoEvaluator  # noqa: E402
 from datasets.coco_file import index_coco  # noqa: E402
 from datasets.shapes import ShapesDataset  # noqa: E402
 from datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, Compose, Normalize, ToTensor, crop, resize  # noqa: E402
@@ -35,7 +33,6 @@ from util.checkpoint import load_checkpoint, load_model  # noqa: E402
 from util.device import pick_device  # noqa: E402
 from util.errors import CheckpointError, UserError  # noqa: E402
 from util.nested_tensor import nested_tensor_from_tensor_list  # noqa: E402
-from util.run_info import run_info  # noqa: E402
 
 #: Sides of the scaled picture, as a part of --image_size, and the part of each that the crop keeps.
 SCALES, KEPT = (0.9, 1.1), (0.9, 1.0)
@@ -84,14 +81,13 @@ class MixedSizes(Dataset):
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags of the benchmark. Raises UserError for counts that measure nothing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser("padding", __doc__, original=False, threads=False)
     parser.add_argument(
         "--resume", required=True, metavar="FILE", help="checkpoint of a run with --dataset_file shapes"
     )
     parser.add_argument("--pictures", type=int, default=200, help="how many (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=8, help="N, compared with 1 (%(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
-    parser.add_argument("--output", type=Path, help="JSON file (default: padding-DATE.json beside this script)")
     args = parser.parse_args(argv)
     for name, least in (("pictures", 1), ("batch_size", 2)):
         if getattr(args, name) < least:
@@ -187,11 +183,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"padding.py: error: {error.line()}", file=sys.stderr)
         return error.exit_code
     print(table(rows))
-    date = datetime.date.today().isoformat()
-    output = args.output or Path(__file__).with_name(f"padding-{date}.json")
-    report = {"date": date, "rows": rows, "run": run_info(args), "table": table(rows).splitlines()}
-    output.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"wrote {output}")
+    medians = {
+        f"batch {row['batch_size']}, --padding_invariant {'on' if row['padding_invariant'] else 'off'}": {
+            "AP": row["AP"]
+        }
+        for row in rows
+    }
+    write_report("padding", args, medians=medians, unit="AP", better="higher", rows=rows)
     return 0
 
 

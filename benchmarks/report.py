@@ -1,10 +1,12 @@
-"""What benchmarks share: their common flags, a table of medians, and the dated JSON, in which no folder of the machine stands."""
+"""What benchmarks share: their flags, what they compare, a table of medians, and the dated JSON without folders of the machine."""
 
 import argparse
 import datetime
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +20,76 @@ from util.run_info import run_info  # noqa: E402 (the project is not installed, 
 Medians = dict[str, dict[str, float]]
 
 
-def benchmark_parser(name: str, doc: str) -> argparse.ArgumentParser:
-    """A parser with --original, --threads and --output, described by the first line of the script's text."""
+@dataclass(frozen=True)
+class Implementation:
+    """A checkout to measure, and flags that it alone is given."""
+
+    checkout: Path
+    flags: tuple[str, ...] = ()
+
+
+def benchmark_parser(
+    name: str, doc: str, *, original: bool = True, threads: bool = True, also: Sequence[str] | None = None
+) -> argparse.ArgumentParser:
+    """A parser with --output, described by the first line of the script's text.
+
+    With `original` it has --original, with `threads` --threads. With `also`, even an empty list, it has --also, and that list
+    is its default.
+    """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("--original", type=Path, help="a checkout of facebookresearch/detr to compare with")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (%(default)s)")
+    if original:
+        parser.add_argument("--original", type=Path, help="a checkout of facebookresearch/detr to compare with")
+    if also is not None:
+        parser.add_argument(
+            "--also", action="append", metavar="FLAGS",
+            help=f"measure ours with these flags, too: --also='--amp bf16'; may be repeated, empty for none (default: {list(also)})",
+        )  # fmt: skip
+        parser.set_defaults(also_default=tuple(also))
+    if threads:
+        parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (%(default)s)")
     parser.add_argument("--output", type=Path, help=f"JSON file (default: {name}-DATE.json beside the scripts)")
     return parser
 
 
-def checkouts(args: argparse.Namespace) -> dict[str, Path]:
-    """Folders by implementation: ours and, where `--original` names it, the original's."""
-    return {"ours": ROOT} | ({"original": args.original.resolve()} if args.original else {})
-
-
-def offers(flag: str) -> bool:
-    """Whether our command line has this flag; benchmarks of older commits go on without."""
-    from flags import get_args_parser
-
-    return any(flag in action.option_strings for action in get_args_parser()._actions)
+def implementations(args: argparse.Namespace) -> dict[str, Implementation]:
+    """What is compared, by name: ours, ours with the flags of each `--also`, and the original where `--original` names it."""
+    also = getattr(args, "also", None)
+    if also is None:
+        also = getattr(args, "also_default", ())
+    found = {"ours": Implementation(ROOT)}
+    found |= {f"ours {flags}": Implementation(ROOT, tuple(flags.split())) for flags in also if flags}
+    if args.original:
+        found["original"] = Implementation(args.original.resolve())
+    return found
 
 
 def print_medians(medians: Medians, unit: str, *, against: str = "original") -> None:
     """A line for each row and implementation, with the ratio where there is one to compare with."""
+    width = max(12, *(len(name) for values in medians.values() for name in values))
     for row, values in medians.items():
         for name, value in values.items():
             ratio = f", {values[against] / value:.2f} times as fast as {against}" if against in values else ""
-            print(f"{row:>24} {name:>12}: median {value:.4g} {unit}{'' if name == against else ratio}")
+            print(f"{row:>24} {name:>{width}}: median {value:.4g} {unit}{'' if name == against else ratio}")
 
 
 def write_report(
-    name: str, args: argparse.Namespace, *, medians: Medians, unit: str, variant: str = "", **parts: Any
+    name: str,
+    args: argparse.Namespace,
+    *,
+    medians: Medians,
+    unit: str,
+    better: str = "lower",
+    variant: str = "",
+    **parts: Any,
 ) -> Path:
-    """Write `name`[-`variant`]-DATE.json: date, command, medians (the lower the better), whatever `parts` holds, and the machine.
+    """Write `name`[-`variant`]-DATE.json: date, command, medians, whether "lower" or "higher" ones are `better`, whatever `parts`
+    holds, and the machine.
 
     Returns its path. Absolute folders among the flags are replaced by their last part.
     """
     date = datetime.date.today().isoformat()
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
-    report = {"date": date, "command": command, "better": "lower", "unit": unit, "medians": medians, **parts}
+    report = {"date": date, "command": command, "better": better, "unit": unit, "medians": medians, **parts}
     text = json.dumps(report | {"machine": run_info(args)}, indent=1, default=str) + "\n"
     output = args.output or Path(__file__).with_name(f"{'-'.join(filter(None, (name, variant, date)))}.json")
     output.write_text(without_folders(text, args))

@@ -4,13 +4,9 @@
     python benchmarks/roofline.py --kernels 20000      smaller
 
 Writes the CSV into a temporary folder, runs `postprocess.py` on it in a process of its own, and prints its seconds and its
-largest memory; a dated JSON beside this file holds them.
+largest memory; a dated JSON holds them.
 """
 
-import argparse
-import datetime
-import json
-import os
 import random
 import resource
 import subprocess
@@ -19,10 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from util.run_info import run_info  # noqa: E402 (the project is not installed, the line above finds it)
+from benchmarks.report import ROOT, benchmark_parser, write_report  # noqa: E402 (the line above finds it)
 
 SCRIPTS = ROOT / "roofline-on-nvidia-gpus" / "custom-scripts"
 HEADER = (
@@ -105,27 +100,19 @@ def measure(folder: Path, csv_path: Path) -> dict[str, float]:
 
 def main() -> None:
     """Write the CSV, measure, print, and write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser("roofline", __doc__, original=False, threads=False)
     parser.add_argument("--kernels", type=int, default=200_000, help="launches in the CSV (%(default)s)")
     parser.add_argument("--names", type=int, default=300, help="different kernel names (%(default)s)")
-    parser.add_argument("--output", type=Path, help="JSON file (default: roofline-DATE.json beside this script)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "output_large.csv")
         write_csv(path, args.kernels, args.names)
         size = path.stat().st_size
         result = measure(Path(folder), path)
-    print(
-        f"{args.kernels:,} kernels, {size / 1e9:.2f} GB: {result['seconds']:.1f} s, {result['memory_gib']:.2f} GiB at most"
-    )
-    date = datetime.date.today().isoformat()
-    report = {
-        "date": date, "command": " ".join(["python benchmarks/roofline.py", *sys.argv[1:]]), "kernels": args.kernels,
-        "names": args.names, "csv_bytes": size, **result, "processors": os.cpu_count(), "info": run_info(args),
-    }  # fmt: skip
-    output = args.output or Path(__file__).with_name(f"roofline-{date}.json")
-    output.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"wrote {output}")
+    seconds, memory = result["seconds"], result["memory_gib"]
+    print(f"{args.kernels:,} kernels, {size / 1e9:.2f} GB: {seconds:.1f} s, {memory:.2f} GiB at most")
+    medians = {f"{args.kernels} kernels": result}
+    write_report("roofline", args, medians=medians, unit="as each column says", csv_bytes=size)
 
 
 if __name__ == "__main__":

@@ -22,16 +22,7 @@ QUICK = {
     "inference": ["--size", "96", "128", "--rounds", "1", "--batch_sizes", "1", "2", *TINY_MODEL],
     "evaluation": ["--pictures", "20", "--rounds", "1"],
     "evaluation-segm": ["--pictures", "5", "--rounds", "1"],
-    "masks": [
-        "--size",
-        "96",
-        "128",
-        "--",
-        "--enc_layers",
-        "1",
-        "--dec_layers",
-        "1",
-    ],  # the original's heads fit ResNet-50
+    "masks": "--size 96 128 -- --enc_layers 1 --dec_layers 1".split(),  # the original's heads fit ResNet-50
     "scaling": ["--side", "64", "--rounds", "1", "--sweeps", "queries", "--values", "5", "10", *TINY_MODEL],
     "loader": ["--passes", "1"],
     "end_to_end": ["--rounds", "1", "--epochs", "1", "--", "--enc_layers", "1", "--dec_layers", "1"],
@@ -41,6 +32,8 @@ QUICK = {
 #: Flags that are passed on, by the benchmarks that know them.
 KNOW_DEVICE = ("train_step", "inference", "scaling")
 KNOW_ORIGINAL = ("train_step", "inference", "evaluation", "masks", "scaling", "loader", "end_to_end")
+#: Switches to measure on a GPU beside float32, where a step may be short enough for a compiler to matter.
+ALSO_ON_GPU = ["--also=--amp bf16", "--also=--amp bf16 --compile"]
 NEED_DATA = {"loader": "--data", "end_to_end": "--data_path"}
 
 
@@ -67,7 +60,7 @@ def command_of(name: str, args: argparse.Namespace, output: Path | None) -> list
     if args.original and name in KNOW_ORIGINAL:
         flags += ["--original", str(args.original)]
     if args.device != "cpu" and name in KNOW_DEVICE:
-        flags += ["--device", args.device]
+        flags += ["--device", args.device, *(ALSO_ON_GPU if name != "scaling" else [])]
     if output is not None:
         flags += ["--output", str(output)]
     if args.quick:

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.child import Child, alternate, medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import ROOT, benchmark_parser, checkouts, print_medians, write_report  # noqa: E402
+from benchmarks.report import ROOT, benchmark_parser, implementations, print_medians, write_report  # noqa: E402
 from benchmarks.scaling_plot import plot_scaling  # noqa: E402
 
 #: Values of each sweep, growing.
@@ -37,7 +37,7 @@ SWEEPS = {
 
 def parse_args() -> argparse.Namespace:
     """Flags of the benchmark; `model_flags` are those after `--`."""
-    parser = benchmark_parser("scaling", __doc__)
+    parser = benchmark_parser("scaling", __doc__, also=[])
     parser.add_argument("--sweeps", nargs="+", choices=SWEEPS, default=list(SWEEPS), help="what to vary (%(default)s)")
     parser.add_argument("--values", type=int, nargs="+", help="values of the sweep, instead of its own; for one sweep")
     parser.add_argument("--batch_size", type=int, default=2, help="where it is not varied (%(default)s)")
@@ -68,7 +68,10 @@ def measure_point(args: argparse.Namespace, sweep: str, value: int) -> dict[str,
     order = order_of(args, sweep, value)
     if sweep == "processes":
         return {"ours": measure_processes(order, value, args.rounds)}
-    workers = {name: Child("step_worker.py", path, order) for name, path in checkouts(args).items()}
+    workers = {
+        name: Child("step_worker.py", one.checkout, order | {"flags": [*order["flags"], *one.flags]})
+        for name, one in implementations(args).items()
+    }
     return alternate(workers, args.rounds, describe=lambda a: f"{a['seconds']:.3f} s")
 
 

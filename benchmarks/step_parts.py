@@ -102,11 +102,36 @@ def counted(model: nn.Module, optimizer: torch.optim.Optimizer, found: dict[str,
     found |= {"reads": reads.count - (began or [0])[0], "flops": flops.get_total_flops()}
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, *, size: int = 4096, repeats: int = 3) -> float:
-    """Operations a second of the fastest of some products of two square matrices: what a step could reach at best."""
+@contextmanager
+def counted_kernels(device: torch.device, found: dict[str, int]) -> Iterator[None]:
+    """A context for one step that puts the number of `kernels` a GPU was given into `found`; without a GPU, nothing."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        yield
+        torch.cuda.synchronize()
+    found["kernels"] = sum(map(is_kernel, profile.events()))
+
+
+def is_kernel(event: Any) -> bool:
+    """Whether an event of PyTorch's profiler is a kernel: on the GPU, and neither a copy, nor a fill, nor a named range."""
+    on_gpu = event.device_type == torch.autograd.DeviceType.CUDA
+    return on_gpu and not event.is_user_annotation and not event.name.startswith(("Memcpy", "Memset"))
+
+
+def best_rate(device: torch.device, dtype: torch.dtype, *, size: int = 4096, repeats: int = 3) -> float:
+    """Operations a second of the fastest of some products of two square matrices and 3 x 3 convolutions, the better of both.
+
+    What a step could reach at best: on some CPUs the library of convolutions is faster than that of products.
+    """
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = [_seconds(lambda: a @ b, device) for _ in range(repeats + 1)]
-    return 2 * size**3 / min(seconds[1:])
+    channels, side = max(1, size // 16), max(1, size // 64)
+    weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+    maps = torch.randn(2, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    product = min(_seconds(lambda: a @ b, device) for _ in range(repeats + 1))
+    convolution = min(_seconds(lambda: torch.conv2d(maps, weight, padding=1), device) for _ in range(repeats + 1))
+    return max(2 * size**3 / product, 2 * maps.numel() * channels * 9 / convolution)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

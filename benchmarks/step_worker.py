@@ -1,6 +1,7 @@
 """One implementation of DETR in a process of its own: runs a training step whenever a line arrives, and answers with its
-seconds and those of its parts, its loss, and the most memory the process has had (MB: resident, on a GPU allocated). The first
-step also counts: device reads, operations, and the machine's rate for matrix products, to which they compare.
+seconds and those of its parts, its loss, and the most memory the process has had (MB: resident, on a GPU allocated). With `count`
+in the order the first step counts device reads and operations, the second a GPU's kernels, and every answer has the
+machine's rate, to which operations compare.
 
 Started by `train_step.py` and `masks.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
 `models.build_model(args)` and `engine.train_one_epoch(...)`, so that each is timed with its own engine.
@@ -16,11 +17,12 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from step_parts import StepParts, counted, matrix_rate  # noqa: E402 (runs in another checkout, beside this file)
+from step_parts import StepParts, best_rate, counted, counted_kernels  # noqa: E402 (runs in another checkout, beside this file)
 
 
 def build(checkout: str, flags: list[str]) -> tuple:
@@ -49,13 +51,17 @@ def build(checkout: str, flags: list[str]) -> tuple:
     return model, criterion, optimizer, args
 
 
-def choose_precision(amp: str, device: torch.device) -> dict:
-    """What to give `train_one_epoch` for `--amp`; only ours knows it, the original stays as it is."""
-    try:
-        precision = importlib.import_module("util.precision")
-    except ImportError:
+def switch_on(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any]:
+    """Do what our `main.py` does for --tf32 and --compile; what to give `train_one_epoch` for --amp. Nothing for the original."""
+    if not hasattr(args, "amp"):
         return {}
-    return {"precision": precision.pick_precision(amp, device)}
+    device = torch.device(args.device)
+    precision = importlib.import_module("util.precision")
+    if args.tf32:
+        precision.use_tf32(device)
+    if args.compile:
+        importlib.import_module("models.compiled").Compiled(model.detr if args.masks else model)
+    return {"precision": precision.pick_precision(args.amp, device)}
 
 
 def peak_mb(device: torch.device | None = None) -> float:
@@ -100,19 +106,17 @@ def main() -> None:
         engine = importlib.import_module("engine")
         batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=args.masks)
         device = torch.device(args.device)
-        precision = choose_precision(order.get("amp", "off"), device)
-        halved = precision and precision["precision"].dtype
+        own = switch_on(model, args)
+        dtype = getattr(own.get("precision"), "dtype", None) or torch.float32
         parts = StepParts(model, criterion, optimizer, device.type == "cuda")
         before = peak_mb()
         counts: dict[str, float] = {}
-        for step, _ in enumerate(sys.stdin):
-            watched = (
-                counted(model, optimizer, counts) if step == 0 and order.get("count") else contextlib.nullcontext()
-            )
-            with watched:
+        watches = [counted(model, optimizer, counts), counted_kernels(device, counts)] if order.get("count") else []
+        for _ in sys.stdin:
+            with watches.pop(0) if watches else contextlib.nullcontext():
                 start = time.perf_counter()
                 stats = engine.train_one_epoch(
-                    model, criterion, [batch], optimizer, device, 0, args.clip_max_norm, **precision
+                    model, criterion, [batch], optimizer, device, 0, args.clip_max_norm, **own
                 )
                 if device.type == "cuda":
                     torch.cuda.synchronize()
@@ -120,7 +124,7 @@ def main() -> None:
             answer = {"seconds": seconds, "parts": parts.take(seconds), "loss": stats["loss"]}
             answer |= {"peak_mb": peak_mb(device), "before_mb": before}
             if order.get("count"):
-                answer |= counts | {"matrix_rate": matrix_rate(device, halved or torch.float32)}
+                answer |= counts | {"rate": best_rate(device, dtype)}
             print(json.dumps(answer), file=answers, flush=True)
 
 

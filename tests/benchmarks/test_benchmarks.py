@@ -11,7 +11,15 @@ import pytest
 
 from benchmarks import end_to_end, evaluation, inference, run_all, scaling
 from benchmarks.child import alternate, medians_of
-from benchmarks.report import ROOT, offers, print_medians, without_folders, write_report
+from benchmarks.report import (
+    ROOT,
+    Implementation,
+    benchmark_parser,
+    implementations,
+    print_medians,
+    without_folders,
+    write_report,
+)
 from benchmarks.scaling_plot import plot_scaling
 
 
@@ -68,8 +76,19 @@ def test_no_folder_of_the_machine_is_reported(tmp_path: Path) -> None:
     assert str(tmp_path) not in args.output.read_text()
 
 
-def test_offers() -> None:
-    assert offers("--batch_size") and not offers("--batch")
+@pytest.mark.parametrize(
+    "flags, also",
+    [([], ["--amp bf16"]), (["--also="], []), (["--also=--compile", "--also=--tf32 --compile"], ["--compile", "--tf32 --compile"])],
+)  # fmt: skip
+def test_what_is_compared(flags: list[str], also: list[str], tmp_path: Path) -> None:
+    args = benchmark_parser("name", "Text.", also=["--amp bf16"]).parse_args([*flags, "--original", str(tmp_path)])
+    expected = {f"ours {text}": Implementation(ROOT, tuple(text.split())) for text in also}
+    assert implementations(args) == {"ours": Implementation(ROOT), **expected, "original": Implementation(tmp_path)}
+
+
+def test_what_a_benchmark_cannot_use_is_no_flag_of_it() -> None:
+    parser = benchmark_parser("name", "Text.", original=False, threads=False)
+    assert set(vars(parser.parse_args([]))) == {"output"}
 
 
 @pytest.mark.parametrize("name", run_all.QUICK)
@@ -81,7 +100,7 @@ def test_make_bench_gives_flags_that_each_knows(name: str, tmp_path: Path) -> No
     ]
     text = subprocess.run([*commands[0][:2], "--help"], capture_output=True, text=True, check=True).stdout
     for command in commands:
-        own = command[2 : command.index("--")] if "--" in command else command[2:]
+        own = [part.split("=")[0] for part in command[2 : command.index("--") if "--" in command else None]]
         assert not [flag for flag in own if flag.startswith("--") and not re.search(rf"{flag}\b", text)]
 
 
@@ -115,8 +134,8 @@ def test_inference_of_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "argv", ["inference.py", *flags.split()])
     inference.main()
     report = json.loads((tmp_path / "x.json").read_text())
-    assert set(report["medians"]["batch 2"]) == {"ours", "ours, bf16"} and report["unit"] == "s a batch"
-    whole, half = (report["runs"]["batch 2"][name][0]["score"] for name in ("ours", "ours, bf16"))
+    assert set(report["medians"]["batch 2"]) == {"ours", "ours --amp bf16"} and report["unit"] == "s a batch"
+    whole, half = (report["runs"]["batch 2"][name][0]["score"] for name in ("ours", "ours --amp bf16"))
     assert whole != half == pytest.approx(whole, rel=0.02)
 
 
@@ -124,9 +143,9 @@ def test_whole_runs_are_of_the_same_flags(monkeypatch: pytest.MonkeyPatch, tmp_p
     flags = f"--data_path {tmp_path} --original {tmp_path} -- --batch_size 8"
     monkeypatch.setattr(sys, "argv", ["end_to_end.py", *flags.split()])
     commands = end_to_end.commands(end_to_end.parse_args())
-    ours, half, original = (commands[name][0][2:] for name in ("ours", "ours, bf16", "original"))
-    assert ours == [*original, "--backbone_weights", "none"] and half == [*ours, "--amp", "bf16"]
-    assert ours[-4:-2] == ["--batch_size", "8"] and commands["ours"][1] == ROOT
+    ours, half, original = (commands[name][0][2:] for name in ("ours", "ours --amp bf16", "original"))
+    assert ours == ["--backbone_weights", "none", *original] and half == [*ours, "--amp", "bf16"]
+    assert ours[-2:] == ["--batch_size", "8"] and commands["ours"][1] == ROOT
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_four_rows_of_which_only_the_flagless_batch_differs(checkpoint: Path, tm
     ]  # fmt: skip
     assert off_1["AP"] == on_1["AP"] == pytest.approx(on_n["AP"]) and off_1["box_moves"] == on_1["box_moves"] == 0
     assert on_n["score_moves"] < 1e-4 < off_n["score_moves"] and on_n["box_moves"] < 1e-2 < off_n["box_moves"]
-    assert report["run"]["flags"]["pictures"] == 5
+    assert report["machine"]["flags"]["pictures"] == 5 and len(report["medians"]) == 4
     assert "| on | 3 |" in capsys.readouterr().out
 
 

@@ -1,10 +1,14 @@
 """What the step benchmark counts and times, on a model small enough to count by hand."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.step_parts import StepParts, counted, matrix_rate
+from benchmarks import step_parts
+from benchmarks.step_parts import StepParts, best_rate, counted, counted_kernels, is_kernel
 from engine import train_one_epoch
 from tests.test_engine import CPU, batch, build
 
@@ -54,5 +58,30 @@ def test_parts_add_up_to_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts.seconds == {}
 
 
-def test_the_rate_of_matrix_products_is_a_rate() -> None:
-    assert matrix_rate(CPU, torch.float32, size=64, repeats=1) > 1e6
+@pytest.mark.parametrize("product, convolution, rate", [(1e9, 2.0, 512 * 16 * 9), (2.0, 2.0, 256**3)])
+def test_the_rate_is_of_the_faster_of_products_and_convolutions(
+    product: float, convolution: float, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product of matrices of 256, and a convolution of 16 channels of 512 numbers in all, each operation a multiply and an add."""
+    times = iter([product] * 2 + [convolution] * 2)
+
+    def seconds(work: Callable[[], Tensor], _device: torch.device) -> float:
+        assert work().shape in ((256, 256), (2, 16, 4, 4))
+        return next(times)
+
+    monkeypatch.setattr(step_parts, "_seconds", seconds)
+    assert best_rate(CPU, torch.float32, size=256, repeats=1) == rate
+
+
+def test_kernels_are_counted_without_copies_fills_and_ranges() -> None:
+    def event(name: str, device: str = "CUDA", named: bool = False) -> SimpleNamespace:
+        return SimpleNamespace(
+            name=name, device_type=getattr(torch.autograd.DeviceType, device), is_user_annotation=named
+        )
+
+    events = [event("gemm"), event("Memcpy HtoD"), event("Memset"), event("aten::mm", "CPU"), event("step", named=True)]
+    assert [is_kernel(e) for e in events] == [True, False, False, False, False]
+    found: dict[str, int] = {}
+    with counted_kernels(CPU, found):
+        pass
+    assert found == {}
