@@ -114,6 +114,8 @@ def _add_data_flags(group) -> None:
                        help="short sides before a random crop (400 500 600, in proportion)")  # fmt: skip
     group.add_argument("--crop_size", default=None, type=int, nargs=2, metavar=("MIN", "MAX"),
                        help="sides of the crop (384 600, in proportion)")  # fmt: skip
+    group.add_argument("--fast_resize", action="store_true",
+                       help="training pictures by PyTorch's resize instead of Pillow's: faster, few pixels differ, by 1 of 255")  # fmt: skip
     group.add_argument("--pad", action="store_true", help="every picture on one canvas: a single input shape")
     group.add_argument("--pad_size", default=None, type=int, nargs=2, metavar=("H", "W"),
                        help="height and width of that canvas (1333 1333)")  # fmt: skip
@@ -158,7 +160,7 @@ def _add_run_flags(group) -> None:
         "--tf32", action="store_true", help="on a GPU: float32 matrix products in TF32, rounded to 10 bits"
     )
     group.add_argument("--channels_last", default="auto", choices=("auto", "on", "off"),
-                       help="layout of the backbone's maps, same numbers; auto: on the CPU, and with --amp (%(default)s)")  # fmt: skip
+                       help="layout of the backbone's maps, same numbers; auto: on for large batches on the CPU, and with --amp (%(default)s)")  # fmt: skip
     group.add_argument("--compile", action="store_true",
                        help="compile backbone and transformer layers with torch.compile; the log says how many graphs")  # fmt: skip
     group.add_argument("--grad_checkpoint", action="store_true",
@@ -212,6 +214,10 @@ def check_flags(args: argparse.Namespace) -> None:
     check_place_flags(args)
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
+    if args.fast_resize and args.dataset_file == "shapes":
+        raise UserError(
+            "--fast_resize is for pictures that are resized: --dataset_file shapes draws them at their size"
+        )
     if args.pad_size is not None and not args.pad:
         raise UserError(f"--pad_size {' '.join(map(str, args.pad_size))} is the canvas of --pad: give that too")
     if args.pad_size is not None and min(args.pad_size) < 1:

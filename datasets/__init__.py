@@ -133,6 +133,7 @@ def _transforms(image_set: str, args: Namespace) -> Transform:
         train_scales=_flag(args, "train_scales"),
         crop_resize=_flag(args, "crop_resize"),
         crop_size=_flag(args, "crop_size"),
+        fast_resize=image_set == "train" and bool(_flag(args, "fast_resize")),
         as_uint8=True,
     )
 

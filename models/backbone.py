@@ -23,6 +23,8 @@ RESNETS = (
     "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
 )  # fmt: skip
 BACKBONES = (*RESNETS, "mobilenet_v2")
+#: Pixels of a batch from which channels side by side pay on a CPU: below, most time goes into laying out weights.
+FEW_PIXELS = 2**18
 #: Networks of basic blocks: narrow last stage, and torchvision cannot dilate them.
 BASIC_BLOCK = ("resnet18", "resnet34")
 
@@ -38,7 +40,7 @@ class Backbone(nn.Module):
         dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
         norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
         channels_last: lay feature maps out with the channels of a pixel side by side, which suits convolutions on CPUs and
-            in half precision; None: there. Parameters stay as they are.
+            in half precision; None: there, but not for a few small pictures on a CPU. Parameters stay as they are.
         padding_invariant: features and masks of a picture are those it has without padding (see `models.padding`).
 
     Raises UserError for an unknown name, or `dilation` on a network that has none.
@@ -81,7 +83,9 @@ class Backbone(nn.Module):
 
 
 def _prefers_channels_last(images: Tensor) -> bool:
-    return images.device.type == "cpu" or (images.is_cuda and in_autocast(images.device))
+    if images.device.type == "cpu":
+        return images.numel() // images.shape[1] >= FEW_PIXELS
+    return images.is_cuda and in_autocast(images.device)
 
 
 def resize_mask(mask: Tensor, size: torch.Size) -> Tensor:

@@ -2,6 +2,7 @@
 
 A frozen norm multiplies every channel by a constant and adds another. So does the convolution before it, once its weight is
 multiplied by the same constants: the feature map is written once instead of twice, and read and kept once less in training.
+While a weight trains it has to be multiplied in every step: that pays where the map is larger than the weight.
 """
 
 from itertools import pairwise
@@ -37,8 +38,10 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, H, W) with the stored statistics."""
-        if self.folded:
-            return x
+        return x if self.folded else self.normalize(x)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """The same, whoever else was to do it."""
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
@@ -67,6 +70,8 @@ class NormedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalise (B, C, H, W)."""
+        if self._trains() and not torch.compiler.is_compiling() and self._map_size(x) < self.weight.numel():
+            return self._norm[0].normalize(self._conv_forward(x, self.weight, None))
         return self._conv_forward(x, *self._weight_and_bias())
 
     def train(self, mode: bool = True) -> "NormedConv2d":
@@ -82,14 +87,21 @@ class NormedConv2d(nn.Conv2d):
         self._kept = None
         super()._load_from_state_dict(*args, **kwargs)
 
+    def _trains(self) -> bool:
+        return torch.is_grad_enabled() and self.weight.requires_grad
+
+    def _map_size(self, x: Tensor) -> int:
+        """About how many numbers the feature map of (B, C, H, W) has."""
+        return x.numel() // self.in_channels * self.out_channels // (self.stride[0] * self.stride[1])
+
     def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
         norm, weight = self._norm[0], self.weight
         if torch.compiler.is_compiling():
             return self._fold()
         # A tensor counts its changes, but not those of a fused optimizer, which only changes what has a gradient;
         # and one made in inference mode counts none.
-        trains = (torch.is_grad_enabled() and weight.requires_grad) or weight.grad is not None
-        if trains or weight.is_inference() or norm.weight.is_inference():
+        changes = self._trains() or weight.grad is not None
+        if changes or weight.is_inference() or norm.weight.is_inference():
             self._kept = None
             return self._fold()
         constants = (weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)

@@ -102,6 +102,7 @@ def test_buckets_train_as_lists_without_them(run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("flags", "words"), [
+    ("--fast_resize", ["--fast_resize", "--dataset_file shapes"]),
     ("--pad_size 800 800", ["--pad_size 800 800", "--pad:"]),
     ("--pad --pad_size 0 800", ["--pad_size 0 800", "at least 1"]),
     ("--pad --pad_size 800", ["--pad_size", "2 arguments"]),

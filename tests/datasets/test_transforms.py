@@ -300,3 +300,39 @@ def test_impossible_sizes_name_their_flag(flag: str, sizes: Any) -> None:
 def test_unknown_image_set() -> None:
     with pytest.raises(ValueError, match="'train' or 'val'"):
         T.make_coco_transforms("test")
+
+
+@pytest.mark.parametrize("as_uint8", [True, False])
+def test_fast_resize_draws_the_same_and_rounds_otherwise(as_uint8: bool) -> None:
+    """Twenty seeds, so that both branches, flips and crops occur: same targets and sizes, pixels within 1 of 255."""
+    noise = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((640, 480), Image.Resampling.BICUBIC)
+    given_target = target([10, 20, 300, 400], [500, 100, 620, 470], width=640, height=480, masks=True)
+    exact, fast = (T.make_coco_transforms("train", as_uint8=as_uint8, fast_resize=flag) for flag in (False, True))
+    differs = []
+    for seed in range(20):
+        expected, expected_target = seeded(exact, image, seed, given_target)
+        got, got_target = seeded(fast, image, seed, given_target)
+        assert got.shape == expected.shape and got.dtype == expected.dtype
+        assert all(torch.equal(got_target[key], value) for key, value in expected_target.items())
+        step = 1 if as_uint8 else 1 / 255 / min(T.IMAGENET_STD)
+        apart = (got.double() - expected.double()).abs()
+        assert apart.max() <= 2.001 * step, "one for each of two resizes"
+        differs.append((apart > 1e-5).double().mean().item())
+    assert 0 < np.mean(differs) < 0.01
+
+
+def test_evaluation_resizes_as_ever() -> None:
+    assert "ToPixels" not in repr(T.make_coco_transforms("val", fast_resize=True))
+    assert "ToPixels()" in repr(T.make_coco_transforms("train", fast_resize=True))
+
+
+def test_pixels_as_a_tensor_go_through_every_transform() -> None:
+    image, given_target = picture(64, 48), target([4, 5, 30, 40], width=64, height=48)
+    for transform in (
+        T.RandomHorizontalFlip(p=1), T.RandomPad(5), T.RandomCrop((20, 30)), T.RandomSizeCrop(10, 30), T.CenterCrop((21, 31)),
+    ):  # fmt: skip
+        expected, expected_target = seeded(T.Compose([transform, T.ToUint8Tensor()]), image, 3, given_target)
+        got, got_target = seeded(T.Compose([T.ToPixels(), transform, T.ToUint8Tensor()]), image, 3, given_target)
+        assert torch.equal(got, expected), transform
+        assert all(torch.equal(got_target[key], value) for key, value in expected_target.items())

@@ -33,9 +33,12 @@ def results(backbone: Backbone) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2"])
 @pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("map_size", [None, 0, 10**9], ids=["as it pays", "never folded", "always folded"])
 def test_features_and_gradients_are_those_of_two_layers(
-    monkeypatch: pytest.MonkeyPatch, name: str, channels_last: bool
+    monkeypatch: pytest.MonkeyPatch, name: str, channels_last: bool, map_size: int | None
 ) -> None:
+    if map_size is not None:
+        monkeypatch.setattr(NormedConv2d, "_map_size", lambda self, x: map_size)
     folded = shuffled(Backbone(name=name, channels_last=channels_last))
     monkeypatch.setattr(backbone_module, "fold_frozen_norms", lambda network: 0)
     plain = shuffled(Backbone(name=name, channels_last=False))
@@ -117,9 +120,27 @@ def test_inference_mode_computes_what_no_grad_does() -> None:
 
 def test_channels_last_is_the_layout_of_features_and_not_of_parameters() -> None:
     images = NestedTensor(torch.rand(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.bool))
-    for asked, expected in ((None, True), (True, True), (False, False)):
+    for asked, expected in ((None, False), (True, True), (False, False)):
         backbone = Backbone(name="resnet18", channels_last=asked)
         features = backbone(images)["0"].tensors
         assert features.is_contiguous(memory_format=torch.channels_last) == expected
         features.sum().backward()
         assert all(p.is_contiguous() and (p.grad is None or p.grad.is_contiguous()) for p in backbone.parameters())
+
+
+def test_large_maps_and_inference_fold_small_maps_in_training_do_not() -> None:
+    convolution = NormedConv2d(nn.Conv2d(2, 3, 3, stride=2, bias=False), FrozenBatchNorm2d(3))
+    folds = []
+    convolution._fold = lambda: folds.append(1) or (convolution.weight, torch.zeros(3))  # type: ignore[method-assign]
+    convolution(torch.rand(1, 2, 8, 10))  # a map of about 3 * 4 * 5 numbers, a weight of 3 * 2 * 9
+    assert len(folds) == 1
+    convolution(torch.rand(1, 2, 8, 8))
+    assert len(folds) == 1
+    with torch.no_grad():
+        convolution(torch.rand(1, 2, 8, 8))
+    assert len(folds) == 2
+
+
+def test_the_layout_of_a_batch_on_the_cpu_depends_on_its_pixels() -> None:
+    assert not backbone_module._prefers_channels_last(torch.empty(2, 3, 300, 400))
+    assert backbone_module._prefers_channels_last(torch.empty(3, 3, 300, 400))
