@@ -1,7 +1,7 @@
 """Time a training step, ours and, given `--original DIR`, the original's in alternation on the same inputs.
 
     python benchmarks/train_step.py --original ../facebookresearch-detr            ours, ours in bfloat16, the original
-    python benchmarks/train_step.py --also='--compile' --also='--channels_last'    ours with and without these switches
+    python benchmarks/train_step.py --also=--compile --also="--channels_last off"   ours with and without these switches
 
 Each implementation runs in a process of its own, with its own engine; steps alternate, so that what else the machine
 does meets all alike. The first two steps of each are not timed. Prints medians, where the time goes, device reads, and the share
