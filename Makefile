@@ -1,4 +1,4 @@
-# make train: a detector from nothing, on generated pictures. make test: everything, no network needed.
+# make train: a detector from nothing, on generated images. make test: everything, no network needed.
 # make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
 PYTHON ?= python3
 VENV := .venv

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
 from datasets.panoptic_eval import PanopticEvaluator
-from util.accumulate import Windows, add_losses, without_exchange
-from util.atomic import atomic_file
-from util.batch_shapes import BatchShapes, describe_shapes
-from util.distributed import is_main_process, reduce_mean
+from util.dist.distributed import is_main_process, reduce_mean
+from util.dist.precision import Precision
 from util.metrics import Progress, StepLog
 from util.nested_tensor import NestedTensor
-from util.phases import StepPhases
-from util.precision import Precision
 from util.profiling import Section, annotate
+from util.profiling.batch_shapes import BatchShapes, describe_shapes
+from util.profiling.phases import StepPhases
+from util.runs.accumulate import Windows, add_losses, without_exchange
+from util.runs.atomic import atomic_file
 from util.targets import object_count
 
 Targets = Sequence[dict[str, Any]]
@@ -37,7 +37,7 @@ def compute_losses(
     """Forward, in `precision` (float32), and loss of a batch: the model's outputs and the criterion's scalars.
 
     Box losses are divided by the mean number of objects over all processes (at least 1), so that averaging the
-    gradients of the processes weighs every object of the whole batch alike. Where these pictures are a part of a batch,
+    gradients of the processes weighs every object of the whole batch alike. Where these images are a part of a batch,
     `whole` are the targets of all of it, which its losses are divided by.
     """
     phases = phases or StepPhases()
@@ -74,8 +74,8 @@ def train_one_epoch(
     Beside them are `padding`, `shapes` and `object_sizes`, what `BatchShapes` counted.
     `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
     `phases` tells profilers what happens; once it is `finished` no further step is made. `precision` is what the model
-    computes in (float32). A step takes `accumulate` batches, and its gradient is that of one batch of all their pictures.
-    Raises NonFiniteLossError, naming the loss, the step and the pictures.
+    computes in (float32). A step takes `accumulate` batches, and its gradient is that of one batch of all their images.
+    Raises NonFiniteLossError, naming the loss, the step and the images.
     """
     model.train()
     criterion.train()
@@ -152,7 +152,7 @@ def evaluate(
     Returns the means of the logged quantities, and among them `coco_eval_bbox`, COCO's 12 numbers; with a postprocessor
     `segm` also `coco_eval_masks`, with `panoptic` `PQ_all`, `PQ_th` and `PQ_st`; and the evaluator, which
     holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and threshold, for
-    plots, and `panoptic_eval` the panoptic pictures.
+    plots, and `panoptic_eval` the panoptic images.
     """
     model.eval()
     criterion.eval()
@@ -173,8 +173,8 @@ def evaluate(
                 results = postprocessors["segm"](results, outputs, originals, sizes)
             evaluator.update(dict(zip(image_ids, results)))
             if panoptic is not None:
-                pictures = postprocessors["panoptic"](outputs, sizes, originals)
-                panoptic.update(picture | {"image_id": i} for i, picture in zip(image_ids, pictures))
+                images = postprocessors["panoptic"](outputs, sizes, originals)
+                panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
         progress.close()
         stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
     if output_dir and is_main_process():
@@ -199,14 +199,14 @@ def _panoptic_evaluator(data_loader: Iterable, output_dir: str | Path) -> Panopt
 
 
 def _panoptic_stats(evaluator: PanopticEvaluator) -> dict[str, dict[str, float]]:
-    """Bring the processes' panoptic pictures together, print the table; panoptic quality under DETR's names."""
+    """Bring the processes' panoptic images together, print the table; panoptic quality under DETR's names."""
     evaluator.synchronize_between_processes()
     quality = evaluator.summarize()
     return {"PQ_all": quality["All"], "PQ_th": quality["Things"], "PQ_st": quality["Stuff"]}
 
 
 def to_device(samples: NestedTensor, targets: Targets, device: torch.device) -> tuple[NestedTensor, Targets]:
-    """Move a batch and normalise its pictures there; copies from pinned memory do not wait."""
+    """Move a batch and normalise its images there; copies from pinned memory do not wait."""
     moved = [
         {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets
     ]

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from util.capture import SECTIONS
-from util.cost_table import check_cost_file
+from util.dist.precision import AMP_TYPES
 from util.errors import UserError
 from util.flags import FlagParser, Flags
-from util.precision import AMP_TYPES
-from util.schedule import SCHEDULES
+from util.profiling.cost_table import check_cost_file
+from util.profiling.nsight import SECTIONS
+from util.runs.schedule import SCHEDULES
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -28,11 +28,11 @@ def _add_training_flags(group) -> None:
                        help="learning rate of everything but the backbone (%(default)s)")  # fmt: skip
     group.add_argument("--lr_backbone", default=1e-5, type=float,
                        help="learning rate of the backbone; 0 freezes it (%(default)s)")  # fmt: skip
-    group.add_argument("--batch_size", default=2, type=int, help="pictures per process and step (%(default)s)")
+    group.add_argument("--batch_size", default=2, type=int, help="images per process and step (%(default)s)")
     group.add_argument("--accumulate", default=1, type=int, metavar="N",
                        help="batches whose gradients add up to one step, as of a batch N times as large (%(default)s)")  # fmt: skip
     group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
-    group.add_argument("--epochs", default=300, type=int, help="passes over the training pictures (%(default)s)")
+    group.add_argument("--epochs", default=300, type=int, help="passes over the training images (%(default)s)")
     group.add_argument("--max_steps", default=0, type=int,
                        help="stop after this many steps, save and evaluate; 0: no limit")  # fmt: skip
     group.add_argument("--lr_schedule", default="step", choices=SCHEDULES,
@@ -54,7 +54,7 @@ def _add_model_flags(group) -> None:
                        help="frozen batch norms and first stages as in DETR, or all trainable, to train from scratch (%(default)s)")  # fmt: skip
     group.add_argument("--dilation", action="store_true", help="dilate the last stage instead of its stride (DC5)")
     group.add_argument("--padding_invariant", action="store_true",
-                       help="detect the same in a picture whatever batch it is in: convolutions never see padding (off: as DETR)")  # fmt: skip
+                       help="detect the same in an image whatever batch it is in: convolutions never see padding (off: as DETR)")  # fmt: skip
     group.add_argument("--position_embedding", default="sine", choices=("sine", "learned"),
                        help="position encoding (%(default)s)")  # fmt: skip
     group.add_argument("--enc_layers", default=6, type=int, help="encoder layers (%(default)s)")
@@ -65,7 +65,7 @@ def _add_model_flags(group) -> None:
     group.add_argument("--dropout", default=0.1, type=float, help="dropout in the transformer (%(default)s)")
     group.add_argument("--nheads", default=8, type=int, help="heads of every attention (%(default)s)")
     group.add_argument("--num_queries", default=100, type=int,
-                       help="object queries: the most objects a picture can have (%(default)s)")  # fmt: skip
+                       help="object queries: the most objects an image can have (%(default)s)")  # fmt: skip
     group.add_argument("--pre_norm", action="store_true", help="layer norms before each block instead of after it")
     group.add_argument("--num_classes", default=None, type=int,
                        help="classes (default: the annotations' largest category id + 1)")  # fmt: skip
@@ -75,7 +75,7 @@ def _add_model_flags(group) -> None:
     group.add_argument("--mask_chunk", default=32, type=int, metavar="N",
                        help="masks computed at a time: less memory for fewer, the same numbers; 0: no limit (%(default)s)")  # fmt: skip
     group.add_argument("--original_panoptic", action="store_true",
-                       help="merge masks to panoptic pictures with the original DETR's faults, to repeat its numbers")  # fmt: skip
+                       help="merge masks to panoptic images with the original DETR's faults, to repeat its numbers")  # fmt: skip
 
 
 def _add_loss_flags(group) -> None:
@@ -115,21 +115,21 @@ def _add_data_flags(group) -> None:
     group.add_argument("--crop_size", default=None, type=int, nargs=2, metavar=("MIN", "MAX"),
                        help="sides of the crop (384 600, in proportion)")  # fmt: skip
     group.add_argument("--fast_resize", action="store_true",
-                       help="training pictures by PyTorch's resize instead of Pillow's: faster, few pixels differ, by 1 of 255")  # fmt: skip
-    group.add_argument("--pad", action="store_true", help="every picture on one canvas: a single input shape")
+                       help="training images by PyTorch's resize instead of Pillow's: faster, few pixels differ, by 1 of 255")  # fmt: skip
+    group.add_argument("--pad", action="store_true", help="every image on one canvas: a single input shape")
     group.add_argument("--pad_size", default=None, type=int, nargs=2, metavar=("H", "W"),
                        help="height and width of that canvas (1333 1333)")  # fmt: skip
     group.add_argument("--pad_multiple", default=1, type=int, metavar="N",
                        help="round the canvas of a batch up to a multiple of N: fewer input shapes (%(default)s)")  # fmt: skip
     group.add_argument("--aspect_grouping", action="store_true",
-                       help="training batches of pictures of like shape: less padding")  # fmt: skip
+                       help="training batches of images of like shape: less padding")  # fmt: skip
     group.add_argument("--num_buckets", default=0, type=int, metavar="N",
                        help="pad lists of objects to N lengths, percentiles of the training set's; 0: none (%(default)s)")  # fmt: skip
-    group.add_argument("--train_size", default=4000, type=int, help="shapes: training pictures (%(default)s)")
-    group.add_argument("--val_size", default=200, type=int, help="shapes: held-out pictures (%(default)s)")
+    group.add_argument("--train_size", default=4000, type=int, help="shapes: training images (%(default)s)")
+    group.add_argument("--val_size", default=200, type=int, help="shapes: validation images (%(default)s)")
     group.add_argument("--fast_dev_run", default=1.0, type=float, metavar="FRACTION",
-                       help="use this random part of the pictures (1.0: all)")  # fmt: skip
-    group.add_argument("--num_workers", default=2, type=int, help="processes that load pictures (%(default)s)")
+                       help="use this random part of the images (1.0: all)")  # fmt: skip
+    group.add_argument("--num_workers", default=2, type=int, help="processes that load images (%(default)s)")
 
 
 def add_place_flags(group, *, dataset_file: str | None) -> None:
@@ -143,16 +143,16 @@ def add_place_flags(group, *, dataset_file: str | None) -> None:
     group.add_argument("--coco_path", default=None, metavar="DIR", help="DETR's name of --data_path")
     group.add_argument("--coco_panoptic_path", default=None, metavar="DIR",
                        help="coco_panoptic: folder of the panoptic annotations (that of --data_path)")  # fmt: skip
-    for split, called in (("train", "training"), ("val", "held-out")):
+    for split, called in (("train", "training"), ("val", "validation")):
         group.add_argument(f"--{split}_images", default=None, metavar="DIR",
-                           help=f"folder of the {called} pictures, for a layout of your own")  # fmt: skip
+                           help=f"folder of the {called} images, for a layout of your own")  # fmt: skip
         group.add_argument(f"--{split}_annotations", default=None, metavar="FILE",
-                           help=f"COCO annotation file of the {called} pictures")  # fmt: skip
+                           help=f"COCO annotation file of the {called} images")  # fmt: skip
 
 
 def _add_run_flags(group) -> None:
     group.add_argument("--output_dir", default="",
-                       help="folder for checkpoints, logs and pictures; none: nothing is saved")  # fmt: skip
+                       help="folder for checkpoints, logs and images; none: nothing is saved")  # fmt: skip
     group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
     group.add_argument("--amp", default="off", choices=AMP_TYPES,
                        help="half precision in the model, with float32 weights, matcher and losses (%(default)s); fp16 needs a GPU")  # fmt: skip
@@ -216,7 +216,7 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
     if args.fast_resize and args.dataset_file == "shapes":
         raise UserError(
-            "--fast_resize is for pictures that are resized: --dataset_file shapes draws them at their size"
+            "--fast_resize is for images that are resized: --dataset_file shapes draws them at their size"
         )
     if args.pad_size is not None and not args.pad:
         raise UserError(f"--pad_size {' '.join(map(str, args.pad_size))} is the canvas of --pad: give that too")
@@ -267,7 +267,7 @@ def check_model_flags(args: argparse.Namespace) -> None:
     if args.frozen_weights and not args.masks:
         raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
     if args.original_panoptic and not (args.masks and args.dataset_file == "coco_panoptic"):
-        raise UserError("--original_panoptic is about panoptic pictures: give --dataset_file coco_panoptic and --masks")
+        raise UserError("--original_panoptic is about panoptic images: give --dataset_file coco_panoptic and --masks")
     if args.masks and args.hidden_dim < 16:
         raise UserError(
             f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"

@@ -1,7 +1,7 @@
 """The entry points for torch.hub, with the names, arguments and weights of the original DETR.
 
     model = torch.hub.load(".", "detr_resnet50", source="local", pretrained=True).eval()
-    outputs = model([picture])   # (3, H, W), normalised; logits over labels in `pred_logits`, boxes in `pred_boxes`
+    outputs = model([image])   # (3, H, W), normalised; logits over labels in `pred_logits`, boxes in `pred_boxes`
 
 Without `pretrained` only the backbone has weights, ImageNet's. Models come in training mode.
 The figures are the original's, on COCO's val2017.
@@ -9,10 +9,11 @@ The figures are the original's, on COCO's val2017.
 
 from torch import nn as _nn
 
+from models import panoptic as _panoptic
+
 # Names with an underscore, because torch.hub lists every other callable as an entry point.
 from models import postprocess as _postprocess
-from models import postprocess_panoptic as _panoptic
-from models import published as _published
+from models import zoo as _published
 
 _Result = _nn.Module | tuple[_nn.Module, _nn.Module]
 dependencies = ["torch", "torchvision", "numpy", "PIL"]

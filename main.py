@@ -30,30 +30,30 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 import datasets
+from datasets.check.preflight import check_before_training
 from datasets.coco_eval import CocoEvaluator
 from datasets.loader import make_loader, set_epoch
-from datasets.quick_check import check_before_training
 from engine import evaluate, train_one_epoch
 from flags import check_flags, check_model_flags, get_args_parser, given_flags
 from models import build_model, follow_checkpoint
-from models.checkpoint_architecture import refuse_other_architecture
-from models.compiled import Compiled
-from util.accumulate import windows_of
-from util.checkpoint import find_resume, init_from, load_checkpoint, load_frozen, load_model
-from util.device import pick_device, seed_everything, use_deterministic_algorithms
-from util.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
+from models.checkpoint_config import refuse_other_architecture
+from models.fast.compiled import Compiled
+from util.dist.device import pick_device, seed_everything, use_deterministic_algorithms
+from util.dist.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
+from util.dist.launch import let_rank_0_speak
+from util.dist.precision import Precision, pick_precision, use_tf32
+from util.draw.boxes import draw_evaluation
 from util.errors import UserError
 from util.flags import FlagParser
-from util.launch import let_rank_0_speak
 from util.metrics import Progress
-from util.plain import to_plain
-from util.precision import Precision, pick_precision, use_tf32
 from util.profiling import annotate
-from util.run_folder import RunFolder, restore_training, write_predictions
-from util.run_info import write_run_info
-from util.schedule import build_lr_scheduler
-from util.visualize import draw_evaluation
-from util.watchers import build_phases, ends_with_its_window, report_costs, report_timing
+from util.profiling.from_flags import build_phases, ends_with_its_window, report_costs, report_timing
+from util.runs.accumulate import windows_of
+from util.runs.checkpoint import find_resume, init_from, load_checkpoint, load_frozen, load_model
+from util.runs.plain import to_plain
+from util.runs.run_folder import RunFolder, restore_training, write_predictions
+from util.runs.run_info import write_run_info
+from util.runs.schedule import build_lr_scheduler
 
 
 def main(args: argparse.Namespace) -> None:
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
     if args.dataset_file != "shapes":
         print_once(datasets.layout_from_flags(args).describe())
     dataset_train = None if args.eval else build_split("train", args)
-    if dataset_train is not None:  # the class count is the training set's, and the held-out set is checked against it
+    if dataset_train is not None:  # the class count is the training set's, and the validation set is checked against it
         args.num_classes = args.num_classes or datasets.unwrap(dataset_train).num_classes
     dataset_val = build_split("val", args)
     info = datasets.unwrap(dataset_val if args.eval else dataset_train)
@@ -243,9 +243,9 @@ def build_loader(
 
 
 def describe_data(train_set: Dataset | None, val_set: Dataset, info: Dataset, args: argparse.Namespace) -> None:
-    """Say what was found: pictures, classes, and pictures with more objects than there are queries."""
+    """Say what was found: images, classes, and images with more objects than there are queries."""
     sizes = [
-        f"{len(ds)} {name} pictures" for name, ds in (("training", train_set), ("held-out", val_set)) if ds is not None
+        f"{len(ds)} {name} images" for name, ds in (("training", train_set), ("validation", val_set)) if ds is not None
     ]
     print_once(
         f"{args.dataset_file}: {', '.join(sizes)}; {len(info.class_names)} classes: {', '.join(info.class_names.values())}"
@@ -254,7 +254,7 @@ def describe_data(train_set: Dataset | None, val_set: Dataset, info: Dataset, ar
     crowded = int((counts > args.num_queries).sum())
     if crowded:
         print_once(
-            f"warning: --num_queries {args.num_queries} is less than the objects of {crowded} of {len(counts)} pictures (up to "
+            f"warning: --num_queries {args.num_queries} is less than the objects of {crowded} of {len(counts)} images (up to "
             f"{counts.max()}); the objects beyond it are not learned"
         )
 

@@ -1,7 +1,7 @@
 """Open a COCO-sized annotation file and share it with loader workers, ours and pycocotools in alternation.
 
-    python benchmarks/annotations.py      118,287 pictures, 860,001 boxes with polygons; takes 15 GB of memory
-    python benchmarks/annotations.py --pictures 2000 --boxes 15000 --runs 1      a quick look
+    python benchmarks/annotations.py      118,287 images, 860,001 boxes with polygons; takes 15 GB of memory
+    python benchmarks/annotations.py --images 2000 --boxes 15000 --runs 1      a quick look
 
 Each run is a process of its own: it opens the file (timed), then starts loader workers, each of which reads every
 record; when all have, each tells what memory it holds (Linux: /proc/PID/smaps_rollup). Prints medians and writes a
@@ -31,7 +31,7 @@ CLASSES = 80
 def parse_args() -> argparse.Namespace:
     """Flags of the benchmark."""
     parser = benchmark_parser("annotations", __doc__, original=False, threads=False)
-    parser.add_argument("--pictures", type=int, default=118_287, help="as COCO train2017 has (%(default)s)")
+    parser.add_argument("--images", type=int, default=118_287, help="as COCO train2017 has (%(default)s)")
     parser.add_argument("--boxes", type=int, default=860_001, help="as COCO train2017 has (%(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="loader workers (%(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="runs of each (%(default)s)")
@@ -40,14 +40,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_file(path: Path, *, pictures: int, boxes: int, seed: int) -> None:
+def make_file(path: Path, *, images: int, boxes: int, seed: int) -> None:
     """Write a file in COCO's format: outlines of 8 to 60 points with two decimals, 1 % crowds as run lengths."""
     rng = np.random.default_rng(seed)
-    owners = np.sort(rng.integers(0, pictures, boxes))
+    owners = np.sort(rng.integers(0, images, boxes))
     with open(path, "w") as file:
         categories = [{"id": id_, "name": f"class {id_}", "supercategory": "thing"} for id_ in range(1, CLASSES + 1)]
         file.write('{"info": {}, "licenses": [], "categories": ' + json.dumps(categories) + ', "images": [')
-        for id_ in range(pictures):
+        for id_ in range(images):
             image = {
                 "license": 1, "file_name": f"{id_:012d}.jpg", "coco_url": f"http://localhost/train2017/{id_:012d}.jpg",
                 "height": 480, "width": 640, "date_captured": "2013-11-14 17:02:52", "id": id_,
@@ -60,7 +60,7 @@ def make_file(path: Path, *, pictures: int, boxes: int, seed: int) -> None:
 
 
 def make_object(rng: np.random.Generator, id_: int, image_id: int) -> dict:
-    """An object of a picture of 640 x 480: an ellipse's uneven outline and its box."""
+    """An object of an image of 640 x 480: an ellipse's uneven outline and its box."""
     (width, height), place = rng.uniform(10, 240, 2), rng.random(2)
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(8, 61)))
     radii = rng.uniform(0.7, 1, len(angles)) / 2
@@ -118,7 +118,7 @@ def main() -> None:
         path = args.file or Path(folder) / "instances.json"
         if not path.exists():
             print(f"making {path} ...", flush=True)
-            make_file(path, pictures=args.pictures, boxes=args.boxes, seed=args.seed)
+            make_file(path, images=args.images, boxes=args.boxes, seed=args.seed)
         megabytes = path.stat().st_size / 1e6
         print(f"{megabytes:.0f} MB", flush=True)
         runs = measure(args, path)

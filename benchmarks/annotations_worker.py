@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Imported whatever is opened, so that the libraries weigh the same.
 from pycocotools.coco import COCO  # noqa: E402
 
-from datasets.coco_file import read_annotations  # noqa: E402
+from datasets.annotations import read_annotations  # noqa: E402
 
 Read = Callable[[], int]
 

@@ -1,10 +1,10 @@
 """Time COCO's evaluation of a COCO-sized set, ours beside pycocotools and, given `--original DIR`, the original's evaluator.
 
-    python benchmarks/evaluation.py                                       5,000 pictures, 100 detections each, 80 classes
-    python benchmarks/evaluation.py --iou_type segm --pictures 1000       masks
+    python benchmarks/evaluation.py                                       5,000 images, 100 detections each, 80 classes
+    python benchmarks/evaluation.py --iou_type segm --images 1000       masks
     python benchmarks/evaluation.py --original ../facebookresearch-detr
 
-Objects and detections are generated, the same for all, with crowds, score ties and empty pictures. Each implementation runs in a
+Objects and detections are generated, the same for all, with crowds, score ties and empty images. Each implementation runs in a
 process of its own and starts from tensors on the host in batches of two, as a model leaves them; runs alternate. "whole" is
 everything up to the printed table, "numbers" what remains when the last batch has been handed over. The twelve numbers
 must be equal to the last bit, or the script ends with exit code 1. Writes a dated JSON.
@@ -23,9 +23,9 @@ from benchmarks.report import ROOT, Implementation, benchmark_parser, implementa
 def parse_args() -> argparse.Namespace:
     """Flags of the benchmark."""
     parser = benchmark_parser("evaluation", __doc__)
-    parser.add_argument("--pictures", type=int, default=5000, help="as COCO val2017 has (%(default)s)")
-    parser.add_argument("--detections", type=int, default=100, help="a picture (%(default)s)")
-    parser.add_argument("--objects", type=int, default=7, help="a picture on average (%(default)s)")
+    parser.add_argument("--images", type=int, default=5000, help="as COCO val2017 has (%(default)s)")
+    parser.add_argument("--detections", type=int, default=100, help="an image (%(default)s)")
+    parser.add_argument("--objects", type=int, default=7, help="an image on average (%(default)s)")
     parser.add_argument("--classes", type=int, default=80, help="(%(default)s)")
     parser.add_argument("--iou_type", default="bbox", choices=("bbox", "segm"), help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of each, after one that is not (%(default)s)")
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Measure, compare the numbers, print medians and write the JSON."""
     args = parse_args()
-    order = {name: getattr(args, name) for name in ("pictures", "detections", "objects", "classes", "iou_type")}
+    order = {name: getattr(args, name) for name in ("images", "detections", "objects", "classes", "iou_type")}
     order["threads"] = args.threads
     judges = implementations(args) | {"pycocotools": Implementation(ROOT)}
     workers = {

@@ -29,10 +29,10 @@ HEIGHT, WIDTH = 240, 320
 Predictions = dict[int, dict[str, torch.Tensor]]
 
 
-def make_truth(rng: np.random.Generator, *, pictures: int, objects: int, classes: int, masks: bool) -> dict[str, Any]:
-    """Objects in COCO's format: category ids with gaps, one of a hundred a crowd, some pictures without any."""
-    count = pictures * objects
-    owners = np.sort(rng.integers(1, pictures + 1, count))
+def make_truth(rng: np.random.Generator, *, images: int, objects: int, classes: int, masks: bool) -> dict[str, Any]:
+    """Objects in COCO's format: category ids with gaps, one of a hundred a crowd, some images without any."""
+    count = images * objects
+    owners = np.sort(rng.integers(1, images + 1, count))
     boxes = make_boxes(rng, count).round(2)
     labels = rng.integers(0, classes, count) * 2 + 1
     annotations = [
@@ -42,13 +42,13 @@ def make_truth(rng: np.random.Generator, *, pictures: int, objects: int, classes
         }
         for number, (owner, label, box) in enumerate(zip(owners.tolist(), labels.tolist(), boxes.tolist()), start=1)
     ]  # fmt: skip
-    images = [{"id": i, "file_name": f"{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(1, pictures + 1)]
+    image_entries = [{"id": i, "file_name": f"{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(1, images + 1)]
     categories = [{"id": 2 * i + 1, "name": f"class {i}"} for i in range(classes)]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": image_entries, "annotations": annotations, "categories": categories}
 
 
 def make_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Boxes xywh (count, 4) inside a picture."""
+    """Boxes xywh (count, 4) inside an image."""
     sizes = rng.uniform(0.02, 0.4, (count, 2)) * (WIDTH, HEIGHT)
     return np.concatenate([rng.random((count, 2)) * ((WIDTH, HEIGHT) - sizes), sizes], axis=1)
 
@@ -67,7 +67,7 @@ def mask_of(box: list[float]) -> np.ndarray:
 
 
 def make_predictions(rng: np.random.Generator, truth: dict[str, Any], detections: int, *, masks: bool) -> Predictions:
-    """Detections of each picture: near its objects with errors of many sizes, a third of another class, scores with ties."""
+    """Detections of each image: near its objects with errors of many sizes, a third of another class, scores with ties."""
     objects = truth["annotations"]
     owners = np.array([o["image_id"] for o in objects])
     boxes, labels = np.array([o["bbox"] for o in objects]), np.array([o["category_id"] for o in objects])
@@ -141,7 +141,7 @@ def main() -> None:
     judge: Callable = by_pycocotools if order["judge"] == "pycocotools" else by_evaluator
     rng, kind = np.random.default_rng(0), order["iou_type"]
     data = make_truth(
-        rng, masks=kind == "segm", **{key: order[key] for key in ("pictures", "objects", "classes")}
+        rng, masks=kind == "segm", **{key: order[key] for key in ("images", "objects", "classes")}
     )  # fmt: skip
     predictions = make_predictions(rng, data, order["detections"], masks=kind == "segm")
     answers = sys.stdout

@@ -4,7 +4,7 @@
     python benchmarks/inference.py --original ../facebookresearch-detr --device cuda
     python benchmarks/inference.py --batch_sizes 1 --size 200 300 -- --backbone resnet18
 
-Each implementation runs in a process of its own, from padded pictures on the device to boxes in pixels on the host. Ours is
+Each implementation runs in a process of its own, from padded images on the device to boxes in pixels on the host. Ours is
 timed in bfloat16, too (`--also`). Batches of each implementation alternate. Prints medians and writes a dated JSON. Flags after
 `--` go to all models.
 """
@@ -23,9 +23,9 @@ def parse_args() -> argparse.Namespace:
     """Flags of the benchmark; `model_flags` are those after `--`."""
     parser = benchmark_parser("inference", __doc__, also=["--amp bf16"])
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="pictures (%(default)s)"
+        "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="images (%(default)s)"
     )
-    parser.add_argument("--batch_sizes", type=int, nargs="+", default=(1, 16), help="pictures at once (%(default)s)")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=(1, 16), help="images at once (%(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=7, help="timed batches of each, after two that are not (%(default)s)"
     )

@@ -1,4 +1,4 @@
-"""Time the training loader on one core: pictures a second, ours and, given `--original DIR`, the original's in alternation.
+"""Time the training loader on one core: images a second, ours and, given `--original DIR`, the original's in alternation.
 
     python benchmarks/loader.py --data coco                                       ours alone
     python benchmarks/loader.py --data coco --original ../facebookresearch-detr   the ratio
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Pictures and seconds of every timed pass, by implementation."""
+    """Images and seconds of every timed pass, by implementation."""
     core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     flags = ["--coco_path", str(args.data.resolve()), "--num_workers", str(args.num_workers), *args.loader_flags]
     children = {}
@@ -46,13 +46,13 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
         if name == "ours":
             children["ours, normalised"] = Child("loader_worker.py", one.checkout, order | {"normalise": True})
     return alternate(
-        children, args.passes, describe=lambda a: f"{a['pictures'] / a['seconds']:.1f} pictures a second"
+        children, args.passes, describe=lambda a: f"{a['images'] / a['seconds']:.1f} images a second"
     )  # fmt: skip
 
 
 def speeds(runs: dict[str, list[dict[str, Any]]], seconds: str) -> dict[str, float]:
-    """Median pictures a second by implementation; `seconds` is the clock's "seconds" or "cpu_seconds"."""
-    return {name: statistics.median(r["pictures"] / r[seconds] for r in rows) for name, rows in runs.items()}
+    """Median images a second by implementation; `seconds` is the clock's "seconds" or "cpu_seconds"."""
+    return {name: statistics.median(r["images"] / r[seconds] for r in rows) for name, rows in runs.items()}
 
 
 def main() -> None:
@@ -65,8 +65,8 @@ def main() -> None:
     for seconds, by_name in medians.items():
         for name, speed in by_name.items():
             ratio = f", {speed / by_name['original']:.2f} times the original" if "original" in by_name else ""
-            print(f"{name:>16}: median {speed:.1f} pictures per {seconds[:-1].replace('_', ' ')}{ratio}")
-    write_report("loader", args, medians=medians, unit="pictures by each row", better="higher", runs=runs)
+            print(f"{name:>16}: median {speed:.1f} images per {seconds[:-1].replace('_', ' ')}{ratio}")
+    write_report("loader", args, medians=medians, unit="images by each row", better="higher", runs=runs)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def build(checkout: str, flags: list[str]) -> Iterable:
     args = argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args(flags)
     dataset = datasets.build_dataset("train", args)
     if hasattr(main, "build_loader"):
-        return main.build_loader(dataset, args, importlib.import_module("util.distributed").Launch(), train=True)
+        return main.build_loader(dataset, args, importlib.import_module("util.dist.distributed").Launch(), train=True)
     sampler = BatchSampler(RandomSampler(dataset), args.batch_size, drop_last=True)
     collate = importlib.import_module("util.misc").collate_fn
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=args.num_workers)
@@ -42,12 +42,12 @@ def finisher(*, normalise: bool) -> Callable:
 
 
 def one_pass(loader: Iterable, finish: Callable) -> dict[str, float]:
-    """Load every batch once: pictures, seconds of the clock, and seconds of this process's CPU time."""
-    pictures, start, busy = 0, time.perf_counter(), time.process_time()
+    """Load every batch once: images, seconds of the clock, and seconds of this process's CPU time."""
+    images, start, busy = 0, time.perf_counter(), time.process_time()
     for samples, targets in loader:
         finish(samples, targets)
-        pictures += len(targets)
-    return {"pictures": pictures, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+        images += len(targets)
+    return {"images": images, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
 
 
 def passes(order: dict) -> Iterator[dict[str, float]]:

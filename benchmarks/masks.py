@@ -22,10 +22,10 @@ def parse_args() -> argparse.Namespace:
     """Flags of the benchmark; `model_flags` are those after `--`."""
     parser = benchmark_parser("masks", __doc__, also=[])
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="pictures (%(default)s)"
+        "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="images (%(default)s)"
     )
-    parser.add_argument("--batch_size", type=int, default=2, help="pictures a step (%(default)s)")
-    parser.add_argument("--objects", type=int, default=7, help="objects a picture; COCO has 7 (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=2, help="images a step (%(default)s)")
+    parser.add_argument("--objects", type=int, default=7, help="objects an image; COCO has 7 (%(default)s)")
     parser.add_argument("--steps", type=int, default=1, help="steps of each (%(default)s)")
     parser.add_argument("model_flags", nargs="*", help="after --: flags for all models")
     args = parser.parse_args()

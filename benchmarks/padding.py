@@ -1,8 +1,8 @@
-"""AP at batch 1 and N, with and without --padding_invariant, of a trained `shapes` model on pictures of mixed sizes.
+"""AP at batch 1 and N, with and without --padding_invariant, of a trained `shapes` model on images of mixed sizes.
 
     python benchmarks/padding.py --resume runs/shapes/best.pth --batch_size 8
 
-The pictures are those of the split `test`, which no run trains or selects on, each scaled and cropped to a size of its
+The images are those of the split `test`, which no run trains or selects on, each scaled and cropped to a size of its
 own. The model is the checkpoint's, built by the flags in it, once with and once without the flag. Beside AP stands how far
 a detection moves at most from where it is at batch 1. Prints a table and writes a dated JSON.
 """
@@ -22,26 +22,26 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import benchmark_parser, write_report  # noqa: E402 (the line above finds it)
+from datasets.annotations import index_coco  # noqa: E402
 from datasets.coco_eval import CocoEvaluator  # noqa: E402
-from datasets.coco_file import index_coco  # noqa: E402
-from datasets.shapes import ShapesDataset  # noqa: E402
+from datasets.shapes.dataset import ShapesDataset  # noqa: E402
 from datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, Compose, Normalize, ToTensor, crop, resize  # noqa: E402
 from flags import get_args_parser  # noqa: E402
 from models import build_model  # noqa: E402
 from models.postprocess import PostProcess  # noqa: E402
-from util.checkpoint import load_checkpoint, load_model  # noqa: E402
-from util.device import pick_device  # noqa: E402
+from util.dist.device import pick_device  # noqa: E402
 from util.errors import CheckpointError, UserError  # noqa: E402
 from util.nested_tensor import nested_tensor_from_tensor_list  # noqa: E402
+from util.runs.checkpoint import load_checkpoint, load_model  # noqa: E402
 
-#: Sides of the scaled picture, as a part of --image_size, and the part of each that the crop keeps.
+#: Sides of the scaled image, as a part of --image_size, and the part of each that the crop keeps.
 SCALES, KEPT = (0.9, 1.1), (0.9, 1.0)
 
 Detections = dict[int, dict[str, Tensor]]
 
 
 class MixedSizes(Dataset):
-    """The pictures of a ShapesDataset, each with a size and shape that depend on its index alone."""
+    """The images of a ShapesDataset, each with a size and shape that depend on its index alone."""
 
     def __init__(self, shapes: ShapesDataset) -> None:
         self.shapes = shapes
@@ -51,11 +51,11 @@ class MixedSizes(Dataset):
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return (picture (3, H, W), target), with H and W the original's size as far as evaluation goes."""
+        """Return (image (3, H, W), target), with H and W the original's size as far as evaluation goes."""
         return self.normalize(*self.load(index))
 
     def load(self, index: int) -> tuple:
-        """Return the PIL picture and its target, boxes xyxy in pixels; objects cut away are gone."""
+        """Return the PIL image and its target, boxes xyxy in pixels; objects cut away are gone."""
         rng = np.random.default_rng([self.shapes.seed, index])
         image, target = self.shapes.load(index)
         side = round(rng.uniform(*SCALES) * self.shapes.image_size)
@@ -66,7 +66,7 @@ class MixedSizes(Dataset):
 
     @cached_property
     def coco(self) -> COCO:
-        """The ground truth of all pictures."""
+        """The ground truth of all images."""
         images, annotations = [], []
         for index in range(len(self)):
             target = self.load(index)[1]
@@ -85,11 +85,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--resume", required=True, metavar="FILE", help="checkpoint of a run with --dataset_file shapes"
     )
-    parser.add_argument("--pictures", type=int, default=200, help="how many (%(default)s)")
+    parser.add_argument("--images", type=int, default=200, help="how many (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=8, help="N, compared with 1 (%(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
     args = parser.parse_args(argv)
-    for name, least in (("pictures", 1), ("batch_size", 2)):
+    for name, least in (("images", 1), ("batch_size", 2)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
     return args
@@ -115,7 +115,7 @@ def build(checkpoint: dict, flags: argparse.Namespace, path: str, *, padding_inv
 
 @torch.no_grad()
 def detect(model: nn.Module, dataset: MixedSizes, *, batch_size: int, device: str, label: str) -> Detections:
-    """Scores, labels and boxes of every picture by its index, in batches of neighbours."""
+    """Scores, labels and boxes of every image by its index, in batches of neighbours."""
     found: Detections = {}
     with tqdm(total=len(dataset), desc=label, disable=None, leave=False) as bar:
         for first in range(0, len(dataset), batch_size):
@@ -149,7 +149,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
     checkpoint = load_checkpoint(args.resume)
     flags = flags_of(checkpoint, args.resume)
     flags.device = args.device = str(pick_device(args.device))
-    shapes = ShapesDataset(image_set="test", size=args.pictures, image_size=flags.image_size, seed=flags.seed)
+    shapes = ShapesDataset(image_set="test", size=args.images, image_size=flags.image_size, seed=flags.seed)
     dataset = MixedSizes(shapes)
     rows, alone = [], {}
     for padding_invariant in (False, True):

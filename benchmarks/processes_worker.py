@@ -1,4 +1,4 @@
-"""Our training step in each of several processes that torchrun starts; rank 0 prints seconds and pictures of each timed step.
+"""Our training step in each of several processes that torchrun starts; rank 0 prints seconds and images of each timed step.
 
 Started by `scaling.py` with its order as the only argument.
 """
@@ -20,10 +20,10 @@ from step_worker import build, make_batch, peak_mb  # noqa: E402 (beside this fi
 
 
 def time_steps(order: dict) -> list[dict]:
-    """Seconds of every step after one that is not timed, with the pictures of all processes."""
+    """Seconds of every step after one that is not timed, with the images of all processes."""
     model, criterion, optimizer, args = build(order["checkout"], order["flags"])
     main, engine = importlib.import_module("main"), importlib.import_module("engine")
-    distributed = importlib.import_module("util.distributed")
+    distributed = importlib.import_module("util.dist.distributed")
     launch = distributed.init_distributed(device=args.device)
     device = torch.device(args.device)
     model = main.wrap_model(model.to(device), launch)
@@ -35,8 +35,8 @@ def time_steps(order: dict) -> list[dict]:
         engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        pictures = args.batch_size * launch.world_size
-        rows.append({"seconds": time.perf_counter() - start, "pictures": pictures, "peak_mb": peak_mb()})
+        images = args.batch_size * launch.world_size
+        rows.append({"seconds": time.perf_counter() - start, "images": images, "peak_mb": peak_mb()})
     if launch.rank == 0:
         return rows[1:]
     return []
@@ -50,7 +50,7 @@ def main() -> None:
     answers = sys.stdout
     with contextlib.redirect_stdout(io.StringIO()):
         rows = time_steps(order)
-        importlib.import_module("util.distributed").shutdown()
+        importlib.import_module("util.dist.distributed").shutdown()
     if rows:
         print(json.dumps(rows), file=answers, flush=True)
 

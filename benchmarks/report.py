@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from util.run_info import run_info  # noqa: E402 (the project is not installed, the lines above find it)
+from util.runs.run_info import run_info  # noqa: E402 (the project is not installed, the lines above find it)
 
 #: Seconds or other quantities by row of the table (what was asked) and by implementation.
 Medians = dict[str, dict[str, float]]

@@ -20,13 +20,13 @@ TINY_MODEL = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 
 QUICK = {
     "train_step": ["--size", "96", "128", "--steps", "1", *TINY_MODEL],
     "inference": ["--size", "96", "128", "--rounds", "1", "--batch_sizes", "1", "2", *TINY_MODEL],
-    "evaluation": ["--pictures", "20", "--rounds", "1"],
-    "evaluation-segm": ["--pictures", "5", "--rounds", "1"],
+    "evaluation": ["--images", "20", "--rounds", "1"],
+    "evaluation-segm": ["--images", "5", "--rounds", "1"],
     "masks": "--size 96 128 -- --enc_layers 1 --dec_layers 1".split(),  # the original's heads fit ResNet-50
     "scaling": ["--side", "64", "--rounds", "1", "--sweeps", "queries", "--values", "5", "10", *TINY_MODEL],
     "loader": ["--passes", "1"],
     "end_to_end": ["--rounds", "1", "--epochs", "1", "--", "--enc_layers", "1", "--dec_layers", "1"],
-    "annotations": ["--pictures", "50", "--boxes", "300", "--runs", "1", "--workers", "1"],
+    "annotations": ["--images", "50", "--boxes", "300", "--runs", "1", "--workers", "1"],
     "roofline": ["--kernels", "200", "--names", "20"],
 }
 #: Flags that are passed on, by the benchmarks that know them.
@@ -66,7 +66,7 @@ def command_of(name: str, args: argparse.Namespace, output: Path | None) -> list
     if args.quick:
         flags += QUICK[name]
     elif name == "evaluation-segm":  # a COCO-sized set of masks does not fit into memory
-        flags += ["--pictures", "200"]
+        flags += ["--images", "200"]
     if args.device != "cpu" and name == "end_to_end":
         flags += [*([] if "--" in flags else ["--"]), "--device", args.device]
     return [sys.executable, str(HERE / f"{script}.py"), *flags]

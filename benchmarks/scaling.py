@@ -1,13 +1,13 @@
-"""How a training step's cost grows with batch size, picture side, queries and objects a picture, and with 1 and 2 processes.
+"""How a training step's cost grows with batch size, image side, queries and objects an image, and with 1 and 2 processes.
 
     python benchmarks/scaling.py                                                  R50, all sweeps
     python benchmarks/scaling.py --original ../facebookresearch-detr --device cuda
     python benchmarks/scaling.py --sweeps queries processes --side 200 -- --backbone resnet18
 
-One quantity is varied at a time, the others stay at batch 2, a picture of `--side` x 4/3 `--side`, 100 queries and 7 objects.
+One quantity is varied at a time, the others stay at batch 2, an image of `--side` x 4/3 `--side`, 100 queries and 7 objects.
 Every point is a process of its own for each implementation (`step_worker.py`), in which steps alternate. On the CPU a point
 that would need more memory than the machine has, going by the points before it, is left out and said so. For
-processes each has its own batch of 2 and its share of the threads, and pictures a second count. Prints medians, writes a
+processes each has its own batch of 2 and its share of the threads, and images a second count. Prints medians, writes a
 dated JSON and, beside it, a plot. Flags after `--` go to all models.
 """
 
@@ -85,7 +85,7 @@ def measure_processes(order: dict[str, Any], processes: int, rounds: int) -> lis
     if done.returncode:
         raise SystemExit(f"{processes} processes ended with exit code {done.returncode}; see above")
     rows = json.loads(done.stdout.splitlines()[-1])
-    return [row | {"pictures_a_second": row["pictures"] / row["seconds"]} for row in rows]
+    return [row | {"images_a_second": row["images"] / row["seconds"]} for row in rows]
 
 
 def fits(measured: dict[int, dict[str, list[dict]]], value: int, device: str) -> bool:

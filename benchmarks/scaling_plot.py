@@ -9,13 +9,13 @@ from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter  # noqa: E402
 
 LABELS = {
-    "batch_size": "pictures a batch", "side": "shorter side of the pictures", "queries": "queries",
-    "objects": "objects a picture", "processes": "processes, each with its own batch",
+    "batch_size": "images a batch", "side": "shorter side of the images", "queries": "queries",
+    "objects": "objects an image", "processes": "processes, each with its own batch",
 }  # fmt: skip
 
 
 def plot_scaling(sweeps: dict[str, dict[int, dict[str, float]]], json_path: Path) -> Path:
-    """Draw seconds by sweep, value and implementation, one panel a sweep, beside the JSON; return the picture's path.
+    """Draw seconds by sweep, value and implementation, one panel a sweep, beside the JSON; return the image's path.
 
     A dashed line grows in proportion to what is varied, from the first point of ours.
     """

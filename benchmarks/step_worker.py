@@ -56,11 +56,11 @@ def switch_on(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any
     if not hasattr(args, "amp"):
         return {}
     device = torch.device(args.device)
-    precision = importlib.import_module("util.precision")
+    precision = importlib.import_module("util.dist.precision")
     if args.tf32:
         precision.use_tf32(device)
     if args.compile:
-        importlib.import_module("models.compiled").Compiled(model.detr if args.masks else model)
+        importlib.import_module("models.fast.compiled").Compiled(model.detr if args.masks else model)
     return {"precision": precision.pick_precision(args.amp, device)}
 
 
@@ -73,7 +73,7 @@ def peak_mb(device: torch.device | None = None) -> float:
 
 
 def make_batch(size: tuple[int, int], batch_size: int, objects: int, *, masks: bool) -> tuple:
-    """The same pictures (noise) and objects for every implementation, as its own NestedTensor and targets."""
+    """The same images (noise) and objects for every implementation, as its own NestedTensor and targets."""
     try:
         padding = importlib.import_module("util.nested_tensor")
     except ImportError:

@@ -25,10 +25,10 @@ def parse_args() -> argparse.Namespace:
     """Flags of the benchmark; `model_flags` are those after `--`."""
     parser = benchmark_parser("train_step", __doc__, also=["--amp bf16"])
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="pictures (%(default)s)"
+        "--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="images (%(default)s)"
     )
-    parser.add_argument("--batch_size", type=int, default=2, help="pictures a step (%(default)s)")
-    parser.add_argument("--objects", type=int, default=7, help="objects a picture; COCO has 7 (%(default)s)")
+    parser.add_argument("--batch_size", type=int, default=2, help="images a step (%(default)s)")
+    parser.add_argument("--objects", type=int, default=7, help="objects an image; COCO has 7 (%(default)s)")
     parser.add_argument(
         "--steps", type=int, default=5, help="timed steps of each, after two that are not (%(default)s)"
     )
@@ -70,7 +70,7 @@ def main() -> None:
     medians = {"step": medians_of(runs)}
     print_medians(medians, "s")
     for name, rows in runs.items():
-        print(f"{name}: {args.batch_size / medians['step'][name]:.2f} pictures a second; {describe(rows)}")
+        print(f"{name}: {args.batch_size / medians['step'][name]:.2f} images a second; {describe(rows)}")
     variant = "" if args.device == "cpu" else args.device
     write_report("train_step", args, medians=medians, unit="s a step", variant=variant, runs=runs)
 

@@ -8,18 +8,19 @@ import torch
 from pycocotools.coco import COCO
 from torch.utils.data import Dataset, Subset
 
-from datasets import coco, coco_panoptic, cppe5, hgp
-from datasets.batches import Collate, ObjectSizes, percentile_sizes
-from datasets.layout import HGP, SHAPES, Layout, find_layout
-from datasets.pictures import FindPicture, by_base_name, by_file_name
-from datasets.shapes import ShapesDataset, make_shapes_transforms
-from datasets.transforms import Transform, make_coco_transforms
 from util.errors import DatasetError
+
+from . import coco, coco_panoptic, cppe5, hgp
+from .collate import Collate, ObjectSizes, percentile_sizes
+from .images import FindImage, by_base_name, by_file_name
+from .layout import HGP, SHAPES, Layout, find_layout
+from .shapes.dataset import ShapesDataset, make_shapes_transforms
+from .transforms import Transform, make_coco_transforms
 
 #: The names that --dataset_file takes.
 DATASETS = (*SHAPES, "shapes")
 
-#: Height and width with --pad: DETR's longest side in both, so that upright pictures fit as well.
+#: Height and width with --pad: DETR's longest side in both, so that upright images fit as well.
 DEFAULT_PAD_SIZE = (1333, 1333)
 
 
@@ -28,7 +29,7 @@ def build_dataset(image_set: str, args: Namespace) -> Dataset:
 
     Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
     `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size. Flags that DETR does not
-    have may be missing. Pictures are uint8 tensors (3, H, W): `engine.to_device` normalises a batch of them.
+    have may be missing. Images are uint8 tensors (3, H, W): `engine.to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":
@@ -44,7 +45,7 @@ def build_dataset(image_set: str, args: Namespace) -> Dataset:
     }
     if args.dataset_file == "coco_panoptic":
         return coco_panoptic.build(**parts)
-    return coco.CocoDetection(**parts, find_picture=picture_finder(args.dataset_file, layout, image_set))
+    return coco.CocoDetection(**parts, find_image=image_finder(args.dataset_file, layout, image_set))
 
 
 def layout_from_flags(args: Namespace) -> Layout:
@@ -65,12 +66,12 @@ def layout_from_flags(args: Namespace) -> Layout:
     )
 
 
-def picture_finder(dataset_file: str, layout: Layout, image_set: str) -> FindPicture:
-    """How the picture files of a split are found: by the dataset's own names where it has such."""
+def image_finder(dataset_file: str, layout: Layout, image_set: str) -> FindImage:
+    """How the image files of a split are found: by the dataset's own names where it has such."""
     if dataset_file == "hgp" or layout.name == HGP.name:
-        return hgp.picture_finder(image_set)
+        return hgp.image_finder(image_set)
     if dataset_file == "cppe5":
-        return cppe5.picture_finder(image_set)
+        return cppe5.image_finder(image_set)
     return by_base_name if dataset_file == "custom" else by_file_name
 
 
@@ -87,7 +88,7 @@ def get_coco_api_from_dataset(dataset: Dataset) -> COCO:
 
 
 def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
-    """A random `fraction` of the pictures, at least one, in their order; the same for the same seed on every rank.
+    """A random `fraction` of the images, at least one, in their order; the same for the same seed on every rank.
 
     A fraction of 1 gives the dataset itself. Raises DatasetError for a fraction outside (0, 1].
     """
@@ -101,10 +102,10 @@ def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
 
 
 def build_collate(dataset: Dataset, args: Namespace, *, training_set: Dataset | None = None) -> Collate:
-    """How the pictures and objects of a batch of `dataset` are padded: pad, pad_size, pad_multiple, num_buckets.
+    """How the images and objects of a batch of `dataset` are padded: pad, pad_size, pad_multiple, num_buckets.
 
     The lengths of object lists come from the objects of `training_set` (by default the dataset itself), the
-    last extended to the largest picture of `dataset`; no picture is opened.
+    last extended to the largest image of `dataset`; no image is opened.
     """
     objects = None
     if args.num_buckets:
@@ -119,7 +120,7 @@ def build_collate(dataset: Dataset, args: Namespace, *, training_set: Dataset | 
 
 
 def aspect_ratios(dataset: Dataset) -> np.ndarray:
-    """Width / height of each picture (n,) of a dataset or a Subset of one."""
+    """Width / height of each image (n,) of a dataset or a Subset of one."""
     if isinstance(dataset, Subset):
         return aspect_ratios(dataset.dataset)[dataset.indices]
     return dataset.aspect_ratios()

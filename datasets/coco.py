@@ -1,4 +1,4 @@
-"""COCO detection: pictures from a folder, objects from an annotation file.
+"""COCO detection: images from a folder, objects from an annotation file.
 
 Labels are the file's category ids, without remapping: a model for them has `largest id + 1` classes, 91 for COCO.
 """
@@ -15,22 +15,23 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.coco_file import describe_repairs, read_annotations
-from datasets.findings import Findings
-from datasets.mask_rules import drawable
-from datasets.pictures import FindPicture, by_file_name, read_picture, size_finder
-from datasets.transforms import Example, Target, Transform
-from datasets.transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
-from util.distributed import print_once
-from util.errors import DatasetError, PictureError
+from util.dist.distributed import print_once
+from util.errors import DatasetError, ImageError
+
+from .annotations import describe_repairs, read_annotations
+from .annotations.findings import Findings
+from .annotations.masks import drawable
+from .images import FindImage, by_file_name, read_image, size_finder
+from .transforms import Example, Target, Transform
+from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 
 
 class CocoDetection(Dataset):
-    """The pictures of `img_folder` that `ann_file` lists, in the order of their ids.
+    """The images of `img_folder` that `ann_file` lists, in the order of their ids.
 
-    `ds[i]` is the picture and its target after `transforms`, `ds.load(i)` before them. Pictures without objects are
+    `ds[i]` is the image and its target after `transforms`, `ds.load(i)` before them. Images without objects are
     kept. `num_classes` is by default the largest category id + 1; a larger one leaves room, a label
-    beyond it is refused. `find_picture` knows a dataset's own names of picture files. What is repaired on reading is
+    beyond it is refused. `find_image` knows a dataset's own names of image files. What is repaired on reading is
     printed in one line, or refused with `strict`; `findings` holds it. Raises DatasetError for a folder or file that
     is not there, not COCO or contradicts itself (`annotation_kinds` has the list).
     """
@@ -43,14 +44,14 @@ class CocoDetection(Dataset):
         transforms: Transform | None = None,
         return_masks: bool = False,
         num_classes: int | None = None,
-        find_picture: FindPicture = by_file_name,
+        find_image: FindImage = by_file_name,
         strict: bool = False,
     ) -> None:
         self.img_folder = Path(img_folder)
         self.ann_file = Path(ann_file)
         if not self.img_folder.is_dir():
-            raise DatasetError(f"{img_folder}: no such picture folder (see --data_path)")
-        self.find_picture = find_picture
+            raise DatasetError(f"{img_folder}: no such image folder (see --data_path)")
+        self.find_image = find_image
         self.findings = Findings()
         self.annotations = read_annotations(
             ann_file,
@@ -58,7 +59,7 @@ class CocoDetection(Dataset):
             need_masks=return_masks,
             strict=strict,
             findings=self.findings,
-            size_of_file=size_finder(self.img_folder, find_picture),
+            size_of_file=size_finder(self.img_folder, find_image),
         )
         repairs = describe_repairs(ann_file, self.findings)
         if repairs is not None:
@@ -85,43 +86,43 @@ class CocoDetection(Dataset):
         return self.annotations.to_coco()
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
-        """The RGB picture and its target, boxes `xyxy` in pixels. Raises PictureError when it cannot be read."""
+        """The RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when it cannot be read."""
         image_id = self.image_id(index)
-        image = read_picture(
-            self.picture_path(index), described=f"the picture with image id {image_id} of {self.ann_file}"
+        image = read_image(
+            self.image_path(index), described=f"the image with image id {image_id} of {self.ann_file}"
         )
         objects = self.annotations.objects_of(index, segmentation=self.prepare.return_masks)
         try:
             return self.prepare(image, {"image_id": image_id, "annotations": objects})
         except (KeyError, TypeError, ValueError) as error:
-            raise PictureError(f"{self.ann_file}: image id {image_id}: bad segmentation ({error})") from None
+            raise ImageError(f"{self.ann_file}: image id {image_id}: bad segmentation ({error})") from None
 
     def image_id(self, index: int) -> int:
-        """The id, in the annotation file, of picture number `index`."""
+        """The id, in the annotation file, of image number `index`."""
         return int(self.annotations.image_ids[index])
 
-    def picture_path(self, index: int) -> Path:
-        """The file of picture number `index`, which may not exist."""
-        return self.find_picture(self.img_folder, self.annotations.file_name(index), self.image_id(index))
+    def image_path(self, index: int) -> Path:
+        """The file of image number `index`, which may not exist."""
+        return self.find_image(self.img_folder, self.annotations.file_name(index), self.image_id(index))
 
     def get_height_and_width(self, index: int) -> tuple[int, int] | None:
-        """The size of picture number `index` as the annotation file gives it, if it does; no picture is opened."""
+        """The size of image number `index` as the annotation file gives it, if it does; no image is opened."""
         return self.annotations.image_size(index)
 
     def object_counts(self) -> np.ndarray:
-        """Objects in each picture (n,), crowds left out; no picture is opened."""
+        """Objects in each image (n,), crowds left out; no image is opened."""
         return self.annotations.object_counts()
 
     def aspect_ratios(self) -> np.ndarray:
-        """Width / height of each picture (n,), by the annotation file; by the picture itself where that says nothing."""
+        """Width / height of each image (n,), by the annotation file; by the image itself where that says nothing."""
         sizes = (self.get_height_and_width(i) or self.load(i)[1]["size"].tolist() for i in range(len(self)))
         return np.array([width / height for height, width in sizes])
 
 
 class ConvertCocoPolysToMask:
-    """COCO's annotations of a picture to the target dictionary.
+    """COCO's annotations of an image to the target dictionary.
 
-    Crowds, and boxes that have no area inside the picture, are left out. Keypoints are not carried: a flip
+    Crowds, and boxes that have no area inside the image, are left out. Keypoints are not carried: a flip
     would silently swap left and right.
     """
 
@@ -129,7 +130,7 @@ class ConvertCocoPolysToMask:
         self.return_masks = return_masks
 
     def __call__(self, image: Image.Image, target: dict[str, Any]) -> tuple[Image.Image, Target]:
-        """`target` holds `image_id` and `annotations`; returns the picture and, for n objects:
+        """`target` holds `image_id` and `annotations`; returns the image and, for n objects:
 
         boxes (n, 4) float32 xyxy in pixels, labels (n,) int64, area (n,) float32, iscrowd (n,) int64, image_id (1,),
         orig_size and size (2,) = (height, width) int64, and masks (n, H, W) bool when asked for.
@@ -211,7 +212,7 @@ def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
             return np.zeros((height, width), dtype=np.uint8)
         return rle_tools.decode(rle_tools.merge(rle_tools.frPyObjects(polygons, height, width)))
     if list(segmentation["size"]) != [height, width]:
-        raise ValueError(f"run lengths of size {segmentation['size']} for a picture of {[height, width]}")
+        raise ValueError(f"run lengths of size {segmentation['size']} for an image of {[height, width]}")
     if isinstance(segmentation["counts"], list):
         segmentation = rle_tools.frPyObjects(segmentation, height, width)
     return rle_tools.decode(segmentation)

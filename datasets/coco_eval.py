@@ -1,7 +1,7 @@
 """COCO's average precision and recall for predictions that arrive batch by batch and rank by rank.
 
-Kept per picture are small arrays, not dictionaries: a whole validation set of 5000 pictures with 100 boxes each takes
-about 15 MB until `datasets/coco_judge.py` computes the numbers, once, at the end.
+Kept per image are small arrays, not dictionaries: a whole validation set of 5000 images with 100 boxes each takes
+about 15 MB until `datasets/scoring/backends.py` computes the numbers, once, at the end.
 """
 
 from collections import Counter
@@ -15,8 +15,9 @@ from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from torch import Tensor
 
-from datasets.coco_judge import Detections, Judged, judge
-from util.distributed import all_gather, print_once
+from util.dist.distributed import all_gather, print_once
+
+from .scoring.backends import Detections, Judged, judge
 
 #: COCO's twelve numbers in COCO's order; s, m and l are areas below 32^2, between, and above 96^2 pixels.
 STAT_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -25,7 +26,7 @@ IOU_TYPES = ("bbox", "segm")
 
 @dataclass
 class _Detections:
-    """Predictions for one picture: scores (Q,), labels (Q,), boxes xywh (Q, 4), run lengths (Q) for segm."""
+    """Predictions for one image: scores (Q,), labels (Q,), boxes xywh (Q, 4), run lengths (Q) for segm."""
 
     scores: np.ndarray
     labels: np.ndarray
@@ -36,7 +37,7 @@ class _Detections:
 class CocoEvaluator:
     """Collect predictions with `update`, then `synchronize_between_processes`, `accumulate`, `summarize`.
 
-    coco_gt: ground truth; it is not changed. iou_types: "bbox", "segm" or both. Only pictures passed to `update` are
+    coco_gt: ground truth; it is not changed. iou_types: "bbox", "segm" or both. Only images passed to `update` are
     evaluated, so a subset is judged by its own objects. Numbers are those of pycocotools on the same
     results as JSON; -1 where there is nothing to measure.
     """
@@ -54,7 +55,7 @@ class CocoEvaluator:
     def update(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> None:
         """Add {image id: scores (Q,), labels (Q,), boxes (Q, 4) xyxy in pixels[, masks (Q, 1, H, W) or (Q, H, W)]}.
 
-        A picture seen before is left as it was. Raises ValueError for an image id without ground truth.
+        An image seen before is left as it was. Raises ValueError for an image id without ground truth.
         """
         for image_id in predictions:
             if image_id not in self.coco_gt.imgs:
@@ -64,7 +65,7 @@ class CocoEvaluator:
             self._detections |= zip(new, _pack(list(new.values()), with_masks="segm" in self.iou_types))
 
     def synchronize_between_processes(self) -> None:
-        """Give every process the predictions of all; a picture that a padded sampler repeated counts once."""
+        """Give every process the predictions of all; an image that a padded sampler repeated counts once."""
         merged: dict[int, _Detections] = {}
         for detections in all_gather(self._detections):
             merged = detections | merged
@@ -127,21 +128,21 @@ class CocoEvaluator:
         ]
 
     def _all_detections(self) -> Detections:
-        """Those of all pictures, by image id."""
+        """Those of all images, by image id."""
         packed = sorted(self._detections.items())
-        pictures = [picture for _, picture in packed]
-        ids, counts = [image_id for image_id, _ in packed], [len(picture.scores) for picture in pictures]
+        images = [image for _, image in packed]
+        ids, counts = [image_id for image_id, _ in packed], [len(image.scores) for image in images]
         return Detections(
             image_ids=np.repeat(np.array(ids, dtype=np.int64), counts),
-            labels=np.concatenate([np.zeros(0, np.int64), *(picture.labels for picture in pictures)]),
-            scores=np.concatenate([np.zeros(0, np.float32), *(picture.scores for picture in pictures)]),
-            boxes=np.concatenate([np.zeros((0, 4), np.float32), *(picture.boxes for picture in pictures)]),
-            rles=[rle for picture in pictures for rle in picture.rles] if "segm" in self.iou_types else None,
+            labels=np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)]),
+            scores=np.concatenate([np.zeros(0, np.float32), *(image.scores for image in images)]),
+            boxes=np.concatenate([np.zeros((0, 4), np.float32), *(image.boxes for image in images)]),
+            rles=[rle for image in images for rle in image.rles] if "segm" in self.iou_types else None,
         )
 
     def _table(self, iou_type: str) -> str:
         """The twelve numbers in pycocotools' words, then the classes that have instances."""
-        table = [f"IoU metric: {iou_type}, pictures: {len(self._detections)}"]
+        table = [f"IoU metric: {iou_type}, images: {len(self._detections)}"]
         table += [_describe(name, value) for name, value in self.stats(iou_type).items()]
         classes = [row for row in self.per_class(iou_type) if row["instances"]]
         width = max([len("class"), *(len(row["name"]) for row in classes)])
@@ -155,7 +156,7 @@ class CocoEvaluator:
 def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> list[_Detections]:
     """A batch's predictions as arrays on the host, boxes xyxy to xywh (in float32, as DETR does).
 
-    All pictures together come in one transfer a quantity: each transfer waits for the device.
+    All images together come in one transfer a quantity: each transfer waits for the device.
     """
     joined = {key: torch.cat([found[key] for found in predictions]) for key in ("scores", "labels", "boxes")}
     scores, boxes = (joined[key].float().cpu().numpy() for key in ("scores", "boxes"))

@@ -1,6 +1,6 @@
-"""COCO panoptic segmentation: every pixel of a picture belongs to a segment, a thing (dog) or stuff (sky).
+"""COCO panoptic segmentation: every pixel of an image belongs to a segment, a thing (dog) or stuff (sky).
 
-The annotation file lists the segments of each picture; a PNG beside it says which pixel is whose. Boxes are those around the
+The annotation file lists the segments of each image; a PNG beside it says which pixel is whose. Boxes are those around the
 segments' pixels, one pixel smaller than COCO's boxes, as in DETR; crowd segments are trained on, as there.
 """
 
@@ -16,18 +16,19 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datasets.coco_file import read_annotations
-from datasets.pictures import DECODE_ERRORS, one_line, read_picture
-from datasets.transforms import Example, Target, Transform
 from util.box_ops import masks_to_boxes
-from util.errors import DatasetError, PictureError
-from util.segment_png import decode_segments
+from util.errors import DatasetError, ImageError
+from util.panoptic_png import decode_segments
+
+from .annotations import read_annotations
+from .images import DECODE_ERRORS, one_line, read_image
+from .transforms import Example, Target, Transform
 
 
 class CocoPanoptic(Dataset):
-    """The pictures that `ann_file` lists, in the order of their ids, with the segments of the PNGs in `ann_folder`.
+    """The images that `ann_file` lists, in the order of their ids, with the segments of the PNGs in `ann_folder`.
 
-    `ds[i]` is the picture and its target after `transforms`, `ds.load(i)` before them. Targets have the keys of
+    `ds[i]` is the image and its target after `transforms`, `ds.load(i)` before them. Targets have the keys of
     `CocoDetection`, `masks` (n, H, W) bool with `return_masks`. `is_thing` says of each category id whether it is a thing.
     Segments without a single pixel in their PNG are left out. Raises DatasetError for a folder or file that
     is absent, no panoptic annotation file, or contradicts itself; with `num_classes` for a label beyond it.
@@ -45,7 +46,7 @@ class CocoPanoptic(Dataset):
         num_classes: int | None = None,
     ) -> None:
         self.img_folder, self.ann_folder, self.ann_file = Path(img_folder), Path(ann_folder), Path(ann_file)
-        for folder, content in ((self.img_folder, "picture"), (self.ann_folder, "panoptic PNG")):
+        for folder, content in ((self.img_folder, "image"), (self.ann_folder, "panoptic PNG")):
             if not folder.is_dir():
                 raise DatasetError(f"{folder}: no such {content} folder (COCO's layout is expected, see --data_path)")
         self.instances_file = instances_file
@@ -83,39 +84,39 @@ class CocoPanoptic(Dataset):
         Raises DatasetError where they are not there.
         """
         if self.instances_file is None:
-            raise DatasetError(f"{self.ann_file}: judging boxes needs COCO's instances_*.json beside the pictures")
+            raise DatasetError(f"{self.ann_file}: judging boxes needs COCO's instances_*.json beside the images")
         return read_annotations(self.instances_file).to_coco()
 
     def image_id(self, index: int) -> int:
-        """The id, in the annotation file, of picture number `index`."""
+        """The id, in the annotation file, of image number `index`."""
         return self.images[index]["id"]
 
     def get_height_and_width(self, index: int) -> tuple[int, int] | None:
-        """The size of picture number `index` as the annotation file gives it, if it does; no picture is opened."""
+        """The size of image number `index` as the annotation file gives it, if it does; no image is opened."""
         image = self.images[index]
         return (image["height"], image["width"]) if "height" in image and "width" in image else None
 
     def object_counts(self) -> np.ndarray:
-        """Segments in each picture (n,); no picture is opened."""
+        """Segments in each image (n,); no image is opened."""
         return np.array([len(annotation["segments_info"]) for annotation in self.annotations])
 
-    def picture_path(self, index: int) -> Path:
-        """The file of picture number `index`."""
+    def image_path(self, index: int) -> Path:
+        """The file of image number `index`."""
         return self.img_folder / self.images[index]["file_name"]
 
     def segments_path(self, index: int) -> Path:
-        """The PNG that holds the segments of picture number `index`."""
+        """The PNG that holds the segments of image number `index`."""
         return self.ann_folder / self.annotations[index]["file_name"]
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
-        """The RGB picture and its target, boxes `xyxy` in pixels. Raises PictureError when one cannot be read."""
+        """The RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when one cannot be read."""
         image_id = self.image_id(index)
-        image = read_picture(self.picture_path(index), described=f"the picture with image id {image_id}")
+        image = read_image(self.image_path(index), described=f"the image with image id {image_id}")
         owners = read_segments(self.segments_path(index), described=f"the segments of image id {image_id}")
         if owners.shape != (image.height, image.width):
-            raise PictureError(
+            raise ImageError(
                 f"{self.segments_path(index)}: its size {owners.shape[1]} x {owners.shape[0]} is not that of "
-                f"the picture with image id {image_id}, {image.width} x {image.height}"
+                f"the image with image id {image_id}, {image.width} x {image.height}"
             )
         return image, self._target(image_id, self.annotations[index]["segments_info"], owners)
 
@@ -137,16 +138,16 @@ class CocoPanoptic(Dataset):
 
 
 def read_segments(path: Path, *, described: str) -> Tensor:
-    """The segment id of each pixel (H, W) int64 of a panoptic PNG. Raises PictureError where it cannot be read."""
+    """The segment id of each pixel (H, W) int64 of a panoptic PNG. Raises ImageError where it cannot be read."""
     try:
         return torch.from_numpy(decode_segments(path))
     except DECODE_ERRORS as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
-        raise PictureError(f"{path}: cannot read {described} ({reason})") from None
+        raise ImageError(f"{path}: cannot read {described} ({reason})") from None
 
 
 def read_panoptic_file(path: Path) -> dict[str, Any]:
-    """Parse and check a panoptic annotation file; every picture comes with its one annotation.
+    """Parse and check a panoptic annotation file; every image comes with its one annotation.
 
     Raises DatasetError, naming the file and the entry.
     """
@@ -171,7 +172,7 @@ def read_panoptic_file(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: not a panoptic annotation file ({one_line(error)})") from None
     missing = sorted(listed.keys() - annotated)
     if missing:
-        raise DatasetError(f"{path}: image id {missing[0]} has no annotation ({len(missing)} such pictures)")
+        raise DatasetError(f"{path}: image id {missing[0]} has no annotation ({len(missing)} such images)")
     return data
 
 
@@ -190,7 +191,7 @@ def _check_annotation(annotation: dict[str, Any], listed: dict[int, str], things
     """Refuse segments that cannot be read, and fill in `iscrowd` 0 where a segment has none."""
     name = f"annotation of image id {annotation['image_id']!r}"
     if annotation["image_id"] not in listed:
-        raise DatasetError(f"{name}: no such picture is listed")
+        raise DatasetError(f"{name}: no such image is listed")
     if not isinstance(annotation["file_name"], str):
         raise DatasetError(f"{name}: file_name {annotation['file_name']!r} is not text")
     for segment in annotation["segments_info"]:

@@ -1,4 +1,4 @@
-"""Where the pictures and annotations of each split lie: recognised from a folder's shape, or named part by part."""
+"""Where the images and annotations of each split lie: recognised from a folder's shape, or named part by part."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from util.errors import DatasetError
 
-#: The splits in the order in which they are shown; "val" is the held-out one, whatever its folder is called.
+#: The splits in the order in which they are shown; "val" is the validation one, whatever its folder is called.
 SPLITS = ("train", "val", "test")
 #: Those that flags can name.
 NAMED_SPLITS = ("train", "val")
@@ -15,7 +15,7 @@ NAMING_FLAGS = " ".join(f"--{split}_{part}" for split in NAMED_SPLITS for part i
 
 @dataclass(frozen=True)
 class Split:
-    """A folder of pictures and the COCO annotation file that lists them."""
+    """A folder of images and the COCO annotation file that lists them."""
 
     images: Path
     annotations: Path
@@ -23,7 +23,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Shape:
-    """A way to arrange a dataset: for each split, the places (pictures, annotations) where it may lie, best first."""
+    """A way to arrange a dataset: for each split, the places (images, annotations) where it may lie, best first."""
 
     name: str
     places: Mapping[str, tuple[tuple[str, str], ...]]
@@ -66,7 +66,7 @@ ROBOFLOW = Shape(
         "test": (("test", "test/_annotations.coco.json"),),
     },
 )
-ONE_FOLDER = Shape("one folder of pictures", {s: (("images", f"annotations/{s}.json"),) for s in SPLITS}, told_by="val")
+ONE_FOLDER = Shape("one folder of images", {s: (("images", f"annotations/{s}.json"),) for s in SPLITS}, told_by="val")
 CPPE5 = Shape(
     "CPPE-5",
     {"train": (("images", "annotations/train.json"),), "val": (("images", "annotations/test.json"),)},
@@ -110,7 +110,7 @@ class Layout:
         for name in SPLITS:
             if name in self.splits:
                 split = self.splits[name]
-                lines.append(f"  {name}: {split.annotations}, pictures in {split.images}")
+                lines.append(f"  {name}: {split.annotations}, images in {split.images}")
         return "\n".join(lines)
 
 

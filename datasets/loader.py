@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from datasets.batches import Collate
-from datasets.samplers import AspectGroupedSampler
 from util.errors import DatasetError
 
-#: Pads the pictures of a batch as DETR does: to the largest height and width among them.
+from .collate import Collate
+from .samplers import AspectGroupedSampler
+
+#: Pads the images of a batch as DETR does: to the largest height and width among them.
 collate_fn = Collate()
 
 
@@ -30,15 +31,15 @@ def make_loader(
 ) -> DataLoader:
     """Build the loader of one process; call `set_epoch` before each epoch.
 
-    Every process gets the same number of pictures: with `world_size` > 1 the last few are repeated to make it even.
-    Where a process has fewer pictures than a batch, `drop_last` would leave nothing: it trains on one smaller
-    batch instead, and rank 0 says so. `aspects` (n,), width / height of each picture, puts like ones together
+    Every process gets the same number of images: with `world_size` > 1 the last few are repeated to make it even.
+    Where a process has fewer images than a batch, `drop_last` would leave nothing: it trains on one smaller
+    batch instead, and rank 0 says so. `aspects` (n,), width / height of each image, puts like ones together
     (`AspectGroupedSampler`, always shuffled, no batch dropped). `pin_memory` is for copies to a GPU only: elsewhere
     it is one copy more. Workers live for one epoch: then what they draw depends on its number alone, and starting
-    them costs little beside an epoch. Raises DatasetError for a dataset without pictures.
+    them costs little beside an epoch. Raises DatasetError for a dataset without images.
     """
     if len(dataset) == 0:
-        raise DatasetError("the dataset has no pictures: nothing to train or evaluate on")
+        raise DatasetError("the dataset has no images: nothing to train or evaluate on")
     # Also in a single process: its order then depends on seed and epoch alone, not on what drew random numbers before.
     sampler = DistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)
     if aspects is not None:
@@ -46,7 +47,7 @@ def make_loader(
     if drop_last and len(sampler) < batch_size:
         drop_last = False
         if rank == 0:
-            print(f"Fewer pictures ({len(sampler)} per process) than --batch_size {batch_size}: one smaller batch.")
+            print(f"Fewer images ({len(sampler)} per process) than --batch_size {batch_size}: one smaller batch.")
     loader = DataLoader(
         dataset,
         batch_size=batch_size,

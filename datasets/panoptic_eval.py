@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets.coco_panoptic import read_panoptic_file, read_segments
-from datasets.panoptic_quality import Counts, match_segments, panoptic_quality
-from util.atomic import atomic_file
-from util.distributed import all_gather, is_main_process, print_once
-from util.segment_png import decode_segments
+from util.dist.distributed import all_gather, is_main_process, print_once
+from util.panoptic_png import decode_segments
+from util.runs.atomic import atomic_file
+
+from .coco_panoptic import read_panoptic_file, read_segments
+from .scoring.panoptic_quality import Counts, match_segments, panoptic_quality
 
 
 class PanopticEvaluator:
@@ -21,7 +22,7 @@ class PanopticEvaluator:
         ann_file, ann_folder: the panoptic annotations and their PNGs.
         output_dir: where the predictions' PNGs and `predictions.json` go; None or '': nowhere.
 
-    Only pictures passed to `update` are judged, each once, so a subset is judged by its own segments.
+    Only images passed to `update` are judged, each once, so a subset is judged by its own segments.
     """
 
     def __init__(
@@ -37,17 +38,17 @@ class PanopticEvaluator:
         self.output_dir = Path(output_dir) if output_dir else None
         if self.output_dir is not None:
             self.output_dir.mkdir(parents=True, exist_ok=True)  # on every rank: none may wait for another's folder
-        self._pictures: dict[int, tuple[dict[str, Any], dict[int, Counts]]] = {}
+        self._images: dict[int, tuple[dict[str, Any], dict[int, Counts]]] = {}
 
     def update(self, predictions: Iterable[Mapping[str, Any]]) -> None:
         """Add predictions, each `image_id`, `png_string`, `segments_info` and optionally `file_name`.
 
-        A picture seen before is left as it was. Raises ValueError for an image id without ground truth and for a
-        picture of another size, PictureError where the ground truth's PNG cannot be read.
+        An image seen before is left as it was. Raises ValueError for an image id without ground truth and for a
+        image of another size, ImageError where the ground truth's PNG cannot be read.
         """
         for prediction in predictions:
             image_id = prediction["image_id"]
-            if image_id in self._pictures:
+            if image_id in self._images:
                 continue
             if image_id not in self.annotations:
                 raise ValueError(f"image id {image_id} is not among the panoptic annotations")
@@ -62,19 +63,19 @@ class PanopticEvaluator:
             if self.output_dir is not None:
                 (self.output_dir / file_name).write_bytes(prediction["png_string"])
             row = {"image_id": image_id, "file_name": file_name, "segments_info": segments}
-            self._pictures[image_id] = row, counts
+            self._images[image_id] = row, counts
 
     def synchronize_between_processes(self) -> None:
-        """Give every process the predictions of all; a picture that several had counts once."""
+        """Give every process the predictions of all; an image that several had counts once."""
         merged: dict[int, tuple] = {}
-        for pictures in all_gather(self._pictures):
-            merged = pictures | merged
-        self._pictures = dict(sorted(merged.items()))
+        for images in all_gather(self._images):
+            merged = images | merged
+        self._images = dict(sorted(merged.items()))
 
     @property
     def predictions(self) -> list[dict[str, Any]]:
         """The predictions as `predictions.json` lists them under "annotations"."""
-        return [row for row, _ in self._pictures.values()]
+        return [row for row, _ in self._images.values()]
 
     def summarize(self) -> dict[str, dict]:
         """Panoptic quality; rank 0 prints it as a table and writes `predictions.json`.
@@ -86,7 +87,7 @@ class PanopticEvaluator:
             with atomic_file(self.output_dir / "predictions.json") as file:
                 file.write(json.dumps({"annotations": self.predictions}).encode())
         total: dict[int, Counts] = {}
-        for _, counts in self._pictures.values():
+        for _, counts in self._images.values():
             for category, count in counts.items():
                 total.setdefault(category, Counts())
                 total[category] += count
@@ -104,7 +105,7 @@ class PanopticEvaluator:
         names = {id_: str(category.get("name", id_)) for id_, category in self.categories.items()}
         shown = {names[id_]: result["per_class"][id_] | {"n": ""} for id_ in names if id_ in total}
         width = max(map(len, [*shown, "Things"]))
-        lines = [f"Panoptic quality, pictures: {len(self._pictures)}", f"{'':<{width}}     PQ     SQ     RQ  classes"]
+        lines = [f"Panoptic quality, images: {len(self._images)}", f"{'':<{width}}     PQ     SQ     RQ  classes"]
         for name, q in ({name: result[name] for name in ("All", "Things", "Stuff")} | shown).items():
             numbers = "  ".join(f"{100 * q[key]:5.1f}" for key in ("pq", "sq", "rq"))
             lines.append(f"{name:<{width}}  {numbers}  {q['n']:>7}".rstrip())

@@ -1,4 +1,4 @@
-"""Batches of pictures of like shape, so that less of them is padding."""
+"""Batches of images of like shape, so that less of them is padding."""
 
 import math
 from collections.abc import Iterator
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-#: Batches (of all processes together) among whose pictures the like ones are put together. Few enough that a batch differs
-#: from epoch to epoch, many enough that its pictures are alike.
+#: Batches (of all processes together) among whose images the like ones are put together. Few enough that a batch differs
+#: from epoch to epoch, many enough that its images are alike.
 WINDOW = 64
 
 
 class AspectGroupedSampler(Sampler[int]):
-    """The order of one process in which every `batch_size` pictures that follow each other have a like aspect ratio.
+    """The order of one process in which every `batch_size` images that follow each other have a like aspect ratio.
 
-    Every epoch shuffles all pictures, sorts windows of them by aspect ratio, cuts these into batches, and shuffles the
-    batches. What the processes load at the same step is alike too. Each picture comes at least once an epoch; the
+    Every epoch shuffles all images, sorts windows of them by aspect ratio, cuts these into batches, and shuffles the
+    batches. What the processes load at the same step is alike too. Each image comes at least once an epoch; the
     first of the shuffle come twice where a last batch has to be filled, so that all batches are whole and all
     processes have as many. Equal seed and epoch give equal batches, whatever ran before.
 
     Args:
-        aspects: width / height of each picture (n,).
-        batch_size: pictures per process and step; fewer pictures than that per process make one smaller batch.
+        aspects: width / height of each image (n,).
+        batch_size: images per process and step; fewer images than that per process make one smaller batch.
         seed, rank, world_size: as for `DistributedSampler`.
     """
 

@@ -1,11 +1,11 @@
-"""Transforms of a picture together with its target, under DETR's names.
+"""Transforms of an image together with its target, under DETR's names.
 
-A transform maps `(image, target)` to `(image, target)`. Up to `ToTensor` the image is a PIL picture and the boxes are
+A transform maps `(image, target)` to `(image, target)`. Up to `ToTensor` the image is a PIL image and the boxes are
 `xyxy` in pixels; `Normalize` turns the boxes into `cxcywh` in 0..1. `ToUint8Tensor` does both on the way to a training
 loop that normalises on its device. After `ToPixels` the image is a uint8 tensor (3, H, W), which all take as well.
 `target` may be None; it is never changed in place.
 Random choices come from Python's `random`, the positions of crops from torch's generator, as in DETR: the same two
-seeds give the same pictures.
+seeds give the same images.
 """
 
 import random
@@ -31,8 +31,8 @@ Example = tuple[Any, Target | None]
 Transform = Callable[[Any, Target | None], Example]
 
 
-def picture_size(image: Image | Tensor) -> tuple[int, int]:
-    """Height and width of a PIL picture or a tensor (..., H, W)."""
+def image_size(image: Image | Tensor) -> tuple[int, int]:
+    """Height and width of a PIL image or a tensor (..., H, W)."""
     return tuple(image.shape[-2:]) if isinstance(image, Tensor) else (image.height, image.width)
 
 
@@ -67,7 +67,7 @@ def hflip(image: Image | Tensor, target: Target | None) -> Example:
     flipped = F.hflip(image)
     if target is None:
         return flipped, None
-    target, width = dict(target), picture_size(image)[1]
+    target, width = dict(target), image_size(image)[1]
     if "boxes" in target:
         x0, y0, x1, y1 = target["boxes"].unbind(1)
         target["boxes"] = torch.stack([width - x1, y0, width - x0, y1], dim=1)
@@ -99,7 +99,7 @@ def resize(
 
     Boxes and areas scale by the ratios of the rounded sizes, per axis. Masks (nearest pixel) become bool.
     """
-    old_height, old_width = picture_size(image)
+    old_height, old_width = image_size(image)
     if isinstance(size, int):
         height, width = resized_shape(old_width, old_height, size, max_size)
     else:
@@ -128,7 +128,7 @@ def pad(image: Image | Tensor, target: Target | None, padding: Sequence[int]) ->
     padded = F.pad(image, [0, 0, right, bottom])
     if target is None:
         return padded, None
-    target = {**target, "size": torch.tensor(picture_size(padded))}
+    target = {**target, "size": torch.tensor(image_size(padded))}
     if "masks" in target:
         target["masks"] = pad_tensor(target["masks"], (0, right, 0, bottom))
     return padded, target
@@ -193,7 +193,7 @@ class RandomPad:
 
 @dataclass
 class RandomCrop:
-    """Crop of `size` = (height, width) at a random place; raises ValueError for a smaller picture."""
+    """Crop of `size` = (height, width) at a random place; raises ValueError for a smaller image."""
 
     size: Sequence[int]
 
@@ -205,14 +205,14 @@ class RandomCrop:
 class RandomSizeCrop:
     """Crop whose width and height are each random in `min_size..max_size`, at a random place.
 
-    A picture smaller than that is cropped at most to its own side, where DETR stops with an error.
+    An image smaller than that is cropped at most to its own side, where DETR stops with an error.
     """
 
     min_size: int
     max_size: int
 
     def __call__(self, image: Image, target: Target | None) -> Example:
-        old_height, old_width = picture_size(image)
+        old_height, old_width = image_size(image)
         width, height = self._random_side(old_width), self._random_side(old_height)
         return crop(image, target, tv.RandomCrop.get_params(image, (height, width)))
 
@@ -229,13 +229,13 @@ class CenterCrop:
 
     def __call__(self, image: Image, target: Target | None) -> Example:
         height, width = self.size
-        old_height, old_width = picture_size(image)
+        old_height, old_width = image_size(image)
         top, left = round((old_height - height) / 2), round((old_width - width) / 2)
         return crop(image, target, (top, left, height, width))
 
 
 class ToPixels:
-    """PIL picture to uint8 tensor (3, H, W), to go on with: PyTorch resizes it two to three times as fast as Pillow.
+    """PIL image to uint8 tensor (3, H, W), to go on with: PyTorch resizes it two to three times as fast as Pillow.
 
     It rounds coefficients to 16 bits, where Pillow has 22: a few pixels in ten thousand differ, by 1 of 255.
     """
@@ -248,7 +248,7 @@ class ToPixels:
 
 
 class ToTensor:
-    """Picture to float32 tensor (3, H, W) in 0..1."""
+    """Image to float32 tensor (3, H, W) in 0..1."""
 
     def __call__(self, image: Image | Tensor, target: Target | None) -> Example:
         return (image / 255 if isinstance(image, Tensor) else F.to_tensor(image)), target
@@ -258,14 +258,14 @@ class ToTensor:
 
 
 class ToUint8Tensor:
-    """PIL picture to uint8 tensor (3, H, W) in 0..255; boxes become `cxcywh` relative to the picture (0..1).
+    """PIL image to uint8 tensor (3, H, W) in 0..255; boxes become `cxcywh` relative to the image (0..1).
 
     For `ToTensor` and `Normalize` where the rest is left to `NestedTensor.normalized`: a quarter of the bytes to
     write, to hand from worker to worker, and to copy to a GPU.
     """
 
     def __call__(self, image: Image | Tensor, target: Target | None = None) -> Example:
-        height, width = picture_size(image)
+        height, width = image_size(image)
         if isinstance(image, Tensor):
             return image, _with_relative_boxes(target, height, width)
         planes = np.empty((3, height, width), np.uint8)
@@ -279,7 +279,7 @@ class ToUint8Tensor:
 
 
 class RandomErasing:
-    """torchvision's RandomErasing on the picture tensor, with its arguments; the target stays."""
+    """torchvision's RandomErasing on the image tensor, with its arguments; the target stays."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.eraser = tv.RandomErasing(*args, **kwargs)
@@ -290,7 +290,7 @@ class RandomErasing:
 
 @dataclass
 class Normalize:
-    """Subtract `mean` and divide by `std` per channel; boxes become `cxcywh` relative to the picture (0..1)."""
+    """Subtract `mean` and divide by `std` per channel; boxes become `cxcywh` relative to the image (0..1)."""
 
     mean: Sequence[float]
     std: Sequence[float]
@@ -308,7 +308,7 @@ def _with_relative_boxes(target: Target | None, height: int, width: int) -> Targ
 
 
 def to_model_input(*, as_uint8: bool) -> Transform:
-    """The last transform: a normalised float picture as the model takes it, or bytes for a loop that normalises them."""
+    """The last transform: a normalised float image as the model takes it, or bytes for a loop that normalises them."""
     return ToUint8Tensor() if as_uint8 else Compose([ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 

@@ -9,16 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.architecture import Architecture, build_detector
-from models.checkpoint_architecture import architecture_of
-from models.criterion import SetCriterion
-from models.detr import DETR
-from models.matcher import HungarianMatcher
-from models.postprocess import PostProcess, PostProcessSegm
-from models.postprocess_panoptic import ORIGINAL_THINGS, PostProcessPanoptic
-from models.recompute import recompute_layers
-from models.segmentation import DETRsegm
 from util.errors import UserError
+
+from .checkpoint_config import architecture_of
+from .config import Architecture, build_detector
+from .criterion import SetCriterion
+from .detr import DETR
+from .fast.checkpointing import recompute_layers
+from .matcher import HungarianMatcher
+from .panoptic import ORIGINAL_THINGS, PostProcessPanoptic
+from .postprocess import PostProcess, PostProcessSegm
+from .segmentation import DETRsegm
 
 #: DETR's class counts where no annotations say otherwise: the largest category id + 1.
 DEFAULT_NUM_CLASSES = {"coco": 91, "coco_panoptic": 250}
@@ -59,7 +60,7 @@ def follow_checkpoint(
 ) -> list[str]:
     """Set the flags of the architecture to those of a checkpoint; in evaluation, for which it decides.
 
-    The size of the pictures follows as well, where the checkpoint holds the flags of its run, unless it is given.
+    The size of the images follows as well, where the checkpoint holds the flags of its run, unless it is given.
     Returns lines on what was taken. Raises UserError when a flag named in `given` contradicts the checkpoint, and as
     `architecture_of` does.
     """
@@ -71,16 +72,16 @@ def follow_checkpoint(
     size = run.get("image_size") if isinstance(run, Mapping) else None
     if type(size) is int and size > 0 and not {"image_size", "max_size"} & set(given):
         args.image_size, args.max_size = size, run.get("max_size")
-        lines.append(f"pictures as large as in the run that wrote it: --image_size {size}; give another to change that")
+        lines.append(f"images as large as in the run that wrote it: --image_size {size}; give another to change that")
     if args.dilation and args.batch_size > 1 and not args.padding_invariant:
         lines.append(
-            "note: DC5 models that learned from one picture at a time lose AP beside padding: try --batch_size 1"
+            "note: DC5 models that learned from one image at a time lose AP beside padding: try --batch_size 1"
         )
     return lines
 
 
 def build_postprocessors(args: Namespace, is_thing_map: Mapping[int, bool]) -> dict[str, nn.Module]:
-    """From outputs to detections (`bbox`), masks (`segm`) and panoptic pictures (`panoptic`), as far as the flags ask for them."""
+    """From outputs to detections (`bbox`), masks (`segm`) and panoptic images (`panoptic`), as far as the flags ask for them."""
     postprocessors: dict[str, nn.Module] = {"bbox": PostProcess()}
     if args.masks:
         postprocessors["segm"] = PostProcessSegm()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.dropout_attention import attend_with_dropout
+from .fast.dropout_attention import attend_with_dropout
 
 
 class MultiheadAttention(nn.Module):

@@ -11,11 +11,12 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
-from models.frozen_norm import FrozenBatchNorm2d, fold_frozen_norms
-from models.padding import PaddingEraser
+from util.dist.precision import in_autocast, wide_dtype
 from util.errors import CheckpointError, DownloadError, UserError
 from util.nested_tensor import NestedTensor
-from util.precision import in_autocast, wide_dtype
+
+from .fast.folded_norm import FrozenBatchNorm2d, fold_frozen_norms
+from .fast.padding import PaddingEraser
 
 #: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
 RESNETS = (
@@ -40,8 +41,8 @@ class Backbone(nn.Module):
         dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
         norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
         channels_last: lay feature maps out with the channels of a pixel side by side, which suits convolutions on CPUs and
-            in half precision; None: there, but not for a few small pictures on a CPU. Parameters stay as they are.
-        padding_invariant: features and masks of a picture are those it has without padding (see `models.padding`).
+            in half precision; None: there, but not for a few small images on a CPU. Parameters stay as they are.
+        padding_invariant: features and masks of an image are those it has without padding (see `models.fast.padding`).
 
     Raises UserError for an unknown name, or `dilation` on a network that has none.
     """
@@ -124,7 +125,7 @@ def _num_channels(name: str) -> int:
 
 
 class Joiner(nn.Sequential):
-    """Backbone, then position encoding: what the transformer needs of a batch of pictures."""
+    """Backbone, then position encoding: what the transformer needs of a batch of images."""
 
     def __init__(self, backbone: Backbone, position_embedding: nn.Module) -> None:
         super().__init__(backbone, position_embedding)

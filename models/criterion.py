@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.mask_losses import mask_losses
-from models.matcher import HungarianMatcher, Match
 from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
 from util.chunks import in_chunks
 from util.profiling import annotate
 from util.targets import object_count
+
+from .mask_losses import mask_losses
+from .matcher import HungarianMatcher, Match
 
 Outputs = dict[str, Tensor]
 Targets = Sequence[dict[str, Tensor]]
@@ -60,8 +61,8 @@ class SetCriterion(nn.Module):
 
         Args:
             outputs: `pred_logits` (B, Q, C+1), `pred_boxes` (B, Q, 4), `aux_outputs`, a list of the same, and, from
-                a model with a mask head, `pred_masks` (B, Q, h, w) and `canvas`, the padded pictures' (H, W).
-            targets: for each picture `labels` (T,), `boxes` (T, 4) cxcywh in 0..1, `masks` (T, H, W) if asked for; where `num_objects` says that only
+                a model with a mask head, `pred_masks` (B, Q, h, w) and `canvas`, the padded images' (H, W).
+            targets: for each image `labels` (T,), `boxes` (T, 4) cxcywh in 0..1, `masks` (T, H, W) if asked for; where `num_objects` says that only
                 the first so many are real, the rest counts for nothing.
             num_boxes: what box losses are divided by: the objects of these targets by default, but with several
                 processes their mean over the processes, so that every object of the whole batch weighs the same.
@@ -80,18 +81,18 @@ class SetCriterion(nn.Module):
         with annotate("matcher"):
             matches = self.matcher.match_layers(layers, targets)
         labels, boxes = (torch.cat([t[name] for t in targets]) for name in ("labels", "boxes"))
-        objects_per_picture = outputs["pred_logits"].new_tensor(counts)
+        objects_per_image = outputs["pred_logits"].new_tensor(counts)
         losses: dict[str, Tensor] = {}
-        for i, (layer, (picture, query, obj)) in enumerate(zip(layers, _indices(matches, lengths, labels.device))):
-            values = self.loss_labels(layer, labels[obj], (picture, query), class_weight)
+        for i, (layer, (image, query, obj)) in enumerate(zip(layers, _indices(matches, lengths, labels.device))):
+            values = self.loss_labels(layer, labels[obj], (image, query), class_weight)
             if i == 0:
-                values["class_error"] = class_error(layer["pred_logits"][picture, query], labels[obj])
+                values["class_error"] = class_error(layer["pred_logits"][image, query], labels[obj])
             with annotate("loss_cardinality"):
-                values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_picture)
-            values |= self.loss_boxes(layer, boxes[obj], (picture, query), num_boxes)
+                values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_image)
+            values |= self.loss_boxes(layer, boxes[obj], (image, query), num_boxes)
             if i == 0 and "pred_masks" in outputs:
                 masks = _on_canvas(targets, outputs.get("canvas"))
-                values |= self.loss_masks(layer, masks[obj], (picture, query), num_boxes)
+                values |= self.loss_masks(layer, masks[obj], (image, query), num_boxes)
             losses |= {name + (f"_{i - 1}" if i else ""): value for name, value in values.items()}
         return losses
 
@@ -100,7 +101,7 @@ class SetCriterion(nn.Module):
         return sum(value * self.weight_dict[name] for name, value in losses.items() if name in self.weight_dict)
 
     def class_weight(self, targets: Targets, queries: int) -> float:
-        """Sum of the class weights of all queries of these pictures: 1 where matched, `eos_coef` elsewhere."""
+        """Sum of the class weights of all queries of these images: 1 where matched, `eos_coef` elsewhere."""
         matched = sum(min(object_count(t), queries) for t in targets)
         return matched + self.eos_coef * (len(targets) * queries - matched)
 
@@ -151,9 +152,9 @@ def _on_canvas(targets: Targets, canvas: tuple[int, int] | None) -> Tensor:
 
 
 def _indices(matches: list[list[Match]], lengths: list[int], device: torch.device) -> Tensor:
-    """For each layer and matched pair its picture, its query, and its object in the batch's list: (L, 3, N).
+    """For each layer and matched pair its image, its query, and its object in the batch's list: (L, 3, N).
 
-    `lengths` are those of the pictures' lists, padding included, which lie end to end in the batch's.
+    `lengths` are those of the images' lists, padding included, which lie end to end in the batch's.
 
     Every layer matches the same number of pairs, so all indices go to the device in one transfer.
     """
@@ -178,6 +179,6 @@ def class_error(logits: Tensor, labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def cardinality_error(logits: Tensor, counts: Tensor) -> Tensor:
-    """Mean over pictures of |queries (B, Q, C+1) that predict an object - objects there are (B,)|."""
+    """Mean over images of |queries (B, Q, C+1) that predict an object - objects there are (B,)|."""
     predicted = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).to(counts.dtype)
     return F.l1_loss(predicted, counts)

@@ -6,15 +6,16 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbone import Joiner
-from models.transformer import Transformer
+from util.dist.precision import wide_dtype, without_autocast
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
-from util.precision import wide_dtype, without_autocast
 from util.profiling import annotate
+
+from .backbone import Joiner
+from .transformer import Transformer
 
 
 class Seen(NamedTuple):
-    """What a detector computed on the way to its outputs, for a mask head: B pictures, Q queries, width D."""
+    """What a detector computed on the way to its outputs, for a mask head: B images, Q queries, width D."""
 
     #: The backbone's maps, finest first; only the last without a mask head.
     features: list[NestedTensor]
@@ -24,7 +25,7 @@ class Seen(NamedTuple):
     #: The encoder's output (B, D, h, w) and the decoder's (B, Q, D).
     memory: Tensor
     queries: Tensor
-    #: Height and width of the padded pictures, in pixels.
+    #: Height and width of the padded images, in pixels.
     canvas: tuple[int, int]
 
 
@@ -35,7 +36,7 @@ class DETR(nn.Module):
         backbone: gives feature maps and their position encoding.
         transformer: decodes the queries; its `d_model` is the width D of everything after the backbone.
         num_classes: C, the largest label + 1; the class head has one output more, for "no object".
-        num_queries: Q, the most objects a picture can have.
+        num_queries: Q, the most objects an image can have.
         aux_loss: also return every earlier decoder layer's predictions, for the auxiliary losses.
     """
 
@@ -54,11 +55,11 @@ class DETR(nn.Module):
         self.backbone = backbone
 
     def forward(self, samples: NestedTensor | Sequence[Tensor] | Tensor) -> dict:
-        """Detect objects in a batch: a NestedTensor, a list of pictures (3, H, W), or a tensor (B, 3, H, W).
+        """Detect objects in a batch: a NestedTensor, a list of images (3, H, W), or a tensor (B, 3, H, W).
 
         Returns:
             `pred_logits` (B, Q, C+1), the last class being "no object"; `pred_boxes` (B, Q, 4), cxcywh relative to
-            each picture without its padding; with `aux_loss` also `aux_outputs`, the same for each earlier layer.
+            each image without its padding; with `aux_loss` also `aux_outputs`, the same for each earlier layer.
         """
         return self.detect(samples)[0]
 

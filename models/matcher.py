@@ -13,7 +13,7 @@ from util.targets import object_count
 Match = tuple[Tensor, Tensor]
 
 #: A cost that stands for NaN and infinity: the step goes on to a loss that is not finite, which the engine reports
-#: by name, step and picture; SciPy would only say that the matrix has an invalid entry.
+#: by name, step and image; SciPy would only say that the matrix has an invalid entry.
 NOT_A_COST = 1e9
 
 
@@ -41,10 +41,10 @@ class HungarianMatcher(nn.Module):
 
         Args:
             outputs: `pred_logits` (B, Q, C+1) and `pred_boxes` (B, Q, 4) cxcywh.
-            targets: for each picture `labels` (T,) and `boxes` (T, 4) cxcywh.
+            targets: for each image `labels` (T,) and `boxes` (T, 4) cxcywh.
 
         Returns:
-            for each picture the indices of queries, ascending, and of their objects, on the CPU.
+            for each image the indices of queries, ascending, and of their objects, on the CPU.
         """
         return self.match_layers([outputs], targets)[0]
 

@@ -11,12 +11,12 @@ from util.nested_tensor import NestedTensor
 class PositionEmbeddingSine(nn.Module):
     """Sines and cosines of y and x, the encoding of "Attention Is All You Need" for two dimensions.
 
-    Positions are counted over the pixels that are not padding, so padding does not move the encoding of a picture.
+    Positions are counted over the pixels that are not padding, so padding does not move the encoding of an image.
 
     Args:
         num_pos_feats: channels for each of y and x; the encoding has twice as many.
         temperature: ratio between the longest and the shortest wavelength.
-        normalize: scale positions to 0..`scale`, so that the far edge has the same encoding in every picture.
+        normalize: scale positions to 0..`scale`, so that the far edge has the same encoding in every image.
         scale: the range after normalisation (2 pi by default); only with `normalize`.
     """
 
@@ -58,7 +58,7 @@ def _interleave(position: Tensor, wavelength: Tensor) -> Tensor:
 class PositionEmbeddingLearned(nn.Module):
     """One learned vector for each of the first 50 columns and rows; ignores the padding mask.
 
-    A feature map of more than 50 cells on a side is a ValueError (with stride 32: pictures over 1600 pixels).
+    A feature map of more than 50 cells on a side is a ValueError (with stride 32: images over 1600 pixels).
     """
 
     max_cells = 50
@@ -71,12 +71,12 @@ class PositionEmbeddingLearned(nn.Module):
         nn.init.uniform_(self.col_embed.weight)
 
     def forward(self, features: NestedTensor) -> Tensor:
-        """Encoding (B, 2*num_pos_feats, H, W), x channels first, the same for every picture of the batch."""
+        """Encoding (B, 2*num_pos_feats, H, W), x channels first, the same for every image of the batch."""
         b, _, h, w = features.tensors.shape
         if max(h, w) > self.max_cells:
             raise ValueError(
                 f"--position_embedding learned knows {self.max_cells} cells a side, this feature map has {h} x {w}: "
-                "use smaller pictures (--image_size, --max_size), no --dilation, or --position_embedding sine"
+                "use smaller images (--image_size, --max_size), no --dilation, or --position_embedding sine"
             )
         x = self.col_embed.weight[:w].expand(h, w, -1)
         y = self.row_embed.weight[:h, None].expand(h, w, -1)

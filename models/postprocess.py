@@ -12,14 +12,14 @@ class PostProcess(nn.Module):
 
     @torch.no_grad()
     def forward(self, outputs: dict[str, Tensor], target_sizes: Tensor) -> list[dict[str, Tensor]]:
-        """Detections of each picture.
+        """Detections of each image.
 
         Args:
             outputs: `pred_logits` (B, Q, C+1) and `pred_boxes` (B, Q, 4).
-            target_sizes: (B, 2) height and width to scale boxes to: the original picture's for evaluation.
+            target_sizes: (B, 2) height and width to scale boxes to: the original image's for evaluation.
 
         Returns:
-            for each picture `scores` (Q,), `labels` (Q,), and `boxes` (Q, 4) xyxy in pixels. A query that most likely
+            for each image `scores` (Q,), `labels` (Q,), and `boxes` (Q, 4) xyxy in pixels. A query that most likely
             sees nothing still reports its best class, as the paper does: worth about 2 AP.
         """
         logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
@@ -32,7 +32,7 @@ class PostProcess(nn.Module):
 
 
 class PostProcessSegm(nn.Module):
-    """Masks of all queries at the size of the original picture: every pixel of a probability above `threshold`."""
+    """Masks of all queries at the size of the original image: every pixel of a probability above `threshold`."""
 
     def __init__(self, threshold: float = 0.5) -> None:
         super().__init__()
@@ -46,19 +46,19 @@ class PostProcessSegm(nn.Module):
         orig_target_sizes: Tensor,
         max_target_sizes: Tensor,
     ) -> list[dict[str, Tensor]]:
-        """Add `masks` (Q, 1, H, W) uint8, on the CPU, to the results of each picture.
+        """Add `masks` (Q, 1, H, W) uint8, on the CPU, to the results of each image.
 
         Args:
             results: what `PostProcess` returned; changed in place.
             outputs: `pred_masks` (B, Q, h, w) and, from our model, `canvas`.
-            orig_target_sizes: (B, 2) height and width of the original pictures.
-            max_target_sizes: (B, 2) height and width of the pictures as the model saw them, without padding.
+            orig_target_sizes: (B, 2) height and width of the original images.
+            max_target_sizes: (B, 2) height and width of the images as the model saw them, without padding.
         """
         if len(orig_target_sizes) != len(max_target_sizes):
-            raise ValueError(f"{len(orig_target_sizes)} original sizes for {len(max_target_sizes)} pictures")
+            raise ValueError(f"{len(orig_target_sizes)} original sizes for {len(max_target_sizes)} images")
         canvas = padded_size(outputs, max_target_sizes)
         sizes = zip(max_target_sizes.tolist(), orig_target_sizes.tolist())
-        # Picture by picture: at full size the masks of a batch are the largest tensors of an evaluation.
+        # Image by image: at full size the masks of a batch are the largest tensors of an evaluation.
         for result, masks, (size, original) in zip(results, outputs["pred_masks"], sizes, strict=True):
             logits = F.interpolate(masks[None], size=canvas, mode="bilinear", align_corners=False)
             visible = (logits.sigmoid() > self.threshold)[..., : size[0], : size[1]].byte()
@@ -67,5 +67,5 @@ class PostProcessSegm(nn.Module):
 
 
 def padded_size(outputs: dict, sizes: Tensor) -> tuple[int, int]:
-    """Height and width of the padded pictures of a batch: the model's `canvas`, else the largest of its `sizes` (B, 2)."""
+    """Height and width of the padded images of a batch: the model's `canvas`, else the largest of its `sizes` (B, 2)."""
     return outputs.get("canvas") or tuple(sizes.amax(0).tolist())

@@ -3,7 +3,7 @@
 Every query looks at the encoder's features through its own attention maps; a small convolutional network turns these
 maps into a mask at stride 4, guided by the finer feature maps of the backbone.
 
-Shapes: B pictures, Q queries, N (picture, query) pairs, D width, h w cells of the last feature map, A heads.
+Shapes: B images, Q queries, N (image, query) pairs, D width, h w cells of the last feature map, A heads.
 """
 
 import math
@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.detr import DETR
-from models.mask_losses import dice_loss as dice_loss  # DETR's scripts import the losses and postprocessors from here
-from models.mask_losses import sigmoid_focal_loss as sigmoid_focal_loss
-from models.postprocess import PostProcessSegm as PostProcessSegm
-from models.postprocess_panoptic import PostProcessPanoptic as PostProcessPanoptic
-from models.query_masks import QueryMasks
+from util.dist.precision import autocast_of_now, wide_dtype
 from util.nested_tensor import NestedTensor
-from util.precision import autocast_of_now, wide_dtype
 from util.profiling import annotate
+
+from .detr import DETR
+from .fast.lazy_masks import QueryMasks
+from .mask_losses import dice_loss as dice_loss  # DETR's scripts import the losses and postprocessors from here
+from .mask_losses import sigmoid_focal_loss as sigmoid_focal_loss
+from .panoptic import PostProcessPanoptic as PostProcessPanoptic
+from .postprocess import PostProcessSegm as PostProcessSegm
 
 
 class DETRsegm(nn.Module):
@@ -70,12 +71,12 @@ class DETRsegm(nn.Module):
         autocast = autocast_of_now(attention.device)  # the loss asks for masks outside of the model's
         dtype = wide_dtype(attention)
 
-        def compute(picture: Tensor, query: Tensor) -> Tensor:
+        def compute(image: Tensor, query: Tensor) -> Tensor:
             with annotate("mask_head"), autocast():
-                return self.mask_head(guide, attention[picture, query], picture).to(dtype)
+                return self.mask_head(guide, attention[image, query], image).to(dtype)
 
-        pictures, queries = attention.shape[:2]
-        masks = QueryMasks(compute, pictures=pictures, queries=queries, chunk=self.mask_chunk, device=attention.device)
+        images, queries = attention.shape[:2]
+        masks = QueryMasks(compute, images=images, queries=queries, chunk=self.mask_chunk, device=attention.device)
         return outputs | {"pred_masks": masks if self.training else masks.all, "canvas": seen.canvas}
 
 
@@ -137,7 +138,7 @@ class MaskHeadSmallConv(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def guide(self, src: Tensor, fpns: Sequence[Tensor]) -> list[Tensor]:
-        """What the queries of a picture share, computed once for all of them.
+        """What the queries of an image share, computed once for all of them.
 
         From features `src` (B, D, h, w) the first layer's part that does not depend on the query, and from the
         backbone's maps at strides 16, 8 and 4 what is added at each of these resolutions.
@@ -146,14 +147,14 @@ class MaskHeadSmallConv(nn.Module):
         first = F.conv2d(src, self.lay1.weight[:, : self.context_dim], self.lay1.bias, padding=1)
         return [first, *(adapter(fpn) for adapter, fpn in zip((self.adapter1, self.adapter2, self.adapter3), fpns))]
 
-    def forward(self, guide: Sequence[Tensor], attention: Tensor, picture: Tensor) -> Tensor:
-        """Mask logits (N, H/4, W/4) of queries with attention maps (N, A, h, w) in the pictures `picture` (N,)."""
+    def forward(self, guide: Sequence[Tensor], attention: Tensor, image: Tensor) -> Tensor:
+        """Mask logits (N, H/4, W/4) of queries with attention maps (N, A, h, w) in the images `image` (N,)."""
         first, *finer = guide
-        x = F.conv2d(attention, self.lay1.weight[:, self.context_dim :], padding=1) + first[picture]
+        x = F.conv2d(attention, self.lay1.weight[:, self.context_dim :], padding=1) + first[image]
         x = F.relu(self.gn1(x))
         x = F.relu(self.gn2(self.lay2(x)))
         layers = ((self.lay3, self.gn3), (self.lay4, self.gn4), (self.lay5, self.gn5))
         for (convolution, norm), level in zip(layers, finer, strict=True):
-            x = F.interpolate(x, size=level.shape[-2:]) + level[picture]
+            x = F.interpolate(x, size=level.shape[-2:]) + level[image]
             x = F.relu(norm(convolution(x)))
         return self.out_lay(x).squeeze(1)

@@ -4,7 +4,7 @@ It differs from the one of Vaswani et al. in three ways: position encodings are 
 attention, not once at the input; the decoder sees all queries at once, without a causal mask; and every decoder
 layer's output is returned, normalised by one shared norm, for the auxiliary losses.
 
-Shapes: B pictures, S = h * w feature cells, Q queries, D channels, L decoder layers.
+Shapes: B images, S = h * w feature cells, Q queries, D channels, L decoder layers.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention import MultiheadAttention
-from util.precision import wide_dtype
+from util.dist.precision import wide_dtype
 from util.profiling import annotate
+
+from .attention import MultiheadAttention
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
 
@@ -102,7 +103,7 @@ class TransformerEncoder(nn.Module):
         self.norm = norm
 
     def forward(self, src: Tensor, *, padding: Tensor | None, pos: Tensor) -> Tensor:
-        """Encode cells (B, S, D) with positions (B, S, D); `padding` (B, S) is True where there is no picture."""
+        """Encode cells (B, S, D) with positions (B, S, D); `padding` (B, S) is True where there is no image."""
         for layer in self.layers:
             src = layer(src, padding=padding, pos=pos)
         return src if self.norm is None else self.norm(src)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# CPPE-5 from DETR's COCO weights: 100 epochs on 1,000 pictures, judged on 29. bash recipes/cppe5.sh DIR [flags]
+# CPPE-5 from DETR's COCO weights: 100 epochs on 1,000 images, judged on 29. bash recipes/cppe5.sh DIR [flags]
 #
 # Expect AP 0.35 (AP50 0.68, AP75 0.29): what Hugging Face's object detection guide published for the same weights, epochs,
-# batch size and learning rate (model devonho/detr-resnet-50_finetuned_cppe5). Not run here. With 29 held-out pictures
-# several points of AP are chance: repeat it with other seeds. The guide differs in three ways: pictures of 480 x 480, half
+# batch size and learning rate (model devonho/detr-resnet-50_finetuned_cppe5). Not run here. With 29 validation images
+# several points of AP are chance: repeat it with other seeds. The guide differs in three ways: images of 480 x 480, half
 # precision, and a learning rate that falls in a line, here in half a cosine.
-# Cost: about 3 hours on a V100, worked out from the 8.8 pictures a second of DETR's published 28 minutes an epoch on 8 of them.
+# Cost: about 3 hours on a V100, worked out from the 8.8 images a second of DETR's published 28 minutes an epoch on 8 of them.
 # The weights are downloaded (159 MB); the classification layer, which has other classes, starts anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A DETR with a ResNet-18, from scratch, on generated pictures: no data, no weights, no network.
-# Costs 6 minutes on two CPU cores (0.2 s a step); reaches AP 0.60, AP50 0.95 on 200 held-out pictures.
+# A DETR with a ResNet-18, from scratch, on generated images: no data, no weights, no network.
+# Costs 6 minutes on two CPU cores (0.2 s a step); reaches AP 0.60, AP50 0.95 on 200 validation images.
 # Class errors fall late in a DETR: boxes weighed a fifth as much as by default leave the gradient to the classes, and
-# batch norms learn from 16 pictures what they do not from 8 (AP50 0.72 with boxes 2/1 and batch 8, in as many minutes).
+# batch norms learn from 16 images what they do not from 8 (AP50 0.72 with boxes 2/1 and batch 8, in as many minutes).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# DETR with a mask head on generated pictures, from scratch, boxes and masks at once: no data, no weights, no network.
-# Costs 6 minutes on two CPU cores; reaches mask AP 0.68, AP50 0.93 and box AP 0.61 on 200 held-out pictures.
+# DETR with a mask head on generated images, from scratch, boxes and masks at once: no data, no weights, no network.
+# Costs 6 minutes on two CPU cores; reaches mask AP 0.68, AP50 0.93 and box AP 0.61 on 200 validation images.
 # The mask head alone, on the detector of recipes/shapes.sh: the same with --frozen_weights runs/shapes/best.pth.
 set -euo pipefail
 cd "$(dirname "$0")/.."

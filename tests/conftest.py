@@ -27,7 +27,7 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder `shared` beside the checkout, with real pictures; its tests are skipped where it is absent."""
+    """The folder `shared` beside the checkout, with real images; its tests are skipped where it is absent."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
         pytest.skip("no folder `shared` beside the checkout")
@@ -36,7 +36,7 @@ def shared_dir() -> Path:
 
 @pytest.fixture
 def tiny_annotations() -> dict[str, Any]:
-    """Annotations of four pictures with ids 1, 4, 7, 9 and sparse category ids, by hand.
+    """Annotations of four images with ids 1, 4, 7, 9 and sparse category ids, by hand.
 
     1: two polygons and a crowd, 4: an object as run lengths without `area` and `iscrowd`,
     7: none, 9: a box that hangs over the edge, one with width 0 and one of `bbox` [].
@@ -44,7 +44,7 @@ def tiny_annotations() -> dict[str, Any]:
     square = {"iscrowd": 0, "segmentation": [[10, 10, 30, 10, 30, 20, 10, 20]], "area": 200, "bbox": [10, 10, 20, 10]}
     triangle = {"iscrowd": 0, "segmentation": [[0, 0, 20, 0, 0, 20]], "area": 200.5, "bbox": [0, 0, 20, 20]}
     crowd = {"iscrowd": 1, "segmentation": {"size": [40, 60], "counts": [2400]}, "area": 9, "bbox": [0, 0, 9, 9]}
-    # Run lengths go down the columns of the 50 x 40 picture (h x w): 100 zeros are its first two columns.
+    # Run lengths go down the columns of the 50 x 40 image (h x w): 100 zeros are its first two columns.
     columns = {"segmentation": {"size": [50, 40], "counts": [100, 50, 1850]}, "bbox": [2, 0, 1, 50]}
     objects = [
         {"id": 1, "image_id": 1, "category_id": 3, **square},
@@ -63,7 +63,7 @@ def tiny_annotations() -> dict[str, Any]:
 
 @pytest.fixture
 def write_coco(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
-    """Write annotations and pictures (a seeded noise) as both splits of a folder in COCO's layout, and return it."""
+    """Write annotations and images (a seeded noise) as both splits of a folder in COCO's layout, and return it."""
 
     def write(annotations: dict[str, Any]) -> Path:
         rng = np.random.default_rng(0)
@@ -82,13 +82,13 @@ def write_coco(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
 
 @pytest.fixture
 def coco_folder(write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: dict[str, Any]) -> Path:
-    """A folder in COCO's layout with the four pictures of `tiny_annotations` as train2017 and as val2017."""
+    """A folder in COCO's layout with the four images of `tiny_annotations` as train2017 and as val2017."""
     return write_coco(tiny_annotations)
 
 
 @pytest.fixture
 def cppe5_folder(tmp_path: Path) -> Path:
-    """A picture whose size in the annotations is turned, with a box over its edge; and an RGBA one with a prefixed name."""
+    """An image whose size in the annotations is turned, with a box over its edge; and an RGBA one with a prefixed name."""
     (tmp_path / "images").mkdir()
     (tmp_path / "annotations").mkdir()
     Image.new("L", (60, 40), 9).save(tmp_path / "images" / "1.jpg")

@@ -9,7 +9,7 @@ from pycocotools import mask as rle_tools
 from torch import nn
 
 import main
-from datasets.annotations import index_coco
+from datasets.annotations.table import index_coco
 from engine import compute_losses, evaluate, train_one_epoch
 from models import build_model
 from util.errors import NonFiniteLossError
@@ -27,7 +27,7 @@ def build(flags: str = "") -> tuple:
 
 
 def batch(count: int = 2, side: int = 64) -> tuple:
-    """Pictures with a bright block each, and the block as the object."""
+    """Images with a bright block each, and the block as the object."""
     images, targets = [], []
     for i in range(count):
         image = torch.zeros(3, side, side)
@@ -40,7 +40,7 @@ def batch(count: int = 2, side: int = 64) -> tuple:
     return nested_tensor_from_tensor_list(images), tuple(targets)
 
 
-def test_two_pictures_are_learned_by_heart() -> None:
+def test_two_images_are_learned_by_heart() -> None:
     torch.manual_seed(0)
     model, criterion, _ = build("--backbone_norm batch")
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
@@ -89,7 +89,7 @@ class Poisoned(nn.Module):
 
 
 @pytest.mark.parametrize("print_freq", [1, 4])
-def test_a_loss_that_is_not_finite_names_loss_step_and_pictures(print_freq: int) -> None:
+def test_a_loss_that_is_not_finite_names_loss_step_and_images(print_freq: int) -> None:
     model, criterion, _ = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with pytest.raises(NonFiniteLossError) as error:

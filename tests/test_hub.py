@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import hubconf
-from models import published
+from models import zoo as published
+from models.panoptic import PostProcessPanoptic
 from models.postprocess import PostProcess
-from models.postprocess_panoptic import PostProcessPanoptic
 from tests.file_server import FileServer, serve
 from tests.models.official import constant_state, write_published
 from util.errors import CheckpointError, UserError
@@ -89,7 +89,7 @@ def test_files_and_addresses_are_the_originals() -> None:
 # ---- without pretrained weights
 
 
-def test_an_untrained_model_runs_a_picture_and_says_that_it_is_offline(capsys: pytest.CaptureFixture) -> None:
+def test_an_untrained_model_runs_an_image_and_says_that_it_is_offline(capsys: pytest.CaptureFixture) -> None:
     model, postprocessor = load("detr_resnet50", pretrained=False, num_classes=5, return_postprocessor=True)
     assert isinstance(postprocessor, PostProcess) and model.training
     (line,) = capsys.readouterr().out.splitlines()
@@ -116,15 +116,15 @@ def test_an_untrained_backbone_has_imagenet_weights_as_in_the_original(monkeypat
     assert model.backbone[0].body.layer4[1].conv2.dilation == (2, 2)
 
 
-def test_an_untrained_panoptic_model_makes_a_panoptic_picture() -> None:
+def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
     model, postprocessor = load("detr_resnet50_panoptic", threshold=0.0, return_postprocessor=True)
     assert isinstance(postprocessor, PostProcessPanoptic) and postprocessor.threshold == 0.0
     assert postprocessor.is_thing_map == {label: label <= 90 for label in range(250)}
     with torch.no_grad():
         outputs = model.eval()(torch.rand(1, 3, 64, 64))
     assert outputs["pred_masks"].shape == (1, 100, 16, 16)
-    (picture,) = postprocessor(outputs, torch.tensor([[64, 64]]))
-    assert picture["png_string"].startswith(b"\x89PNG")
+    (image,) = postprocessor(outputs, torch.tensor([[64, 64]]))
+    assert image["png_string"].startswith(b"\x89PNG")
     assert load("detr_resnet50_panoptic", return_postprocessor=True)[1].threshold == 0.85
 
 

@@ -73,7 +73,7 @@ def test_pad_multiple_rounds_every_canvas(coco_folder: Path) -> None:
     assert sides and all(side % 32 == 0 for side in sides)
 
 
-def test_grouping_looks_at_the_annotations_else_at_the_picture(coco_folder: Path) -> None:
+def test_grouping_looks_at_the_annotations_else_at_the_image(coco_folder: Path) -> None:
     file = coco_folder / "annotations" / "instances_train2017.json"
     args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(
         f"{TINY} --dataset_file coco --coco_path {coco_folder}".split()
@@ -115,7 +115,7 @@ def test_mistakes_in_flags(run, flags: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_larger_than_the_canvas_is_one_line(run, coco_folder: Path, workers: int) -> None:
+def test_an_image_larger_than_the_canvas_is_one_line(run, coco_folder: Path, workers: int) -> None:
     flags = f"--dataset_file coco --coco_path {coco_folder} --pad --pad_size 50 60 --num_workers {workers}"
     assert_refused(run(f"{TINY} {flags} --epochs 1"), "--pad_size 50 60", "image id", "--max_size")
 

@@ -183,10 +183,10 @@ def test_best_is_the_best_epoch_and_survives_a_resume(run: Run, tmp_path: Path) 
     assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["best_ap"] == 0.9
 
 
-def test_a_fraction_of_the_data_and_fewer_pictures_than_a_batch(run: Run) -> None:
+def test_a_fraction_of_the_data_and_fewer_images_than_a_batch(run: Run) -> None:
     code, out, _ = run(f"{TINY} --epochs 1 --fast_dev_run 0.25")
-    assert code == 0 and "2 training pictures, 1 held-out" in out
-    assert "Fewer pictures" in out and "Epoch: [0]  [1/1]" in out
+    assert code == 0 and "2 training images, 1 validation" in out
+    assert "Fewer images" in out and "Epoch: [0]  [1/1]" in out
 
 
 def test_init_from_takes_what_fits_and_lists_the_rest(run: Run, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_label_outside_the_classes_names_file_annotation_and_label(run: Run, c
     assert_refused(run(f"{flags} --num_classes 5"), "instances_train2017.json", "annotation", "7", "--num_classes")
 
 
-def test_a_picture_that_is_not_there_is_named_also_from_a_worker(run: Run, coco_folder: Path) -> None:
+def test_an_image_that_is_not_there_is_named_also_from_a_worker(run: Run, coco_folder: Path) -> None:
     (coco_folder / "train2017" / "000000000004.png").unlink()
     for workers in (0, 1):
         flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --epochs 1 --num_workers {workers}"

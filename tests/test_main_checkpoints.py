@@ -12,7 +12,7 @@ from tests.models.official import constant_state, write_published, write_trainin
 from tests.test_main import TINY, Run, assert_refused, rows
 from tests.test_main import run as run  # a fixture
 from tests.test_main_masks import panoptic_folder as panoptic_folder  # another
-from util.checkpoint import load_checkpoint
+from util.runs.checkpoint import load_checkpoint
 
 #: What is said of the machine and the data, and nothing of the model.
 PLAIN = "--device cpu --num_workers 0 --image_size 64 --no_check"
@@ -83,7 +83,7 @@ def test_a_panoptic_file_is_judged_by_panoptic_quality_without_masks_being_said(
     place = f"--coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} {original}"
     code, out, err = run(f"{PLAIN} --eval --dataset_file coco_panoptic {place} --resume {file}")
     assert code == 0, err
-    assert "Panoptic quality, pictures: 2" in out
+    assert "Panoptic quality, images: 2" in out
 
 
 def test_a_file_of_the_originals_training_evaluates_without_flags(run: Run, tmp_path: Path, coco_folder: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_own_run_evaluates_without_flags_to_the_figures_of_its_log(run: Run, 
     assert (figures[0]["precision"] == figures[1]["precision"]).all() and len(rows(own)) == 1
 
 
-def test_the_size_of_pictures_may_be_another(run: Run, own: Path) -> None:
+def test_the_size_of_images_may_be_another(run: Run, own: Path) -> None:
     flags = "--eval --dataset_file shapes --val_size 4 --device cpu --num_workers 0 --image_size 96"
     code, out, err = run(f"{flags} --resume {own / 'checkpoint.pth'}")
     assert code == 0 and "as large as in the run" not in out, err

@@ -30,15 +30,15 @@ def test_a_layout_is_recognised_printed_trained_on_and_its_class_names_kept(
         f"--val_images {coco_folder}/val2017 --val_annotations {coco_folder}/annotations/instances_val2017.json"
     )
     code, out, err = run(f"{TINY} --dataset_file custom {name_parts} --eval --resume {tmp_path / 'checkpoint.pth'}")
-    assert code == 0 and "layout: named by flags" in out and "4 held-out pictures" in out, err
+    assert code == 0 and "layout: named by flags" in out and "4 validation images" in out, err
 
 
 def test_data_is_looked_at_before_training_unless_told_not_to(run: Run, coco_folder: Path) -> None:
     (coco_folder / "train2017" / "000000000007.png").unlink()
     flags = f"{TINY} --dataset_file coco --data_path {coco_folder} --epochs 1"
-    assert_refused(run(flags), "000000000007.png", "1 of the 4 pictures of the train split are not there")
+    assert_refused(run(flags), "000000000007.png", "1 of the 4 images of the train split are not there")
     code, _, err = run(f"{flags} --no_check")
-    assert code == 2 and "cannot read the picture with image id 7" in err
+    assert code == 2 and "cannot read the image with image id 7" in err
 
 
 def test_an_epoch_over_every_fault_that_loading_repairs_reaches_its_end(run: Run, tmp_path: Path) -> None:
@@ -47,4 +47,4 @@ def test_an_epoch_over_every_fault_that_loading_repairs_reaches_its_end(run: Run
     code, out, err = run(f"{flags} --batch_size 1 --epochs 1 --output_dir {tmp_path / 'run'}")
     assert code == 0 and "Epoch: [0]  [12/12]" in out and "annotations/train.json: repaired on reading: " in out, err
     code, out, err = run(f"{flags} --eval --resume {tmp_path / 'run' / 'best.pth'}")
-    assert code == 0 and "IoU metric: bbox, pictures: 2" in out, err
+    assert code == 0 and "IoU metric: bbox, images: 2" in out, err

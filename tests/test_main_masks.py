@@ -12,7 +12,7 @@ import main
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
 from tests.test_main import Run, assert_refused, environment, rows
 from tests.test_main_processes import LAUNCHERS, free_port, start_two
-from util.checkpoint import load_checkpoint
+from util.runs.checkpoint import load_checkpoint
 
 MODEL = ("--device cpu --num_workers 0 --backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 "
          "--dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5 --print_freq 1 --no_check")  # fmt: skip
@@ -27,7 +27,7 @@ def run(capsys: pytest.CaptureFixture) -> Run:
 
 @pytest.fixture
 def panoptic_folder(tmp_path: Path) -> Path:
-    """COCO's panoptic layout with the same two small pictures as both splits, and their boxes."""
+    """COCO's panoptic layout with the same two small images as both splits, and their boxes."""
     root = tmp_path / "panoptic"
     root.mkdir()
     write_panoptic_folder(root, panoptic_data())
@@ -96,12 +96,12 @@ def test_best_is_judged_by_masks_where_they_are_trained(
     assert load_checkpoint(tmp_path / "best.pth")["epoch"] == 1
 
 
-def test_panoptic_pictures_are_trained_judged_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:
+def test_panoptic_images_are_trained_judged_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:
     flags = (f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
              f"--image_size 64 --batch_size 2 --epochs 1 --masks --output_dir {tmp_path / 'run'}")  # fmt: skip
     code, out, err = run(flags)
     assert code == 0, err
-    assert "Panoptic quality, pictures: 2" in out
+    assert "Panoptic quality, images: 2" in out
     (row,) = rows(tmp_path / "run")
     for key in ("test_PQ_all", "test_PQ_th", "test_PQ_st"):
         assert row[key].keys() == {"pq", "sq", "rq", "n"}
@@ -116,7 +116,7 @@ def test_panoptic_pictures_are_trained_judged_and_written(run: Run, tmp_path: Pa
 
 
 def test_two_processes_train_masks_also_where_one_has_no_object(tmp_path: Path) -> None:
-    """In the second step of the second process no picture has an object."""
+    """In the second step of the second process no image has an object."""
     script = tmp_path / "train.py"
     script.write_text(NO_OBJECT)
     port = free_port()
@@ -136,7 +136,7 @@ NO_OBJECT = """
 import sys, torch, main
 from engine import train_one_epoch
 from tests.test_engine import batch, build
-from util.distributed import init_distributed, shutdown
+from util.dist.distributed import init_distributed, shutdown
 torch.manual_seed(0)
 launch = init_distributed(device="cpu")
 model, criterion, _ = build("--masks --mask_chunk 1")
@@ -161,7 +161,7 @@ def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder
              f"--image_size 64 --batch_size 1 --epochs 1 --masks --output_dir {tmp_path / 'a' / 'run'}")  # fmt: skip
     (code0, out0, err0), (code1, out1, err1) = start_two("torchrun", flags)
     assert (code0, code1) == (0, 0), err0 + err1
-    assert out0.count("Panoptic quality, pictures: 2") == 1 and out1 == ""
+    assert out0.count("Panoptic quality, images: 2") == 1 and out1 == ""
     written = json.loads((tmp_path / "a" / "run" / "panoptic_eval" / "predictions.json").read_text())
     assert [row["image_id"] for row in written["annotations"]] == [2, 9]
 

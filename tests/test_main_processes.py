@@ -44,7 +44,7 @@ def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: 
         launcher, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}"
     )
     assert (code0, code1) == (0, 0), err0 + err1
-    assert "2 processes" in out0 and "Epoch: [0]  [2/2]" in out0 and "pictures: 4" in out0
+    assert "2 processes" in out0 and "Epoch: [0]  [2/2]" in out0 and "images: 4" in out0
     assert "Warning" not in err0 + err1
     assert out1 == "" and len(rows(tmp_path)) == 1
 
@@ -71,7 +71,7 @@ def test_a_mistake_is_one_line_of_one_process() -> None:
 GRADIENTS = """
 import sys, torch, main
 from engine import compute_losses
-from util.distributed import init_distributed, get_rank, get_world_size, shutdown
+from util.dist.distributed import init_distributed, get_rank, get_world_size, shutdown
 from tests.test_engine import build, batch
 from util.nested_tensor import nested_tensor_from_tensor_list
 torch.manual_seed(0)

@@ -13,8 +13,10 @@ import torch
 
 from tests.test_main import TINY, Run, assert_refused
 from tests.test_main import run as run  # a fixture
-from util import capture, profiling, timing, watchers
-from util.profiling import Section
+from util import profiling
+from util.profiling import Section, timing
+from util.profiling import from_flags as watchers
+from util.profiling import nsight as capture
 
 FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2"  # 5 steps an epoch
 

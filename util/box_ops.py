@@ -1,6 +1,6 @@
 """Boxes: conversions, intersection over union, and generalised IoU.
 
-Formats: `cxcywh` (centre, size) and `xyxy` (left, top, right, bottom), in pixels or relative to the picture.
+Formats: `cxcywh` (centre, size) and `xyxy` (left, top, right, bottom), in pixels or relative to the image.
 """
 
 import torch

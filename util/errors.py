@@ -9,7 +9,7 @@ class UserError(Exception):
     """Something the user gave is wrong; the message says what and how to put it right."""
 
     exit_code = 2
-    #: False when only the rank that raised it knows (a picture that one worker could not read).
+    #: False when only the rank that raised it knows (an image that one worker could not read).
     on_every_rank = True
 
     def line(self) -> str:
@@ -23,8 +23,8 @@ class DatasetError(UserError):
     """Annotations that are missing, not COCO, or contradict the flags."""
 
 
-class PictureError(DatasetError):
-    """One picture that cannot be read."""
+class ImageError(DatasetError):
+    """One image that cannot be read."""
 
     on_every_rank = False
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from util.launch import launch_rank, let_rank_0_speak
+from .dist.launch import launch_rank, let_rank_0_speak
 
 #: Short words in flag names that people spell out; used only to find the nearest flag.
 _SPELLED_OUT = {"lr": "learning_rate"}

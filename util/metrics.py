@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from util.distributed import all_gather, is_main_process, reduce_mean
-from util.errors import NonFiniteLossError
+from .dist.distributed import all_gather, is_main_process, reduce_mean
+from .errors import NonFiniteLossError
 
 
 class Progress:
@@ -95,7 +95,7 @@ class StepLog:
                 self._read(steps)
 
     def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
-        """Note a step's losses (scalars on the device), the pictures they came from, and the learning rate."""
+        """Note a step's losses (scalars on the device), the images they came from, and the learning rate."""
         self.names = list(losses)
         self.window.append(torch.stack([losses[name].detach().float() for name in self.names]))
         self.image_ids.append(list(image_ids))
@@ -124,7 +124,7 @@ class StepLog:
         self.image_ids.clear()
 
     def _check_finite(self, rows: list[list[float]]) -> None:
-        """Raise on every rank if any rank's loss is not finite; the ranks that had it name the pictures."""
+        """Raise on every rank if any rank's loss is not finite; the ranks that had it name the images."""
         for i, row in enumerate(rows):
             bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)]
             if bad:
@@ -133,7 +133,7 @@ class StepLog:
                 more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
                 raise NonFiniteLossError(
                     f"{self.header} step {self.steps + i}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}; nothing "
-                    "was saved over the last good checkpoint. Try a lower --lr, and look at the boxes of these pictures"
+                    "was saved over the last good checkpoint. Try a lower --lr, and look at the boxes of these images"
                 )
 
     def _line(self, rows: list[list[float]], steps: int) -> str:

@@ -1,4 +1,4 @@
-"""A batch of pictures of different sizes: one padded tensor and the mask that says where the padding is."""
+"""A batch of images of different sizes: one padded tensor and the mask that says where the padding is."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class NestedTensor:
     """`tensors` (B, C, H, W) padded with zeros below and to the right, `mask` (B, H, W) bool, True on padding.
 
-    Between loader and device the pictures are bytes (uint8), a quarter of the memory; `normalized` makes them floats.
+    Between loader and device the images are bytes (uint8), a quarter of the memory; `normalized` makes them floats.
     """
 
     def __init__(self, tensors: Tensor, mask: Tensor) -> None:
@@ -31,9 +31,9 @@ class NestedTensor:
         return NestedTensor(self.tensors.pin_memory(), self.mask.pin_memory())
 
     def normalized(self) -> "NestedTensor":
-        """Return bytes as (x / 255 - mean) / std in float32, the padding still zero; float pictures as they are.
+        """Return bytes as (x / 255 - mean) / std in float32, the padding still zero; float images as they are.
 
-        Equal to `ToTensor` and `Normalize` picture by picture, within 1e-6.
+        Equal to `ToTensor` and `Normalize` image by image, within 1e-6.
         """
         if self.tensors.dtype != torch.uint8:
             return self
@@ -57,20 +57,20 @@ class NestedTensor:
 def nested_tensor_from_tensor_list(
     images: Sequence[Tensor] | Tensor, *, canvas: tuple[int, int] | None = None
 ) -> NestedTensor:
-    """Pad pictures (C, H, W) to the largest height and width among them, or to `canvas`, if given, (height, width).
+    """Pad images (C, H, W) to the largest height and width among them, or to `canvas`, if given, (height, width).
 
     A batch tensor (B, C, H, W) is taken as it is, with a mask that is False everywhere.
-    Raises ValueError when the pictures are not all (C, H, W) with the same C, or one is larger than the canvas.
+    Raises ValueError when the images are not all (C, H, W) with the same C, or one is larger than the canvas.
     """
     if isinstance(images, Tensor) and images.dim() == 4:
         b, _, h, w = images.shape
         return NestedTensor(images, torch.zeros(b, h, w, dtype=torch.bool, device=images.device))
     shapes = [tuple(image.shape) for image in images]
     if not shapes or any(len(s) != 3 or s[0] != shapes[0][0] for s in shapes):
-        raise ValueError(f"pictures must be (C, H, W) tensors with the same C, got {shapes}")
+        raise ValueError(f"images must be (C, H, W) tensors with the same C, got {shapes}")
     height, width = canvas or (max(s[1] for s in shapes), max(s[2] for s in shapes))
     if any(s[1] > height or s[2] > width for s in shapes):
-        raise ValueError(f"a canvas of {(height, width)} is too small for pictures of {shapes}")
+        raise ValueError(f"a canvas of {(height, width)} is too small for images of {shapes}")
     tensors = images[0].new_empty(len(shapes), shapes[0][0], height, width)
     mask = torch.ones(len(shapes), height, width, dtype=torch.bool, device=tensors.device)
     for image, place, padding in zip(images, tensors, mask):

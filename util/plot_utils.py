@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from util.atomic import atomic_file
-from util.errors import UserError
+from .errors import UserError
+from .runs.atomic import atomic_file
 
 AP, AP50 = 0, 1  # places in COCO's 12 numbers
 TRAIN_COLOUR, TEST_COLOUR, AP50_COLOUR = "#1f6fd1", "#d1491f", "#e8a33d"

@@ -1,4 +1,4 @@
-"""What engine and models may assume of a target: the dictionary of one picture's objects."""
+"""What engine and models may assume of a target: the dictionary of one image's objects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ NUM_OBJECTS = "num_objects"
 
 
 def object_count(target: Mapping[str, Any]) -> int:
-    """Return how many objects a picture has: those listed under `labels`, without the padding at their end.
+    """Return how many objects an image has: those listed under `labels`, without the padding at their end.
 
     Reads no device: a length, or the number that came with the padding.
     """

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from project import UserError
-from roofs import Roofs, write_roofs
-from style import si
-from units import UNITS
+from rooflines import UserError
+from rooflines.charts.style import si
+from rooflines.roofs import Roofs, write_roofs
+from rooflines.units import UNITS
 
 REPEATS = 7
 

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from metric_sets import metric_set, parse_capability
-from profilers import (
+from rooflines import FlagParser, Place, UserError, atomic_file, find_place
+from rooflines.collect.metric_sets import metric_set, parse_capability
+from rooflines.collect.profilers import (
     explain,
     find_profiler,
     gpu_at_hand,
@@ -36,8 +37,7 @@ from profilers import (
     profiler_version,
     programs_exit_code,
 )
-from project import FlagParser, Place, UserError, atomic_file, find_place
-from units import SECTIONS
+from rooflines.units import SECTIONS
 
 _LAUNCHERS = {"torchrun", "srun", "mpirun", "mpiexec", "torch.distributed.run", "torch.distributed.launch"}
 _WORDS_OF_A_FILE_NAME = {*SECTIONS, "all"}

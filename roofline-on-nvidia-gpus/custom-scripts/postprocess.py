@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from inputs import Loaded, load_runs
-from project import UserError, atomic_file
+from rooflines import UserError, atomic_file
+from rooflines.read.inputs import Loaded, load_runs
 
 FORMATS = ("png", "svg")
 
@@ -65,9 +65,9 @@ def write_all(
     loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FORMATS, charts: bool = True, label: str = ""
 ) -> list[Path]:
     """Write table, summary and charts of everything loaded; return the paths. Prints the summary."""
-    from roofs import write_roofs
-    from summary import summarise
-    from table import write_parquet, write_table
+    from rooflines.roofs import write_roofs
+    from rooflines.summary import summarise
+    from rooflines.table import write_parquet, write_table
 
     output_dir.mkdir(parents=True, exist_ok=True)
     paths = [output_dir / "kernels.csv", output_dir / "kernels.parquet", output_dir / "summary.txt"]
@@ -90,10 +90,10 @@ def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...], label: 
     """Draw every chart of every run, and the interactive page; return the paths."""
     import roofline
     import roofline_pu
-    import sections_chart
-    import time_chart
-    from html_chart import write_html
-    from style import save
+    from rooflines.charts import sections as sections_chart
+    from rooflines.charts import time as time_chart
+    from rooflines.charts.html import write_html
+    from rooflines.charts.style import save
     from tqdm import tqdm
 
     jobs = [
@@ -135,8 +135,8 @@ def _names(paths: list[Path]) -> str:
 
 def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str, ...], label: str = "") -> list[Path]:
     """Draw A against B, print the time won or lost by family, and return the paths."""
-    import compare_chart
-    from style import save, seconds
+    from rooflines.charts import compare as compare_chart
+    from rooflines.charts.style import save, seconds
 
     names, roofs = [], []
     for side in loaded:
@@ -156,14 +156,14 @@ def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str,
 
 def compare_costs(loaded: Loaded, costs: Path, steps: int) -> pd.DataFrame:
     """Return the ratios of what was measured to what `main.py --count_costs` counted."""
-    from algorithmic import ratios, read_costs
+    from rooflines.algorithmic import ratios, read_costs
 
     return ratios(loaded.rows, read_costs(costs), steps=steps)
 
 
 def write_ratios(table: pd.DataFrame, output_dir: Path) -> Path:
     """Print the ratios, write them as algorithmic.csv and return its path."""
-    from algorithmic import describe
+    from rooflines.algorithmic import describe
 
     print(describe(table))
     path = output_dir / "algorithmic.csv"

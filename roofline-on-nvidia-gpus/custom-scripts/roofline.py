@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from analysis import analyse, by_name
-from markers import draw_levels, number_points
-from original_lists import rows_from_lists
-from panels import draw_table, draw_time_bar, unit_legend
-from roof_axes import draw_roofs, limits, name_axes
-from roofs import Roofs, used
-from style import FAINT, INK, LEVEL_MARKERS, UNIT_COLOURS, level_name, new_figure, save
-from units import LEVELS
+from rooflines.analysis import analyse, by_name
+from rooflines.charts.axes import draw_roofs, limits, name_axes
+from rooflines.charts.from_lists import rows_from_lists
+from rooflines.charts.markers import draw_levels, number_points
+from rooflines.charts.panels import draw_table, draw_time_bar, unit_legend
+from rooflines.charts.style import FAINT, INK, LEVEL_MARKERS, UNIT_COLOURS, level_name, new_figure, save
+from rooflines.roofs import Roofs, used
+from rooflines.units import LEVELS
 
 TOP = 10
 
@@ -106,6 +106,6 @@ def roofline(
 
 
 if __name__ == "__main__":
-    from one_chart import main
+    from rooflines.charts.one import main
 
     main(draw, __doc__, suffix="all")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from analysis import analyse, by_name
-from markers import draw_points, number_points
-from original_lists import rows_from_lists
-from roof_axes import draw_roofs, limits, name_axes
-from roofs import Roofs, used
-from style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, level_name, new_figure, percent, save
-from units import MEMORY_ONLY, UNIT_NAMES
+from rooflines.analysis import analyse, by_name
+from rooflines.charts.axes import draw_roofs, limits, name_axes
+from rooflines.charts.from_lists import rows_from_lists
+from rooflines.charts.markers import draw_points, number_points
+from rooflines.charts.style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, level_name, new_figure, percent, save
+from rooflines.roofs import Roofs, used
+from rooflines.units import MEMORY_ONLY, UNIT_NAMES
 
 _FLAGS = ("AI", "HBM", "L2", "L1", "all")
 
@@ -111,6 +111,6 @@ def roofline_pu(
 
 
 if __name__ == "__main__":
-    from one_chart import main
+    from rooflines.charts.one import main
 
     main(draw, __doc__, suffix="PU_HBM")

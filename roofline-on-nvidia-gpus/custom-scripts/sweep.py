@@ -17,9 +17,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from project import FlagParser, UserError
-from sweep_jobs import CONFIGURATION, CONFIGURATIONS, VALUES, Job, check_values, job_for, points
-from sweep_run import run_here, submit_array
+from rooflines import FlagParser, UserError
+from rooflines.sweeps.jobs import CONFIGURATION, CONFIGURATIONS, VALUES, Job, check_values, job_for, points
+from rooflines.sweeps.run import run_here, submit_array
 
 
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{job.state():>8}  {job.name}  {shlex.join(job.command(args.gpus))}")
             return 0
         code = 0 if args.only_plot else run(jobs, args)
-        from sweep_plot import write_results  # pandas and matplotlib take their time
+        from rooflines.sweeps.plot import write_results  # pandas and matplotlib take their time
 
         paths = write_results(planned, args.output_dir)
         print(f"wrote {', '.join(map(str, paths))}")

@@ -113,7 +113,7 @@ def test_the_numbers_of_the_evaluation_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "x.json"
-    flags = f"--pictures 12 --detections 20 --rounds 1 --threads 1 --output {output}"
+    flags = f"--images 12 --detections 20 --rounds 1 --threads 1 --output {output}"
     monkeypatch.setattr(sys, "argv", ["evaluation.py", *flags.split()])
     assert evaluation.main() == 0
     assert "the twelve numbers are equal to the last bit" in capsys.readouterr().out
@@ -183,7 +183,7 @@ def test_scaling_measures_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     scaling.main()
     report = json.loads((tmp_path / "x.json").read_text())
     (row,) = report["runs"]["processes"]["1"]["ours"]
-    assert row["pictures"] == 2 and row["pictures_a_second"] == pytest.approx(2 / row["seconds"])
+    assert row["images"] == 2 and row["images_a_second"] == pytest.approx(2 / row["seconds"])
     assert report["medians"] == {"processes 1": {"ours": row["seconds"]}}
     assert (tmp_path / "x.png").stat().st_size > 5000
 

@@ -1,4 +1,4 @@
-"""The benchmark of --padding_invariant: its pictures, its four measurements, and what it refuses."""
+"""The benchmark of --padding_invariant: its images, its four measurements, and what it refuses."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from benchmarks import padding
-from datasets.shapes import ShapesDataset
+from datasets.shapes.dataset import ShapesDataset
 from flags import get_args_parser
 from models import build_model
-from util.checkpoint import save_checkpoint
+from util.runs.checkpoint import save_checkpoint
 
 SMALL = (
     "--dataset_file shapes --image_size 64 --backbone resnet18 --backbone_weights none --backbone_norm batch --device cpu "
@@ -37,7 +37,7 @@ def mixed() -> padding.MixedSizes:
     return padding.MixedSizes(ShapesDataset(image_set="test", size=8, image_size=64))
 
 
-def test_pictures_differ_in_size_and_are_the_same_every_time(mixed: padding.MixedSizes) -> None:
+def test_images_differ_in_size_and_are_the_same_every_time(mixed: padding.MixedSizes) -> None:
     sizes = {tuple(mixed[i][0].shape[1:]) for i in range(len(mixed))}
     assert len(sizes) == 8 and all(36 <= side <= 80 for size in sizes for side in size)
     for (image, target), (again, _) in ((mixed[i], mixed[i]) for i in range(3)):
@@ -59,7 +59,7 @@ def test_true_boxes_as_detections_are_perfect(mixed: padding.MixedSizes) -> None
 
 def test_four_rows_of_which_only_the_flagless_batch_differs(checkpoint: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "report.json"
-    command = ["--resume", str(checkpoint), "--pictures", "5", "--batch_size", "3", "--output", str(output)]
+    command = ["--resume", str(checkpoint), "--images", "5", "--batch_size", "3", "--output", str(output)]
     assert padding.main(command) == 0
     report = json.loads(output.read_text())
     off_1, off_n, on_1, on_n = report["rows"]
@@ -68,7 +68,7 @@ def test_four_rows_of_which_only_the_flagless_batch_differs(checkpoint: Path, tm
     ]  # fmt: skip
     assert off_1["AP"] == on_1["AP"] == pytest.approx(on_n["AP"]) and off_1["box_moves"] == on_1["box_moves"] == 0
     assert on_n["score_moves"] < 1e-4 < off_n["score_moves"] and on_n["box_moves"] < 1e-2 < off_n["box_moves"]
-    assert report["machine"]["flags"]["pictures"] == 5 and len(report["medians"]) == 4
+    assert report["machine"]["flags"]["images"] == 5 and len(report["medians"]) == 4
     assert "| on | 3 |" in capsys.readouterr().out
 
 
@@ -78,7 +78,7 @@ def test_what_cannot_be_measured_is_one_line(checkpoint: Path, tmp_path: Path, c
         (["--resume", str(tmp_path / "gone.pth")], "gone.pth: no such file"),
         (["--resume", str(tmp_path / "coco.pth")], "--dataset_file coco, this needs shapes"),
         (["--resume", str(checkpoint), "--batch_size", "1"], "--batch_size 1: must be at least 2"),
-        (["--resume", str(checkpoint), "--pictures", "0"], "--pictures 0"),
+        (["--resume", str(checkpoint), "--images", "0"], "--images 0"),
     ):
         assert padding.main(flags) == 2
         error = capsys.readouterr().err

@@ -41,7 +41,7 @@ def annotation(id_: Any, image_id: Any = 1, bbox: Any = (2, 2, 10, 6), **more: A
 
 
 def write_fault_folder(root: Path, *, unreadable: bool = False, refused: bool = False) -> Path:
-    """Both splits in the shape "images, annotations/{train,val}.json"; `unreadable` adds pictures that stop training,
+    """Both splits in the shape "images, annotations/{train,val}.json"; `unreadable` adds images that stop training,
     `refused` a label that is no category."""
     images = root / "images"
     images.mkdir(parents=True)
@@ -53,9 +53,9 @@ def write_fault_folder(root: Path, *, unreadable: bool = False, refused: bool = 
     if refused:
         data["annotations"].append(annotation(400, category_id=99))
     (root / "annotations" / "train.json").write_text(json.dumps(data))
-    noise(100).save(images / "held_out.png")
+    noise(100).save(images / "validation.png")
     val = {
-        "images": [listed(1, "held_out.png"), listed(2, "good.png")],
+        "images": [listed(1, "validation.png"), listed(2, "good.png")],
         "annotations": [annotation(1), annotation(2, image_id=2)],
         "categories": _categories(),
     }
@@ -98,7 +98,7 @@ def _unreadable(folder: Path) -> list[dict[str, Any]]:
     noise(20).save(folder / "truncated.png")
     content = (folder / "truncated.png").read_bytes()
     (folder / "truncated.png").write_bytes(content[: len(content) // 2])
-    (folder / "text.png").write_text("this is no picture")
+    (folder / "text.png").write_text("this is no image")
     return [listed(20, "truncated.png"), listed(21, "text.png"), listed(22, "missing.png")]
 
 

@@ -1,4 +1,4 @@
-"""Two small pictures with panoptic annotations, by hand; the lists are in different orders, as no rule forbids."""
+"""Two small images with panoptic annotations, by hand; the lists are in different orders, as no rule forbids."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def segment(id_: int, category_id: int, area: int, iscrowd: int = 0) -> dict[str
 
 
 def panoptic_data() -> dict[str, Any]:
-    """Picture 9 with a dog, a crowd, the sky and a segment without pixels; picture 2 with the sky alone."""
+    """Image 9 with a dog, a crowd, the sky and a segment without pixels; image 2 with the sky alone."""
     segments = [segment(DOG, 18, 6), segment(CROWD, 18, 8, 1), segment(SKY, 119, 30), segment(GONE, 18, 0)]
     return {
         "images": [

@@ -1,4 +1,4 @@
-"""Targets by hand from the tiny folder, and the errors of folders and pictures."""
+"""Targets by hand from the tiny folder, and the errors of folders and images."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ from torch._utils import ExceptionWrapper
 from datasets import coco
 from datasets.coco import CocoDetection, ConvertCocoPolysToMask, convert_coco_poly_to_mask
 from datasets.transforms import make_coco_transforms
-from util.errors import DatasetError, PictureError
+from util.errors import DatasetError, ImageError
 
 
 def test_targets_of_the_tiny_folder(coco_folder: Path) -> None:
@@ -28,7 +28,7 @@ def test_targets_of_the_tiny_folder(coco_folder: Path) -> None:
     assert first["area"].tolist() == [200, 200.5]
     assert first["image_id"].tolist() == [1]
     assert first["orig_size"].tolist() == first["size"].tolist() == [40, 60]
-    # Clamped at the edges of a picture of 60 x 40; area as the file says; the box of width 0 is left out.
+    # Clamped at the edges of an image of 60 x 40; area as the file says; the box of width 0 is left out.
     _, last = dataset[3]
     assert last["boxes"].tolist() == [[50, 30, 60, 40]] and last["area"].tolist() == [900]
 
@@ -105,7 +105,7 @@ def test_load_is_before_and_getitem_after_transforms(coco_folder: Path) -> None:
     torch.testing.assert_close(transformed["boxes"][0], torch.tensor([1 / 3, 3 / 8, 1 / 3, 1 / 4]))
 
 
-def test_gray_and_palette_pictures_become_rgb(coco_folder: Path) -> None:
+def test_gray_and_palette_images_become_rgb(coco_folder: Path) -> None:
     for mode in ("L", "P", "RGBA", "1"):
         Image.new(mode, (60, 40)).save(coco_folder / "val2017" / "000000000001.png")
         assert coco.build("val", coco_path=coco_folder).load(0)[0].mode == "RGB"
@@ -120,7 +120,7 @@ def test_folders_that_are_not_there(coco_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=f"^--coco_path {tmp_path / 'absent'}: no such folder$"):
         coco.build("val", coco_path=tmp_path / "absent")
     (coco_folder / "val2017").rename(tmp_path / "moved")
-    with pytest.raises(DatasetError, match="val2017: no such picture folder"):
+    with pytest.raises(DatasetError, match="val2017: no such image folder"):
         coco.build("val", coco_path=coco_folder)
 
 
@@ -130,21 +130,21 @@ def test_label_beyond_num_classes_is_refused(coco_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["absent", "text", "empty", "truncated", "bad header"])
-def test_unreadable_picture_names_path_and_image_id(coco_folder: Path, broken: str) -> None:
+def test_unreadable_image_names_path_and_image_id(coco_folder: Path, broken: str) -> None:
     path = coco_folder / "val2017" / "000000000004.png"
     content = path.read_bytes()
     changed = {
-        "text": b"not a picture",
+        "text": b"not an image",
         "empty": b"",
         "truncated": content[: len(content) // 2],
         "bad header": content[:40] + b"\0" * 20 + content[60:],
     }
     path.unlink() if broken == "absent" else path.write_bytes(changed[broken])
     dataset = coco.build("val", coco_path=coco_folder)
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         dataset[1]
     line = str(caught.value)
-    assert line.startswith(f"{path}: cannot read the picture with image id 4 of ") and "\n" not in line
+    assert line.startswith(f"{path}: cannot read the image with image id 4 of ") and "\n" not in line
     assert dataset[0][1]["labels"].tolist() == [3, 7]
 
 
@@ -153,21 +153,21 @@ def test_a_workers_error_is_still_one_line(coco_folder: Path) -> None:
     # What a DataLoader does with an error of its worker (without the five seconds that it then waits for it).
     try:
         coco.build("train", coco_path=coco_folder)[1]
-    except PictureError:
+    except ImageError:
         sent = ExceptionWrapper(where="in DataLoader worker process 0")
-    with pytest.raises(PictureError, match="Traceback") as caught:
+    with pytest.raises(ImageError, match="Traceback") as caught:
         sent.reraise()
     assert caught.value.line().startswith(f"{coco_folder / 'train2017' / '000000000004.png'}: cannot read")
     assert caught.value.line().endswith("(no such file)")
 
 
-def test_run_lengths_of_another_size_than_the_picture_name_file_and_image(
+def test_run_lengths_of_another_size_than_the_image_name_file_and_image(
     write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: dict[str, Any]
 ) -> None:
     root = write_coco(tiny_annotations)
     Image.new("RGB", (40, 49)).save(root / "val2017" / "000000000004.png")  # the file says 40 x 50
     dataset = coco.build("val", coco_path=root, return_masks=True)
-    with pytest.raises(PictureError, match="instances_val2017.json: image id 4: bad segmentation .run lengths of size"):
+    with pytest.raises(ImageError, match="instances_val2017.json: image id 4: bad segmentation .run lengths of size"):
         dataset[1]
 
 
@@ -175,14 +175,14 @@ def test_repairs_are_one_line_and_refused_when_strict(coco_folder: Path, capsys:
     dataset = coco.build("val", coco_path=coco_folder)
     line = capsys.readouterr().out
     assert line.startswith(f"{dataset.ann_file}: repaired on reading: ") and line.count("\n") == 1
-    assert "boxes over the edge of their picture: 1 (clamped to the picture)" in line
+    assert "boxes over the edge of their image: 1 (clamped to the image)" in line
     assert "annotations without a box: 1 (dropped)" in line and "crowds" not in line
     assert dataset.findings["crowds"].count == 1
     with pytest.raises(DatasetError, match="instances_val2017.json: annotation id .*: strict reading refuses"):
         coco.build("val", coco_path=coco_folder, strict=True)
 
 
-def test_the_picture_is_asked_before_a_box_is_cut(
+def test_the_image_is_asked_before_a_box_is_cut(
     write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: dict[str, Any]
 ) -> None:
     root = write_coco(tiny_annotations)
@@ -190,7 +190,7 @@ def test_the_picture_is_asked_before_a_box_is_cut(
     dataset = coco.build("val", coco_path=root)
     assert dataset[3][1]["boxes"].tolist() == [[50, 30, 80, 60]]
     assert dataset.annotations.image_size(3) == (60, 80) and dataset.coco.anns[5]["bbox"] == [50, 30, 30, 30]
-    assert dataset.findings["pictures with another height or width than their file"].count == 1
+    assert dataset.findings["images with another height or width than their file"].count == 1
 
 
 def test_evaluation_reads_what_training_reads(coco_folder: Path) -> None:
@@ -208,14 +208,14 @@ def test_ground_truth_is_made_once_and_not_sent_to_workers(coco_folder: Path) ->
     assert dataset.coco is dataset.coco and "coco" not in vars(pickle.loads(pickle.dumps(dataset)))
 
 
-def test_pictures_and_annotations_anywhere(coco_folder: Path) -> None:
+def test_images_and_annotations_anywhere(coco_folder: Path) -> None:
     dataset = CocoDetection(
         img_folder=coco_folder / "val2017", ann_file=coco_folder / "annotations" / "instances_train2017.json"
     )
     assert len(dataset) == 4
 
 
-def test_real_pictures(shared_dir: Path) -> None:
+def test_real_images(shared_dir: Path) -> None:
     root = shared_dir / "data" / "coco_mini"
     dataset = coco.build("val", coco_path=root, transforms=make_coco_transforms("val"), return_masks=True)
     listed = json.loads((root / "annotations" / "instances_val2017.json").read_text())["annotations"]

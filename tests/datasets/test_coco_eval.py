@@ -16,8 +16,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from datasets import coco_eval
+from datasets.annotations import index_coco
 from datasets.coco_eval import STAT_NAMES, CocoEvaluator
-from datasets.coco_file import index_coco
 
 Predictions = dict[int, dict[str, Tensor]]
 SIDE = 120
@@ -30,13 +30,13 @@ def masks_of(boxes: np.ndarray) -> np.ndarray:
     return ((x >= x0) & (x < x1) & (y >= y0) & (y < y1)).astype(np.uint8)
 
 
-def random_case(seed: int, *, pictures: int = 12, queries: int = 15) -> tuple[dict[str, Any], Predictions]:
-    """Ground truth with crowds and empty pictures, and predictions near it, with ties and labels of no category."""
+def random_case(seed: int, *, images: int = 12, queries: int = 15) -> tuple[dict[str, Any], Predictions]:
+    """Ground truth with crowds and empty images, and predictions near it, with ties and labels of no category."""
     rng = np.random.default_rng(seed)
     categories = [{"id": i, "name": f"class {i}"} for i in (2, 3, 5, 9)]
-    images, annotations, predictions = [], [], {}
-    for image_id in rng.permutation(100)[:pictures].tolist():
-        images.append({"id": image_id, "file_name": f"{image_id}.jpg", "height": SIDE, "width": SIDE})
+    image_entries, annotations, predictions = [], [], {}
+    for image_id in rng.permutation(100)[:images].tolist():
+        image_entries.append({"id": image_id, "file_name": f"{image_id}.jpg", "height": SIDE, "width": SIDE})
         boxes = rng.uniform(0, 70, (rng.integers(0, 7), 4))
         boxes[:, 2:] = boxes[:, :2] + rng.uniform(4, 50, boxes[:, 2:].shape)
         labels = rng.choice([2, 3, 5], len(boxes))
@@ -57,7 +57,7 @@ def random_case(seed: int, *, pictures: int = 12, queries: int = 15) -> tuple[di
             "scores": torch.from_numpy(rng.integers(1, 8, queries) / 8).float(),
             "masks": torch.from_numpy(masks_of(found))[:, None],
         }
-    return {"images": images, "annotations": annotations, "categories": categories}, predictions
+    return {"images": image_entries, "annotations": annotations, "categories": categories}, predictions
 
 
 def evaluate(truth: dict[str, Any], *batches: Predictions, iou_types: tuple[str, ...] = ("bbox",)) -> CocoEvaluator:
@@ -108,14 +108,14 @@ def test_numbers_are_pycocotools_on_the_written_results(tmp_path: Path, iou_type
     assert np.array_equal(evaluator.coco_eval[iou_type].eval["precision"], judged.eval["precision"])
 
 
-def test_more_than_a_hundred_predictions_in_a_picture(tmp_path: Path) -> None:
-    truth, predictions = random_case(20, pictures=3, queries=300)
+def test_more_than_a_hundred_predictions_in_an_image(tmp_path: Path) -> None:
+    truth, predictions = random_case(20, images=3, queries=300)
     evaluator = evaluate(truth, predictions)
     judged = judge(tmp_path, truth, evaluator.results("bbox"), "bbox", sorted(predictions))
     assert list(evaluator.stats("bbox").values()) == judged.stats.tolist()
 
 
-def test_only_pictures_seen_are_evaluated(tmp_path: Path) -> None:
+def test_only_images_seen_are_evaluated(tmp_path: Path) -> None:
     truth, predictions = random_case(7)
     some = dict(list(predictions.items())[:5])
     evaluator = evaluate(truth, some)
@@ -127,7 +127,7 @@ def test_only_pictures_seen_are_evaluated(tmp_path: Path) -> None:
 def test_processes_together_are_one_and_repeats_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = random_case(8)
     ids = sorted(predictions)
-    # As with a padded sampler: the second rank has the first picture again, and other predictions for it.
+    # As with a padded sampler: the second rank has the first image again, and other predictions for it.
     again = {ids[0]: {key: value[:3] for key, value in predictions[ids[0]].items()}}
     ranks = [evaluate(truth, {i: predictions[i] for i in ids[::2]})]
     ranks.append(evaluate(truth, {i: predictions[i] for i in ids[1::2]}, again))
@@ -141,7 +141,7 @@ def test_processes_together_are_one_and_repeats_count_once(monkeypatch: pytest.M
     assert ranks[0].stats("bbox") == ranks[1].stats("bbox") == evaluate(truth, predictions).stats("bbox")
 
 
-def test_a_process_without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_images(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = random_case(9)
     full = evaluate(truth, predictions)
     monkeypatch.setattr(coco_eval, "all_gather", lambda own: [own, full._detections])
@@ -168,7 +168,7 @@ def test_an_object_is_found_once() -> None:
     assert evaluate(truth, twice).stats("bbox")["AR100"] == pytest.approx(1)
 
 
-def test_the_first_prediction_for_a_picture_stays() -> None:
+def test_the_first_prediction_for_an_image_stays() -> None:
     truth, exact = one_object()
     _, shifted = one_object(shift=50)
     assert evaluate(truth, exact, shifted).stats("bbox")["AP"] == pytest.approx(1)
@@ -184,7 +184,7 @@ def test_per_class_by_hand() -> None:
 
 
 def test_per_class_averages_to_the_total_and_leaves_crowds_out() -> None:
-    truth, predictions = random_case(10, pictures=20)
+    truth, predictions = random_case(10, images=20)
     evaluator = evaluate(truth, predictions)
     rows = [row for row in evaluator.per_class("bbox") if row["instances"]]
     assert np.mean([row["AP"] for row in rows]) == pytest.approx(evaluator.stats("bbox")["AP"])
@@ -205,8 +205,8 @@ def test_no_predictions_give_zeros() -> None:
 
 def test_nothing_to_measure_is_minus_one() -> None:
     truth, predictions = one_object()
-    empty_picture = {2: predictions[1]}
-    assert set(evaluate(truth, empty_picture).stats("bbox").values()) == {-1}
+    empty_image = {2: predictions[1]}
+    assert set(evaluate(truth, empty_image).stats("bbox").values()) == {-1}
     assert set(evaluate(truth).stats("bbox").values()) == {-1}
 
 
@@ -229,7 +229,7 @@ def test_precision_recall_is_pycocotools_and_loads_safely(
 
 
 def test_results_are_plain_and_in_order() -> None:
-    truth, predictions = random_case(11, pictures=3, queries=2)
+    truth, predictions = random_case(11, images=3, queries=2)
     evaluator = evaluate(truth, predictions, iou_types=("bbox", "segm"))
     boxes, segments = evaluator.results("bbox"), evaluator.results("segm")
     assert json.loads(json.dumps(boxes)) == boxes and json.loads(json.dumps(segments)) == segments
@@ -244,7 +244,7 @@ def test_results_are_plain_and_in_order() -> None:
 
 
 def test_masks_with_and_without_channel_are_the_same() -> None:
-    truth, predictions = random_case(12, pictures=2, queries=3)
+    truth, predictions = random_case(12, images=2, queries=3)
     flat = {i: {**p, "masks": p["masks"][:, 0].bool()} for i, p in predictions.items()}
     expected = evaluate(truth, predictions, iou_types=("segm",)).results("segm")
     assert evaluate(truth, flat, iou_types=("segm",)).results("segm") == expected
@@ -268,7 +268,7 @@ def test_table_has_names_and_classes_with_instances(capsys: pytest.CaptureFixtur
     table = evaluator.summarize()
     assert capsys.readouterr().out == table + "\n"
     lines = table.splitlines()
-    assert lines[0] == "IoU metric: bbox, pictures: 1"
+    assert lines[0] == "IoU metric: bbox, images: 1"
     assert [line.split()[0] for line in lines[1:13]] == list(STAT_NAMES)
     assert lines[1] == "    AP  Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.400"
     assert [line.split() for line in lines[13:]] == [
@@ -288,7 +288,7 @@ def test_table_is_pycocotools_words(tmp_path: Path) -> None:
 
 def test_other_ranks_are_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     truth, shifted = one_object()
-    monkeypatch.setattr("util.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("util.dist.distributed.get_rank", lambda: 1)
     assert "cell" in evaluate(truth, shifted).summarize()
     assert capsys.readouterr().out == ""
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as rle_tools
 
-from datasets.annotations import Annotations
+from datasets.annotations import read_annotations, write_annotations
+from datasets.annotations.findings import Action, Findings
+from datasets.annotations.table import Annotations
 from datasets.coco import ConvertCocoPolysToMask
-from datasets.coco_file import read_annotations, write_annotations
-from datasets.findings import Action, Findings
 from util.errors import DatasetError
 
-#: Pictures of 12 x 9 (w x h): polygons, plain and compressed run lengths, a crowd, and a picture
+#: Images of 12 x 9 (w x h): polygons, plain and compressed run lengths, a crowd, and an image
 #: without size.
 VALID: dict[str, Any] = {
     "info": {"year": 2026},

@@ -1,4 +1,4 @@
-"""Panoptic targets by hand, from two pictures whose lists are in different orders, and the lines for broken files."""
+"""Panoptic targets by hand, from two images whose lists are in different orders, and the lines for broken files."""
 
 import json
 from argparse import Namespace
@@ -14,7 +14,7 @@ from PIL import Image
 from datasets import build_dataset, get_coco_api_from_dataset
 from datasets.coco_panoptic import CocoPanoptic, read_segments
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
-from util.errors import DatasetError, PictureError
+from util.errors import DatasetError, ImageError
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def broken(data: dict, path: str, value: Any = "delete") -> dict:
         ("categories/0/isthing", "delete", "an entry has no isthing"),
         ("categories", [], 'no list "categories"'),
         ("images/0/id", "9", "id '9' is not an integer"),
-        ("annotations/0/image_id", 4, "annotation of image id 4: no such picture"),
+        ("annotations/0/image_id", 4, "annotation of image id 4: no such image"),
         ("annotations/1/segments_info/0/category_id", 3, "image id 9: segment 5: label 3 .* is not among"),
         ("annotations/1/segments_info", 3, "not a panoptic annotation file"),
         ("annotations/1/segments_info/0/area", "large", "not a panoptic annotation file"),
@@ -110,14 +110,14 @@ def test_broken_files_are_one_line(data: dict, folder: Callable, path: str, valu
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_and_pngs_that_do_not_belong_together(data: dict, folder: Callable) -> None:
+def test_images_and_pngs_that_do_not_belong_together(data: dict, folder: Callable) -> None:
     root = folder(data)
     dataset = build(root)
     Image.new("RGB", (3, 3)).save(root / "val2017" / "000000000009.jpg")
-    with pytest.raises(PictureError, match="000000000009.png: its size 8 x 6 is not that of .* image id 9, 3 x 3"):
+    with pytest.raises(ImageError, match="000000000009.png: its size 8 x 6 is not that of .* image id 9, 3 x 3"):
         dataset.load(1)
     (root / "annotations" / "panoptic_val2017" / "000000000002.png").unlink()
-    with pytest.raises(PictureError, match="000000000002.png: cannot read the segments of image id 2 .no such file"):
+    with pytest.raises(ImageError, match="000000000002.png: cannot read the segments of image id 2 .no such file"):
         dataset.load(0)
 
 
@@ -126,5 +126,5 @@ def test_labels_beyond_the_classes_and_folders_that_are_not_there(data: dict, fo
     with pytest.raises(DatasetError, match="category id 119 is outside 0..99; --num_classes must be at least 120"):
         build(root, num_classes=100)
     (root / "val2017").rename(root / "elsewhere")
-    with pytest.raises(DatasetError, match="val2017: no such picture folder"):
+    with pytest.raises(DatasetError, match="val2017: no such image folder"):
         build(root)

@@ -1,4 +1,4 @@
-"""Hands, Guns and Phones: pictures are found by name and id, in a folder made here in the dataset's shape."""
+"""Hands, Guns and Phones: images are found by name and id, in a folder made here in the dataset's shape."""
 
 import json
 from argparse import Namespace
@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 from datasets import build_dataset
-from datasets.hgp import picture_finder
-from util.errors import PictureError
+from datasets.hgp import image_finder
+from util.errors import ImageError
 
 CATEGORIES = [{"id": i, "name": name, "supercategory": name} for i, name in enumerate(("phone", "gun", "hand"))]
 
 
 @pytest.fixture
 def hgp_folder(tmp_path: Path) -> Path:
-    """Pictures with the ids 0, 3 and 5, each of a size of its own; names without the prefix, as in the real files."""
+    """Images with the ids 0, 3 and 5, each of a size of its own; names without the prefix, as in the real files."""
     root = tmp_path / "HGP" / "images"
     (root / "annotations").mkdir(parents=True)
     for split, prefix in (("train2017", "T"), ("val2017", "V")):
@@ -43,7 +43,7 @@ def hgp_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("dataset_file", ["hgp", "custom"])
-def test_pictures_by_id_never_by_position(hgp_folder: Path, dataset_file: str) -> None:
+def test_images_by_id_never_by_position(hgp_folder: Path, dataset_file: str) -> None:
     args = Namespace(dataset_file=dataset_file, data_path=str(hgp_folder), masks=False)
     for split, prefix in (("train", "T"), ("val", "V")):
         dataset = build_dataset(split, args)
@@ -51,20 +51,20 @@ def test_pictures_by_id_never_by_position(hgp_folder: Path, dataset_file: str) -
         for index, image_id in enumerate((0, 3, 5)):
             image, target = dataset.load(index)
             assert target["image_id"].tolist() == [image_id] and image.width == 20 + image_id
-            assert dataset.picture_path(index).name == f"{prefix}{image_id:08d}.png"
+            assert dataset.image_path(index).name == f"{prefix}{image_id:08d}.png"
             assert target["labels"].tolist() == [image_id % 3]
 
 
 def test_file_name_comes_first(hgp_folder: Path) -> None:
     folder = hgp_folder / "images" / "train2017"
     (folder / "00000003.png").touch()
-    assert picture_finder("train")(folder, "00000003.png", 3) == folder / "00000003.png"
-    assert picture_finder("train")(folder, "00000005.png", 5) == folder / "T00000005.png"
-    assert picture_finder("test")(folder, "x.png", 5) == folder / "T00000005.png"
+    assert image_finder("train")(folder, "00000003.png", 3) == folder / "00000003.png"
+    assert image_finder("train")(folder, "00000005.png", 5) == folder / "T00000005.png"
+    assert image_finder("test")(folder, "x.png", 5) == folder / "T00000005.png"
 
 
-def test_a_missing_picture_is_named_as_it_should_be(hgp_folder: Path) -> None:
+def test_a_missing_image_is_named_as_it_should_be(hgp_folder: Path) -> None:
     (hgp_folder / "images" / "val2017" / "V00000003.png").unlink()
     dataset = build_dataset("val", Namespace(dataset_file="hgp", data_path=hgp_folder, masks=False))
-    with pytest.raises(PictureError, match="V00000003.png: cannot read the picture with image id 3 .*no such file"):
+    with pytest.raises(ImageError, match="V00000003.png: cannot read the image with image id 3 .*no such file"):
         dataset.load(1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from datasets import build_dataset, get_coco_api_from_dataset, picture_finder, subset, unwrap
+from datasets import build_dataset, get_coco_api_from_dataset, image_finder, subset, unwrap
+from datasets.images import by_base_name, by_file_name
 from datasets.layout import find_layout
-from datasets.pictures import by_base_name, by_file_name
 from util.errors import DatasetError
 
 
@@ -96,9 +96,9 @@ def test_named_parts_of_a_layout_of_ones_own(coco_folder: Path) -> None:
         build_dataset("train", args)
 
 
-def test_pictures_are_found_by_the_rule_of_the_dataset() -> None:
+def test_images_are_found_by_the_rule_of_the_dataset() -> None:
     named = find_layout("custom", None, val_images="x", val_annotations="y")
-    assert picture_finder("coco", named, "val") is by_file_name
-    assert picture_finder("custom", named, "val") is picture_finder("cppe5", named, "val") is by_base_name
-    assert picture_finder("hgp", named, "val").keywords == {"prefixes": ("V",)}
-    assert picture_finder("custom", replace(named, name="HGP"), "train").keywords == {"prefixes": ("T",)}
+    assert image_finder("coco", named, "val") is by_file_name
+    assert image_finder("custom", named, "val") is image_finder("cppe5", named, "val") is by_base_name
+    assert image_finder("hgp", named, "val").keywords == {"prefixes": ("V",)}
+    assert image_finder("custom", replace(named, name="HGP"), "train").keywords == {"prefixes": ("T",)}

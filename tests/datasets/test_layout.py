@@ -39,7 +39,7 @@ ONE_FOLDER = ("annotations/train.json", "annotations/val.json", "annotations/tes
         (
             ONE_FOLDER,
             "custom",
-            "one folder of pictures",
+            "one folder of images",
             {split: ("images", f"annotations/{split}.json") for split in ("train", "val", "test")},
         ),
     ],
@@ -55,7 +55,7 @@ def test_recognised_by_name_and_as_custom(
             split: Split(tmp_path / images, tmp_path / file) for split, (images, file) in expected.items()
         }
     for split in expected:
-        assert f"  {split}: {layout.splits[split].annotations}, pictures in" in layout.describe()
+        assert f"  {split}: {layout.splits[split].annotations}, images in" in layout.describe()
 
 
 @pytest.mark.parametrize(("dataset_file", "inside", "files"), [("hgp", "HGP", HGP), ("cppe5", "data", CPPE5)])
@@ -81,9 +81,9 @@ def test_panoptic_annotations_may_lie_elsewhere(tmp_path: Path) -> None:
 
 
 def test_named_parts_need_no_folder_and_stand_before_what_was_found(tmp_path: Path) -> None:
-    named = {"val_images": "pictures", "val_annotations": "some.json"}
+    named = {"val_images": "images", "val_annotations": "some.json"}
     alone = find_layout("custom", None, **named)
-    assert alone.splits == {"val": Split(Path("pictures"), Path("some.json"))} and alone.name == "named by flags"
+    assert alone.splits == {"val": Split(Path("images"), Path("some.json"))} and alone.name == "named by flags"
     both = find_layout("custom", touch(tmp_path, *ROBOFLOW), **named)
     assert both.split("val") == alone.split("val") and both.split("train").images == tmp_path / "train"
     assert both.name == "Roboflow, named by flags"

@@ -12,7 +12,7 @@ from util.errors import DatasetError
 
 
 class Numbered(Dataset):
-    """Pictures of one pixel with the index in it, and a random number as "augmentation"."""
+    """Images of one pixel with the index in it, and a random number as "augmentation"."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -41,7 +41,7 @@ def draws(made: DataLoader) -> Iterator[float]:
     return (value for _, targets in made for t in targets for value in t["drawn"].tolist())
 
 
-def test_collate_pads_pictures_and_keeps_targets() -> None:
+def test_collate_pads_images_and_keeps_targets() -> None:
     first, second = {"image_id": torch.tensor([1])}, {"image_id": torch.tensor([2])}
     padded, targets = collate_fn([(torch.ones(3, 2, 4), first), (torch.ones(3, 3, 1), second)])
     assert padded.tensors.shape == (2, 3, 3, 4) and padded.tensors[1].sum() == 9
@@ -68,7 +68,7 @@ def test_each_epoch_has_its_own_order_whatever_ran_before() -> None:
     assert batches(loader(seed=43)) != orders[0]
 
 
-def test_ranks_share_the_pictures_and_repeat_few() -> None:
+def test_ranks_share_the_images_and_repeat_few() -> None:
     seen = [index for rank in range(2) for batch in batches(loader(9, rank=rank, world_size=2)) for index in batch]
     assert len(seen) == 6  # five each, of which the last two fill no batch
     seen = [
@@ -100,7 +100,7 @@ def test_ranks_seed_their_workers_differently() -> None:
     assert len(seeds) == 4
 
 
-def test_fewer_pictures_than_a_batch_train_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_images_than_a_batch_train_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(batches(loader(2))[0]) == [0, 1]
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and "(2 per process)" in said and "--batch_size 3" in said
@@ -113,6 +113,6 @@ def test_exactly_one_batch_says_nothing(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == ""
 
 
-def test_no_pictures_is_an_error() -> None:
-    with pytest.raises(DatasetError, match="no pictures"):
+def test_no_images_is_an_error() -> None:
+    with pytest.raises(DatasetError, match="no images"):
         loader(0)

@@ -13,7 +13,7 @@ from datasets import panoptic_eval
 from datasets.coco_panoptic import read_panoptic_file, read_segments
 from datasets.panoptic_eval import PanopticEvaluator
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
-from util.segment_png import encode_segments
+from util.panoptic_png import encode_segments
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def prediction(image_id: int, ids: np.ndarray, **categories: int) -> dict:
 
 
 def nearly_right() -> dict:
-    """Picture 9 with all of the sky and 4 of the dog's 6 pixels."""
+    """Image 9 with all of the sky and 4 of the dog's 6 pixels."""
     ids = np.zeros((6, 8), int)
     ids[1:3, 2:4] = 1
     return prediction(9, ids, s0=119, s1=18)
@@ -46,18 +46,18 @@ def test_quality_of_all_things_and_stuff(folder: Path, capsys: pytest.CaptureFix
     evaluator.synchronize_between_processes()
     result = evaluator.summarize()
     # The annotations list a second dog of which the PNG has no pixel: it is missed, as by COCO's own implementation.
-    # The sky of picture 9 has 48 - 6 - 8 pixels; predicted are 44, of them 2 the dog's and 8 a crowd's of another class.
+    # The sky of image 9 has 48 - 6 - 8 pixels; predicted are 44, of them 2 the dog's and 8 a crowd's of another class.
     sky = (34 / 44 + 1) / 2
     assert result["Things"] == pytest.approx({"pq": 4 / 9, "sq": 4 / 6, "rq": 2 / 3, "n": 1})
     assert result["Stuff"] == pytest.approx({"pq": sky, "sq": sky, "rq": 1, "n": 1})
     assert result["All"] == pytest.approx({"pq": (4 / 9 + sky) / 2, "sq": (4 / 6 + sky) / 2, "rq": 5 / 6, "n": 2})
     assert result["per_class"][18]["sq"] == pytest.approx(4 / 6)
     table = capsys.readouterr().out.splitlines()
-    assert table[0] == "Panoptic quality, pictures: 2" and table[1].split() == ["PQ", "SQ", "RQ", "classes"]
+    assert table[0] == "Panoptic quality, images: 2" and table[1].split() == ["PQ", "SQ", "RQ", "classes"]
     assert table[3].split() == ["Things", "44.4", "66.7", "66.7", "1"] and table[6].split()[0] == "dog"
 
 
-def test_only_pictures_that_were_seen_count_and_only_once(folder: Path) -> None:
+def test_only_images_that_were_seen_count_and_only_once(folder: Path) -> None:
     evaluator = evaluator_of(folder)
     evaluator.update([prediction(2, np.zeros((3, 4), int), s0=119)])
     evaluator.update([prediction(2, np.ones((3, 4), int), s1=18)])
@@ -98,26 +98,26 @@ def test_without_a_folder_nothing_is_written(folder: Path, tmp_path: Path, monke
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_ranks_are_brought_together_and_repeated_pictures_count_once(
+def test_ranks_are_brought_together_and_repeated_images_count_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = evaluator_of(folder), evaluator_of(folder)
     one.update([nearly_right()])
     two.update([prediction(2, np.zeros((3, 4), int), s0=119), prediction(9, np.full((6, 8), 5), s5=18)])
-    monkeypatch.setattr(panoptic_eval, "all_gather", lambda _: [one._pictures, two._pictures])
+    monkeypatch.setattr(panoptic_eval, "all_gather", lambda _: [one._images, two._images])
     two.synchronize_between_processes()
     assert [row["image_id"] for row in two.predictions] == [2, 9]
-    assert two.summarize()["Things"]["sq"] == pytest.approx(4 / 6)  # the first rank's picture 9
+    assert two.summarize()["Things"]["sq"] == pytest.approx(4 / 6)  # the first rank's image 9
 
 
-def test_pictures_without_ground_truth_or_of_another_size_are_refused(folder: Path) -> None:
+def test_images_without_ground_truth_or_of_another_size_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="image id 5 is not"):
         evaluator_of(folder).update([prediction(5, np.zeros((3, 4), int))])
     with pytest.raises(ValueError, match="pixels"):
         evaluator_of(folder).update([prediction(2, np.zeros((4, 3), int), s0=119)])
 
 
-# ---- real pictures
+# ---- real images
 
 
 def disturbed(ids: np.ndarray, segments: list[dict], labels: list[int], seed: int) -> dict:
@@ -138,10 +138,10 @@ def disturbed(ids: np.ndarray, segments: list[dict], labels: list[int], seed: in
 
 @pytest.fixture(scope="module")
 def on_coco_mini(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict]:
-    """Annotation file, folder of predictions, and our numbers, for disturbed ground truth of COCO's pictures."""
+    """Annotation file, folder of predictions, and our numbers, for disturbed ground truth of COCO's images."""
     annotations = shared_dir / "data" / "coco_mini" / "annotations" / "panoptic_val2017.json"
     if not annotations.is_file():
-        pytest.skip("no COCO pictures beside the checkout")
+        pytest.skip("no COCO images beside the checkout")
     folders = [annotations.parent.parent / "panoptic_val2017", annotations.parent / "panoptic_val2017"]
     folder = next(f for f in folders if f.is_dir())
     out = tmp_path_factory.mktemp("panoptic")

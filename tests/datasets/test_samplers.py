@@ -1,4 +1,4 @@
-"""Batches of like shape: every picture comes, all ranks keep step, and seed and epoch say everything."""
+"""Batches of like shape: every image comes, all ranks keep step, and seed and epoch say everything."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def batches(made: AspectGroupedSampler, epoch: int = 0) -> np.ndarray:
 
 
 @given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 4), st.integers(0, 3), st.integers(-(2**70), 2**70))
-def test_every_picture_comes_and_all_ranks_have_as_many_batches(
+def test_every_image_comes_and_all_ranks_have_as_many_batches(
     n: int, batch_size: int, world_size: int, epoch: int, seed: int
 ) -> None:
     aspects = np.linspace(0.3, 3, n)
@@ -54,7 +54,7 @@ def test_an_epoch_is_its_seed_and_number_whatever_ran_before() -> None:
     assert not np.array_equal(epochs[0], epochs[1])
     assert not np.array_equal(epochs[0], batches(sampler(seed=43), 0))
     rows = [{tuple(sorted(row)) for row in order.tolist()} for order in epochs[:2]]
-    assert len(rows[0] & rows[1]) < 0.2 * len(rows[0]), "pictures of one shape meet others every epoch"
+    assert len(rows[0] & rows[1]) < 0.2 * len(rows[0]), "images of one shape meet others every epoch"
 
 
 def test_batches_do_not_come_sorted_by_shape() -> None:
@@ -63,6 +63,6 @@ def test_batches_do_not_come_sorted_by_shape() -> None:
 
 
 @pytest.mark.parametrize(("n", "world_size", "size"), [(2, 1, 2), (5, 2, 3), (1, 2, 1)])
-def test_fewer_pictures_than_a_batch_make_a_smaller_one(n: int, world_size: int, size: int) -> None:
+def test_fewer_images_than_a_batch_make_a_smaller_one(n: int, world_size: int, size: int) -> None:
     made = sampler(np.ones(n), world_size=world_size, batch_size=4)
     assert batches(made).shape == (1, size)

@@ -15,8 +15,8 @@ from util.errors import DatasetError
 from util.nested_tensor import nested_tensor_from_tensor_list
 
 
-def picture(width: int, height: int) -> Image.Image:
-    """A picture in which every pixel tells where it was: red is x, green is y (modulo 256)."""
+def gradient_image(width: int, height: int) -> Image.Image:
+    """An image in which every pixel tells where it was: red is x, green is y (modulo 256)."""
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([x % 256, y % 256, np.full_like(x, 77)], axis=-1).astype(np.uint8))
 
@@ -50,7 +50,7 @@ def seeded(transform: Any, image: Image.Image, seed: int, given: T.Target | None
 def test_crop_shifts_clamps_and_drops() -> None:
     boxes = [10, 20, 110, 220], [600, 10, 630, 40], [0, 0, 31, 60], [530, 100, 600, 450]
     given_target = target(*boxes, width=640, height=480)
-    image, got = T.crop(picture(640, 480), given_target, (50, 30, 400, 500))
+    image, got = T.crop(gradient_image(640, 480), given_target, (50, 30, 400, 500))
     assert image.size == (500, 400) and image.getpixel((0, 0)) == (30, 50, 77)
     # The second lies outside, the fourth only touches the right edge; one pixel of the third is enough to stay.
     assert got["boxes"].tolist() == [[0, 0, 80, 170], [0, 0, 1, 10]]
@@ -61,7 +61,7 @@ def test_crop_shifts_clamps_and_drops() -> None:
 
 def test_crop_cuts_masks_and_filters_them_by_boxes() -> None:
     given_target = target([1, 1, 4, 3], [6, 0, 8, 2], width=8, height=6, masks=True)
-    _, got = T.crop(picture(8, 6), given_target, (2, 2, 4, 4))
+    _, got = T.crop(gradient_image(8, 6), given_target, (2, 2, 4, 4))
     assert got["boxes"].tolist() == [[0, 0, 2, 1]]
     assert got["masks"].int().tolist() == [[[1, 1, 0, 0], [0] * 4, [0] * 4, [0] * 4]]
 
@@ -69,12 +69,12 @@ def test_crop_cuts_masks_and_filters_them_by_boxes() -> None:
 def test_crop_of_masks_alone_keeps_the_visible() -> None:
     given_target = target([1, 1, 4, 3], [6, 0, 8, 2], width=8, height=6, masks=True)
     del given_target["boxes"]
-    _, got = T.crop(picture(8, 6), given_target, (0, 5, 6, 3))
+    _, got = T.crop(gradient_image(8, 6), given_target, (0, 5, 6, 3))
     assert got["labels"].tolist() == [1] and got["masks"].shape == (1, 6, 3)
 
 
 def test_hflip_mirrors_at_the_width() -> None:
-    image, got = T.hflip(picture(640, 480), target([10, 20, 110, 220], width=640, height=480, masks=True))
+    image, got = T.hflip(gradient_image(640, 480), target([10, 20, 110, 220], width=640, height=480, masks=True))
     assert got["boxes"].tolist() == [[530, 20, 630, 220]]
     assert image.getpixel((0, 3)) == (639 % 256, 3, 77)
     assert got["masks"][0, 100].nonzero().flatten().tolist() == list(range(530, 630))
@@ -104,7 +104,7 @@ def test_limited_size_rounds_half_to_even() -> None:
 
 
 def test_resize_scales_boxes_by_the_rounded_sizes() -> None:
-    image, got = T.resize(picture(640, 480), target([10, 20, 110, 220], width=640, height=480), 800, 1333)
+    image, got = T.resize(gradient_image(640, 480), target([10, 20, 110, 220], width=640, height=480), 800, 1333)
     assert image.size == (1066, 800) and got["size"].tolist() == [800, 1066]
     torch.testing.assert_close(got["boxes"], torch.tensor([[16.65625, 33.333333, 183.21875, 366.666667]]))
     assert got["area"].item() == pytest.approx(20000 * (1066 / 640) * (800 / 480), rel=1e-6)
@@ -112,46 +112,46 @@ def test_resize_scales_boxes_by_the_rounded_sizes() -> None:
 
 
 def test_resize_to_width_and_height() -> None:
-    image, got = T.resize(picture(60, 40), target([6, 4, 12, 8], width=60, height=40), (30, 80))
+    image, got = T.resize(gradient_image(60, 40), target([6, 4, 12, 8], width=60, height=40), (30, 80))
     assert image.size == (30, 80)
     assert got["boxes"].tolist() == [[3, 8, 6, 16]]
 
 
 def test_resize_takes_the_nearest_mask_pixel() -> None:
-    _, got = T.resize(picture(4, 4), target([1, 0, 3, 2], width=4, height=4, masks=True), 8)
+    _, got = T.resize(gradient_image(4, 4), target([1, 0, 3, 2], width=4, height=4, masks=True), 8)
     assert got["masks"].dtype == torch.bool
     assert got["masks"].int().tolist() == [[[0, 0, 1, 1, 1, 1, 0, 0]] * 4 + [[0] * 8] * 4]
 
 
 def test_resize_interpolates_as_pil_bilinear() -> None:
-    image = picture(40, 30)
+    image = gradient_image(40, 30)
     resized, _ = T.resize(image, None, 15)
     assert np.array_equal(np.array(resized), np.array(image.resize((20, 15), Image.Resampling.BILINEAR)))
 
 
 def test_pad_adds_below_and_right() -> None:
-    image, got = T.pad(picture(4, 3), target([1, 1, 3, 2], width=4, height=3, masks=True), (2, 5))
+    image, got = T.pad(gradient_image(4, 3), target([1, 1, 3, 2], width=4, height=3, masks=True), (2, 5))
     assert image.size == (6, 8) and image.getpixel((5, 0)) == (0, 0, 0)
     assert got["size"].tolist() == [8, 6] and got["boxes"].tolist() == [[1, 1, 3, 2]]
     assert got["masks"].shape == (1, 8, 6) and got["masks"].sum() == 2
 
 
 def test_center_crop() -> None:
-    image, got = T.CenterCrop((20, 30))(picture(61, 40), target([20, 15, 70, 18], width=61, height=40))
+    image, got = T.CenterCrop((20, 30))(gradient_image(61, 40), target([20, 15, 70, 18], width=61, height=40))
     # (61 - 30) / 2 = 15.5 rounds to 16.
     assert image.getpixel((0, 0)) == (16, 10, 77)
     assert got["boxes"].tolist() == [[4, 5, 30, 8]]
 
 
-def test_random_crop_has_its_size_and_refuses_smaller_pictures() -> None:
-    image, _ = T.RandomCrop((20, 30))(picture(60, 40), None)
+def test_random_crop_has_its_size_and_refuses_smaller_images() -> None:
+    image, _ = T.RandomCrop((20, 30))(gradient_image(60, 40), None)
     assert image.size == (30, 20)
     with pytest.raises(ValueError, match="larger than"):
-        T.RandomCrop((20, 70))(picture(60, 40), None)
+        T.RandomCrop((20, 70))(gradient_image(60, 40), None)
 
 
 def test_random_size_crop_draws_sizes_from_random_and_places_from_torch() -> None:
-    image, _ = seeded(T.RandomSizeCrop(10, 30), picture(60, 40), seed=3)
+    image, _ = seeded(T.RandomSizeCrop(10, 30), gradient_image(60, 40), seed=3)
     random.seed(3)
     width, height = random.randint(10, 30), random.randint(10, 30)
     torch.manual_seed(3)
@@ -161,13 +161,13 @@ def test_random_size_crop_draws_sizes_from_random_and_places_from_torch() -> Non
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_random_size_crop_of_a_small_picture_stays_inside(seed: int) -> None:
-    image, _ = seeded(T.RandomSizeCrop(384, 600), picture(50, 450), seed)
+def test_random_size_crop_of_a_small_image_stays_inside(seed: int) -> None:
+    image, _ = seeded(T.RandomSizeCrop(384, 600), gradient_image(50, 450), seed)
     assert image.width == 50 and 384 <= image.height <= 450
 
 
 def test_random_flip_and_select_compare_random_with_p() -> None:
-    image = picture(8, 8)
+    image = gradient_image(8, 8)
     for seed in range(10):
         random.seed(seed)
         below = random.random() < 0.3
@@ -181,11 +181,11 @@ def test_random_resize_and_pad_choose_within_bounds() -> None:
     for seed in range(10):
         random.seed(seed)
         size = random.choice([10, 20, 30])
-        resized, _ = seeded(T.RandomResize([10, 20, 30]), picture(80, 40), seed)
+        resized, _ = seeded(T.RandomResize([10, 20, 30]), gradient_image(80, 40), seed)
         assert resized.size == (2 * size, size)
         random.seed(seed)
         right, bottom = random.randint(0, 5), random.randint(0, 5)
-        padded, _ = seeded(T.RandomPad(5), picture(8, 8), seed)
+        padded, _ = seeded(T.RandomPad(5), gradient_image(8, 8), seed)
         assert padded.size == (8 + right, 8 + bottom)
 
 
@@ -199,7 +199,7 @@ def test_to_tensor_and_normalize() -> None:
 
 
 def test_bytes_are_pils_pixels_and_boxes_become_relative() -> None:
-    image, labelled = picture(6, 4), target([1, 1, 4, 3], width=6, height=4)
+    image, labelled = gradient_image(6, 4), target([1, 1, 4, 3], width=6, height=4)
     pixels, made = T.ToUint8Tensor()(image, labelled)
     assert pixels.dtype == torch.uint8 and pixels.shape == (3, 4, 6)
     assert all(tuple(pixels[:, y, x].tolist()) == image.getpixel((x, y)) for x in range(6) for y in range(4))
@@ -209,10 +209,10 @@ def test_bytes_are_pils_pixels_and_boxes_become_relative() -> None:
 
 @pytest.mark.parametrize("image_set", ["train", "val"])
 def test_bytes_normalised_in_the_batch_are_detrs_floats(image_set: str) -> None:
-    """Whichever way a picture goes, the model gets the same numbers for the same seeds."""
+    """Whichever way an image goes, the model gets the same numbers for the same seeds."""
     sizes = dict(image_size=40, crop_resize=[20, 30], crop_size=[12, 30])
     for seed in range(8):
-        image, labelled = picture(37, 29), target([3, 4, 30, 20], width=37, height=29)
+        image, labelled = gradient_image(37, 29), target([3, 4, 30, 20], width=37, height=29)
         floats, expected = seeded(T.make_coco_transforms(image_set, **sizes), image, seed, labelled)
         pixels, made = seeded(T.make_coco_transforms(image_set, **sizes, as_uint8=True), image, seed, labelled)
         batch = nested_tensor_from_tensor_list([pixels]).normalized()
@@ -237,7 +237,7 @@ TRANSFORMS = [
 def test_given_target_is_left_as_it_was(transform: T.Transform, boxes: list[list[float]]) -> None:
     given_target = target(*boxes, width=60, height=40, masks=True)
     before = {key: value.clone() for key, value in given_target.items()}
-    image, got = seeded(transform, picture(60, 40), 0, given_target)
+    image, got = seeded(transform, gradient_image(60, 40), 0, given_target)
     assert given_target.keys() == before.keys()
     assert all(torch.equal(given_target[key], before[key]) for key in before)
     count = len(got["labels"])
@@ -247,9 +247,9 @@ def test_given_target_is_left_as_it_was(transform: T.Transform, boxes: list[list
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: type(t).__name__)
-def test_a_picture_without_target_is_transformed_the_same(transform: T.Transform) -> None:
-    image, nothing = seeded(transform, picture(60, 40), 1)
-    with_target, _ = seeded(transform, picture(60, 40), 1, target([3, 4, 50, 30], width=60, height=40))
+def test_an_image_without_target_is_transformed_the_same(transform: T.Transform) -> None:
+    image, nothing = seeded(transform, gradient_image(60, 40), 1)
+    with_target, _ = seeded(transform, gradient_image(60, 40), 1, target([3, 4, 50, 30], width=60, height=40))
     assert nothing is None
     assert np.array_equal(np.asarray(image), np.asarray(with_target))
 
@@ -259,10 +259,10 @@ def test_a_picture_without_target_is_transformed_the_same(transform: T.Transform
     st.integers(30, 90), st.integers(30, 90), st.integers(0, 10**6),
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)), max_size=4),
 )  # fmt: skip
-def test_training_boxes_stay_inside_the_picture(width: int, height: int, seed: int, corners: list[tuple]) -> None:
+def test_training_boxes_stay_inside_the_image(width: int, height: int, seed: int, corners: list[tuple]) -> None:
     boxes = [[min(a, c) * width, min(b, d) * height, max(a, c) * width, max(b, d) * height] for a, b, c, d in corners]
     made = T.make_coco_transforms("train", image_size=40)
-    image, got = seeded(made, picture(width, height), seed, target(*boxes, width=width, height=height))
+    image, got = seeded(made, gradient_image(width, height), seed, target(*boxes, width=width, height=height))
     half = got["boxes"][:, 2:] / 2
     assert (got["boxes"][:, :2] - half >= -1e-5).all() and (got["boxes"][:, :2] + half <= 1 + 1e-5).all()
     assert len(got["boxes"]) == len(got["labels"]) <= len(boxes)
@@ -328,7 +328,7 @@ def test_evaluation_resizes_as_ever() -> None:
 
 
 def test_pixels_as_a_tensor_go_through_every_transform() -> None:
-    image, given_target = picture(64, 48), target([4, 5, 30, 40], width=64, height=48)
+    image, given_target = gradient_image(64, 48), target([4, 5, 30, 40], width=64, height=48)
     for transform in (
         T.RandomHorizontalFlip(p=1), T.RandomPad(5), T.RandomCrop((20, 30)), T.RandomSizeCrop(10, 30), T.CenterCrop((21, 31)),
     ):  # fmt: skip

@@ -12,9 +12,9 @@ import main
 from models import build_model
 from models.backbone import Joiner
 from tests.models.official import official_checkpoint, official_shapes
-from util.checkpoint import load_model
 from util.errors import UserError
 from util.nested_tensor import nested_tensor_from_tensor_list
+from util.runs.checkpoint import load_model
 
 SMALL = (
     "--backbone resnet18 --enc_layers 1 --dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5"
@@ -66,7 +66,7 @@ def test_every_kind_of_input_gives_the_same_detections() -> None:
         torch.testing.assert_close(other["pred_logits"], first["pred_logits"])
 
 
-def test_pictures_of_different_sizes_are_one_batch() -> None:
+def test_images_of_different_sizes_are_one_batch() -> None:
     outputs = build(SMALL)[0]([torch.rand(3, 64, 96), torch.rand(3, 70, 50)])
     assert outputs["pred_boxes"].shape == (2, 5, 4)
     assert ((outputs["pred_boxes"] >= 0) & (outputs["pred_boxes"] <= 1)).all()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datasets.batches import ObjectSizes
+from datasets.collate import ObjectSizes
 from models.criterion import SetCriterion, class_error
 from models.matcher import HungarianMatcher
 from tests.models.golden import golden_outputs, golden_targets
@@ -39,7 +39,7 @@ def test_total_weighs_what_has_a_weight(criterion: SetCriterion) -> None:
     torch.testing.assert_close(criterion.total(losses), expected)
 
 
-def test_the_order_of_objects_and_pictures_does_not_matter(criterion: SetCriterion) -> None:
+def test_the_order_of_objects_and_images_does_not_matter(criterion: SetCriterion) -> None:
     outputs, targets = golden_outputs(), golden_targets()
     losses = criterion(outputs, targets)
     reversed_objects = [{name: value.flip(0) for name, value in t.items()} for t in targets]
@@ -73,7 +73,7 @@ def test_a_batch_without_objects_trains_the_no_object_class_only(criterion: SetC
 @pytest.mark.parametrize("sizes", [(5,), (1, 2, 7), (2,)])
 @pytest.mark.parametrize("label", [0, 3, 5])
 def test_padded_objects_change_neither_losses_nor_gradients(criterion: SetCriterion, sizes: tuple, label: int) -> None:
-    """Whatever their number and label; also in a picture without real ones."""
+    """Whatever their number and label; also in an image without real ones."""
     nothing = {"labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4)}
     for targets in (golden_targets(), [golden_targets()[0], nothing], [nothing, nothing]):
         results = []

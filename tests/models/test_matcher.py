@@ -23,7 +23,7 @@ def random_case(batch: int, queries: int, counts: list[int], classes: int = 6) -
 
 
 def plain_cost(logits: torch.Tensor, boxes: torch.Tensor, target: dict) -> torch.Tensor:
-    """The cost of one picture, term by term as the paper writes it."""
+    """The cost of one image, term by term as the paper writes it."""
     l1 = torch.cdist(boxes, target["boxes"], p=1)
     giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(target["boxes"]))
     return 5 * l1 - logits.softmax(-1)[:, target["labels"]] - 2 * giou
@@ -78,7 +78,7 @@ def test_more_objects_than_queries_and_no_objects_at_all() -> None:
 
 
 def test_predictions_that_are_not_finite_do_not_stop_the_matcher() -> None:
-    """The engine reports them with loss, step and pictures; see tests/test_engine.py."""
+    """The engine reports them with loss, step and images; see tests/test_engine.py."""
     outputs, targets = random_case(1, 4, [2])
     outputs["pred_logits"][0, 1] = float("nan")
     outputs["pred_boxes"][0, 2] = float("inf")

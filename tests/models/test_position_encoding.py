@@ -22,7 +22,7 @@ def test_sine_equals_the_original() -> None:
     torch.testing.assert_close(torch.stack(golden), torch.tensor([0.9779176, 0.9510565, 0.0]), rtol=1e-6, atol=3e-7)
 
 
-def test_padding_does_not_move_the_encoding_of_a_picture() -> None:
+def test_padding_does_not_move_the_encoding_of_an_image() -> None:
     alone, padded = features(4, 4), features(6, 9)
     padded.mask[:, 4:] = True
     padded.mask[:, :, 4:] = True

@@ -21,8 +21,8 @@ def test_sizes_must_fit_the_batch() -> None:
         PostProcess()(outputs, torch.tensor([[100, 200]]))
 
 
-def test_masks_are_cut_off_where_the_picture_ends_and_brought_to_its_original_size() -> None:
-    """On a canvas of 8 x 12 the first picture has 8 x 6 pixels; its mask covers the upper half and the padding."""
+def test_masks_are_cut_off_where_the_image_ends_and_brought_to_its_original_size() -> None:
+    """On a canvas of 8 x 12 the first image has 8 x 6 pixels; its mask covers the upper half and the padding."""
     masks = torch.full((2, 1, 2, 3), -30.0)
     masks[:, :, 0] = 30.0
     masks[0, 0, :, 2] = 30.0

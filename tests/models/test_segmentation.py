@@ -25,7 +25,7 @@ def build(flags: str = "--backbone resnet18") -> tuple:
 
 
 def batch() -> tuple[list, list]:
-    """Two pictures of different sizes, one with two objects, one with one; masks of each picture's size."""
+    """Two images of different sizes, one with two objects, one with one; masks of each image's size."""
     generator = torch.Generator().manual_seed(1)
     images, targets = [], []
     for (h, w), labels in (((64, 96), [1, 3]), ((70, 50), [0])):
@@ -138,9 +138,9 @@ def test_the_head_is_the_convolution_of_features_and_attention_together() -> Non
         x = F.interpolate(x, size=fpn.shape[-2:], mode="nearest") + adapter(fpn).repeat_interleave(5, 0)
         x = norm(layer(x)).relu()
     expected = head.out_lay(x).view(2, 5, 22, 27)
-    picture, query = torch.tensor([0, 1, 1, 0]), torch.tensor([4, 0, 3, 0])
-    got = head(head.guide(src, fpns), attention[picture, query], picture)
-    torch.testing.assert_close(got, expected[picture, query], rtol=1e-4, atol=1e-4)
+    image, query = torch.tensor([0, 1, 1, 0]), torch.tensor([4, 0, 3, 0])
+    got = head(head.guide(src, fpns), attention[image, query], image)
+    torch.testing.assert_close(got, expected[image, query], rtol=1e-4, atol=1e-4)
 
 
 # ---- memory
@@ -195,8 +195,8 @@ def test_masks_are_compared_on_the_canvas_with_padding_as_background() -> None:
     assert "loss_mask_0" not in losses and criterion.weight_dict["loss_mask"] == criterion.weight_dict["loss_dice"] == 1
 
 
-def test_a_canvas_larger_than_every_picture_moves_no_object() -> None:
-    """As with --pad: the loss enlarges masks to the canvas that the model saw, not to the largest picture."""
+def test_a_canvas_larger_than_every_image_moves_no_object() -> None:
+    """As with --pad: the loss enlarges masks to the canvas that the model saw, not to the largest image."""
     model, criterion, _ = build()
     images, targets = batch()
     outputs = model.eval()(nested_tensor_from_tensor_list(images, canvas=(128, 160)))

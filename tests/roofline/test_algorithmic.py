@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import postprocess
 import pytest
-from algorithmic import describe, ratios, read_costs
-from table import tidy, write_table
+from rooflines.algorithmic import describe, ratios, read_costs
+from rooflines.table import tidy, write_table
 
 from util.errors import UserError
 

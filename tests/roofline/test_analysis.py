@@ -4,9 +4,9 @@ import math
 
 import pandas as pd
 import pytest
-from analysis import analyse, by_name
-from roofs import Roofs
-from table import tidy
+from rooflines.analysis import analyse, by_name
+from rooflines.roofs import Roofs
+from rooflines.table import tidy
 
 ROOFS = Roofs("x", {"L1": 8e12, "L2": 4e12, "HBM": 1e12}, {"fp32": 10e12, "tensor_tf32": 100e12})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import ceilings
 import pytest
 import torch
-from roofs import read_roofs
+from rooflines.roofs import read_roofs
 
 
 def test_a_cpu_is_measured_by_torch(

@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 import roofline
 import roofline_pu
-import sections_chart
-import time_chart
-from analysis import analyse, by_name
-from compare_chart import differences
-from compare_chart import draw as draw_compare
-from markers import areas
 from matplotlib.image import imread
-from roofs import Roofs, find_gpu, table_roofs
-from sections_chart import section_order
-from style import percent, save, seconds, si, significant
-from table import tidy
+from rooflines.analysis import analyse, by_name
+from rooflines.charts import sections as sections_chart
+from rooflines.charts import time as time_chart
+from rooflines.charts.compare import differences
+from rooflines.charts.compare import draw as draw_compare
+from rooflines.charts.markers import areas
+from rooflines.charts.sections import section_order
+from rooflines.charts.style import percent, save, seconds, si, significant
+from rooflines.roofs import Roofs, find_gpu, table_roofs
+from rooflines.table import tidy
 
 from util.errors import UserError
 

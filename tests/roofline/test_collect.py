@@ -9,14 +9,14 @@ from pathlib import Path
 
 import collect
 import pytest
-from inputs import load_runs
-from metric_sets import base_name, metric_set, parse_capability
-from ncu_metrics import PEAK, column_of
-from profilers import explain
-from project import UserError
+from rooflines import UserError
+from rooflines.collect.metric_sets import base_name, metric_set, parse_capability
+from rooflines.collect.profilers import explain
+from rooflines.read.inputs import load_runs
+from rooflines.read.metrics import PEAK, column_of
 
 from tests.stand_ins import StandIns
-from util.capture import SECTIONS
+from util.profiling.nsight import SECTIONS
 
 COLLECT = Path(collect.__file__)
 CAPABILITIES = [(7, 0), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (11, 0), (12, 0), (12, 1)]

@@ -7,17 +7,17 @@ import postprocess
 import pytest
 import roofline
 import roofline_pu
-import sections_chart
-import time_chart
 import torch
-from roofs import Roofs
-from style import save
-from table import COLUMNS, read_table, tidy, total_flop
-from units import FLOP_COLUMNS
+from rooflines.charts import sections as sections_chart
+from rooflines.charts import time as time_chart
+from rooflines.charts.style import save
+from rooflines.roofs import Roofs
+from rooflines.table import COLUMNS, read_table, tidy, total_flop
+from rooflines.units import FLOP_COLUMNS
 
-from util import cost_table
-from util.cost_counter import OpRow
-from util.cost_table import check_cost_file, measure_ceilings, table_rows, write_costs
+from util.profiling import cost_table
+from util.profiling.cost_counter import OpRow
+from util.profiling.cost_table import check_cost_file, measure_ceilings, table_rows, write_costs
 
 CPU = torch.device("cpu")
 

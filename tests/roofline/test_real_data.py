@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from counters import tabulate
-from inputs import load_runs
-from ncu_csv import read_ncu_csv
-from table import tensor_flop, total_flop
+from rooflines.read.counters import tabulate
+from rooflines.read.csv import read_ncu_csv
+from rooflines.read.inputs import load_runs
+from rooflines.table import tensor_flop, total_flop
 
 
 def table(folder: Path, name: str) -> pd.DataFrame:

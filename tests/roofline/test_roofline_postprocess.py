@@ -6,8 +6,9 @@ from pathlib import Path
 
 import postprocess
 import pytest
-from ncu_files import CAT, CONV, MUL, Kernel, long_rows
 from postprocess import main
+
+from tests.roofline.ncu_files import CAT, CONV, MUL, Kernel, long_rows
 
 SCRIPTS = Path(postprocess.__file__).parent
 

@@ -4,9 +4,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from roofs import Roofs, find_gpu, gpu_table, guess_gpu, read_roofs, report_roofs, table_roofs, used, write_roofs
-from table import tidy
-from units import UNITS
+from rooflines.roofs import (
+    Roofs,
+    find_gpu,
+    gpu_table,
+    guess_gpu,
+    read_roofs,
+    report_roofs,
+    table_roofs,
+    used,
+    write_roofs,
+)
+from rooflines.table import tidy
+from rooflines.units import UNITS
 
 from util.errors import UserError
 

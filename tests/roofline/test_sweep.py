@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import sweep
-from project import UserError
-from sweep_jobs import CONFIGURATIONS, VALUES, Job
-from sweep_plot import draw, read_run, write_results
+from rooflines import UserError
+from rooflines.sweeps.jobs import CONFIGURATIONS, VALUES, Job
+from rooflines.sweeps.plot import draw, read_run, write_results
 
 from tests.stand_ins import SRUN, StandIns
 
@@ -153,7 +153,7 @@ def test_a_folder_with_other_flags_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_a_job_told_to_make_room_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """submitit's signal reaches the job in the midst of its wait: main.py is ended, and started anew by submitit."""
     pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
-    from sweep_run import TrainingRun, import_submitit
+    from rooflines.sweeps.run import TrainingRun, import_submitit
 
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     started = tmp_path / "started"
@@ -179,7 +179,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def test_each_of_several_jobs_has_gpus_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweep_run import _gpus_of_places
+    from rooflines.sweeps.run import _gpus_of_places
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert _gpus_of_places(2, 2) == ["0,1", "2,3"]

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from table import COLUMNS, is_table, main_unit, read_table, sum_rows, tidy, total_flop, write_parquet, write_table
+from rooflines.table import (
+    COLUMNS,
+    is_table,
+    main_unit,
+    read_table,
+    sum_rows,
+    tidy,
+    total_flop,
+    write_parquet,
+    write_table,
+)
 
 from util.errors import UserError
 

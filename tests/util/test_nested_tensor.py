@@ -1,4 +1,4 @@
-"""Padding pictures to one tensor."""
+"""Padding images to one tensor."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from util.nested_tensor import IMAGENET_MEAN, IMAGENET_STD, NestedTensor, nested_tensor_from_tensor_list
 
 
-def test_pictures_are_padded_below_and_to_the_right_with_zeros() -> None:
+def test_images_are_padded_below_and_to_the_right_with_zeros() -> None:
     images = [torch.ones(3, 4, 6), 2 * torch.ones(3, 5, 2)]
     tensors, mask = nested_tensor_from_tensor_list(images).decompose()
     assert tensors.shape == (2, 3, 5, 6)  # the largest sides, not a multiple of the stride
@@ -22,7 +22,7 @@ def test_a_batch_tensor_has_no_padding() -> None:
 
 
 @pytest.mark.parametrize("images", [[], [torch.rand(4, 5)], [torch.rand(3, 4, 5), torch.rand(1, 4, 5)]])
-def test_what_is_not_a_list_of_pictures_is_refused(images: list) -> None:
+def test_what_is_not_a_list_of_images_is_refused(images: list) -> None:
     with pytest.raises(ValueError, match="C, H, W"):
         nested_tensor_from_tensor_list(images)
 
@@ -33,7 +33,7 @@ def test_to_moves_both_parts() -> None:
     assert "(1, 3, 2, 2)" in repr(batch)
 
 
-def test_a_canvas_fixes_the_size_and_refuses_larger_pictures() -> None:
+def test_a_canvas_fixes_the_size_and_refuses_larger_images() -> None:
     images = [torch.ones(3, 4, 6, dtype=torch.uint8), torch.ones(3, 5, 2, dtype=torch.uint8)]
     tensors, mask = nested_tensor_from_tensor_list(images, canvas=(8, 7)).decompose()
     assert tensors.shape == (2, 3, 8, 7) and tensors.sum() == 3 * (24 + 10)

@@ -140,8 +140,8 @@ def test_one_epoch_is_visible(axes_of, tmp_path):
         assert all(line.get_marker() == "o" for line in axes.lines) and axes.lines
         assert axes.get_xlim() == (6.5, 7.5)
         assert [tick for tick in axes.get_xticks() if 6.5 <= tick <= 7.5] == [7]
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.format == "PNG" and picture.width >= 1000
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.format == "PNG" and image.width >= 1000
 
 
 def test_rows_without_a_number_are_skipped(axes_of):

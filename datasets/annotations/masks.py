@@ -1,0 +1,166 @@
+"""What a segmentation must be: polygons or run lengths; the rest is repaired, left out or refused.
+
+Nothing may reach pycocotools unchecked: its C code reads past the end of broken run lengths and runs out of memory on
+polygons far away.
+"""
+
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle_tools
+
+from . import kinds
+from .flat_masks import Polygons, RunLengths
+from .kinds import Notes
+from .numbers import FARTHEST, to_float, to_int
+from .parse import Entry
+
+#: (height, width)
+Size = tuple[int, int]
+#: The run lengths of so large an image still fit in pycocotools' 32 bits.
+LARGEST_SIDE = 65_535
+
+
+class MaskRules:
+    """Reads segmentations; with `needed` (--masks) one that is missing or broken is refused, else left out."""
+
+    def __init__(self, notes: Notes, *, needed: bool) -> None:
+        self.notes = notes
+        self.needed = needed
+        #: Objects whose mask has pixels.
+        self.drawn = 0
+
+    def read(
+        self, annotation: Entry, *, size: Size | None, box: np.ndarray, crowd: bool
+    ) -> Polygons | RunLengths | None:
+        """The mask of an annotation in an image of `size`, whose `box` (4,) is xywh; None for none."""
+        segmentation = annotation.segmentation
+        if segmentation is None:
+            return self._missing(annotation, box, crowd) if self.needed else None
+        if isinstance(segmentation, list):
+            mask = self._polygons(segmentation, annotation)
+            if mask == []:
+                self._note(kinds.EMPTY_MASK, annotation)
+                return empty_mask(size)
+        else:
+            mask = read_run_lengths(segmentation, size)
+        if mask is None:
+            self._note(kinds.BAD_MASK_REFUSED if self.needed else kinds.BAD_MASK, annotation)
+        self.drawn += not crowd
+        return mask
+
+    def _missing(self, annotation: Entry, box: np.ndarray, crowd: bool) -> Polygons | None:
+        if not crowd:
+            self._note(kinds.NO_MASK, annotation)
+            return None
+        self._note(kinds.CROWD_WITHOUT_MASK, annotation)
+        x, y, width, height = box.tolist()
+        return [[x, y, x + width, y, x + width, y + height, x, y + height]]
+
+    def _polygons(self, polygons: list, annotation: Entry) -> Polygons | None:
+        """The polygons that can be drawn, perhaps none; None where these are no polygons."""
+        if polygons and all(to_float(value) is not None for value in polygons):
+            self._note(kinds.FLAT_POLYGON, annotation)
+            polygons = [polygons]
+        drawable = []
+        for polygon in polygons:
+            if not _is_sound(polygon):
+                polygon = self._mend(polygon, annotation)
+                if polygon is None:
+                    return None
+            if polygon:
+                drawable.append(polygon)
+        return drawable
+
+    def _mend(self, polygon: Any, annotation: Entry) -> list[float] | None:
+        """A polygon of floats, [] for one to drop, None for what is none."""
+        numbers = [to_float(value) for value in polygon] if isinstance(polygon, list) else [None]
+        if None in numbers:
+            return None
+        if len(numbers) < 6:
+            self._note(kinds.SHORT_POLYGON, annotation)
+            return []
+        if len(numbers) % 2 or not all(-FARTHEST <= number <= FARTHEST for number in numbers):
+            self._note(kinds.BAD_POLYGON, annotation)
+            return []
+        if any(isinstance(value, str) for value in polygon):
+            self._note(kinds.TEXT_POLYGON, annotation)
+        return numbers
+
+    def _note(self, kind: kinds.Kind, annotation: Entry) -> None:
+        self.notes.add(kind, "annotation", annotation.id, "segmentation", annotation.segmentation)
+
+
+def empty_mask(size: Size | None) -> RunLengths | None:
+    """The mask without a pixel: pycocotools stops at an empty list of polygons; a run of zeros is what it means."""
+    return None if size is None else compress([size[0] * size[1]], size)
+
+
+def drawable(polygons: list) -> list:
+    """The polygons [x, y, x, y, ...] that have at least three points (pycocotools takes two points for a box)."""
+    return [polygon for polygon in polygons if isinstance(polygon, list) and len(polygon) >= 6]
+
+
+def compress(counts: list[int], size: Size) -> RunLengths:
+    """Plain run lengths (zeros, ones, zeros, ..., down the columns) as pycocotools' compressed ones."""
+    return rle_tools.frPyObjects({"size": list(size), "counts": counts}, *size)
+
+
+def read_run_lengths(segmentation: Any, size: Size | None) -> RunLengths | None:
+    """Compressed run lengths that fill an image of `size` exactly, None where `segmentation` is none such."""
+    if not isinstance(segmentation, dict):
+        return None
+    own, counts = _size_of(segmentation.get("size")), segmentation.get("counts")
+    if own is None or own != (size or own):
+        return None
+    pixels = own[0] * own[1]
+    if isinstance(counts, list):
+        runs = counts if set(map(type, counts)) == {int} else [to_int(count) for count in counts]
+        fill = None not in runs and min(runs, default=-1) >= 0 and sum(runs) == pixels
+        return compress(runs, own) if fill else None
+    if not isinstance(counts, str) or not counts.isascii():
+        return None
+    runs = decompress(counts.encode())
+    fill = runs is not None and runs.min() >= 0 and runs.sum() == pixels
+    return {"size": list(own), "counts": counts.encode()} if fill else None
+
+
+def decompress(text: bytes) -> np.ndarray | None:
+    """The run lengths (n,) int64 in pycocotools' compressed text, None where it is broken.
+
+    The code is that of `rleToString` in pycocotools' maskApi.c: five bits a byte from 48 on, the lowest first; 32 marks
+    that more follow, 16 in the last the sign. From the fourth on, a run is written as its difference to the last but
+    one.
+    """
+    code = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero((code & 32) == 0)
+    if not code.size or code.min() < 0 or code.max() > 63 or not ends.size or ends[-1] != code.size - 1:
+        return None
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 7:  # more than 32 bits and a sign
+        return None
+    shifts = 5 * (np.arange(code.size) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((code & 31) << shifts, starts)
+    runs -= np.where(code[ends] & 16, 1 << (5 * lengths), 0)
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    return runs
+
+
+def _size_of(value: Any) -> Size | None:
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    height, width = map(to_int, value)
+    sound = None not in (height, width) and 0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE
+    return (height, width) if sound else None
+
+
+def _is_sound(polygon: Any) -> bool:
+    """True, quickly, for most polygons that need no mending; NaN and text fail the comparison."""
+    try:
+        return (
+            type(polygon) is list and len(polygon) >= 6 and not len(polygon) % 2 and sum(map(abs, polygon)) < FARTHEST
+        )
+    except TypeError:
+        return False

@@ -1,0 +1,205 @@
+"""What the annotations of a file must be: ids, labels, boxes, crowds and areas, checked column by column.
+
+A file has hundreds of thousands of annotations: a rule is one comparison of whole columns, and only what differs from
+the plain types that JSON should hold is looked at one by one.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from . import kinds
+from .headers import Images, SizeOfFile
+from .kinds import Kind, Notes
+from .numbers import FARTHEST, to_float, to_int
+from .parse import Entry
+
+#: What a box may reach over the edge without being an error: COCO's are rounded outlines of polygons.
+ROUNDING = 1.0
+#: What the sum of x and width is off by in floating point.
+NOISE = 1e-6
+
+
+class AnnotationTable:
+    """The annotations as columns of length m. `alive` (m,) bool: neither dropped nor refused.
+
+    `ids`, `images` (positions in `Images`) and `labels` (m,) int64, `boxes` (m, 4) float64 xywh, `crowd` (m,) bool,
+    `areas` (m,) float64; where a row is not alive its values mean nothing.
+    """
+
+    def __init__(
+        self,
+        entries: list[Entry],
+        notes: Notes,
+        *,
+        images: Images,
+        categories: Iterable[int],
+        num_classes: int | None,
+        size_of_file: SizeOfFile,
+    ) -> None:
+        self.entries = entries
+        self.notes = notes
+        self.alive = np.ones(len(entries), dtype=bool)
+        self.images = images.positions(self._integers("image_id"))
+        # First: nothing else about an object of no image matters.
+        self._find(kinds.UNKNOWN_IMAGES, self.images < 0, "image_id", drop=True)
+        self.labels = self._integers("category_id")
+        self._check_labels(list(categories), num_classes)
+        self.crowd = self._read_crowd()
+        self.boxes = self._read_boxes()
+        self._fit_boxes(images, size_of_file)
+        self.areas = self._read_areas()
+        self.ids = self._read_ids()
+
+    def _find(self, kind: Kind, odd: np.ndarray, field: str, *, drop: bool = False) -> None:
+        """Note the rows that are alive and `odd`; with `drop` they no longer live."""
+        odd = odd & self.alive
+        count = np.count_nonzero(odd)
+        if count:
+            first = self.entries[int(odd.argmax())]
+            self.notes.add(kind, "annotation", first.id, field, getattr(first, field), count=count)
+        if drop:
+            self.alive &= ~odd
+
+    def _column(self, field: str) -> list[Any]:
+        return list(map(attrgetter(field), self.entries))
+
+    def _integers(self, field: str) -> np.ndarray:
+        """A column of integers (m,) int64; rows without one are refused."""
+        values = self._column(field)
+        numbers, known, cast = _cast_column(values, to_int, {int}, np.int64)
+        self._find(kinds.BAD_IDS, ~known, field, drop=True)
+        self._find(kinds.CAST_NUMBERS, cast, field)
+        return numbers
+
+    def _check_labels(self, categories: list[int], num_classes: int | None) -> None:
+        self._find(kinds.UNKNOWN_CATEGORIES, ~np.isin(self.labels, categories), "category_id", drop=True)
+        if num_classes is not None:
+            self._find(kinds.BEYOND_CLASSES, self.labels >= num_classes, "category_id", drop=True)
+
+    def _read_crowd(self) -> np.ndarray:
+        values = self._column("iscrowd")
+        absent = _mark(values, _is_none)
+        numbers, known, cast = _cast_column(values, _to_flag, {int}, np.int64)
+        self._find(kinds.NO_ISCROWD, absent, "iscrowd")
+        self._find(kinds.BAD_ISCROWD, ~absent & (~known | (numbers < 0) | (numbers > 1)), "iscrowd", drop=True)
+        self._find(kinds.CAST_ISCROWD, cast, "iscrowd")
+        self._find(kinds.CROWDS, numbers == 1, "iscrowd")
+        return numbers == 1
+
+    def _read_boxes(self) -> np.ndarray:
+        values = self._column("bbox")
+        self._find(kinds.NO_BOX, _mark(values, lambda box: box is None or box == []), "bbox", drop=True)
+        self._find(kinds.BAD_BOX, _mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
+        filled = [box if alive else [0, 0, 0, 0] for box, alive in zip(values, self.alive.tolist())]
+        numbers, known, cast = _cast_column(list(chain.from_iterable(filled)), to_float, {int, float}, np.float64)
+        self._find(kinds.BAD_BOX, ~known.reshape(-1, 4).all(1), "bbox", drop=True)
+        self._find(kinds.TEXT_BOX, cast.reshape(-1, 4).any(1), "bbox")
+        boxes = numbers.reshape(-1, 4)
+        self._find(kinds.ENDLESS_BOX, ~(np.abs(boxes) <= FARTHEST).all(1), "bbox", drop=True)
+        boxes[~self.alive] = 0
+        # In the sum, as the corners are what is trained on: a width too small for it is none.
+        self._find(kinds.EMPTY_BOX, ~(boxes[:, :2] + boxes[:, 2:] > boxes[:, :2]).all(1), "bbox", drop=True)
+        return boxes
+
+    def _fit_boxes(self, images: Images, size_of_file: SizeOfFile) -> None:
+        """Drop boxes outside their image and clamp those that hang over its edge."""
+        _, over = self._clamp(images)
+        # A size in the file may be wrong (CPPE-5 has 49): before a box is cut, the image itself is asked.
+        images.measure(np.unique(self.images[over > ROUNDING]), size_of_file)
+        clamped, over = self._clamp(images)
+        self._find(kinds.OUTSIDE_BOX, (clamped[:, 2:] <= clamped[:, :2]).any(1), "bbox", drop=True)
+        self._find(kinds.ROUNDED_BOX, (over > NOISE) & (over <= ROUNDING), "bbox")
+        hanging = self.alive & (over > ROUNDING)
+        self._find(kinds.OVERHANGING_BOX, hanging, "bbox")
+        clamped[:, 2:] -= clamped[:, :2]
+        self.boxes[hanging] = clamped[hanging]
+
+    def _clamp(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (m, 4) xyxy cut to their images, and by how many pixels each hung over, 0 where not alive."""
+        corners = np.where(self.alive[:, None], self.boxes, 0.0)
+        corners[:, 2:] += corners[:, :2]
+        sizes = np.full((len(corners), 2), -1.0)  # width, height
+        sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
+        sizes[sizes < 0] = np.inf
+        clamped = corners.reshape(-1, 2, 2).clip(0, sizes[:, None]).reshape(-1, 4)
+        known = np.isfinite(sizes[:, 0]) & self.alive
+        return np.where(known[:, None], clamped, corners), np.where(known, np.abs(corners - clamped).max(1), 0.0)
+
+    def _read_areas(self) -> np.ndarray:
+        values = self._column("area")
+        absent = _mark(values, _is_none)
+        numbers, known, cast = _cast_column(values, to_float, {int, float}, np.float64)
+        sound = known & (numbers >= 0) & np.isfinite(numbers)
+        self._find(kinds.NO_AREA, absent, "area")
+        self._find(kinds.BAD_AREA, ~absent & ~sound, "area")
+        self._find(kinds.TEXT_AREA, cast & sound, "area")
+        return np.where(sound, numbers, self.boxes[:, 2] * self.boxes[:, 3])
+
+    def _read_ids(self) -> np.ndarray:
+        """Ids that are unique and not 0: what has none, or another one's, is numbered from the largest id on."""
+        values = self._column("id")
+        absent = _mark(values, _is_none)
+        ids, known, cast = _cast_column(values, to_int, {int}, np.int64)
+        self._find(kinds.BAD_IDS, ~absent & ~known, "id", drop=True)
+        self._find(kinds.CAST_NUMBERS, cast, "id")
+        self._find(kinds.NO_IDS, absent, "id")
+        self._find(kinds.ZERO_IDS, known & (ids == 0), "id")
+        fresh = absent | (ids == 0)
+        repeated, copies = self._repeated(ids, fresh)
+        self._find(kinds.COPIES, copies, "id", drop=True)
+        self._find(kinds.REPEATED_IDS, repeated & ~copies, "id")
+        fresh = (fresh | repeated) & self.alive
+        ids[fresh] = _free_numbers(np.count_nonzero(fresh), taken=ids[self.alive & ~fresh])
+        return ids
+
+    def _repeated(self, ids: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (m,) bool with the id of an earlier one, and among them those that are the same object again."""
+        repeated, copies = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
+        rows = np.flatnonzero(self.alive & ~fresh)
+        _, first, inverse = np.unique(ids[rows], return_index=True, return_inverse=True)
+        if len(first) == len(rows):
+            return repeated, copies
+        first = rows[first[inverse]]
+        repeated[rows] = first != rows
+        same = (self.images[rows] == self.images[first]) & (self.labels[rows] == self.labels[first])
+        copies[rows] = repeated[rows] & same & (self.boxes[rows] == self.boxes[first]).all(1)
+        return repeated, copies
+
+
+def _cast_column(
+    values: list[Any], cast: Callable[[Any], Any], plain: set[type], dtype: type
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`values` as numbers, which of them are any (the rest is 0), and which had to be `cast` from no `plain` type."""
+    if set(map(type, values)) <= plain:
+        try:
+            return np.array(values, dtype=dtype), np.ones(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
+        except OverflowError:
+            pass  # an integer of more than 64 bits
+    numbers = [cast(value) for value in values]
+    known = np.array([number is not None for number in numbers], dtype=bool)
+    odd = np.array([type(value) not in plain for value in values], dtype=bool)
+    return np.array([number or 0 for number in numbers], dtype=dtype), known, known & odd
+
+
+def _to_flag(value: Any) -> int | None:
+    return int(value) if isinstance(value, bool) else to_int(value)
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+def _mark(values: list[Any], test: Callable[[Any], bool]) -> np.ndarray:
+    return np.fromiter(map(test, values), bool, len(values))
+
+
+def _free_numbers(count: int, *, taken: np.ndarray) -> np.ndarray:
+    """`count` integers from 1 on that are not `taken`: those after the largest where 64 bits have room for them."""
+    largest = int(taken.max(initial=0))
+    if largest < 2**62:
+        return np.arange(largest + 1, largest + 1 + count)
+    return np.setdiff1d(np.arange(1, 1 + count + len(taken)), taken)[:count]

@@ -1,0 +1,134 @@
+"""The annotations of a split, repaired, in flat tensors that all loader workers share."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools.coco import COCO
+from torch import Tensor
+
+from .flat_masks import FlatMasks
+
+
+class Annotations:
+    """n images in the order of their ids and their m objects, in the file's order within an image.
+
+    Everything of an image or an object lies in tensors, never in Python objects: worker processes only read them, so
+    that they share the one copy whether they are forked or spawned (pickling a tensor to a process shares it).
+    `class_names` names all categories by id, `categories` has them as COCO does.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_ids: np.ndarray,
+        file_names: Sequence[str],
+        sizes: np.ndarray,
+        object_images: np.ndarray,
+        object_ids: np.ndarray,
+        labels: np.ndarray,
+        boxes: np.ndarray,
+        areas: np.ndarray,
+        crowd: np.ndarray,
+        masks: FlatMasks,
+        categories: list[dict[str, Any]],
+    ) -> None:
+        """`sizes` (n, 2) int32 height, width or -1; of the objects, sorted by `object_images` (m,) positions:
+
+        `object_ids` and `labels` (m,) int64, `boxes` (m, 4) float64 xywh, `areas` (m,) float64, `crowd` (m,) bool.
+        """
+        # A lone surrogate, which JSON can hold, is no UTF-8.
+        encoded = [name.encode("utf-8", "surrogatepass") for name in file_names]
+        self._image_ids = torch.from_numpy(image_ids)
+        self._names = torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy())
+        self._name_ends = torch.from_numpy(np.cumsum([0, *map(len, encoded)]))
+        self._sizes = torch.from_numpy(sizes)
+        self._first = torch.from_numpy(np.searchsorted(object_images, np.arange(len(image_ids) + 1)))
+        self._object_ids = torch.from_numpy(object_ids)
+        self._labels = torch.from_numpy(labels)
+        self._boxes = torch.from_numpy(boxes)
+        self._areas = torch.from_numpy(areas)
+        self._crowd = torch.from_numpy(crowd)
+        self._masks = masks
+        self.categories = categories
+        self.class_names: dict[int, str] = {category["id"]: category["name"] for category in categories}
+
+    def __len__(self) -> int:
+        return len(self._image_ids)
+
+    @property
+    def image_ids(self) -> np.ndarray:
+        """The ids of the images (n,) int64, rising."""
+        return self._image_ids.numpy()
+
+    def file_name(self, index: int) -> str:
+        """The name of image number `index` in its folder."""
+        first, last = self._name_ends[index : index + 2].tolist()
+        return self._names[first:last].numpy().tobytes().decode("utf-8", "surrogatepass")
+
+    def image_size(self, index: int) -> tuple[int, int] | None:
+        """(height, width) as the file says, None where it does not."""
+        height, width = self._sizes[index].tolist()
+        return (height, width) if height > 0 else None
+
+    def objects_of(self, index: int, *, segmentation: bool = True) -> list[dict[str, Any]]:
+        """COCO's annotations of an image, crowds too, as fresh dictionaries; `segmentation` where there is one."""
+        part = self._part(index)
+        image_id = int(self._image_ids[index])
+        columns = (self._object_ids, self._labels, self._boxes, self._areas, self._crowd)
+        objects = [
+            {"id": id_, "image_id": image_id, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)}
+            for id_, label, box, area, crowd in zip(*(column[part].tolist() for column in columns))
+        ]
+        if segmentation:
+            for number, annotation in enumerate(objects, start=part.start):
+                mask = self._masks[number]
+                if mask is not None:
+                    annotation["segmentation"] = mask
+        return objects
+
+    def boxes_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (k, 4) float64 xywh and labels (k,) int64 of an image's objects, crowds left out."""
+        part = self._part(index)
+        single = ~self._crowd[part].numpy()
+        return self._boxes[part].numpy()[single], self._labels[part].numpy()[single]
+
+    def object_counts(self) -> np.ndarray:
+        """Objects in each image (n,) int64, crowds left out."""
+        before = np.concatenate([[0], np.cumsum(~self._crowd.numpy())])
+        return np.diff(before[self._first.numpy()])
+
+    def to_coco(self) -> COCO:
+        """All of it as pycocotools has it, for the evaluation: Python objects, as large as they are there."""
+        return index_coco(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in COCO's format."""
+        images = []
+        for index, id_ in enumerate(self.image_ids.tolist()):
+            size = self.image_size(index)
+            image = {"id": id_, "file_name": self.file_name(index)}
+            images.append(image | ({} if size is None else {"height": size[0], "width": size[1]}))
+        objects = [annotation for index in range(len(self)) for annotation in self.objects_of(index)]
+        return {"images": images, "annotations": objects, "categories": [dict(c) for c in self.categories]}
+
+    def memory(self) -> int:
+        """Bytes of all tensors."""
+        tensors = [value for part in (self, self._masks) for value in vars(part).values() if isinstance(value, Tensor)]
+        return sum(tensor.nbytes for tensor in tensors)
+
+    def _part(self, index: int) -> slice:
+        first, last = self._first[index : index + 2].tolist()
+        return slice(first, last)
+
+
+def index_coco(data: dict[str, Any]) -> COCO:
+    """pycocotools' COCO over annotations in memory (keys images, annotations, categories), without its prints."""
+    coco = COCO()
+    coco.dataset = data
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco

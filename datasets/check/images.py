@@ -1,0 +1,148 @@
+"""Looking at image files: are they there, can they be decoded, do they have the size that the annotations give?"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from util.counted import counted
+
+from ..annotations.findings import Action, Findings
+from ..annotations.kinds import WRONG_SIZE, Kind
+from ..annotations.masks import Size
+from ..images import DECODE_ERRORS, DEEP_MODES, one_line, to_rgb
+
+EXIF_ORIENTATION = 0x0112
+#: Orientations of EXIF that turn an image by a quarter: its width and height change places.
+QUARTER_TURNS = (5, 6, 7, 8)
+
+MISSING = Kind("image files that are not there", Action.REFUSED, "training would stop at the first")
+BROKEN = Kind("image files that cannot be decoded", Action.REFUSED, "training would stop at the first")
+OTHER_NAME = Kind("image files with another name than listed", Action.KEPT, "found by the dataset's own rule")
+TURNED = Kind(
+    "images that EXIF turns, with the turned size listed",
+    Action.KEPT,
+    "EXIF is ignored, as in DETR: boxes drawn on the turned image do not fit; turn the files themselves",
+)
+EXIF = Kind("images that EXIF turns", Action.KEPT, "EXIF is ignored, as in DETR")
+DEEP = Kind("images with 16 bits a pixel", Action.KEPT, "scaled to 8 bits")
+NOT_RGB = Kind("images that are not RGB", Action.KEPT, "converted, transparency dropped")
+TWICE = Kind("images listed more than once in a split", Action.KEPT, "each counts")
+LEAK = Kind("images in several splits", Action.KEPT, "what is measured on them is not held out")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image as the annotations list it, and the file that is read for it."""
+
+    image_id: int
+    file_name: str
+    size: Size | None
+    path: Path
+    #: Whether the file is called otherwise than `file_name` says.
+    renamed: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an image file is: its decoded size, PIL's mode, EXIF's orientation (1: upright), a digest of its pixels.
+
+    `error` says why it cannot be decoded; then the rest says nothing. `missing` when there is no file at all.
+    """
+
+    size: Size = (0, 0)
+    mode: str = ""
+    orientation: int = 1
+    digest: bytes = b""
+    error: str | None = None
+    missing: bool = False
+
+
+def inspect(path: Path) -> Facts:
+    """Decode the file at `path`."""
+    try:
+        with Image.open(path) as image:
+            mode, orientation = image.mode, _orientation(image)
+            rgb = to_rgb(image)
+    except FileNotFoundError:
+        return Facts(error="no such file", missing=True)
+    except DECODE_ERRORS as error:
+        return Facts(error=one_line(error))
+    digest = hashlib.blake2b(rgb.tobytes(), digest_size=16, salt=b"%dx%d" % rgb.size).digest()
+    return Facts(size=(rgb.height, rgb.width), mode=mode, orientation=orientation, digest=digest)
+
+
+def inspect_all(paths: Sequence[Path], *, label: str) -> list[Facts]:
+    """Decode many files on all cores (PIL lets go of Python's lock), showing how far it is."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(counted(pool.map(inspect, paths), total=len(paths), label=label, unit="image"))
+
+
+def note_images(listed: Sequence[Listed], facts: Sequence[Facts], source: Path, findings: Findings) -> None:
+    """Add what is odd about the image files that the annotation file `source` lists."""
+    for image, fact in zip(listed, facts, strict=True):
+        for kind, detail in _oddities(image, fact):
+            findings.add(
+                kind.name,
+                kind.action,
+                remedy=kind.remedy,
+                example=f"{source}: image {image.image_id}: {image.path}{detail}",
+            )
+
+
+def note_repeats(listed: Sequence[Listed], facts: Sequence[Facts], source: Path, findings: Findings) -> None:
+    """Add images whose pixels were seen before in the same split."""
+    first: dict[bytes, Listed] = {}
+    for image, fact in zip(listed, facts, strict=True):
+        known = first.setdefault(fact.digest, image) if fact.error is None else image
+        if known is not image:
+            example = f"{source}: images {known.image_id} and {image.image_id}: {known.path} and {image.path}"
+            findings.add(TWICE.name, TWICE.action, remedy=TWICE.remedy, example=example)
+
+
+def note_leaks(splits: Iterable[tuple[str, Sequence[Listed], Sequence[Facts]]], findings: Findings) -> None:
+    """Add images of a split (name, images, facts) whose pixels an earlier split has too."""
+    seen: dict[bytes, tuple[str, Listed]] = {}
+    for name, listed, facts in splits:
+        mine: dict[bytes, tuple[str, Listed]] = {}
+        for image, fact in zip(listed, facts, strict=True):
+            if fact.error is not None:
+                continue
+            mine.setdefault(fact.digest, (name, image))
+            if fact.digest in seen:
+                other, known = seen[fact.digest]
+                example = f"{known.path} (image {known.image_id} of {other}) and {image.path} (image {image.image_id} of {name})"
+                findings.add(LEAK.name, LEAK.action, remedy=LEAK.remedy, example=example)
+        seen = mine | seen
+
+
+def _oddities(image: Listed, fact: Facts) -> list[tuple[Kind, str]]:
+    """The kinds that apply to an image, each with what its example says after the path."""
+    if fact.error is not None:
+        return [(MISSING, "")] if fact.missing else [(BROKEN, f": {fact.error}")]
+    found = []
+    if image.size is not None and image.size != fact.size:
+        listed, real = (f"{size[1]} x {size[0]}" for size in (image.size, fact.size))
+        found.append((WRONG_SIZE, f": {listed} listed, {real} in the file"))
+    if fact.orientation != 1:
+        turned = fact.orientation in QUARTER_TURNS and image.size == fact.size[::-1]
+        found.append((TURNED if turned else EXIF, f": EXIF orientation {fact.orientation}"))
+    if fact.mode in DEEP_MODES:
+        found.append((DEEP, f": mode {fact.mode}"))
+    elif fact.mode != "RGB":
+        found.append((NOT_RGB, f": mode {fact.mode}"))
+    if image.renamed:
+        found.append((OTHER_NAME, f": {image.file_name} is listed"))
+    return found
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block raises whatever its parser stumbles on, and pixels do not depend on it
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1

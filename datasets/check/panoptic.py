@@ -1,0 +1,131 @@
+"""The check of one panoptic split: the images, and whether every PNG holds the segments that are listed for it."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from util.counted import counted
+from util.errors import DatasetError, ImageError
+
+from ..annotations.findings import Action, Findings
+from ..annotations.kinds import CROWDED, NEGATIVES, UNUSED_CATEGORIES, Kind
+from ..annotations.masks import Size
+from ..coco_panoptic import CocoPanoptic, build, read_segments
+from ..layout import Split
+from .images import Facts, Listed, inspect_all, note_images, note_repeats
+from .report import SplitReport
+from .split import Checked
+
+BAD_PNG = Kind(
+    "panoptic PNGs that are not there or cannot be decoded", Action.REFUSED, "training would stop at the first"
+)
+OTHER_SIZE = Kind(
+    "panoptic PNGs of another size than their image", Action.REFUSED, "training would stop at the first"
+)
+NO_PIXELS = Kind("segments without a pixel in their PNG", Action.REPAIRED, "dropped")
+STRAY_PIXELS = Kind("PNGs with pixels of segments that are not listed", Action.KEPT, "the pixels belong to nothing")
+NO_THINGS = Kind("classes without a single thing", Action.KEPT, "PQ of things is not defined")
+NO_STUFF = Kind("classes without any stuff", Action.KEPT, "PQ of stuff is not defined")
+
+
+@dataclass(frozen=True)
+class SegmentFacts:
+    """What a panoptic PNG holds: its size, the segments listed that have no pixel, segments (not 0) that are not listed.
+
+    `error` says why it cannot be read.
+    """
+
+    size: Size = (0, 0)
+    lacking: tuple[int, ...] = ()
+    stray: tuple[int, ...] = ()
+    error: str | None = None
+
+
+def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes: int | None) -> Checked:
+    """Read a split's panoptic annotations and decode all its images and PNGs; there is nothing to repair in a file."""
+    report = SplitReport(name, split)
+    try:
+        dataset = build(img_folder=split.images, ann_file=split.annotations, num_classes=num_classes)
+    except DatasetError as error:
+        report.error = str(error)
+        return Checked(report, [], [])
+    indices = range(len(dataset))
+    listed = [
+        Listed(
+            dataset.image_id(k),
+            dataset.images[k]["file_name"],
+            dataset.get_height_and_width(k),
+            dataset.image_path(k),
+        )
+        for k in indices
+    ]
+    facts = inspect_all([image.path for image in listed], label=f"{name} images")
+    note_images(listed, facts, split.annotations, report.findings)
+    note_repeats(listed, facts, split.annotations, report.findings)
+    _note_segments(dataset, listed, facts, report.findings, label=f"{name} PNGs")
+    _measure(dataset, report)
+    _note_counts(dataset, report, num_queries)
+    return Checked(report, listed, facts)
+
+
+def inspect_segments(path: Path, ids: Sequence[int]) -> SegmentFacts:
+    """Decode the panoptic PNG at `path` and compare it with the segments `ids` that are listed for it."""
+    try:
+        owners = read_segments(path, described="the segments")
+    except ImageError as error:
+        return SegmentFacts(error=str(error))
+    seen = torch.unique(owners).tolist()
+    lacking = tuple(id_ for id_ in ids if id_ not in seen)
+    return SegmentFacts(tuple(owners.shape), lacking, tuple(id_ for id_ in seen if id_ and id_ not in ids))
+
+
+def _note_segments(
+    dataset: CocoPanoptic, listed: Sequence[Listed], facts: Sequence[Facts], findings: Findings, *, label: str
+) -> None:
+    paths = [dataset.segments_path(index) for index in range(len(dataset))]
+    ids = [[segment["id"] for segment in annotation["segments_info"]] for annotation in dataset.annotations]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        work = pool.map(inspect_segments, paths, ids)
+        found = list(counted(work, total=len(paths), label=label, unit="PNG"))
+    for image, fact, path, segments in zip(listed, facts, paths, found, strict=True):
+        source = f"{dataset.ann_file}: image {image.image_id}: {path}"
+        if segments.error is not None:
+            _add(findings, BAD_PNG, f"{dataset.ann_file}: image {image.image_id}: {segments.error}")
+            continue
+        if fact.error is None and fact.size != segments.size:
+            _add(findings, OTHER_SIZE, f"{source}: {segments.size} where the image has {fact.size} (height, width)")
+        if segments.lacking:
+            _add(findings, NO_PIXELS, f"{source}: segment {segments.lacking[0]}", len(segments.lacking))
+        if segments.stray:
+            _add(findings, STRAY_PIXELS, f"{source}: segment {segments.stray[0]}")
+
+
+def _measure(dataset: CocoPanoptic, report: SplitReport) -> None:
+    segments = [segment for annotation in dataset.annotations for segment in annotation["segments_info"]]
+    report.images = len(dataset)
+    report.class_names = dict(dataset.class_names)
+    report.counts = dataset.object_counts()
+    report.labels = np.array([segment["category_id"] for segment in segments], dtype=np.int64)
+    report.sides = np.sqrt([max(0.0, segment["area"]) for segment in segments])
+
+
+def _note_counts(dataset: CocoPanoptic, report: SplitReport, num_queries: int) -> None:
+    findings, source = report.findings, dataset.ann_file
+    for kind, odd in ((NEGATIVES, report.counts == 0), (CROWDED, report.counts > num_queries)):
+        for index in np.flatnonzero(odd).tolist():
+            _add(findings, kind, f"{source}: image {dataset.image_id(index)}: segments {report.counts[index]}")
+    for id_, count in report.class_counts().items():
+        if not count:
+            _add(findings, UNUSED_CATEGORIES, f"{source}: category {id_}: name {dataset.class_names[id_]!r}")
+    for kind, wanted in ((NO_THINGS, True), (NO_STUFF, False)):
+        if wanted not in dataset.is_thing.values():
+            _add(findings, kind, f"{source}: isthing is {int(not wanted)} in all categories")
+
+
+def _add(findings: Findings, kind: Kind, example: str, count: int = 1) -> None:
+    findings.add(kind.name, kind.action, remedy=kind.remedy, example=example, count=count)

@@ -1,0 +1,187 @@
+"""Reading Pascal VOC: Annotations/*.xml, JPEGImages, and ImageSets/Main/{set}.txt with the names of each set."""
+
+import math
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+
+from util.errors import DatasetError
+
+from .folder import (
+    IMAGE_SUFFIXES,
+    ImageSize,
+    LabelledFolder,
+    LabelledImage,
+    LabelledObject,
+    Mistakes,
+    counted,
+    image_size,
+)
+
+Element = ElementTree.Element
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def read_voc(
+    root: Path, *, sets: dict[str, str], classes: list[str] | None = None, difficult_as_crowd: bool = False
+) -> LabelledFolder:
+    """Read the sets of a folder in Pascal VOC's layout.
+
+    `sets` names the set of each split: {"train": "train", "val": "val"}; a set for "val" may be missing, which is noted.
+    Classes are in alphabetical order, or that of `classes`. VOC counts pixels from 1 and includes the last: the box
+    (xmin, ymin, xmax, ymax) becomes x = xmin - 1, y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
+    Each object keeps `difficult` as a field; `difficult_as_crowd` makes such objects crowds, which are not trained on and
+    neither rewarded nor punished in the evaluation, as VOC's own does. Raises DatasetError, with file and line.
+    """
+    images = {path.stem: path for path in _images(root / "JPEGImages")}
+    names: dict[str, int] = {name: index for index, name in enumerate(classes or [])}
+    reader = _Reader(root, names, classes is not None, difficult_as_crowd)
+    splits, notes = {}, []
+    for split, set_name in sets.items():
+        listed = root / "ImageSets" / "Main" / f"{set_name}.txt"
+        if split != "train" and listed.parent.is_dir() and not listed.exists():
+            notes.append(f"{listed}: no such set, so there are no images for {split}")
+            continue
+        splits[split] = reader.read_set(listed, images)
+    reader.mistakes.raise_any()
+    if not names:
+        raise DatasetError(f"{root / 'Annotations'}: the files of the sets hold no object")
+    notes += (
+        [f"{reader.resized} images have another size than their XML says: theirs counts"] if reader.resized else []
+    )
+    if classes is None:
+        _sort_classes(names, splits)
+    return LabelledFolder({index: name for name, index in names.items()}, splits, notes)
+
+
+def parse_xml(path: Path) -> tuple[Element, dict[Element, int]]:
+    """The root element of an XML file, and the line on which each element starts.
+
+    A document type, which is where entities that expand without end would be declared, is refused. Raises DatasetError.
+    """
+    builder, lines = ElementTree.TreeBuilder(), {}
+    parser = expat.ParserCreate()
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        lines[builder.start(tag, attributes)] = parser.CurrentLineNumber
+
+    def doctype(*_: object) -> None:
+        raise DatasetError(f"{path}:{parser.CurrentLineNumber}: has a document type (DOCTYPE), which is not read")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(path.read_bytes(), True)
+        return builder.close(), lines
+    except expat.ExpatError as error:
+        raise DatasetError(f"{path}:{error.lineno}: not XML ({expat.ErrorString(error.code)})") from None
+    except (OSError, ValueError, LookupError) as error:  # the latter two: an encoding that is none
+        raise DatasetError(f"{path}: cannot be read ({error})") from None
+
+
+class _Reader:
+    """Reads sets one after another, collecting the classes and mistakes of all."""
+
+    def __init__(self, root: Path, names: dict[str, int], closed: bool, difficult_as_crowd: bool) -> None:
+        self.annotations = root / "Annotations"
+        self.names = names
+        self.closed = closed
+        self.difficult_as_crowd = difficult_as_crowd
+        self.mistakes = Mistakes()
+        self.resized = 0
+
+    def read_set(self, listed: Path, images: dict[str, Path]) -> list[LabelledImage]:
+        """The images that a file of ImageSets/Main lists."""
+        try:
+            lines = listed.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            known = ", ".join(sorted(path.stem for path in listed.parent.glob("*.txt"))[:8]) or "none"
+            reason = getattr(error, "strerror", None) or "not text"
+            raise DatasetError(f"{listed}: cannot be read ({reason}); sets that are there: {known}") from None
+        result, seen = [], set()
+        for number, line in enumerate(counted(lines, str(listed)), start=1):
+            name = line.strip()
+            if name not in images and name:
+                name = name.split()[0]  # the sets of one class: a name and -1, 0 or 1
+            if name and name not in images:
+                self.mistakes.add(f"{listed}:{number}", f"no image {name} in {listed.parents[2] / 'JPEGImages'}")
+            elif name in seen:
+                self.mistakes.add(f"{listed}:{number}", f"image {name} is listed for the second time")
+            elif name:
+                seen.add(name)
+                result += self._read_image(images[name])
+        if not result and not self.mistakes.found:
+            raise DatasetError(f"{listed}: lists no image")
+        return result
+
+    def _read_image(self, path: Path) -> list[LabelledImage]:
+        """The image with its objects, none where it has no XML; an empty list after a mistake."""
+        xml = self.annotations / f"{path.stem}.xml"
+        try:
+            size = image_size(path)
+            root, lines = parse_xml(xml) if xml.exists() else (Element("annotation"), {})
+        except DatasetError as error:
+            self.mistakes.found.append(str(error))
+            return []
+        turned = self._is_turned(root, size)
+        objects = []
+        for element in root.findall("object"):
+            try:
+                objects.append(self._object(element, size, turned))
+            except ValueError as error:
+                self.mistakes.add(f"{xml}:{lines[element]}", str(error))
+        return [LabelledImage(path, path.name, size.width, size.height, objects)]
+
+    def _is_turned(self, root: Element, size: ImageSize) -> bool:
+        """Whether the XML speaks of the image turned upright as EXIF says; the size that it gives shows it."""
+        written = tuple(root.findtext(f"size/{side}", "").strip() for side in ("width", "height"))
+        stored, upright = ((str(w), str(h)) for w, h in ((size.width, size.height), size.upright))
+        self.resized += all(written) and written not in (stored, upright)
+        return written == upright != stored
+
+    def _object(self, element: Element, size: ImageSize, turned: bool) -> LabelledObject:
+        """One object; raises ValueError with what is wrong."""
+        name = element.findtext("name", "").strip()
+        if not name:
+            raise ValueError("object without a name")
+        if self.closed and name not in self.names:
+            raise ValueError(f"class {name!r} is not among the given classes")
+        edges = [_number(element, edge) for edge in _EDGES]
+        corners = np.array(edges).reshape(2, 2) - [[1, 1], [0, 0]]
+        if (corners[1] <= corners[0]).any():
+            raise ValueError(f"box {dict(zip(_EDGES, edges))} has no area")
+        if turned:
+            corners = size.to_stored(corners / size.upright)
+        difficult = int(element.findtext("difficult", "0").strip() == "1")
+        crowd = {"iscrowd": 1} if difficult and self.difficult_as_crowd else {}
+        return LabelledObject(self.names.setdefault(name, len(self.names)), corners, {"difficult": difficult} | crowd)
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; Pascal VOC's layout has one, with the images")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _number(element: Element, edge: str) -> float:
+    text = element.findtext(f"bndbox/{edge}", "").strip()
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"bndbox has {edge} {text!r}, not a number" if text else f"bndbox has no {edge}")
+    return value
+
+
+def _sort_classes(names: dict[str, int], splits: dict[str, list[LabelledImage]]) -> None:
+    """Give the classes their places in the alphabet, in `names` and in every object."""
+    order = {names[name]: place for place, name in enumerate(sorted(names))}
+    for images in splits.values():
+        for image in images:
+            image.objects[:] = [LabelledObject(order[o.label], o.points, o.fields) for o in image.objects]
+    names.update({name: order[index] for name, index in names.items()})

@@ -1,0 +1,186 @@
+"""Reading YOLO folders: a text file of labels for each image, and data.yaml with the names of the classes."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from util.errors import DatasetError
+
+from .folder import (
+    IMAGE_SUFFIXES,
+    ImageSize,
+    LabelledFolder,
+    LabelledImage,
+    LabelledObject,
+    Mistakes,
+    counted,
+    image_size,
+    polygon_area,
+)
+
+#: How far a normalised coordinate may lie outside 0..1: what rounding does to boxes at the border.
+_TOLERANCE = 0.01
+
+
+def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = None) -> LabelledFolder:
+    """Read the sets of a YOLO folder.
+
+    `sets` names the set of each split: {"train": "train", "val": "val"}; one for "val" may be missing, which is noted. A
+    set's images lie where data.yaml says, if that is inside `root`, else in images/{set} or {set}/images; its labels
+    where "labels" stands for the last "images" of that path. A label is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...`
+    for a polygon, as fractions of the upright image's size. `classes` stands in place of data.yaml.
+    Images without labels are kept. Raises DatasetError, with file and line.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder")
+    config = {} if classes is not None else _read_config(root)
+    names = dict(enumerate(classes)) if classes is not None else _names(config, _config_file(root))
+    mistakes, notes, splits = Mistakes(), [], {}
+    for split, set_name in sets.items():
+        folder = _find_set(root, config, set_name)
+        if folder is not None:
+            splits[split] = _read_set(folder, names, mistakes, notes)
+        elif split == "train":
+            raise DatasetError(
+                f"{root}: no images in images/{set_name} or {set_name}/images; name the set: --train_set"
+            )
+        else:
+            notes.append(f"{root}: no set {set_name}, so there are no images for {split}")
+    mistakes.raise_any()
+    return LabelledFolder(names, splits, notes)
+
+
+def _config_file(root: Path) -> Path | None:
+    """data.yaml, or the only file of that kind."""
+    if (root / "data.yaml").exists():
+        return root / "data.yaml"
+    others = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
+    return others[0] if len(others) == 1 else None
+
+
+def _read_config(root: Path) -> dict[str, Any]:
+    path = _config_file(root)
+    if path is None:
+        raise DatasetError(f"{root}: no data.yaml with the names of the classes; give them with --classes FILE")
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise DatasetError(f"{path}: needs PyYAML to be read: pip install pyyaml, or give --classes FILE") from None
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(config, dict):
+        raise DatasetError(f"{path}: holds no entries like names: and train:")
+    if "kpt_shape" in config:
+        raise DatasetError(f"{path}: kpt_shape says that the labels are poses, which are not read")
+    return config
+
+
+def _names(config: dict[str, Any], path: Path) -> dict[int, str]:
+    """Class index to name from a list, or from a dictionary with the indices."""
+    names = config.get("names")
+    names = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(names, dict) or not names or not all(type(i) is int and i >= 0 for i in names):
+        raise DatasetError(f"{path}: names is no list of class names and no dictionary from 0, 1, ... to them")
+    if config.get("nc", len(names)) != len(names):
+        raise DatasetError(f"{path}: nc is {config['nc']}, but names has {len(names)} classes")
+    return {index: str(name) for index, name in names.items()}
+
+
+def _find_set(root: Path, config: dict[str, Any], name: str) -> Path | None:
+    """The folder with the images of a set."""
+    places = [root / "images" / name, root / name / "images"]
+    if name == "val":  # Roboflow's word
+        places += [root / "images" / "valid", root / "valid" / "images"]
+    if isinstance(said := config.get(name), str):
+        base = config.get("path") if isinstance(config.get("path"), str) else ""
+        said_places = [(root / base / said).resolve(), (root / said).resolve()]
+        # Exported files often point beside their own folder: whatever lies there is another dataset.
+        places = [
+            place for place in said_places if place.is_relative_to(root.resolve()) and place != root.resolve()
+        ] + places
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _read_set(folder: Path, names: dict[int, str], mistakes: Mistakes, notes: list[str]) -> list[LabelledImage]:
+    labels = _labels_folder(folder)
+    if not labels.is_dir():
+        raise DatasetError(f"{labels}: no such folder; the labels of {folder} are looked for there")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DatasetError(f"{folder}: holds no images")
+    images = []
+    for path in counted(paths, str(folder)):
+        try:
+            size = image_size(path)
+        except DatasetError as error:
+            mistakes.found.append(str(error))
+            continue
+        name = path.relative_to(folder)
+        objects = _read_labels((labels / name).with_suffix(".txt"), size, names, mistakes)
+        images.append(LabelledImage(path, name.as_posix(), size.width, size.height, objects))
+    known = {path.relative_to(folder).with_suffix("") for path in paths}
+    files = [path.relative_to(labels) for path in labels.rglob("*.txt") if path.name != "classes.txt"]
+    if strays := sum(file.with_suffix("") not in known for file in files):
+        notes.append(f"{labels}: {strays} files of labels belong to no image")
+    return images
+
+
+def _labels_folder(folder: Path) -> Path:
+    parts = list(folder.parts)
+    if "images" not in parts:
+        return folder
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return Path(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _read_labels(path: Path, size: ImageSize, names: dict[int, str], mistakes: Mistakes) -> list[LabelledObject]:
+    """The objects of one image; none where it has no file."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError):
+        mistakes.add(str(path), "cannot be read as text")
+        return []
+    objects = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                label, points = parse_label(line)
+                if label not in names:
+                    raise ValueError(f"class {label} has no name; the names are of {min(names)} to {max(names)}")
+                objects.append(LabelledObject(label, size.to_stored(points)))
+        except ValueError as error:
+            mistakes.add(f"{path}:{number}", str(error))
+    return objects
+
+
+def parse_label(line: str) -> tuple[int, np.ndarray]:
+    """The class index of a label and its points (n, 2) in 0..1: two corners of a box, or a polygon's.
+
+    Raises ValueError with what is wrong.
+    """
+    try:
+        label, *values = map(float, line.split())
+    except ValueError:
+        raise ValueError(f"{line.strip()[:60]!r} is not made of numbers") from None
+    if not all(map(math.isfinite, (label, *values))) or label != int(label) or label < 0:
+        raise ValueError(f"{line.strip()[:60]!r} is no class index followed by finite numbers")
+    if len(values) == 4:
+        centre, half = np.array(values[:2]), np.array(values[2:]) / 2
+        points = np.stack([centre - half, centre + half])
+        has_area = (half > 0).all()
+    elif len(values) >= 6 and len(values) % 2 == 0:
+        points = np.array(values).reshape(-1, 2)
+        has_area = polygon_area(points) > 0
+    else:
+        raise ValueError(f"{len(values)} numbers after the class: 4 are a box, 6, 8, ... a polygon")
+    if points.min() < -_TOLERANCE or points.max() > 1 + _TOLERANCE:
+        raise ValueError(f"{line.strip()[:60]!r} reaches outside of 0..1: not fractions of the image's size?")
+    if not has_area:
+        raise ValueError(f"{line.strip()[:60]!r} has no area")
+    return int(label), points

@@ -1,0 +1,168 @@
+"""Who computes COCO's numbers: hotcoco, far faster than pycocotools with the same bits, else pycocotools.
+
+hotcoco differs in four cases, so there pycocotools is asked: an object with id 0 (which pycocotools takes for no match),
+objects that share an id, detections that are not finite, and no images at all.
+"""
+
+import contextlib
+import functools
+import importlib
+import io
+import re
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from pycocotools import mask as rle_tools
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from util.dist.distributed import print_once
+
+from ..annotations.table import index_coco
+
+#: The first hotcoco whose numbers are pycocotools' to the last bit.
+OLDEST_HOTCOCO = (1, 3)
+#: Up to here every whole number is one of float64.
+LARGEST_EXACT = 2**53
+
+
+@dataclass(frozen=True)
+class Detections:
+    """n detections, by image: image_ids, labels and scores (n,), boxes xywh (n, 4), with masks n compressed run lengths."""
+
+    image_ids: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    rles: list[dict[str, Any]] | None
+
+    def results(self, kind: str) -> list[dict[str, Any]]:
+        """In COCO's results format with boxes (kind "bbox") or masks ("segm"), in plain types."""
+        key, shapes = ("bbox", self.boxes.tolist()) if kind == "bbox" else ("segmentation", self.rles)
+        columns = (self.image_ids.tolist(), self.labels.tolist(), shapes, self.scores.tolist())
+        return [
+            {"image_id": image_id, "category_id": label, key: shape, "score": score}
+            for image_id, label, shape, score in zip(*columns)
+        ]
+
+    def of_categories(self, category_ids: list[int]) -> "Detections":
+        """Only those with one of these labels: no other counts anywhere."""
+        kept = np.flatnonzero(np.isin(self.labels, category_ids))
+        rles = None if self.rles is None else [self.rles[i] for i in kept.tolist()]
+        return Detections(self.image_ids[kept], self.labels[kept], self.scores[kept], self.boxes[kept], rles)
+
+
+class Judged(Protocol):
+    """What both libraries give: the 12 `stats`, `eval` with the arrays, `params`, and `summarize()`, which prints."""
+
+    stats: np.ndarray
+    eval: dict[str, Any]
+    params: Any
+
+    def summarize(self) -> None: ...
+
+
+def judge(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
+    """Match detections to the objects of these images and compute all numbers; `truth` is not changed.
+
+    One printed line, once, says when and why it is not hotcoco that computes.
+    """
+    found = found.of_categories(list(truth.cats))
+    reason = why_not_hotcoco() or _where_they_differ(truth, found, image_ids)
+    if reason is not None:
+        _say_once(f"COCO's numbers by pycocotools, which takes longer: {reason}")
+    return (by_hotcoco if reason is None else by_pycocotools)(truth, found, kind, image_ids)
+
+
+def why_not_hotcoco() -> str | None:
+    """What is the matter with the installed hotcoco, None where nothing is."""
+    try:
+        version = _hotcoco().__version__
+    except ImportError:
+        return "hotcoco is not installed (pip install hotcoco)"
+    oldest = ".".join(map(str, OLDEST_HOTCOCO))
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    return None if numbers >= OLDEST_HOTCOCO else f"hotcoco {version} is older than {oldest} (pip install -U hotcoco)"
+
+
+def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
+    """The numbers by hotcoco, whatever it thinks of the input."""
+    hotcoco = _hotcoco()
+    objects = truth.dataset["annotations"]
+    ground_truth = hotcoco.COCO.from_arrays(
+        truth.dataset["images"],
+        [{"name": str(c["id"]), **c} for c in truth.dataset["categories"]],  # it remarks on classes without one
+        np.array([o["image_id"] for o in objects], dtype=np.int64),
+        np.array([o["category_id"] for o in objects], dtype=np.int64),
+        np.array([o["bbox"] for o in objects], dtype=np.float64).reshape(-1, 4),
+        ids=np.array([o["id"] for o in objects], dtype=np.int64),
+        area=np.array([o["area"] for o in objects], dtype=np.float64),
+        iscrowd=np.array([o.get("iscrowd", 0) for o in objects], dtype=np.int64),
+        segmentation=[o["segmentation"] for o in objects] if kind == "segm" else None,
+    )
+    if kind == "bbox" and max(image_ids) <= LARGEST_EXACT:  # image id, x, y, w, h, score, label
+        numbers = (found.image_ids[:, None], found.boxes, found.scores[:, None], found.labels[:, None])
+        results = np.concatenate(numbers, axis=1, dtype=np.float64)
+    else:  # masks without their boxes, whose area they would be given
+        results = found.results(kind)
+    judged = hotcoco.COCOeval(ground_truth, ground_truth.load_res(results), kind)
+    judged.params.img_ids = image_ids
+    return _run(judged)
+
+
+def by_pycocotools(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
+    """The numbers by pycocotools."""
+    # pycocotools writes into the annotations it evaluates: it gets copies of the outer dictionaries.
+    objects = [dict(o) for o in truth.dataset["annotations"]]
+    judged = _quietly(COCOeval, index_coco({**truth.dataset, "annotations": objects}), iouType=kind)
+    judged.cocoDt = index_coco({**truth.dataset, "annotations": _with_areas(found.results(kind))})
+    judged.params.imgIds = image_ids
+    return _run(judged)
+
+
+def _hotcoco() -> ModuleType:
+    return importlib.import_module("hotcoco")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print_once(line)
+
+
+def _where_they_differ(truth: COCO, found: Detections, image_ids: list[int]) -> str | None:
+    """Why hotcoco's numbers would not be pycocotools', None where they are."""
+    if 0 in truth.anns:
+        return "an object's id is 0"
+    if len(truth.anns) < len(truth.dataset["annotations"]):
+        return "objects share an id"
+    if not image_ids:
+        return "there are no images"
+    if not (np.isfinite(found.scores).all() and np.isfinite(found.boxes).all()):
+        return "a detection is not finite"
+    return None
+
+
+def _run(judged: Any) -> Judged:
+    for step in (judged.evaluate, judged.accumulate, judged.summarize):
+        _quietly(step)
+    return judged
+
+
+def _quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call without the libraries' progress messages."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return function(*args, **kwargs)
+
+
+def _with_areas(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What pycocotools' loadRes makes of results, but also of none, and without changing them."""
+    annotations = []
+    for number, result in enumerate(results, start=1):
+        if "bbox" in result:
+            area = result["bbox"][2] * result["bbox"][3]
+        else:
+            area = int(rle_tools.area(result["segmentation"]))
+        annotations.append({**result, "id": number, "area": area, "iscrowd": 0})
+    return annotations

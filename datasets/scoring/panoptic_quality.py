@@ -1,0 +1,110 @@
+"""Panoptic quality, from its definition (Kirillov, He, Girshick, Rother, Dollar: Panoptic Segmentation, CVPR 2019, section 4).
+
+A predicted and a true segment of the same class match where their IoU is above 0.5; no segment can then match two. Per class,
+
+    PQ = sum of the matches' IoU / (TP + FP / 2 + FN / 2) = SQ * RQ,  SQ = mean IoU of the matches,  RQ = TP / (TP + FP/2 + FN/2)
+
+and classes are averaged. Pixels of no true segment (void) do not count in any union, crowds match nothing and are not missed,
+and an unmatched prediction that lies by more than half in void or in crowds of its class is no false positive.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: The id of pixels that belong to no segment.
+VOID = 0
+
+
+@dataclass
+class Counts:
+    """Matches (tp, with the sum of their IoU), wrong (fp) and missed (fn) segments of one class."""
+
+    iou: float = 0.0
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __iadd__(self, other: "Counts") -> "Counts":
+        self.iou += other.iou
+        self.tp += other.tp
+        self.fp += other.fp
+        self.fn += other.fn
+        return self
+
+    def quality(self) -> dict[str, float] | None:
+        """`pq`, `sq` and `rq` in 0..1; None where there is neither a true nor a predicted segment."""
+        if self.tp + self.fp + self.fn == 0:
+            return None
+        size = self.tp + 0.5 * self.fp + 0.5 * self.fn
+        return {"pq": self.iou / size, "sq": self.iou / self.tp if self.tp else 0.0, "rq": self.tp / size}
+
+
+def match_segments(
+    truth: np.ndarray,
+    true_segments: Sequence[Mapping[str, Any]],
+    found: np.ndarray,
+    found_segments: Sequence[Mapping[str, Any]],
+) -> dict[int, Counts]:
+    """Compare one image's segments; counts by category id.
+
+    truth, found: segment ids (H, W); ids that no segment has are void. The segments: dictionaries with `id` and
+    `category_id`, true ones may have `iscrowd`. Raises ValueError for images of different sizes.
+    """
+    if truth.shape != found.shape:
+        raise ValueError(f"the prediction has {found.shape} pixels, the ground truth {truth.shape}")
+    shared = _overlaps(truth, true_segments, found, found_segments)
+    true_class = np.array([s["category_id"] for s in true_segments], dtype=int)
+    found_class = np.array([s["category_id"] for s in found_segments], dtype=int)
+    crowd = np.array([bool(s.get("iscrowd")) for s in true_segments], dtype=bool)
+
+    pixels = shared[:-1, :-1]
+    true_area, found_area = shared[:-1].sum(1), shared[:, :-1].sum(0)
+    not_void = found_area - shared[-1, :-1]
+    iou = pixels / np.maximum(1, true_area[:, None] + not_void[None] - pixels)
+    same = true_class[:, None] == found_class
+    match = (iou > 0.5) & same & ~crowd[:, None]
+    ignored = shared[-1, :-1] + (pixels * (same & crowd[:, None])).sum(0)
+    wrong = ~match.any(0) & ~(ignored > 0.5 * found_area)
+    missed = ~match.any(1) & ~crowd
+
+    counts: dict[int, Counts] = {}
+    for t, f in zip(*match.nonzero()):
+        _add(counts, true_class[t], iou=float(iou[t, f]), tp=1)
+    for f in wrong.nonzero()[0]:
+        _add(counts, found_class[f], fp=1)
+    for t in missed.nonzero()[0]:
+        _add(counts, true_class[t], fn=1)
+    return counts
+
+
+def panoptic_quality(counts: Mapping[int, Counts], categories: Iterable[int]) -> dict[str, float]:
+    """The mean `pq`, `sq` and `rq` (0..1) of those of `categories` that occur, and their number `n`; zeros where none does."""
+    measured = [q for c in categories if c in counts and (q := counts[c].quality()) is not None]
+    return {name: sum(q[name] for q in measured) / max(1, len(measured)) for name in ("pq", "sq", "rq")} | {
+        "n": len(measured)
+    }
+
+
+def _overlaps(
+    truth: np.ndarray, true_segments: Sequence[Mapping], found: np.ndarray, found_segments: Sequence[Mapping]
+) -> np.ndarray:
+    """Pixels that each true and each predicted segment share (T + 1, F + 1); void is the last row and column."""
+    rows, columns = _places(truth, true_segments), _places(found, found_segments)
+    width = len(found_segments) + 1
+    pairs = np.bincount(rows.ravel() * width + columns.ravel(), minlength=(len(true_segments) + 1) * width)
+    return pairs.reshape(-1, width)
+
+
+def _places(ids: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
+    """For each pixel the place of its segment in the list, `len(segments)` where it has none."""
+    seen, inverse = np.unique(ids, return_inverse=True)
+    place = {segment["id"]: k for k, segment in enumerate(segments)}
+    return np.array([place.get(int(id_), len(segments)) for id_ in seen])[inverse].reshape(ids.shape)
+
+
+def _add(counts: dict[int, Counts], category: int, **found: float) -> None:
+    counts[int(category)] = counts.get(int(category), Counts())
+    counts[int(category)] += Counts(**found)

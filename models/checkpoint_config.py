@@ -1,0 +1,185 @@
+"""Which model a checkpoint belongs to: read off its weights, the flags of the run that wrote it, and its name."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from util.errors import CheckpointError, UserError
+from util.runs.checkpoint import load_model
+
+from .config import Architecture, build_detector
+from .detr import DETR
+from .segmentation import DETRsegm
+from .zoo import published_under
+
+#: Of the architecture, what may be chosen anew for weights that exist: it does not change what they mean.
+FREE = ("backbone_norm", "padding_invariant")
+#: What weights do not show; `nheads` only where there is a mask head.
+UNREADABLE = ("nheads", "dilation")
+DEFAULTS = asdict(Architecture())
+
+#: ResNets by the blocks of their four stages, the outputs and inputs (of a group) of the first 3x3 convolution after the
+#: stem, and whether their blocks are bottlenecks.
+_RESNETS = {
+    ((2, 2, 2, 2), (64, 64), False): "resnet18",
+    ((3, 4, 6, 3), (64, 64), False): "resnet34",
+    ((3, 4, 6, 3), (64, 64), True): "resnet50",
+    ((3, 4, 23, 3), (64, 64), True): "resnet101",
+    ((3, 8, 36, 3), (64, 64), True): "resnet152",
+    ((3, 4, 6, 3), (128, 4), True): "resnext50_32x4d",
+    ((3, 4, 23, 3), (256, 8), True): "resnext101_32x8d",
+    ((3, 4, 23, 3), (256, 4), True): "resnext101_64x4d",
+    ((3, 4, 6, 3), (128, 128), True): "wide_resnet50_2",
+    ((3, 4, 23, 3), (128, 128), True): "wide_resnet101_2",
+}
+
+
+def model_from_checkpoint(
+    checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Mapping[str, Any] | None = None
+) -> tuple[DETR | DETRsegm, Architecture, str]:
+    """The model of a checkpoint that `load_checkpoint` read, with its weights, on the CPU; how it is made, and a line on that.
+
+    `path` and `given` are as in `architecture_of`. Raises UserError and CheckpointError as that and `load_model` do.
+    """
+    architecture, line = architecture_of(checkpoint, path, given=given)
+    model = build_detector(architecture)
+    load_model(model, checkpoint, path)
+    return model, architecture, line
+
+
+def architecture_of(
+    checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Mapping[str, Any] | None = None
+) -> tuple[Architecture, str]:
+    """The architecture of a checkpoint, and one line that says what was taken from where.
+
+    Weights tell most of it. Whether the last stage is dilated, and without a mask head how many heads there are, comes from
+    the flags that a training run keeps in the file, from the name of a published file, from `given`, or is DETR's default.
+
+    Args:
+        checkpoint: as `load_checkpoint` returns it.
+        path: where it came from, a path or an address.
+        given: values of flags that the user chose, by name; others than the architecture's are ignored.
+
+    Raises UserError when a given flag contradicts the file or no model can be built, CheckpointError for weights of no DETR.
+    """
+    chosen = {name: value for name, value in (given or {}).items() if name in DEFAULTS}
+    sources = _read(checkpoint, path)
+    known = {name: value for source in sources.values() for name, value in source.items()}
+    contradictions = _contradictions(known, chosen)
+    if contradictions:
+        raise UserError(
+            f"{path}: made with {_spell(known, contradictions)}, but {_spell(chosen, contradictions)} is given; "
+            "leave that out: the file says what it needs"
+        )
+    architecture = Architecture(**(DEFAULTS | known | chosen))
+    if architecture.hidden_dim % architecture.nheads:
+        raise UserError(f"{path}: its width {architecture.hidden_dim} is no multiple of --nheads {architecture.nheads}")
+    told = {source: {n: v for n, v in flags.items() if chosen.get(n, v) == v} for source, flags in sources.items()}
+    told["chosen"] = {name: value for name, value in chosen.items() if known.get(name) != value}
+    told["DETR's; the file cannot tell"] = {n: DEFAULTS[n] for n in UNREADABLE if n not in known | chosen}
+    return architecture, _describe(told, path)
+
+
+def refuse_other_architecture(
+    checkpoint: Mapping[str, Any], path: str | os.PathLike, *, flags: Mapping[str, Any]
+) -> None:
+    """Raise UserError when a run with these flags, by name, would train on with the detector of a checkpoint that others made.
+
+    Class count and mask head are not looked at: `load_model` has more to say about the one, and the other may be left or added.
+    """
+    known = {name: value for source in _read(checkpoint, path).values() for name, value in source.items()}
+    different = [name for name in _contradictions(known, flags) if name not in ("num_classes", "masks")]
+    if different:
+        raise UserError(
+            f"{path}: made with {_spell(known, different)}, this run has {_spell(flags, different)}; give the file's flags, "
+            f"or --init_from {path} to load what fits"
+        )
+
+
+def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, dict[str, Any]]:
+    """What is known of the architecture, by source, each flag under the surest source only."""
+    weights = _from_weights(checkpoint["model"], path)
+    run = checkpoint.get("args")
+    run = run if isinstance(run, Mapping) else {}
+    flags = {name: run[name] for name in DEFAULTS if name not in weights and _is_usable(run.get(name), DEFAULTS[name])}
+    published = published_under(path)
+    name = {}
+    # A file may have been renamed, or be a run's own under a famous name: the name counts where the weights agree.
+    if published and all(getattr(published, flag) == weights[flag] for flag in weights if flag != "num_classes"):
+        name = {flag: getattr(published, flag) for flag in UNREADABLE if flag not in weights | flags}
+    return {"its weights": weights, "the run that wrote it": flags, "its name": name}
+
+
+def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Any]:
+    """The flags that names and shapes of the weights tell. Raises CheckpointError where they are no DETR's."""
+    shapes = {name.removeprefix("module.").removeprefix("detr."): tuple(w.shape) for name, w in weights.items()}
+    try:
+        num_queries, hidden_dim = shapes["query_embed.weight"]
+        flags = {
+            "backbone": _backbone(shapes, path),
+            "backbone_norm": "batch" if any(name.endswith("num_batches_tracked") for name in shapes) else "frozen",
+            "position_embedding": "learned" if "backbone.1.row_embed.weight" in shapes else "sine",
+            "enc_layers": _count(shapes, "transformer.encoder.layers."),
+            "dec_layers": _count(shapes, "transformer.decoder.layers."),
+            "dim_feedforward": shapes["transformer.decoder.layers.0.linear1.weight"][0],
+            "hidden_dim": hidden_dim,
+            "num_queries": num_queries,
+            "pre_norm": "transformer.encoder.norm.weight" in shapes,
+            "num_classes": shapes["class_embed.weight"][0] - 1,  # the last is "no object"
+            "masks": "mask_head.lay1.weight" in shapes,
+        }
+        if flags["masks"]:  # its first layer takes the width and an attention map of each head
+            flags["nheads"] = shapes["mask_head.lay1.weight"][1] - hidden_dim
+        if min(flags.get("nheads", 1), flags["dec_layers"], flags["num_classes"]) < 1:
+            raise ValueError("a part of size 0")
+    except (KeyError, IndexError, ValueError) as error:
+        missing = f": it lacks {error.args[0]}" if isinstance(error, KeyError) else ""
+        raise CheckpointError(f"{path}: its weights are not those of a DETR{missing}") from error
+    return flags
+
+
+def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) -> str:
+    body = "backbone.0.body."
+    if f"{body}features.18.0.weight" in shapes:
+        return "mobilenet_v2"
+    blocks = tuple(_count(shapes, f"{body}layer{stage}.") for stage in range(1, 5))
+    first = shapes.get(f"{body}layer1.0.conv2.weight", ())[:2]
+    name = _RESNETS.get((blocks, first, f"{body}layer1.0.conv3.weight" in shapes))
+    if name is None:
+        raise CheckpointError(f"{path}: its backbone is none of {', '.join(_RESNETS.values())}, mobilenet_v2")
+    return name
+
+
+def _count(names: Iterable[str], prefix: str) -> int:
+    """How many numbered parts there are under a prefix."""
+    return len({name[len(prefix) :].partition(".")[0] for name in names if name.startswith(prefix)})
+
+
+def _is_usable(value: Any, default: Any) -> bool:
+    """Whether a value in somebody's file can be that of a flag with this default: a switch, or a count."""
+    return type(value) is type(default) and (isinstance(value, bool) or value >= 1)
+
+
+def _contradictions(known: Mapping[str, Any], flags: Mapping[str, Any]) -> list[str]:
+    return [
+        name for name in DEFAULTS if name in known and name in flags and flags[name] != known[name] and name not in FREE
+    ]
+
+
+def _describe(sources: Mapping[str, Mapping[str, Any]], path: str | os.PathLike) -> str:
+    parts = [f"{_spell(flags)} ({source})" for source, flags in sources.items() if flags]
+    return f"{path}: {', '.join(parts)}"
+
+
+def _spell(flags: Mapping[str, Any], names: Iterable[str] | None = None) -> str:
+    """Flags as one types them; one that is off is said to be."""
+
+    def spell(name: str, value: Any) -> str:
+        if isinstance(value, bool):
+            return f"--{name}" if value else f"no --{name}"
+        return f"--{name} {value}"
+
+    return " ".join(spell(name, flags[name]) for name in (flags if names is None else names))

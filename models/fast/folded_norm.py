@@ -1,0 +1,134 @@
+"""Batch norms that never change, and convolutions that do the work of the one behind them (Ioffe and Szegedy 2015).
+
+A frozen norm multiplies every channel by a constant and adds another. So does the convolution before it, once its weight is
+multiplied by the same constants: the feature map is written once instead of twice, and read and kept once less in training.
+While a weight trains it has to be multiplied in every step: that pays where the map is larger than the weight.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from util.dist.precision import product_dtype
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics and affine parameters are constants (buffers, so no optimiser touches them).
+
+    y = x * s + (bias - running_mean * s) with s = weight / sqrt(running_var + 1e-5). After `fold_frozen_norms` the
+    convolution before it computes this, and the norm returns its input.
+    """
+
+    eps = 1e-5
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(n))
+        self.register_buffer("bias", torch.zeros(n))
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+        self.folded = False
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        # Weights of an ordinary batch norm count their batches; a frozen one has no use for it.
+        state_dict.pop(prefix + "num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) with the stored statistics."""
+        return x if self.folded else self.normalize(x)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """The same, whoever else was to do it."""
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """s (C,) and bias - running_mean * s (C,)."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
+
+
+class NormedConv2d(nn.Conv2d):
+    """A convolution without bias and the frozen norm behind it as one; parameters, buffers and their names stay.
+
+    Gradients are those of the two layers: the weight's passes through the multiplication. Where none is wanted the product
+    is kept until weight or norm change, are loaded or moved, or the network is switched between training and evaluation.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, norm: FrozenBatchNorm2d) -> None:
+        names = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+        # On "meta" so that nothing is drawn: the weight is the convolution's.
+        sizes = {name: getattr(convolution, name) for name in names} | {"bias": False, "device": "meta"}
+        super().__init__(convolution.in_channels, convolution.out_channels, **sizes)
+        self.weight = convolution.weight
+        self._norm = (norm,)  # in a tuple: it is the network's child, not this one's
+        self._kept: tuple[tuple, tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and normalise (B, C, H, W)."""
+        if self._trains() and not torch.compiler.is_compiling() and self._map_size(x) < self.weight.numel():
+            return self._norm[0].normalize(self._conv_forward(x, self.weight, None))
+        return self._conv_forward(x, *self._weight_and_bias())
+
+    def train(self, mode: bool = True) -> "NormedConv2d":
+        """Switch to training or evaluation, and forget the product."""
+        self._kept = None
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs) -> "NormedConv2d":
+        self._kept = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        self._kept = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _trains(self) -> bool:
+        return torch.is_grad_enabled() and self.weight.requires_grad
+
+    def _map_size(self, x: Tensor) -> int:
+        """About how many numbers the feature map of (B, C, H, W) has."""
+        return x.numel() // self.in_channels * self.out_channels // (self.stride[0] * self.stride[1])
+
+    def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
+        norm, weight = self._norm[0], self.weight
+        if torch.compiler.is_compiling():
+            return self._fold()
+        # A tensor counts its changes, but not those of a fused optimizer, which only changes what has a gradient;
+        # and one made in inference mode counts none.
+        changes = self._trains() or weight.grad is not None
+        if changes or weight.is_inference() or norm.weight.is_inference():
+            self._kept = None
+            return self._fold()
+        constants = (weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        state = (product_dtype(weight), *(t._version for t in constants))
+        if self._kept is None or self._kept[0] != state:
+            with torch.no_grad():
+                folded, bias = self._fold()
+                self._kept = state, (folded.to(product_dtype(folded)), bias)
+        return self._kept[1]
+
+    def _fold(self) -> tuple[Tensor, Tensor]:
+        scale, shift = self._norm[0].scale_and_shift()
+        return self.weight * scale[:, None, None, None], shift
+
+
+def fold_frozen_norms(network: nn.Module) -> int:
+    """Have every convolution without bias that a frozen norm follows do the norm's work; return how many there are.
+
+    Which layer follows which is read off the order in which a module lists its children, as torchvision's networks have it.
+    """
+    pairs = [
+        (parent, name, layer, norm)
+        for parent in network.modules()
+        for (name, layer), (_, norm) in pairwise(parent.named_children())
+        if type(layer) is nn.Conv2d and layer.bias is None and isinstance(norm, FrozenBatchNorm2d)
+    ]
+    for parent, name, convolution, norm in pairs:
+        setattr(parent, name, NormedConv2d(convolution, norm))
+        norm.folded = True
+    return len(pairs)

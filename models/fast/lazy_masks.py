@@ -1,0 +1,58 @@
+"""Masks that are computed when somebody asks for them: training needs those of matched queries only."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from util.chunks import in_chunks
+
+
+class QueryMasks:
+    """Stands for mask logits (B, Q, h, w) and computes what is asked for.
+
+    `masks[image, query]`, with index tensors (N,), computes these N and returns (N, h, w); everything else one may do
+    with a tensor computes all B * Q once and does it with them.
+
+    Args:
+        compute: mask logits (N, h, w) of the queries `query` (N,) of the images `image` (N,).
+        images, queries: B and Q.
+        chunk: at most so many masks are computed at a time; 0: no limit.
+        device: where indices live.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Tensor, Tensor], Tensor],
+        *,
+        images: int,
+        queries: int,
+        chunk: int,
+        device: torch.device,
+    ) -> None:
+        self._compute = compute
+        self._images, self._queries = images, queries
+        self._chunk = chunk
+        self._device = device
+
+    def __getitem__(self, index: Any) -> Tensor:
+        if isinstance(index, tuple) and len(index) == 2 and all(isinstance(i, Tensor) for i in index):
+            return in_chunks(self._compute, *index, chunk=self._chunk)
+        return self.all[index]
+
+    @cached_property
+    def all(self) -> Tensor:
+        """The masks of all queries of all images (B, Q, h, w)."""
+        place = torch.arange(self._images * self._queries, device=self._device)
+        image = place.div(self._queries, rounding_mode="floor")
+        return self[image, place - image * self._queries].unflatten(0, (self._images, self._queries))
+
+    def __len__(self) -> int:
+        return self._images
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "all":  # what copy and pickle look for, and an error in computing the masks
+            raise AttributeError(name)
+        return getattr(self.all, name)

@@ -1,0 +1,74 @@
+"""The models that the authors of DETR published, by the names of their torch hub entry points."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlparse
+
+from util.dist.distributed import print_once
+from util.errors import DownloadError, UserError
+from util.runs.checkpoint import load_checkpoint, load_model
+from util.web.download import is_url
+
+from .backbone import load_imagenet_weights
+from .config import Architecture, build_detector
+from .detr import DETR
+from .segmentation import DETRsegm
+
+BASE_URL = "https://dl.fbaipublicfiles.com/detr/"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights under `BASE_URL`; its name ends in the first digits of its SHA-256."""
+
+    file: str
+    architecture: Architecture
+
+
+PUBLISHED = {
+    "detr_resnet50": Published("detr-r50-e632da11.pth", Architecture()),
+    "detr_resnet50_dc5": Published("detr-r50-dc5-f0fb7ef5.pth", Architecture(dilation=True)),
+    "detr_resnet101": Published("detr-r101-2c7b67e5.pth", Architecture(backbone="resnet101")),
+    "detr_resnet101_dc5": Published("detr-r101-dc5-a2e86def.pth", Architecture(backbone="resnet101", dilation=True)),
+    "detr_resnet50_panoptic": Published("detr-r50-panoptic-00ce5173.pth", Architecture(masks=True, num_classes=250)),
+    "detr_resnet50_dc5_panoptic": Published(
+        "detr-r50-dc5-panoptic-da08f1b1.pth", Architecture(dilation=True, masks=True, num_classes=250)
+    ),
+    "detr_resnet101_panoptic": Published(
+        "detr-r101-panoptic-40021d53.pth", Architecture(backbone="resnet101", masks=True, num_classes=250)
+    ),
+}
+
+
+def published_under(path: str | os.PathLike) -> Architecture | None:
+    """The architecture of the model published under the file name of `path`, a path or an address; None for other names."""
+    name = Path(urlparse(str(path)).path if is_url(path) else path).name
+    return next((model.architecture for model in PUBLISHED.values() if model.file == name), None)
+
+
+def hub_model(name: str, *, pretrained: bool, num_classes: int) -> DETR | DETRsegm:
+    """The model of a hub entry point, on the CPU and in training mode, as the original returns it.
+
+    With `pretrained` its published weights, downloaded to torch hub's cache with their hash checked; else random
+    ones over a backbone with ImageNet weights, or, with a printed line, without where these cannot be downloaded.
+    Raises UserError for another class count than the published weights', and as `load_checkpoint` and `load_model` do.
+    """
+    published = PUBLISHED[name]
+    theirs = published.architecture.num_classes
+    if pretrained and num_classes != theirs:
+        raise UserError(
+            f"{name}(pretrained=True, num_classes={num_classes}): the published weights have {theirs} classes; leave "
+            f"num_classes out and replace the model's class_embed afterwards"
+        )
+    checkpoint = load_checkpoint(BASE_URL + published.file) if pretrained else None
+    model = build_detector(replace(published.architecture, num_classes=num_classes))
+    if checkpoint is not None:
+        load_model(model, checkpoint, published.file)
+        return model
+    backbone = (model.detr if isinstance(model, DETRsegm) else model).backbone[0]
+    try:
+        load_imagenet_weights(backbone)
+    except DownloadError as error:
+        print_once(f"{name}: {error}; its backbone starts random as well")
+    return model

@@ -1,0 +1,18 @@
+"""What these scripts share with the project around them: its errors, flags, launchers and files that are never half written.
+
+The folder is no package, so that `python postprocess.py` works as it always did; this module finds the project's root.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from util.dist.launch import Place, find_place  # noqa: E402
+from util.errors import UserError  # noqa: E402
+from util.flags import FlagParser  # noqa: E402
+from util.runs.atomic import atomic_file  # noqa: E402 (the lines above find it)
+
+__all__ = ["ROOT", "FlagParser", "Place", "UserError", "atomic_file", "find_place"]

@@ -1,0 +1,105 @@
+"""What stands around a roofline: where all the time goes, as one bar, and the table of the top kernels."""
+
+from typing import Any
+
+import pandas as pd
+
+from ..units import LEVELS, MEMORY_ONLY, UNIT_NAMES
+from .style import FAINT, INK, level_name, percent, seconds, si, significant
+
+_LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end
+_NUMBER_WIDTH = 0.018  # a segment that is narrower has no room for its number
+_COLUMNS = (
+    ("", 0.012, "center"), ("kernel", 0.03, "left"), ("time", 0.405, "right"), ("share", 0.47, "right"),
+    ("launches", 0.545, "right"), ("L1", 0.605, "right"), ("L2", 0.66, "right"), ("HBM", 0.725, "right"),
+    ("rate", 0.835, "right"), ("of roof", 0.9, "right"), ("bound by", 0.915, "left"),
+)  # fmt: skip
+
+
+def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: float = 10, top: int = 10) -> None:
+    """Draw one bar of all the time, a segment per kernel; those without FLOPs stand hatched at its right end.
+
+    rows: analysed, the longest first; the first `top` are numbered.
+    """
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.axis("off")
+    idle = rows["unit"] == MEMORY_ONLY
+    order = [*rows.index[~idle], *rows.index[idle]]
+    left = 0.0
+    for index in order:
+        row, width = rows.loc[index], float(rows.at[index, "share"])
+        if width < _LEAST_WIDTH:
+            continue
+        style = {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"} if idle[index] else {
+            "edgecolor": "white", "facecolor": colours[index], "alpha": 0.85}  # fmt: skip
+        axes.barh(0.36, width, left=left, height=0.5, linewidth=0.6 if width > 0.003 else 0, **style)
+        place = rows.index.get_loc(index)
+        if place < top and width > _NUMBER_WIDTH:
+            axes.text(left + width / 2, 0.36, str(place + 1), ha="center", va="center", fontsize=font, fontweight="bold",
+                      color=INK if row["unit"] == MEMORY_ONLY else "white")  # fmt: skip
+        left += width
+    if left < 1 - _LEAST_WIDTH:
+        axes.barh(0.36, 1 - left, left=left, height=0.5, color="#cfcfcf")
+    total, share = rows["time_s"].sum(), float(rows.loc[idle, "share"].sum())
+    axes.text(
+        0,
+        0.66,
+        f"all {seconds(total)} of {int(rows['launches'].sum()):,} launches, by kernel",
+        fontsize=font,
+        va="bottom",
+        color=INK,
+    )
+    if idle.any():
+        count = int(idle.sum())
+        axes.text(1, 0.66, f"hatched: {count} kernels without FLOPs, {percent(share)} of the time", fontsize=font,
+                  ha="right", va="bottom", color=INK)  # fmt: skip
+
+
+def draw_table(
+    axes: Any, rows: pd.DataFrame, colours: pd.Series, *, top: int = 10, font: float = 10, device: str = ""
+) -> None:
+    """Write the first `top` rows as a table: name, time, intensity per level, rate, percent of roof, what bounds it."""
+    axes.set(xlim=(0, 1), ylim=(top + 1.6, -0.2))
+    axes.axis("off")
+    for title, x, side in _COLUMNS:
+        axes.text(x, 0.9, level_name(title, device), ha=side, va="center", fontsize=font, color=FAINT)
+    axes.text(0.725, 0.15, "FLOP per byte at", ha="right", va="center", fontsize=font, color=FAINT)
+    axes.plot([0, 1], [1.4, 1.4], color="#cccccc", linewidth=0.8)
+    for place, (index, row) in enumerate(rows.head(top).iterrows(), start=1):
+        for (title, x, side), text in zip(_COLUMNS, _cells(place, row, device)):
+            style = {"color": "white", "fontweight": "bold"} if not title else {"color": INK}
+            if not title:
+                axes.scatter([x], [place + 0.9], s=170, color=colours[index], zorder=2, clip_on=False)
+                if row["unit"] == MEMORY_ONLY:
+                    style["color"] = INK
+            axes.text(x, place + 0.9, text, ha=side, va="center", fontsize=font, zorder=3, **style)
+
+
+def _cells(place: int, row: pd.Series, device: str) -> tuple[str, ...]:
+    flops = row["flop"] > 0
+    return (
+        str(place), str(row["name"])[:44], seconds(row["time_s"]), percent(row["share"]), f"{int(row['launches']):,}",
+        *(significant(row[f"ai_{level.lower()}"], 3) if flops else "-" for level in LEVELS),
+        si(row["rate"], "FLOP/s") if flops else "no FLOPs", percent(row["efficiency"]), level_name(row["bound"], device) or "-",
+    )  # fmt: skip
+
+
+def unit_legend(
+    axes: Any, rows: pd.DataFrame, unit_colours: dict[str, str], *, font: float = 10, markers: bool = False
+) -> None:
+    """Write a legend of the units with their shares of the time, the largest first."""
+    from matplotlib.lines import Line2D
+
+    from .style import UNIT_MARKERS
+
+    shares = rows.groupby("unit")["share"].sum().sort_values(ascending=False)
+    handles = [
+        Line2D([], [], marker=UNIT_MARKERS[unit] if markers else "o", linestyle="none", markersize=9,
+               color=unit_colours[unit], label=f"{UNIT_NAMES[unit]}: {percent(share)} of the time")
+        for unit, share in shares.items()
+    ]  # fmt: skip
+    axes.add_artist(
+        axes.legend(
+            handles=handles, loc="lower right", fontsize=font, frameon=True, framealpha=0.9, edgecolor="#dddddd"
+        )
+    )

@@ -1,0 +1,128 @@
+"""From Nsight Compute's metrics to the tidy table: FLOPs, bytes, time and clock of every launch, then their sums."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..table import sum_rows, tidy
+from ..units import SECTIONS
+from .flops import count_flops
+from .kernel_names import family, readable
+from .launches import Report
+from .metrics import (
+    CLOCK,
+    CYCLES,
+    DRAM,
+    DRAM_RATE,
+    DRAM_READ,
+    DRAM_WRITE,
+    L1,
+    L1_TMA,
+    L2,
+    L2_SM_SECTORS,
+    TIME,
+)  # fmt: skip
+
+_SECTOR_BYTES = 32
+_OUTER_RANGES = {"training_loop", "training_epoch", "iteration"}
+
+
+def tabulate(report: Report, *, per_launch: bool = False) -> pd.DataFrame:
+    """Return a report as tidy table: a row per kernel and launch shape, or per launch.
+
+    Launches of a kernel with the same grid are summed, so that a layer's convolution and the next one's stay apart.
+    """
+    launches = report.launches
+    run, section = run_and_section(report.path)
+    rows = launches[["kernel", "grid", "block", "device", "compute_capability"]].copy()
+    rows["run"] = _constant(run, len(rows))
+    rows["section"], rows["module"] = _sections(launches["ranges"], section)
+    rows["name"] = _by_category(rows["kernel"], readable)
+    rows["family"] = _by_category(rows["kernel"], family)
+    rows["source"] = _constant("ncu", len(rows))
+    rows["first"] = np.arange(len(rows))
+    rows["launches"] = 1
+    rows["time_s"], rows["clock_hz"] = _time(launches)
+    rows["bytes_l1"], rows["bytes_l2"], rows["bytes_hbm"] = _bytes(launches, rows["time_s"])
+    rows = tidy(pd.concat([rows, count_flops(launches)], axis=1), origin=str(report.path))
+    return rows if per_launch else sum_rows(rows)
+
+
+def run_and_section(path: Path) -> tuple[str, str]:
+    """Return run and section from a file's name: output_bs8_optimized_loss.csv -> ("bs8_optimized", "loss").
+
+    A file named by its section alone (runs/7/loss.csv) belongs to the run of its folder.
+    """
+    stem = path.name.partition(".")[0]
+    for section in (*SECTIONS, "all"):
+        match = re.search(rf"(^|_){section}(?=_|$)", stem)
+        if match:
+            run = (stem[: match.start()] + stem[match.end() :]).removeprefix("output")
+            return run.strip("_") or path.resolve().parent.name, "" if section == "all" else section
+    return stem.removeprefix("output").strip("_") or stem, ""
+
+
+def _constant(text: str, length: int) -> pd.Categorical:
+    return pd.Categorical.from_codes(np.zeros(length, np.int8), [text])
+
+
+def _by_category(column: pd.Series, function) -> pd.Categorical:
+    """Apply a function of text to a categorical column, once per category."""
+    places: dict[str, int] = {}
+    codes = [places.setdefault(function(text), len(places)) for text in column.cat.categories]
+    return pd.Categorical.from_codes(np.array(codes, dtype=np.int32)[column.cat.codes.to_numpy()], list(places))
+
+
+def _sections(ranges: pd.Series, default: str) -> tuple[pd.Categorical, pd.Categorical]:
+    """Return section and module from the NVTX ranges around each launch; the file's section where there are none.
+
+    The section is the range with a section's name, else the outermost one that is not the loop itself; modules are the
+    ranges inside it, e.g. backbone.
+    """
+
+    def section(text: str) -> str:
+        names = _inner(text)
+        return next((name for name in names if name in SECTIONS), names[0] if names else default)
+
+    def module(text: str) -> str:
+        names = _inner(text)
+        place = names.index(section(text)) if section(text) in names else -1
+        return "/".join(names[place + 1 :])
+
+    return _by_category(ranges, section), _by_category(ranges, module)
+
+
+def _inner(text: str) -> list[str]:
+    return [name for name in text.split(" > ") if name and name not in _OUTER_RANGES]
+
+
+def _time(launches: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return seconds (the kernel's duration; else cycles over clock) and clock in hertz, NaN where not in the report."""
+    nothing = pd.Series(np.nan, index=launches.index)
+    clock = launches[CLOCK] if CLOCK in launches else nothing
+    time = launches[TIME] if TIME in launches else nothing
+    if CYCLES in launches:
+        time = time.fillna(launches[CYCLES] / clock)
+        clock = clock.fillna(launches[CYCLES] / time)
+    return time, clock
+
+
+def _bytes(launches: pd.DataFrame, time: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
+    """Return the bytes through L1, L2 and HBM per launch.
+
+    L1: all of L1's tag stage, plus the TMA's bytes that bypass it (Hopper and later). L2: what the SMs asked for, where
+    it was counted; else everything at L2, which includes other clients. HBM: reads and writes, else rate times time.
+    """
+    nothing = pd.Series(np.nan, index=launches.index)
+
+    def get(name: str) -> pd.Series:
+        return launches[name] if name in launches else nothing
+
+    l1 = get(L1)
+    for name in L1_TMA:
+        l1 = l1 + get(name).fillna(0)
+    l2 = (get(L2_SM_SECTORS) * _SECTOR_BYTES).fillna(get(L2))
+    hbm = get(DRAM).fillna(get(DRAM_READ) + get(DRAM_WRITE)).fillna(get(DRAM_RATE) * time)
+    return l1, l2, hbm

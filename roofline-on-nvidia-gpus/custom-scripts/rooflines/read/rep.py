@@ -1,0 +1,76 @@
+"""Nsight Compute's own reports (.ncu-rep), read with NVIDIA's `ncu-report` package (pip install ncu-report): no ncu needed."""
+
+from pathlib import Path
+from typing import Any
+
+from .. import UserError
+from .launches import LaunchBuilder, Report
+from .metrics import DEVICE, DEVICE_NAME, column_of
+from .numbers import NAN, unit_factor
+
+
+def read_ncu_rep(path: Path) -> Report:
+    """Read one report. Raises UserError when the package is missing or the report holds no kernels."""
+    try:
+        import ncu_report
+    except ImportError as error:
+        raise UserError(
+            f"{path}: reading reports needs `pip install ncu-report`; or export it: ncu --import {path.name} --csv --page raw"
+        ) from error
+    try:
+        context = ncu_report.load_report(str(path))
+        builder = LaunchBuilder()
+        for range_number in range(context.num_ranges()):
+            actions = context.range_by_idx(range_number)
+            for number in range(actions.num_actions()):
+                _take_action(builder, actions.action_by_idx(number), (range_number, number))
+    except (RuntimeError, OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: no readable report ({error}); it may need a newer ncu-report") from error
+    if not len(builder):
+        raise UserError(f"{path}: a report without kernels; did the capture window open?")
+    return Report(path, builder.frame())
+
+
+def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> None:
+    names = set(action.metric_names())
+    launch = builder.launch(key, {
+        "kernel": action.name(),
+        "grid": _size(action, names, "launch__grid_dim_"),
+        "block": _size(action, names, "launch__block_dim_"),
+        "device": "0",
+        "compute_capability": _capability(action, names),
+        "ranges": " > ".join(_ranges(action)),
+    })  # fmt: skip
+    for name in names:
+        column = column_of(name)
+        if name == DEVICE_NAME:
+            builder.device_names.add(action.metric_by_name(name).as_string())
+        elif column is not None:
+            metric = action.metric_by_name(name)
+            builder.set(launch, column, metric.as_double() * unit_factor(metric.unit()) if metric.has_value() else NAN)
+
+
+def _size(action: Any, names: set[str], prefix: str) -> str:
+    """Return a grid or block as the CSVs write it: (128, 1, 1); empty if the report has none."""
+    if not {prefix + axis for axis in "xyz"} <= names:
+        return ""
+    return f"({', '.join(str(int(action.metric_by_name(prefix + axis).as_uint64())) for axis in 'xyz')})"
+
+
+def _capability(action: Any, names: set[str]) -> str:
+    parts = [f"{DEVICE}compute_capability_{part}" for part in ("major", "minor")]
+    if not set(parts) <= names:
+        return ""
+    return ".".join(str(int(action.metric_by_name(part).as_uint64())) for part in parts)
+
+
+def _ranges(action: Any) -> list[str]:
+    """Return the names of the NVTX ranges around a kernel, outermost first; start/end ranges are the outer ones."""
+    state = action.nvtx_state()
+    if state is None:
+        return []
+    names: list[str] = []
+    for domain_id in state.domains():
+        domain = state.domain_by_id(domain_id)
+        names += [*domain.start_end_ranges(), *domain.push_pop_ranges()]
+    return names

@@ -1,0 +1,204 @@
+"""Roofs: how many bytes and FLOPs per second a device can do, at the clock at which the counters ran.
+
+In order of trust: a file the user gives; the report's own peaks times its clocks; the table `gpus.toml` times the
+measured clock; a file beside the input. Everything is SI: 1 GB/s = 1e9 byte/s.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from . import UserError, atomic_file
+from .read.metrics import CLOCK, OPS_PATH, PEAK, PEAK_RATE, thread_inst
+from .units import FLOP_COLUMNS, LEVELS, TENSOR_UNITS, UNITS
+
+GPU_TABLE = Path(__file__).resolve().parents[1] / "gpus.toml"
+_L1_PER_SM = 128  # bytes per clock
+_TENSOR_CLOCKED = set(TENSOR_UNITS) - {"tensor_fp64"}  # NVIDIA states FP64 at the boost clock, on tensor cores too
+#: Metric whose peak is a level's bandwidth, the bytes of one of its counts, and the clock it counts in.
+_LEVEL_PEAKS = (
+    ("HBM", "dram__bytes", 1, "dram__cycles_elapsed.avg.per_second"),
+    ("L2", "lts__lts2xbar_cycles_active", 32, "lts__cycles_elapsed.avg.per_second"),
+    ("L1", "l1tex__lsu_writeback_active_mem_lgds", 128, "l1tex__cycles_elapsed.avg.per_second"),
+    ("L1", "l1tex__lsu_writeback_active_mem_lg", 128, "l1tex__cycles_elapsed.avg.per_second"),
+    ("L1", "l1tex__lsu_writeback_active", 128, "l1tex__cycles_elapsed.avg.per_second"),
+)
+#: FP16 FMA do 2 lanes x 2 operations, others 2; ops_path counts operations already.
+_UNIT_PEAKS = (
+    ("fp64", thread_inst("dfma").removesuffix(".sum"), 2),
+    ("fp32", thread_inst("ffma").removesuffix(".sum"), 2),
+    ("fp16", thread_inst("hfma").removesuffix(".sum"), 4),
+)
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """Ceilings of one device. bandwidth: byte/s by level of LEVELS; peak: FLOP/s by unit of UNITS; clock_hz may be NaN."""
+
+    device: str
+    bandwidth: dict[str, float] = field(default_factory=dict)
+    peak: dict[str, float] = field(default_factory=dict)
+    clock_hz: float = float("nan")
+    source: str = ""
+
+    def merged(self, other: "Roofs") -> "Roofs":
+        """Return these roofs, completed by the other's where they lack one."""
+        if other.bandwidth.keys() <= self.bandwidth.keys() and other.peak.keys() <= self.peak.keys():
+            return self
+        source = f"{self.source}; what it lacks from {other.source}" if self.bandwidth or self.peak else other.source
+        return replace(
+            self, bandwidth=other.bandwidth | self.bandwidth, peak=other.peak | self.peak, source=source,
+            device=self.device if not self.device.isdigit() and self.device else other.device,
+        )  # fmt: skip
+
+
+@cache
+def gpu_table() -> tuple[dict, ...]:
+    """Return the rows of gpus.toml."""
+    return tuple(tomllib.loads(GPU_TABLE.read_text(encoding="utf-8"))["gpu"])
+
+
+def find_gpu(text: str) -> dict:
+    """Return the row for a name as the user writes it ("a100-80", "H100 SXM"). Raises UserError listing the names."""
+    words = re.findall(r"[a-z0-9]+?(?=gb|$|[^a-z0-9])", text.lower())
+    rows = [row for row in gpu_table() if all(word in row["name"].lower() for word in words)] if words else []
+    rows = rows or [row for row in gpu_table() if re.search(row["match"], text)]
+    if not rows:
+        raise UserError(f"--gpu {text}: not in gpus.toml, which has {', '.join(r['name'] for r in gpu_table())}")
+    return rows[0]
+
+
+def guess_gpu(device: str, compute_capability: str, hbm_rate: float = 0.0) -> tuple[dict | None, str]:
+    """Return the row for a device's name, else for its capability, and a note when that is a guess.
+
+    hbm_rate: the largest measured byte/s from HBM; of several GPUs of a capability, the first that can do as much.
+    """
+    for row in gpu_table():
+        if device and not device.isdigit() and re.search(row["match"], device):
+            return row, ""
+    rows = [row for row in gpu_table() if row["compute_capability"] == compute_capability]
+    if not rows:
+        return None, f"no roofs for {device or 'this GPU'} (capability {compute_capability or 'unknown'}) in gpus.toml"
+    fast = [row for row in rows if row["hbm_bytes_per_second"] * 1.02 >= hbm_rate] or rows[-1:]
+    others = ", ".join(row["name"] for row in rows if row is not fast[0])
+    return fast[0], f"roofs of {fast[0]['name']}, guessed from capability {compute_capability}" + (
+        f" (others: {others}): name it with --gpu" if others else ""
+    )
+
+
+def table_roofs(row: dict, clock_hz: float | None = None) -> Roofs:
+    """Return the roofs of a row of gpus.toml at a measured clock; without one, at NVIDIA's.
+
+    L1 and L2 run with the cores' clock, memory does not.
+    """
+    measured = clock_hz is not None and clock_hz == clock_hz
+    clock = clock_hz if measured else row["clock_hz"]
+    tensor_clock = clock if measured else row.get("tensor_clock_hz", clock)
+    per_clock = row["flop_per_clock_per_sm"]
+    peak = {
+        unit: row["sms"] * per_clock[unit] * (tensor_clock if unit in _TENSOR_CLOCKED else clock)
+        for unit in UNITS
+        if unit in per_clock
+    }
+    bandwidth = {"L1": row["sms"] * _L1_PER_SM * clock}
+    if "l2_bytes_per_clock" in row:
+        bandwidth["L2"] = row["l2_bytes_per_clock"] * clock
+    bandwidth["HBM"] = row["hbm_bytes_per_second"]
+    at = f"the measured {clock / 1e9:.2f} GHz (nominal {row['clock_hz'] / 1e9:.2f})" if measured else "nominal clock"
+    return Roofs(row["name"], bandwidth, peak, clock, f"table of {row['name']} at {at}")
+
+
+def report_roofs(launches: pd.DataFrame, device: str = "") -> Roofs:
+    """Return the roofs that a report states itself: `peak_sustained` per clock times the measured clock of its unit.
+
+    Empty roofs if the report was collected without them.
+    """
+    bandwidth, peak = {}, {}
+    for level, metric, factor, clock in _LEVEL_PEAKS:
+        rate = _peak(launches, metric, clock)
+        if rate and level not in bandwidth:
+            bandwidth[level] = rate * factor
+    for unit, metric, factor in _UNIT_PEAKS:
+        if rate := _peak(launches, metric, CLOCK):
+            peak[unit] = rate * factor
+    for column in launches.columns:
+        match = re.match(
+            re.escape(OPS_PATH) + r"src_(tf32|bf16|fp16|fp64|fp8|fp4)\w*(?<!_sparsity_on)\.sum\.peak", column
+        )
+        if match:
+            unit = f"tensor_{match[1]}"
+            peak[unit] = max(peak.get(unit, 0.0), _peak(launches, column.partition(".")[0], CLOCK))
+    clock = float(launches[CLOCK].median()) if CLOCK in launches else float("nan")
+    peak = {unit: value for unit, value in peak.items() if value > 0}
+    return Roofs(device, bandwidth, peak, clock, "the report's own peaks at its clock" if bandwidth or peak else "")
+
+
+def _peak(launches: pd.DataFrame, metric: str, clock: str) -> float:
+    """Return a metric's peak per second, 0 where the report does not have it."""
+    if metric + PEAK_RATE in launches:
+        return float(launches[metric + PEAK_RATE].median())
+    if metric + PEAK in launches and clock in launches:
+        return float(launches[metric + PEAK].max() * launches[clock].median())
+    return 0.0
+
+
+def used(roofs: Roofs, rows: pd.DataFrame, *, least: float = 0.01) -> Roofs:
+    """Return the roofs of the units that do at least the fraction `least` of these rows' FLOPs, for a chart."""
+    flops = rows[list(FLOP_COLUMNS.values())].sum()
+    total = flops.sum() or 1.0
+    keep = {unit for unit, column in FLOP_COLUMNS.items() if flops[column] >= least * total}
+    return replace(roofs, peak={unit: value for unit, value in roofs.peak.items() if unit in keep or not flops.any()})
+
+
+def read_roofs(path: Path, clock_hz: float | None = None) -> Roofs:
+    """Read a roofs file (format: README.md). With `clock_hz` in it, FLOP/s, L1 and L2 are scaled to the measured clock.
+
+    Raises UserError naming the file and the field.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no readable roofs file ({error})") from error
+    bandwidth = _numbers(path, data, "bandwidth", tuple(LEVELS))
+    peak = _numbers(path, data, "peak", tuple(UNITS))
+    own = data.get("clock_hz")
+    if own is not None and not (isinstance(own, (int, float)) and own > 0):
+        raise UserError(f"{path}: clock_hz must be a positive number of hertz")
+    device, source = str(data.get("device", path.stem)), str(data.get("source", path.name))
+    if own and clock_hz and clock_hz == clock_hz:
+        factor = clock_hz / own
+        bandwidth = {level: rate * (1.0 if level == "HBM" else factor) for level, rate in bandwidth.items()}
+        peak = {unit: rate * factor for unit, rate in peak.items()}
+        return Roofs(device, bandwidth, peak, clock_hz, f"{source}, scaled to {clock_hz / 1e9:.2f} GHz")
+    return Roofs(device, bandwidth, peak, own or float("nan"), source)
+
+
+def _numbers(path: Path, data: dict, name: str, allowed: tuple[str, ...]) -> dict[str, float]:
+    table = data.get(name, {})
+    if not isinstance(table, dict) or (name == "bandwidth" and not table):
+        raise UserError(f"{path}: needs a table [{name}] with {', '.join(allowed)}")
+    for key, value in table.items():
+        if key not in allowed:
+            raise UserError(f"{path}: [{name}] has {key}; known are {', '.join(allowed)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise UserError(f"{path}: [{name}] {key} must be a positive number per second")
+    return {key: float(table[key]) for key in allowed if key in table}
+
+
+def write_roofs(roofs: Roofs, path: Path) -> None:
+    """Write roofs in the format that `read_roofs` reads."""
+    lines = [f"device = {_quoted(roofs.device)}", f"source = {_quoted(roofs.source)}"]
+    if roofs.clock_hz == roofs.clock_hz:
+        lines.append(f"clock_hz = {roofs.clock_hz:.6g}")
+    for name, table in (("bandwidth", roofs.bandwidth), ("peak", roofs.peak)):
+        lines += ["", f"[{name}]", *(f"{key} = {value:.6g}" for key, value in table.items())]
+    with atomic_file(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,65 @@
+"""The profile in words and figures: per run the totals, units, sections, the top kernels, and what was odd."""
+
+import pandas as pd
+
+from .analysis import analyse, by_name
+from .charts.sections import section_order
+from .charts.style import percent, seconds, si, significant
+from .read.inputs import Loaded
+from .roofs import Roofs
+from .units import LEVELS, UNIT_NAMES
+
+
+def summarise(loaded: Loaded, *, top: int = 10) -> str:
+    """Return the summary of all runs as text."""
+    parts = [_run(run, loaded.rows[loaded.rows["run"] == run], loaded.roofs[run], top) for run in loaded.runs]
+    if loaded.warnings:
+        parts.append("\n".join(["worth knowing", *(f"  - {warning}" for warning in loaded.warnings)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _run(run: str, rows: pd.DataFrame, roofs: Roofs, top: int) -> str:
+    kernels = analyse(by_name(rows.assign(section="")), roofs)
+    single = analyse(rows, roofs)
+    tensor = single["tensor_flop"] > 0
+    total, flop = rows["time_s"].sum(), single["flop"].sum()
+    count = len(rows)
+    lines = [
+        f"{run}: {seconds(total)} in {int(rows['launches'].sum()):,} launches of {count} kernels, "
+        f"{si(flop, 'FLOP')} at {si(flop / total if total else float('nan'), 'FLOP/s')}",
+        f"  tensor cores: {si(single['tensor_flop'].sum(), 'FLOP', 4)} in {int(tensor.sum())} of {count} kernels, "
+        f"{100 * single.loc[tensor, 'time_s'].sum() / total if total else 0:.1f} % of the time",
+        f"  time by unit: {_shares(single, 'unit', UNIT_NAMES)}",
+        f"  time by kind: {_shares(single, 'family')}",
+    ]
+    order = section_order(rows)
+    if order != [""]:
+        times = rows.groupby("section", observed=True)["time_s"].sum()
+        lines.append("  sections: " + ", ".join(f"{name or 'not known'} {seconds(times[name])}" for name in order))
+    lines.append(f"  roofs: {roofs.source or 'none'}" + _roof_values(roofs))
+    return "\n".join([*lines, "", *_table(kernels.head(top))])
+
+
+def _shares(rows: pd.DataFrame, column: str, names: dict[str, str] | None = None) -> str:
+    shares = rows.groupby(column, observed=True)["share"].sum().sort_values(ascending=False)
+    return ", ".join(f"{(names or {}).get(name, name)} {percent(share)}" for name, share in shares.head(8).items())
+
+
+def _roof_values(roofs: Roofs) -> str:
+    values = [f"{level} {si(rate, 'B/s', 4)}" for level, rate in roofs.bandwidth.items()]
+    return f" ({', '.join(values)})" if values else ""
+
+
+def _table(rows: pd.DataFrame) -> list[str]:
+    head = f"  {'':>3} {'kernel':<36} {'time':>9} {'share':>7} {'launches':>9} {'L1':>7} {'L2':>7} {'HBM':>7} {'rate':>13} {'of roof':>8}  bound by"
+    lines = [head]
+    for place, (_, row) in enumerate(rows.iterrows(), start=1):
+        flops = row["flop"] > 0
+        levels = [significant(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS]
+        rate = si(row["rate"], "FLOP/s") if flops else "no FLOPs"
+        lines.append(
+            f"  {place:>3} {str(row['name'])[:36]:<36} {seconds(row['time_s']):>9} {percent(row['share']):>7} "
+            f"{int(row['launches']):>9,} {levels[0]:>7} {levels[1]:>7} {levels[2]:>7} {rate:>13} "
+            f"{percent(row['efficiency']):>8}  {row['bound'] or '-'}"
+        )
+    return lines

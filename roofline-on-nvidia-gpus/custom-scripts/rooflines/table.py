@@ -1,0 +1,157 @@
+"""The tidy table: what was counted, one row per kernel (or operator) of a run, section and module, in SI units.
+
+Every source fills the same columns, so the charts do not care where a row comes from: Nsight Compute's CSVs and reports
+(`counters.py`), or a count of the model's operators without a GPU (source `analytic`). A source that does not know a
+column leaves it empty; `tidy` adds what is missing and refuses what is no number.
+
+Rows hold sums over their launches. A rate or an intensity is always a sum over a sum, never a mean of ratios.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from . import UserError, atomic_file
+from .units import FLOP_COLUMNS, LEVELS, MEMORY_ONLY
+
+TEXT_COLUMNS = {
+    "run": "name of the run, e.g. bs8_optimized",
+    "section": "forward, loss, backward, optimizer_step, or another NVTX range; empty if not known",
+    "module": "module or inner NVTX range, e.g. backbone or transformer.encoder; empty if not known",
+    "kernel": "full name of the kernel or operator",
+    "name": "readable name",
+    "family": "kind of work, e.g. convolution, elementwise",
+    "device": "name of the GPU or CPU, or its number where the report has no name",
+    "compute_capability": "e.g. 8.0; empty on a CPU",
+    "grid": "launch grid, or the operator's shapes",
+    "block": "thread block",
+    "flop_source": "how the FLOPs were counted, see FLOP_SOURCES in flops.py",
+    "source": "ncu or analytic",
+}
+NUMBER_COLUMNS = {
+    "first": "number of the first launch in its file: the order in time",
+    "launches": "number of launches summed in this row",
+    "time_s": "seconds on the device",
+    "clock_hz": "clock of the cores while this ran, weighted by time",
+    **{column: "floating-point operations; an FMA counts 2" for column in FLOP_COLUMNS.values()},
+    "tensor_int_op": "integer operations of the tensor cores; no FLOPs, in no sum",
+    **{column: f"bytes between the cores and {level}" for level, column in LEVELS.items()},
+    "tensor_inst": "raw: warp instructions on the tensor pipe, constant loads included",
+    "hfma_inst": "raw: thread instructions HFMA and HFMA2, constant loads included",
+}
+COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+_KEYS = (
+    "run", "section", "module", "kernel", "name", "family", "device", "compute_capability", "grid", "block", "source",
+)  # fmt: skip
+_SUMS = tuple(name for name in NUMBER_COLUMNS if name not in ("first", "clock_hz"))
+
+
+def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
+    """Return rows with exactly COLUMNS in order; missing texts are empty, missing numbers NaN, missing FLOPs 0.
+
+    Raises UserError naming `origin` and the column for text where a number belongs.
+    """
+    columns = {}
+    for name in TEXT_COLUMNS:
+        values = rows[name] if name in rows else pd.Series("", index=rows.index)
+        if not isinstance(values.dtype, pd.CategoricalDtype):
+            values = values.astype(object).where(values.notna(), "").astype(str).astype("category")
+        columns[name] = values
+    for name in NUMBER_COLUMNS:
+        default = 1 if name == "launches" else 0 if name in FLOP_COLUMNS.values() else float("nan")
+        try:
+            columns[name] = pd.to_numeric(rows[name] if name in rows else pd.Series(default, index=rows.index))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{origin}: column {name} holds something that is no number ({error})") from error
+        if default == default:
+            columns[name] = columns[name].fillna(default)
+    return pd.DataFrame(columns)
+
+
+def sum_rows(rows: pd.DataFrame, by: tuple[str, ...] = _KEYS) -> pd.DataFrame:
+    """Sum rows that agree in the columns `by`, in order of their first launch; the default joins equal launches.
+
+    The clock is averaged by time, flop_source becomes the distinct ones joined by "+", other texts that differ become
+    empty. Bytes stay NaN where no row knows them. Returns a tidy table.
+    """
+    if rows.empty:
+        return rows
+    weight = rows["time_s"].where(rows["clock_hz"].notna())
+    work = rows.assign(_weight=weight, _cycles=rows["clock_hz"] * weight)
+    groups = work.groupby(list(by), observed=True, sort=False, dropna=False)
+    result = groups[[*_SUMS, "_weight", "_cycles"]].sum(min_count=1)
+    result["first"] = groups["first"].min()
+    result["clock_hz"] = result.pop("_cycles") / result.pop("_weight")
+    for name in TEXT_COLUMNS:
+        if name not in by:
+            result[name] = _joined(groups[name], "+" if name == "flop_source" else None)
+    return tidy(result.reset_index().sort_values("first", kind="stable", ignore_index=True))
+
+
+def _joined(groups: "pd.core.groupby.SeriesGroupBy", separator: str | None) -> pd.Series:
+    """Return each group's one text; of several, the join, or "" without a separator."""
+    first = groups.first().astype(object)
+    several = groups.nunique() > 1
+    if not several.any():
+        return first
+    if separator is None:
+        return first.mask(several, "")
+    joined = groups.agg(lambda texts: separator.join(sorted(set(map(str, texts)))))
+    return joined.astype(object)
+
+
+def total_flop(rows: pd.DataFrame) -> pd.Series:
+    """Return the floating-point operations of each row over all units."""
+    return rows[list(FLOP_COLUMNS.values())].sum(axis=1)
+
+
+def tensor_flop(rows: pd.DataFrame) -> pd.Series:
+    """Return the floating-point operations of each row on tensor cores."""
+    return rows[[column for key, column in FLOP_COLUMNS.items() if key.startswith("tensor_")]].sum(axis=1)
+
+
+def main_unit(rows: pd.DataFrame) -> pd.Series:
+    """Return the unit (key of UNITS) that does most of each row's FLOPs, MEMORY_ONLY for none.
+
+    A matrix product on tensor cores also scales and adds on the CUDA cores at its end: it counts as tensor work.
+    """
+    flops = rows[list(FLOP_COLUMNS.values())]
+    keys = dict(zip(FLOP_COLUMNS.values(), FLOP_COLUMNS))
+    return flops.idxmax(axis=1).map(keys).where(flops.sum(axis=1) > 0, MEMORY_ONLY)
+
+
+def write_table(rows: pd.DataFrame, path: Path) -> None:
+    """Write the table as CSV (numbers in full, so that a reader gets the same table)."""
+    with atomic_file(path) as file:
+        file.write(rows.to_csv(index=False, lineterminator="\n").encode())
+
+
+def write_parquet(rows: pd.DataFrame, path: Path) -> str | None:
+    """Write the table as Parquet; without pyarrow, write nothing and return one line that says so."""
+    try:
+        import pyarrow  # noqa: F401 (optional: only for this file)
+    except ImportError:
+        return f"{path.name} is not written: pip install pyarrow"
+    with atomic_file(path) as file:
+        rows.to_parquet(file, index=False)
+    return None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that `write_table` or `write_parquet` wrote. Raises UserError for what is none."""
+    try:
+        rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, low_memory=False)
+    except ImportError as error:
+        raise UserError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow); the CSV does not") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: no readable table ({error})") from error
+    missing = {"kernel", "time_s"} - set(rows.columns)
+    if missing:
+        raise UserError(f"{path}: not a tidy table, it has no column {', '.join(sorted(missing))}")
+    return tidy(rows, origin=str(path))
+
+
+def is_table(header: str) -> bool:
+    """Say whether a CSV's first line is that of a tidy table."""
+    names = header.strip().lstrip("\ufeff").split(",")
+    return {"kernel", "time_s", "flop_source"} <= set(names)

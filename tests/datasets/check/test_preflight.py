@@ -1,0 +1,61 @@
+"""The look before training: silent on sound data, a line for what is odd, an error for what would stop training."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from torch.utils.data import Subset
+
+from datasets import build_dataset
+from datasets.check.preflight import check_before_training
+from datasets.shapes.dataset import ShapesDataset
+from tests.datasets.fault_folder import exif
+from util.errors import DatasetError
+
+
+def build(folder: Path) -> dict:
+    args = Namespace(dataset_file="coco", data_path=folder, masks=False)
+    return {split: build_dataset(split, args) for split in ("train", "val")}
+
+
+def test_sound_data_and_data_without_files_are_passed_in_silence(coco_folder: Path) -> None:
+    assert check_before_training(build(coco_folder)) == []
+    assert check_before_training({"train": ShapesDataset(image_set="train", size=2)}) == []
+
+
+def test_a_missing_image_is_named_with_the_number_of_its_kind(coco_folder: Path) -> None:
+    for name in ("000000000004.png", "000000000007.png"):
+        (coco_folder / "val2017" / name).unlink()
+    splits = build(coco_folder)
+    expected = (
+        "000000000004.png: no such file .image id 4 of .*instances_val2017.json.; 2 of the 4 images of the val split"
+    )
+    with pytest.raises(DatasetError, match=expected):
+        check_before_training(splits)
+    kept = {"train": splits["train"], "val": Subset(Subset(splits["val"], [3, 0, 1]), [0, 1])}
+    assert check_before_training(kept) == []  # only what is used is looked at
+
+
+def test_what_cannot_be_decoded_and_what_is_odd(coco_folder: Path) -> None:
+    Image.new("RGB", (60, 40)).save(coco_folder / "train2017" / "000000000001.png", format="JPEG", exif=exif(3))
+    Image.new("L", (9, 9)).save(coco_folder / "train2017" / "000000000007.png")
+    (line,) = check_before_training(build(coco_folder))  # a turned or a grey image alone is not worth a line
+    assert line.startswith("check of a handful of images: images with another height or width than their file: 1 (")
+    assert "000000000007.png: 33 x 47 listed, 9 x 9 in the file" in line
+    (coco_folder / "train2017" / "000000000009.png").write_text("no image")
+    with pytest.raises(DatasetError, match="image 9: .*000000000009.png: .*cannot be decoded .*--no_check"):
+        check_before_training(build(coco_folder))
+
+
+def test_classes_that_change_their_name_between_the_splits(coco_folder: Path) -> None:
+    path = coco_folder / "annotations" / "instances_val2017.json"
+    data = json.loads(path.read_text())
+    data["categories"][0]["name"] = "CAT "
+    path.write_text(json.dumps(data))
+    assert check_before_training(build(coco_folder)) == []
+    data["categories"][0]["name"] = "horse"
+    path.write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match="id 7: 'cat' in train, 'horse' in val"):
+        check_before_training(build(coco_folder))

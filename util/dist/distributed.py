@@ -1,0 +1,130 @@
+"""Several processes that train one model: joining them, asking which one this is, and combining what each has.
+
+Every function also works in a single process, where it communicates with nobody.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..errors import UserError
+from .launch import Place, find_place, has_gpu_of_its_own, launch_rank
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What `init_distributed` found; `gpu` is the index to give DistributedDataParallel, None on the CPU."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    distributed: bool = False
+    backend: str | None = None
+    gpu: int | None = None
+
+
+def init_distributed(*, device: str, dist_url: str = "env://", world_size: int = 1) -> Launch:
+    """Join the other processes when torchrun or `srun` started several; return this one's place.
+
+    `device` ("cpu", "cuda", ...) decides the backend: NCCL for GPUs, gloo for the rest. Each process takes the GPU
+    of its local rank. `dist_url` other than `env://` is where the processes meet. `world_size` is DETR's flag; the
+    number of processes is the launcher's to decide, so without one a value above 1 only prints a line.
+    Raises UserError when a machine has fewer GPUs than processes, or the launcher's variables make no sense.
+    """
+    place = find_place(os.environ, dist_url)
+    if place.world_size == 1:
+        if place.launcher is None and world_size > 1:
+            print_once(
+                f"--world_size {world_size}: the launcher decides how many processes there are, and this is the only "
+                f"one; torchrun --nproc_per_node={world_size} main.py ... starts them"
+            )
+        return Launch()
+    gpu = _take_gpu(place) if torch.device(device).type == "cuda" else None
+    backend = "gloo" if gpu is None or not dist.is_nccl_available() else "nccl"
+    dist.init_process_group(
+        backend,
+        init_method=place.init_method,
+        rank=place.rank,
+        world_size=place.world_size,
+        device_id=torch.device("cuda", gpu) if backend == "nccl" else None,
+    )
+    print_once(f"{place.world_size} processes ({place.launcher}, {backend})")
+    return Launch(place.rank, place.world_size, place.local_rank, True, backend, gpu)
+
+
+def is_dist_avail_and_initialized() -> bool:
+    """Whether this process has joined others."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def get_rank() -> int:
+    """Return the number of this process; outside the life of the group, the one its launcher gave it."""
+    return dist.get_rank() if is_dist_avail_and_initialized() else launch_rank(os.environ)
+
+
+def get_world_size() -> int:
+    """Return the number of processes in the group, 1 without one."""
+    return dist.get_world_size() if is_dist_avail_and_initialized() else 1
+
+
+def is_main_process() -> bool:
+    """Whether this is rank 0: the one that prints and writes files."""
+    return get_rank() == 0
+
+
+def print_once(*values: object) -> None:
+    """Print on rank 0 only, and at once, so that the lines of a killed run are not lost."""
+    if is_main_process():
+        print(*values, flush=True)
+
+
+def reduce_mean(tensor: Tensor) -> Tensor:
+    """Return the mean of `tensor` (any shape) over the processes; the tensor itself in a single one.
+
+    Nothing waits for the result: it stays on the device.
+    """
+    if get_world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total / get_world_size()
+
+
+def all_gather(value: T) -> list[T]:
+    """Return the `value` of every process, in the order of ranks. Any value that can be pickled."""
+    if get_world_size() == 1:
+        return [value]
+    gathered: list[Any] = [None] * get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if is_dist_avail_and_initialized():
+        dist.barrier()
+
+
+def shutdown() -> None:
+    """Leave the group; call it at the end of the program, also after an error."""
+    if is_dist_avail_and_initialized():
+        dist.destroy_process_group()
+
+
+def _take_gpu(place: Place) -> int:
+    """Make the GPU of this local rank the current one and return its index."""
+    count = torch.cuda.device_count()
+    gpu = 0 if count == 1 and has_gpu_of_its_own(os.environ) else place.local_rank
+    if gpu >= count:
+        raise UserError(
+            f"process {gpu + 1} on this machine has no GPU: there are {count}; "
+            f"start at most {count} processes here, or give --device cpu"
+        )
+    torch.cuda.set_device(gpu)
+    return gpu

@@ -1,0 +1,112 @@
+"""The numbers a model computes in: float32, or half precision (autocast) around what is safe in it.
+
+Weights, gradients of weights and the optimizer's state are always float32. Under autocast matrix products, convolutions and
+attention compute in bfloat16 or float16; what adds up over many layers or needs more than bfloat16's 8 bits (the transformer's
+residual stream, position encoding, heads, matcher, losses) stays in float32.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .distributed import print_once
+from ..errors import UserError
+
+#: Names for --amp.
+AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: What Linux calls the units that multiply bfloat16 matrices: of x86 (two kinds) and of ARM.
+_BF16_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}
+
+
+class Precision:
+    """What a step computes in, and the scale of its loss.
+
+    Args:
+        device: where the model is.
+        dtype: the type of products under autocast; None computes everything in float32. float16 has few exponents, so
+            the loss is multiplied by `scaler`'s scale, and a step whose gradients overflow is left out.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        self.device_type = device.type
+        self.dtype = dtype
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    def autocast(self) -> AbstractContextManager:
+        """A context for the forward pass."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device_type, self.dtype)
+
+    def restore(self, checkpoint: dict[str, Any] | None) -> None:
+        """Go on with the loss scale of a checkpoint; one of another precision has none, and the scale starts anew."""
+        if checkpoint and checkpoint.get("scaler"):
+            self.scaler.load_state_dict(checkpoint["scaler"])
+
+
+def pick_precision(amp: str, device: torch.device) -> Precision:
+    """What `--amp` (a name of `AMP_TYPES`) means on a device; a line where that is slow.
+
+    Raises UserError for float16 without a GPU: nothing there multiplies it fast, and bfloat16 needs no scaling.
+    """
+    if amp == "fp16" and device.type != "cuda":
+        raise UserError(f"--amp fp16 is for CUDA GPUs, this run is on {device.type}: give --amp bf16, or --amp off")
+    if amp == "bf16" and not has_bf16_units(device):
+        print_once(
+            f"--amp bf16: this {device.type} has no bfloat16 units; it computes the same, more slowly than --amp off"
+        )
+    return Precision(device, AMP_TYPES[amp])
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware; True where that cannot be found out."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split()) if device.type == "cpu" else _BF16_UNITS
+    except OSError:
+        return True
+    return bool(words & _BF16_UNITS)
+
+
+def use_tf32(device: torch.device) -> None:
+    """Let float32 matrix products on a GPU round their factors to TF32 (10 bits); a line where there is no such unit.
+
+    Convolutions do so by PyTorch's default.
+    """
+    if device.type != "cuda":
+        print_once(f"--tf32: only GPUs have TF32, nothing changes on {device.type}")
+    elif torch.cuda.get_device_capability(device) < (8, 0):
+        print_once("--tf32: this GPU has no TF32 (Ampere and later do), nothing changes")
+    else:
+        torch.set_float32_matmul_precision("high")
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The type in which products with `x` are computed: autocast's, where it is on, else that of `x`."""
+    return torch.get_autocast_dtype(x.device.type) if in_autocast(x.device) else x.dtype
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """The type for what must not be rounded: float32 under autocast, else that of `x`, which is the model's."""
+    return torch.float32 if in_autocast(x.device) else x.dtype
+
+
+def in_autocast(device: torch.device) -> bool:
+    """Whether products on a device are computed in half precision now."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A context that computes in the types of its inputs."""
+    return torch.autocast(device.type, enabled=False) if in_autocast(device) else nullcontext()
+
+
+def autocast_of_now(device: torch.device) -> Callable[[], AbstractContextManager]:
+    """What makes contexts that compute as now, for work that is done later."""
+    if not in_autocast(device):
+        return nullcontext
+    return partial(torch.autocast, device.type, torch.get_autocast_dtype(device.type))

@@ -1,0 +1,45 @@
+"""What padding costs an epoch: the share of padded pixels and the number of distinct shapes, counted on the host."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..dist.distributed import all_gather
+from ..nested_tensor import NestedTensor
+
+
+class BatchShapes:
+    """Counts over the batches of an epoch. Every new shape is one more that a compiler, or a CUDA graph, has to serve."""
+
+    def __init__(self) -> None:
+        self.visible = 0
+        self.canvas = 0
+        self.shapes: set[tuple[int, ...]] = set()
+        self.object_sizes: set[int] = set()
+
+    def add(self, samples: NestedTensor, targets: Sequence[Mapping[str, Any]]) -> None:
+        """Note a batch before it leaves the host: `size` and `labels` of its targets, the shape of its images."""
+        batch, _, height, width = samples.tensors.shape
+        self.canvas += batch * height * width
+        for target in targets:
+            h, w = target["size"].tolist()
+            self.visible += h * w
+            self.object_sizes.add(len(target["labels"]))
+        self.shapes.add(tuple(samples.tensors.shape))
+
+    def summary(self) -> dict[str, float]:
+        """Over all processes: `padding`, the share (0..1) of pixels that are padding; `shapes`, the distinct shapes
+        (B, C, H, W) of the input; `object_sizes`, the distinct lengths of an image's list of objects."""
+        visible, canvas, shapes, sizes = zip(*all_gather((self.visible, self.canvas, self.shapes, self.object_sizes)))
+        return {
+            "padding": (sum(canvas) - sum(visible)) / max(1, sum(canvas)),
+            "shapes": len(set().union(*shapes)),
+            "object_sizes": len(set().union(*sizes)),
+        }
+
+
+def describe_shapes(summary: Mapping[str, float]) -> str:
+    """The summary as the end of a line of the log."""
+    return (
+        f"padding: {summary['padding']:.1%} of the pixels, distinct input shapes: {summary['shapes']}, "
+        f"lengths of object lists: {summary['object_sizes']}"
+    )

@@ -1,0 +1,221 @@
+"""Counts FLOPs and bytes of one training step, operator by operator, from torch's dispatcher: no GPU or counters needed.
+
+Every operator that reaches a kernel is seen, with its shapes: those of the forward, the loss, autograd's backward and the optimizer.
+`util/profiling/op_costs.py` has the formulas, `util/profiling/cost_table.py` the file.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.module_tracker import ModuleTracker
+
+from . import Section
+from .op_costs import OpCost, base_name, op_cost, shapes
+
+#: A moment: seconds of the clock, or an event in the GPU's queue.
+_Mark = float | torch.cuda.Event
+
+#: What DistributedDataParallel and the mask head's model call the detector inside them.
+_WRAPPED = ("module", "detr")
+
+
+@dataclass
+class OpRow:
+    """One operator in one section, module and shape: costs and times summed over its calls."""
+
+    section: str
+    module: str
+    kernel: str
+    label: str
+    shapes: str
+    unit: str
+    family: str
+    known: bool
+    first: int
+    calls: int = 0
+    flops: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class CostCounter:
+    """A watcher (`util/profiling/phases.py`) that counts the step after `warmup` others, and times each operator in it.
+
+    The time of an operator is that of its call below the dispatcher: on the CPU by the clock; on a GPU between two events
+    around it, so that a kernel that is shorter than its launch counts as long as the launch. Counting happens between
+    the operators, so the step as a whole is slower, the operators are not. After the step `rows` holds the result.
+    """
+
+    def __init__(self, *, warmup: int, device: torch.device) -> None:
+        self.warmup = warmup
+        self.device = device
+        self.rows: list[OpRow] = []
+        self.current = -1
+        self._found: dict[tuple, OpRow] = {}
+        self._spans: list[tuple[OpRow, _Mark, _Mark]] = []
+        self._tracker: ModuleTracker | None = None
+        self._mode: _Dispatch | None = None
+        self._section = ""
+
+    def begin_wait(self) -> None:
+        """Waiting costs no operators."""
+
+    def begin_step(self, step: int) -> None:
+        """Follow the modules from the step after the warm-up on."""
+        self.current = step
+        if step == self.warmup:
+            self._tracker = ModuleTracker()
+            self._tracker.__enter__()
+
+    def begin(self, section: Section) -> None:
+        """Listen to the dispatcher."""
+        if self._tracker is None:
+            return
+        self._section = str(section)
+        self._tracker.parents = _InOrder()
+        self._mode = _Dispatch(self._add, on_gpu=self.device.type == "cuda")
+        self._mode.__enter__()
+
+    def end(self, section: Section) -> None:
+        """Stop listening."""
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self._mode = None
+
+    def end_step(self) -> None:
+        """Bring the times to their rows."""
+        if self._tracker is None:
+            return
+        self._tracker.__exit__(None, None, None)
+        self._tracker = None
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        for row, begin, end in self._spans:
+            row.seconds += end - begin if isinstance(begin, float) else begin.elapsed_time(end) / 1e3
+        self.rows = list(self._found.values())
+        self._spans.clear()
+
+    @property
+    def done(self) -> bool:
+        """Whether the step is counted."""
+        return self.current >= self.warmup and self._tracker is None
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the operators that have no formula, sorted: their bytes are counted, their FLOPs are not."""
+        return sorted({row.kernel for row in self.rows if not row.known})
+
+    def _add(self, func: Any, args: tuple, kwargs: dict, result: Any, begin: _Mark, end: _Mark) -> None:
+        cost = op_cost(func, args, kwargs, result)
+        if cost.family == "view" or (cost.known and not cost.bytes and not cost.flops):
+            return
+        module, unit, text = module_label(self._tracker.parents), compute_unit(args, cost), shapes(args)
+        key = (self._section, module, str(func), text, unit)
+        if key not in self._found:
+            self._found[key] = OpRow(
+                section=self._section, module=module, kernel=str(func), label=op_label(func, args), shapes=text,
+                unit=unit, family=cost.family, known=cost.known, first=len(self._found),
+            )  # fmt: skip
+        row = self._found[key]
+        row.calls += 1
+        row.flops += cost.flops
+        row.bytes += cost.bytes
+        self._spans.append((row, begin, end))
+
+
+class _Dispatch(TorchDispatchMode):
+    """Times each operator and hands it to `add`."""
+
+    def __init__(self, add: Callable[..., None], *, on_gpu: bool) -> None:
+        super().__init__()
+        self._add = add
+        self._mark = _event if on_gpu else time.perf_counter
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        begin = self._mark()
+        result = func(*args, **kwargs)
+        self._add(func, args, kwargs, result, begin, self._mark())
+        return result
+
+
+class _InOrder(dict):
+    """What a ModuleTracker asks of its set of modules at work, in the order they were entered.
+
+    In backward several are open at once: a module ends there with the last gradient of its inputs, which may be a
+    tensor that others also got. Of the innermost, the one entered last is at work.
+    """
+
+    def add(self, name: str) -> None:
+        """Enter."""
+        self[name] = None
+
+    def remove(self, name: str) -> None:
+        """Leave."""
+        del self[name]
+
+
+def module_label(at_work: Iterable[str]) -> str:
+    """The part of the model at work, from all modules at work, the last entered last: two levels, e.g. transformer.encoder.
+
+    Containers are left out: backbone.0.body.conv1 is backbone, transformer.encoder.layers.3 is transformer.encoder. Outside
+    all modules "".
+    """
+    names = [name for name in at_work if name != "Global"]
+    innermost = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
+    last = innermost[-1] if innermost else ""
+    root, *inner = last.split(".")
+    parts = []
+    for part in inner:
+        if part.isdigit() or part == "layers":
+            break
+        if part not in _WRAPPED:
+            parts.append(part)
+    return ".".join(parts[:2]) or root
+
+
+def op_label(func: Any, args: tuple) -> str:
+    """A readable name: convolution 3x3, convolution 3x3 backward, addmm, layer_norm backward."""
+    name = base_name(func)
+    label = (
+        name.strip("_").removeprefix("native_").replace("_backward_data", "_backward").replace("_backward", " backward")
+    )
+    if name in ("convolution", "convolution_backward"):
+        weight = args[2 if name.endswith("backward") else 1]
+        label = label.replace("convolution", f"convolution {'x'.join(map(str, weight.shape[2:]))}")
+    return label
+
+
+def compute_unit(args: tuple, cost: OpCost) -> str:
+    """The unit of the charts that does the work: fp64, fp32; on a GPU tensor cores for matrix products that may use them.
+
+    Elementwise work on half precision is done in float32 and counted there; a CPU has one unit for all but float64.
+    """
+    tensor = next((part for part in _flat(args) if part.is_floating_point()), None)
+    if tensor is None:
+        return "fp32"
+    if tensor.dtype is torch.float64:
+        return "fp64"
+    if not (cost.matrix and tensor.is_cuda):
+        return "fp32"
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        return "tensor_fp16" if tensor.dtype is torch.float16 else "tensor_bf16"
+    allowed = torch.backends.cudnn.allow_tf32 if cost.family == "convolution" else torch.backends.cuda.matmul.allow_tf32
+    return "tensor_tf32" if allowed else "fp32"
+
+
+def _flat(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for part in value for tensor in _flat(part)] if isinstance(value, (list, tuple)) else []
+
+
+def _event() -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event

@@ -1,0 +1,87 @@
+"""The phases of a training step, and who watches them: a capture window, a stopwatch, a trace.
+
+The engine says where a phase begins and ends; without watchers that is an NVTX range and nothing else.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from . import Section, annotate, process_range
+
+Batch = TypeVar("Batch")
+
+
+class Watcher(Protocol):
+    """Something that follows the training steps of a run. Steps are counted from 0 over all epochs of this process."""
+
+    def begin_wait(self) -> None:
+        """The next batch is asked for."""
+
+    def begin_step(self, step: int) -> None:
+        """A batch is at hand, the step begins."""
+
+    def begin(self, section: Section) -> None:
+        """A phase begins; called outside its NVTX range. A phase may come several times a step, once per part of its batch."""
+
+    def end(self, section: Section) -> None:
+        """A phase ended, also when it failed."""
+
+    def end_step(self) -> None:
+        """The step is over."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has all it wanted and needs no further step; always True for one that takes what comes."""
+
+
+class StepPhases:
+    """Marks the phases of training steps for profilers and tells the watchers.
+
+    With `stop_when_done` a run was started for its watchers alone: `finished` is True once all have what they wanted.
+    """
+
+    def __init__(self, watchers: Sequence[Watcher] = (), *, stop_when_done: bool = False) -> None:
+        self.watchers = list(watchers)
+        self.stop_when_done = stop_when_done
+        self.steps = 0
+
+    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        """The loader's batches; watchers learn when the wait for each begins."""
+        batches = iter(loader)
+        while True:
+            for watcher in self.watchers:
+                watcher.begin_wait()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            yield batch
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A whole step: the range `iteration`."""
+        for watcher in self.watchers:
+            watcher.begin_step(self.steps)
+        with annotate("iteration"):
+            yield
+        for watcher in reversed(self.watchers):
+            watcher.end_step()
+        self.steps += 1
+
+    @contextmanager
+    def phase(self, section: Section) -> Iterator[None]:
+        """One phase of the step, in a range of its name; for backward one of the whole process, see `process_range`."""
+        for watcher in self.watchers:
+            watcher.begin(section)
+        try:
+            with process_range(section) if section is Section.BACKWARD else annotate(section):
+                yield
+        finally:
+            for watcher in reversed(self.watchers):
+                watcher.end(section)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run may end here, because what it was started for is done."""
+        return self.stop_when_done and all(watcher.done for watcher in self.watchers)

@@ -1,0 +1,154 @@
+"""Milliseconds of each phase of a training step: by CUDA events on a GPU, by the clock on the CPU."""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..runs.atomic import atomic_file
+from ..runs.run_info import run_info
+from . import Section
+
+#: A moment: seconds of the clock, or an event in the GPU's queue.
+Mark = float | torch.cuda.Event
+#: The step, and the moments when something in it began and ended.
+Span = tuple[int, Mark, Mark]
+
+DATA_WAIT, STEP = "data_wait", "step"
+
+
+class PhaseTimer:
+    """Times every training step after the first `warmup`.
+
+    On a GPU the marks are events in its queue, read once at the end, so timing makes no step wait. `data_wait` is how
+    long the host waited for the loader; what else happens between two steps (log, evaluation, saving) is not counted.
+    A phase that a step repeats counts once, with the sum.
+
+    Args:
+        warmup: steps that are not counted.
+        steps: how many to count, None for all that come.
+        device: where the work is done.
+    """
+
+    def __init__(self, *, warmup: int, steps: int | None, device: torch.device) -> None:
+        self.warmup = warmup
+        self.end_at = None if steps is None else warmup + steps
+        self.device = device
+        self._mark: Callable[[], Mark] = partial(_event, device) if device.type == "cuda" else time.perf_counter
+        self.spans: dict[str, list[Span]] = {name: [] for name in (DATA_WAIT, *map(str, Section), STEP)}
+        self.begun: dict[str, Mark] = {}
+        self.waits_since = time.perf_counter()
+        self.current = -1
+
+    @property
+    def counting(self) -> bool:
+        """Whether the step under way is one that counts."""
+        return self.current >= self.warmup and (self.end_at is None or self.current < self.end_at)
+
+    def begin_wait(self) -> None:
+        """From here on it is waiting for data."""
+        self.waits_since = time.perf_counter()
+
+    def begin_step(self, step: int) -> None:
+        """The data is here."""
+        self.current = step
+        if self.counting:
+            self.spans[DATA_WAIT].append((step, self.waits_since, time.perf_counter()))
+            self.begun[STEP] = self._mark()
+
+    def begin(self, section: Section) -> None:
+        """Mark the beginning."""
+        if self.counting:
+            self.begun[str(section)] = self._mark()
+
+    def end(self, section: Section) -> None:
+        """Mark the end."""
+        self._close(str(section))
+
+    def end_step(self) -> None:
+        """Mark the end of the step."""
+        self._close(STEP)
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps asked for are timed; a timer without an end takes what comes."""
+        return self.end_at is None or self.current >= self.end_at - 1
+
+    def milliseconds(self) -> dict[str, list[float]]:
+        """What each step measured so far took, by name, in the order of a step. Waits for the GPU."""
+        if self.spans[STEP] and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return {name: _per_step(spans) for name, spans in self.spans.items()}
+
+    def _close(self, name: str) -> None:
+        if name in self.begun:
+            self.spans[name].append((self.current, self.begun.pop(name), self._mark()))
+
+
+def summarise(milliseconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Median, quartiles and number of steps of each span that was measured."""
+    return {name: _quartiles(values) for name, values in milliseconds.items() if values}
+
+
+def timing_table(summary: dict[str, dict[str, float]]) -> str:
+    """The summary as lines: milliseconds, and each phase's share of the step."""
+    whole = summary[STEP]["median_ms"]
+    lines = [f"{'phase':15}{'median ms':>11}{'quartiles':>21}{'of the step':>13}"]
+    for name, row in summary.items():
+        quartiles = f"{row['q1_ms']:.2f} - {row['q3_ms']:.2f}"
+        share = "beside it" if name == DATA_WAIT else f"{row['median_ms'] / whole:.0%}"
+        lines.append(f"{name:15}{row['median_ms']:11.2f}{quartiles:>21}{share:>13}")
+    return "\n".join([*lines, f"{summary[STEP]['steps']} steps"])
+
+
+def write_timing(
+    output_dir: str, args: argparse.Namespace, summary: dict[str, dict[str, float]], *, warmup: int
+) -> Path:
+    """Write `timing.json`: the summary beside the run's flags, commit, machine and driver."""
+    path = Path(output_dir) / "timing.json"
+    clock = "CUDA events" if torch.device(args.device).type == "cuda" else "the host's clock"
+    content: dict[str, Any] = {"phases": summary, "clock": clock, "warmup_steps": warmup, "driver": gpu_driver()}
+    with atomic_file(path) as file:
+        file.write(json.dumps(content | run_info(args), indent=2).encode() + b"\n")
+    return path
+
+
+def gpu_driver() -> str | None:
+    """Version of NVIDIA's driver, None where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.split()[0] if done.returncode == 0 and done.stdout.split() else None
+
+
+def _event(device: torch.device) -> torch.cuda.Event:
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))  # of this GPU, which with --device cuda:1 is not the current one
+    return event
+
+
+def _per_step(spans: Sequence[Span]) -> list[float]:
+    """Milliseconds of each step, the spans of one step added up."""
+    sums: dict[int, float] = {}
+    for step, begin, end in spans:
+        sums[step] = sums.get(step, 0.0) + _between(begin, end)
+    return list(sums.values())
+
+
+def _between(begin: Mark, end: Mark) -> float:
+    """Milliseconds between two marks of one kind."""
+    return 1000 * (end - begin) if isinstance(begin, float) else begin.elapsed_time(end)
+
+
+def _quartiles(values: Sequence[float]) -> dict[str, float]:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return {"median_ms": middle, "q1_ms": low, "q3_ms": high, "steps": len(values)}

@@ -1,0 +1,95 @@
+"""What one needs to repeat a run: its flags, its command, the versions, the commit and the machine."""
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..dist.distributed import get_world_size
+from .atomic import atomic_file
+from .plain import to_plain
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco")
+
+
+def run_info(args: argparse.Namespace) -> dict[str, Any]:
+    """Describe this run in plain types: flags, command, date, versions, git, device. No host or user name."""
+    return {
+        "flags": to_plain(args),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "git": git_state(_ROOT),
+        "machine": _machine(getattr(args, "device", "cpu")),
+    }
+
+
+def write_run_info(output_dir: str | os.PathLike, args: argparse.Namespace) -> None:
+    """Write `run_info(args)` to `run.json` in `output_dir`."""
+    with atomic_file(Path(output_dir) / "run.json") as file:
+        file.write(json.dumps(run_info(args), indent=2).encode() + b"\n")
+
+
+def git_state(root: Path) -> dict[str, str] | None:
+    """Return `sha`, `branch` and `status` (clean or dirty) of the checkout at `root`, None where it is not one.
+
+    A copy without its own `.git` inside another checkout is none: that commit would say nothing about it.
+    """
+    top = _git(root, "rev-parse", "--show-toplevel")
+    sha = _git(root, "rev-parse", "HEAD")
+    if top is None or sha is None or Path(top).resolve() != root.resolve():
+        return None
+    changes = _git(root, "status", "--porcelain")
+    return {
+        "sha": sha,
+        "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD") or "unknown",
+        "status": "unknown" if changes is None else "dirty" if changes else "clean",
+    }
+
+
+def _git(root: Path, *command: str) -> str | None:
+    """What git prints, None without git or outside a checkout."""
+    try:
+        done = subprocess.run(["git", "-C", root, *command], capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _machine(device: str) -> dict[str, Any]:
+    on_gpu = torch.device(device).type == "cuda" and torch.cuda.is_available()
+    return {
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
+        "cuda": torch.version.cuda if on_gpu else None,
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": get_world_size(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
