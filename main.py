@@ -110,8 +110,17 @@ def main(args: argparse.Namespace) -> None:
     base_ds = datasets.get_coco_api_from_dataset(dataset_val)
 
     def evaluate_now() -> tuple[dict, CocoEvaluator]:
-        results = evaluate(model, criterion, postprocessors, loader_val, base_ds, torch.device(args.device),
-                           args.output_dir, print_freq=args.print_freq, precision=precision)  # fmt: skip
+        results = evaluate(
+            model,
+            criterion,
+            postprocessors,
+            loader_val,
+            base_ds,
+            torch.device(args.device),
+            args.output_dir,
+            print_freq=args.print_freq,
+            precision=precision,
+        )
         if compiled is not None and (news := compiled.news()):
             print_once(news)
         return results
@@ -153,14 +162,25 @@ def train(
         print_once(f"nothing to do: step {start.step} of {total_steps} is done; raise --epochs or --max_steps to go on")
         return None
     lr_scheduler = build_lr_scheduler(
-        optimizer, done_steps=start.step, schedule=args.lr_schedule, total_steps=total_steps,
-        steps_per_epoch=steps_per_epoch, lr_drop=args.lr_drop, warmup_steps=args.warmup_steps,
-    )  # fmt: skip
+        optimizer,
+        done_steps=start.step,
+        schedule=args.lr_schedule,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        lr_drop=args.lr_drop,
+        warmup_steps=args.warmup_steps,
+    )
     phases = build_phases(
-        section=args.section, timing=args.timing, torch_profile=args.torch_profile,
-        count_costs=args.count_costs, warmup=args.profile_warmup, steps=args.profile_steps, go_on=args.profile_continue,
-        device=torch.device(args.device), total_steps=total_steps - start.step,
-    )  # fmt: skip
+        section=args.section,
+        timing=args.timing,
+        torch_profile=args.torch_profile,
+        count_costs=args.count_costs,
+        warmup=args.profile_warmup,
+        steps=args.profile_steps,
+        go_on=args.profile_continue,
+        device=torch.device(args.device),
+        total_steps=total_steps - start.step,
+    )
     store = (
         RunFolder(args.output_dir, first_epoch=start.epoch)
         if args.output_dir and is_main_process() and not phases.stop_when_done
@@ -174,10 +194,21 @@ def train(
         steps = min(steps_per_epoch, total_steps - step)
         with annotate("training_epoch"):
             train_stats = train_one_epoch(
-                model, criterion, loader, optimizer, torch.device(args.device), epoch, args.clip_max_norm,
-                lr_scheduler=lr_scheduler, steps=steps, print_freq=args.print_freq, progress=progress, phases=phases,
-                precision=precision, accumulate=args.accumulate,
-            )  # fmt: skip
+                model,
+                criterion,
+                loader,
+                optimizer,
+                torch.device(args.device),
+                epoch,
+                args.clip_max_norm,
+                lr_scheduler=lr_scheduler,
+                steps=steps,
+                print_freq=args.print_freq,
+                progress=progress,
+                phases=phases,
+                precision=precision,
+                accumulate=args.accumulate,
+            )
         step += steps
         if phases.finished:
             progress.close()
@@ -195,14 +226,20 @@ def train(
             store.log(log_row(train_stats, test_stats, epoch, count_trainable(model)))
             store.save(
                 {
-                    "model": without_wrapper(model).state_dict(), "optimizer": optimizer.state_dict(),
-                    "lr_scheduler": lr_scheduler.state_dict(), "scaler": precision.scaler.state_dict(),
-                    "epoch": epoch, "args": to_plain(vars(args)), "step": step,
-                    "steps_per_epoch": steps_per_epoch, "best_ap": best_ap, "class_names": class_names,
+                    "model": without_wrapper(model).state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "lr_scheduler": lr_scheduler.state_dict(),
+                    "scaler": precision.scaler.state_dict(),
+                    "epoch": epoch,
+                    "args": to_plain(vars(args)),
+                    "step": step,
+                    "steps_per_epoch": steps_per_epoch,
+                    "best_ap": best_ap,
+                    "class_names": class_names,
                 },
                 is_best=is_best,
                 keep=(epoch + 1) % args.lr_drop == 0 or (epoch + 1) % 100 == 0,
-            )  # fmt: skip
+            )
         if step >= total_steps:
             break
     progress.close()
@@ -234,12 +271,18 @@ def build_loader(
     `training_set` is where the lengths of padded object lists come from, by default the split itself.
     """
     return make_loader(
-        dataset, batch_size=args.batch_size, shuffle=train, drop_last=train, num_workers=args.num_workers,
-        seed=args.seed, rank=launch.rank, world_size=launch.world_size,
+        dataset,
+        batch_size=args.batch_size,
+        shuffle=train,
+        drop_last=train,
+        num_workers=args.num_workers,
+        seed=args.seed,
+        rank=launch.rank,
+        world_size=launch.world_size,
         collate=datasets.build_collate(dataset, args, training_set=training_set),
         aspects=datasets.aspect_ratios(dataset) if train and args.aspect_grouping else None,
         pin_memory=torch.device(args.device).type == "cuda",
-    )  # fmt: skip
+    )
 
 
 def describe_data(train_set: Dataset | None, val_set: Dataset, info: Dataset, args: argparse.Namespace) -> None:

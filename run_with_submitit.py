@@ -78,9 +78,15 @@ def main(arguments: list[str] | None = None) -> None:
         # The job's processes must find this project's modules, wherever they start.
         found = f"export PYTHONPATH={shlex.quote(str(Path(__file__).resolve().parent))}:${{PYTHONPATH:-}}"
         executor.update_parameters(
-            name="detr", mem_gb=40 * args.ngpus, gpus_per_node=args.ngpus, tasks_per_node=args.ngpus, cpus_per_task=10,
-            nodes=args.nodes, timeout_min=args.timeout, slurm_setup=[found],
-        )  # fmt: skip
+            name="detr",
+            mem_gb=40 * args.ngpus,
+            gpus_per_node=args.ngpus,
+            tasks_per_node=args.ngpus,
+            cpus_per_task=10,
+            nodes=args.nodes,
+            timeout_min=args.timeout,
+            slurm_setup=[found],
+        )
         job = executor.submit(Trainer(args))
     except (RuntimeError, submitit.core.utils.FailedJobError) as error:
         raise UserError(f"Slurm did not take the job: {' '.join(str(error).split())}") from error

@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.report import Medians, benchmark_parser, write_report  # noqa: E402 (the line above finds it)
+from benchmarks.report import Medians, benchmark_parser, write_report
 
 KINDS = ("ours", "pycocotools", "nothing")
 #: What is compared; the runs also hold a count of what was read, the same for all.
@@ -49,9 +49,14 @@ def make_file(path: Path, *, images: int, boxes: int, seed: int) -> None:
         file.write('{"info": {}, "licenses": [], "categories": ' + json.dumps(categories) + ', "images": [')
         for id_ in range(images):
             image = {
-                "license": 1, "file_name": f"{id_:012d}.jpg", "coco_url": f"http://localhost/train2017/{id_:012d}.jpg",
-                "height": 480, "width": 640, "date_captured": "2013-11-14 17:02:52", "id": id_,
-            }  # fmt: skip
+                "license": 1,
+                "file_name": f"{id_:012d}.jpg",
+                "coco_url": f"http://localhost/train2017/{id_:012d}.jpg",
+                "height": 480,
+                "width": 640,
+                "date_captured": "2013-11-14 17:02:52",
+                "id": id_,
+            }
             file.write((", " if id_ else "") + json.dumps(image))
         file.write('], "annotations": [')
         for number, owner in enumerate(owners.tolist()):

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, IterableDataset
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 # Imported whatever is opened, so that the libraries weigh the same.
-from pycocotools.coco import COCO  # noqa: E402
+from pycocotools.coco import COCO
 
-from datasets.annotations import read_annotations  # noqa: E402
+from datasets.annotations import read_annotations
 
 Read = Callable[[], int]
 
@@ -97,12 +97,18 @@ def main() -> None:
     parent = memory_mb()
     barrier.wait()
     rows = list(iterator)
-    print(json.dumps({
-        "open_seconds": round(seconds, 3), "process_mb": round(alone, 1),
-        "workers_pss_mb": round(sum(row["pss"] for row in rows), 1),
-        "workers_uss_mb": round(sum(row["uss"] for row in rows), 1),
-        "all_pss_mb": round(sum(row["pss"] for row in rows) + parent["pss"], 1), "read": rows[0]["total"],
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "open_seconds": round(seconds, 3),
+                "process_mb": round(alone, 1),
+                "workers_pss_mb": round(sum(row["pss"] for row in rows), 1),
+                "workers_uss_mb": round(sum(row["uss"] for row in rows), 1),
+                "all_pss_mb": round(sum(row["pss"] for row in rows) + parent["pss"], 1),
+                "read": rows[0]["total"],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,12 @@ class Child:
     def __init__(self, script: str, checkout: Path, order: dict[str, Any]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name(script))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=checkout, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=checkout,
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+        )
         self._send(json.dumps(order | {"checkout": str(checkout)}))
 
     def work(self) -> dict[str, Any]:

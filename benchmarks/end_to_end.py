@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.child import medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import benchmark_parser, implementations, print_medians, write_report  # noqa: E402
+from benchmarks.child import medians_of
+from benchmarks.report import benchmark_parser, implementations, print_medians, write_report
 
 MODEL = "--backbone resnet18 --enc_layers 2 --dec_layers 2 --hidden_dim 128 --batch_size 4 --device cpu".split()
 

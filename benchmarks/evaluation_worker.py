@@ -18,11 +18,11 @@ order = json.loads(sys.stdin.readline())
 for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):  # before the libraries start their threads
     os.environ[name] = str(order["threads"])
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from pycocotools import mask as rle_tools  # noqa: E402
-from pycocotools.coco import COCO  # noqa: E402
-from pycocotools.cocoeval import COCOeval  # noqa: E402
+import numpy as np
+import torch
+from pycocotools import mask as rle_tools
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 BATCH = 2
 HEIGHT, WIDTH = 240, 320
@@ -37,12 +37,19 @@ def make_truth(rng: np.random.Generator, *, images: int, objects: int, classes: 
     labels = rng.integers(0, classes, count) * 2 + 1
     annotations = [
         {
-            "id": number, "image_id": owner, "category_id": label, "bbox": box, "area": box[2] * box[3] * 0.6,
-            "iscrowd": int(number % 100 == 0), **({"segmentation": rectangle(box)} if masks else {}),
+            "id": number,
+            "image_id": owner,
+            "category_id": label,
+            "bbox": box,
+            "area": box[2] * box[3] * 0.6,
+            "iscrowd": int(number % 100 == 0),
+            **({"segmentation": rectangle(box)} if masks else {}),
         }
         for number, (owner, label, box) in enumerate(zip(owners.tolist(), labels.tolist(), boxes.tolist()), start=1)
-    ]  # fmt: skip
-    image_entries = [{"id": i, "file_name": f"{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(1, images + 1)]
+    ]
+    image_entries = [
+        {"id": i, "file_name": f"{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(1, images + 1)
+    ]
     categories = [{"id": 2 * i + 1, "name": f"class {i}"} for i in range(classes)]
     return {"images": image_entries, "annotations": annotations, "categories": categories}
 
@@ -140,9 +147,7 @@ def main() -> None:
     sys.path.insert(0, order["checkout"])
     judge: Callable = by_pycocotools if order["judge"] == "pycocotools" else by_evaluator
     rng, kind = np.random.default_rng(0), order["iou_type"]
-    data = make_truth(
-        rng, masks=kind == "segm", **{key: order[key] for key in ("images", "objects", "classes")}
-    )  # fmt: skip
+    data = make_truth(rng, masks=kind == "segm", **{key: order[key] for key in ("images", "objects", "classes")})
     predictions = make_predictions(rng, data, order["detections"], masks=kind == "segm")
     answers = sys.stdout
     for _ in sys.stdin:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.child import Child, alternate, medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import benchmark_parser, implementations, print_medians, write_report  # noqa: E402
+from benchmarks.child import Child, alternate, medians_of
+from benchmarks.report import benchmark_parser, implementations, print_medians, write_report
 
 
 def parse_args() -> argparse.Namespace:

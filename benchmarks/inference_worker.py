@@ -17,7 +17,7 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from step_worker import build, make_batch, switch_on  # noqa: E402 (beside this file)
+from step_worker import build, make_batch, switch_on
 
 
 def find_postprocess() -> nn.Module:

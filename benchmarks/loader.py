@@ -19,8 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.child import Child, alternate  # noqa: E402 (the line above finds it)
-from benchmarks.report import benchmark_parser, implementations, write_report  # noqa: E402
+from benchmarks.child import Child, alternate
+from benchmarks.report import benchmark_parser, implementations, write_report
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,9 +45,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
         children[name] = Child("loader_worker.py", one.checkout, order | {"normalise": False})
         if name == "ours":
             children["ours, normalised"] = Child("loader_worker.py", one.checkout, order | {"normalise": True})
-    return alternate(
-        children, args.passes, describe=lambda a: f"{a['images'] / a['seconds']:.1f} images a second"
-    )  # fmt: skip
+    return alternate(children, args.passes, describe=lambda a: f"{a['images'] / a['seconds']:.1f} images a second")
 
 
 def speeds(runs: dict[str, list[dict[str, Any]]], seconds: str) -> dict[str, float]:

@@ -21,18 +21,18 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.report import benchmark_parser, write_report  # noqa: E402 (the line above finds it)
-from datasets.annotations import index_coco  # noqa: E402
-from datasets.coco_eval import CocoEvaluator  # noqa: E402
-from datasets.shapes.dataset import ShapesDataset  # noqa: E402
-from datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, Compose, Normalize, ToTensor, crop, resize  # noqa: E402
-from flags import get_args_parser  # noqa: E402
-from models import build_model  # noqa: E402
-from models.postprocess import PostProcess  # noqa: E402
-from util.dist.device import pick_device  # noqa: E402
-from util.errors import CheckpointError, UserError  # noqa: E402
-from util.nested_tensor import nested_tensor_from_tensor_list  # noqa: E402
-from util.runs.checkpoint import load_checkpoint, load_model  # noqa: E402
+from benchmarks.report import benchmark_parser, write_report
+from datasets.annotations import index_coco
+from datasets.coco_eval import CocoEvaluator
+from datasets.shapes.dataset import ShapesDataset
+from datasets.transforms import IMAGENET_MEAN, IMAGENET_STD, Compose, Normalize, ToTensor, crop, resize
+from flags import get_args_parser
+from models import build_model
+from models.postprocess import PostProcess
+from util.dist.device import pick_device
+from util.errors import CheckpointError, UserError
+from util.nested_tensor import nested_tensor_from_tensor_list
+from util.runs.checkpoint import load_checkpoint, load_model
 
 #: Sides of the scaled image, as a part of --image_size, and the part of each that the crop keeps.
 SCALES, KEPT = (0.9, 1.1), (0.9, 1.0)

@@ -16,7 +16,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from step_worker import build, make_batch, peak_mb  # noqa: E402 (beside this file)
+from step_worker import build, make_batch, peak_mb
 
 
 def time_steps(order: dict) -> list[dict]:

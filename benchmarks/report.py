@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from util.runs.run_info import run_info  # noqa: E402 (the project is not installed, the lines above find it)
+from util.runs.run_info import run_info
 
 #: Seconds or other quantities by row of the table (what was asked) and by implementation.
 Medians = dict[str, dict[str, float]]
@@ -41,9 +41,11 @@ def benchmark_parser(
         parser.add_argument("--original", type=Path, help="a checkout of facebookresearch/detr to compare with")
     if also is not None:
         parser.add_argument(
-            "--also", action="append", metavar="FLAGS",
+            "--also",
+            action="append",
+            metavar="FLAGS",
             help=f"measure ours with these flags, too: --also='--amp bf16'; may be repeated, empty for none (default: {list(also)})",
-        )  # fmt: skip
+        )
         parser.set_defaults(also_default=tuple(also))
     if threads:
         parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (%(default)s)")

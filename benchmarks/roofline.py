@@ -17,16 +17,28 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.report import ROOT, benchmark_parser, write_report  # noqa: E402 (the line above finds it)
+from benchmarks.report import ROOT, benchmark_parser, write_report
 
 SCRIPTS = ROOT / "roofline-on-nvidia-gpus" / "custom-scripts"
 HEADER = (
-    "ID", "Process ID", "Process Name", "Host Name",
+    "ID",
+    "Process ID",
+    "Process Name",
+    "Host Name",
     "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg",
     "Id:Domain:Start/Stop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg",
-    "Kernel Name", "Context", "Stream", "Block Size", "Grid Size", "Device", "CC", "Section Name", "Metric Name", "Metric Unit",
+    "Kernel Name",
+    "Context",
+    "Stream",
+    "Block Size",
+    "Grid Size",
+    "Device",
+    "CC",
+    "Section Name",
+    "Metric Name",
+    "Metric Unit",
     "Metric Value",
-)  # fmt: skip
+)
 OPS = tuple(
     f"sm__sass_thread_inst_executed_op_{kind}{op}_pred_on.sum" for kind in "dfh" for op in ("add", "mul", "fma")
 )
@@ -40,13 +52,15 @@ def kernel_names(count: int, rng: random.Random) -> list[str]:
     for number in range(count):
         tile = f"{rng.choice((64, 128, 256))}x{rng.choice((32, 64, 128))}"
         functor = rng.choice(functors)
-        names.append((
-            f"sm80_xmma_fprop_implicit_gemm_indexed_tf32f32_tf32f32_f32_nhwckrsc_nchw_tilesize{tile}x{number % 64}_stage3_"
-            f"warpsize4x2x1_g1_tensor16x8x8_execute_kernel_cudnn_infer",
-            f"void at::native::vectorized_elementwise_kernel<(int){number}, at::native::BinaryFunctor<float, float, float, "
-            f"at::native::binary_internal::{functor}Functor<float>>, at::detail::Array<char *, (int)3>>(int, T2, T3)",
-            f"ampere_sgemm_{tile}_tn_{number}",
-        )[number % 3])  # fmt: skip
+        names.append(
+            (
+                f"sm80_xmma_fprop_implicit_gemm_indexed_tf32f32_tf32f32_f32_nhwckrsc_nchw_tilesize{tile}x{number % 64}_stage3_"
+                f"warpsize4x2x1_g1_tensor16x8x8_execute_kernel_cudnn_infer",
+                f"void at::native::vectorized_elementwise_kernel<(int){number}, at::native::BinaryFunctor<float, float, float, "
+                f"at::native::binary_internal::{functor}Functor<float>>, at::detail::Array<char *, (int)3>>(int, T2, T3)",
+                f"ampere_sgemm_{tile}_tn_{number}",
+            )[number % 3]
+        )
     return names
 
 
@@ -80,12 +94,14 @@ def write_csv(path: Path, kernels: int, names: int) -> None:
             start = f'"{quote(cells)}","Command line profiler metrics",'
             cycles, size = rng.uniform(5e3, 5e5), rng.randint(10_000, 100_000_000)
             metrics = [
-                ("dram__bytes.sum", "byte", f"{size:,}"), ("l1tex__t_bytes.sum", "byte", f"{2 * size:,}"),
-                ("lts__t_bytes.sum", "byte", f"{size * 3 // 2:,}"), ("sm__cycles_elapsed.avg", "cycle", f"{cycles:,.2f}"),
+                ("dram__bytes.sum", "byte", f"{size:,}"),
+                ("l1tex__t_bytes.sum", "byte", f"{2 * size:,}"),
+                ("lts__t_bytes.sum", "byte", f"{size * 3 // 2:,}"),
+                ("sm__cycles_elapsed.avg", "cycle", f"{cycles:,.2f}"),
                 ("sm__cycles_elapsed.avg.per_second", "cycle/second", f"{rng.uniform(1.08e9, 1.09e9):,.2f}"),
                 ("sm__inst_executed_pipe_tensor.sum", "inst", f"{size // 50 if 'tensor16' in name else 0:,}"),
                 *((op, "inst", f"{size if '_op_f' in op else 0:,}") for op in OPS),
-            ]  # fmt: skip
+            ]
             file.writelines(f'{start}"{metric}","{unit}","{value}"\n' for metric, unit, value in metrics)
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.child import Child, alternate, medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import ROOT, benchmark_parser, implementations, print_medians, write_report  # noqa: E402
-from benchmarks.scaling_plot import plot_scaling  # noqa: E402
+from benchmarks.child import Child, alternate, medians_of
+from benchmarks.report import ROOT, benchmark_parser, implementations, print_medians, write_report
+from benchmarks.scaling_plot import plot_scaling
 
 #: Values of each sweep, growing.
 SWEEPS = {

@@ -5,13 +5,16 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
-from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
 
 LABELS = {
-    "batch_size": "images a batch", "side": "shorter side of the images", "queries": "queries",
-    "objects": "objects an image", "processes": "processes, each with its own batch",
-}  # fmt: skip
+    "batch_size": "images a batch",
+    "side": "shorter side of the images",
+    "queries": "queries",
+    "objects": "objects an image",
+    "processes": "processes, each with its own batch",
+}
 
 
 def plot_scaling(sweeps: dict[str, dict[int, dict[str, float]]], json_path: Path) -> Path:

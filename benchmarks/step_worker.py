@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from step_parts import StepParts, best_rate, counted, counted_kernels  # noqa: E402 (runs in another checkout, beside this file)
+from step_parts import StepParts, best_rate, counted, counted_kernels
 
 
 def build(checkout: str, flags: list[str]) -> tuple:

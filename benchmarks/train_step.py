@@ -17,8 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.child import Child, alternate, medians_of  # noqa: E402 (the line above finds it)
-from benchmarks.report import benchmark_parser, implementations, print_medians, write_report  # noqa: E402
+from benchmarks.child import Child, alternate, medians_of
+from benchmarks.report import benchmark_parser, implementations, print_medians, write_report
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,9 +45,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
         name: Child("step_worker.py", one.checkout, order | {"flags": [*flags, *one.flags]})
         for name, one in implementations(args).items()
     }
-    return alternate(
-        workers, args.steps, warm_up=2, describe=lambda a: f"{a['seconds']:.3f} s, loss {a['loss']:.4f}"
-    )  # fmt: skip
+    return alternate(workers, args.steps, warm_up=2, describe=lambda a: f"{a['seconds']:.3f} s, loss {a['loss']:.4f}")
 
 
 def describe(rows: list[dict[str, Any]]) -> str:

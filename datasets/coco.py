@@ -88,9 +88,7 @@ class CocoDetection(Dataset):
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """The RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when it cannot be read."""
         image_id = self.image_id(index)
-        image = read_image(
-            self.image_path(index), described=f"the image with image id {image_id} of {self.ann_file}"
-        )
+        image = read_image(self.image_path(index), described=f"the image with image id {image_id} of {self.ann_file}")
         objects = self.annotations.objects_of(index, segmentation=self.prepare.return_masks)
         try:
             return self.prepare(image, {"image_id": image_id, "annotations": objects})

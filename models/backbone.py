@@ -20,9 +20,17 @@ from .fast.padding import PaddingEraser
 
 #: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
 RESNETS = (
-    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
-    "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
-)  # fmt: skip
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+)
 BACKBONES = (*RESNETS, "mobilenet_v2")
 #: Pixels of a batch from which channels side by side pay on a CPU: below, most time goes into laying out weights.
 FEW_PIXELS = 2**18

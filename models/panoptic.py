@@ -74,8 +74,11 @@ class PostProcessPanoptic(nn.Module):
         """Indices (n,) of the queries (Q, C+1) that become segments, and their labels."""
         scores, labels = logits.softmax(-1).max(-1)
         sure = (labels != logits.shape[-1] - 1) & (scores > self.threshold)
-        chosen = [k for k, label in zip(sure.nonzero()[:, 0].tolist(), labels[sure].tolist())
-                  if self.original or label in self.is_thing_map]  # fmt: skip
+        chosen = [
+            k
+            for k, label in zip(sure.nonzero()[:, 0].tolist(), labels[sure].tolist())
+            if self.original or label in self.is_thing_map
+        ]
         index = torch.tensor(chosen, dtype=torch.int64, device=logits.device)
         return index, labels[index].tolist()
 

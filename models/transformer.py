@@ -50,9 +50,13 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         layer = dict(
-            d_model=d_model, nhead=nhead, dim_feedforward=dim_feedforward, dropout=dropout,
-            activation=activation, normalize_before=normalize_before,
-        )  # fmt: skip
+            d_model=d_model,
+            nhead=nhead,
+            dim_feedforward=dim_feedforward,
+            dropout=dropout,
+            activation=activation,
+            normalize_before=normalize_before,
+        )
         self.encoder = TransformerEncoder(
             [TransformerEncoderLayer(**layer) for _ in range(num_encoder_layers)],
             norm=nn.LayerNorm(d_model) if normalize_before else None,

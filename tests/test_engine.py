@@ -18,8 +18,10 @@ from util.metrics import Progress
 from util.nested_tensor import nested_tensor_from_tensor_list
 
 CPU = torch.device("cpu")
-SMALL = ("--device cpu --backbone resnet18 --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 "
-         "--dim_feedforward 64 --num_queries 5 --num_classes 4 --dropout 0 --pre_norm")  # fmt: skip
+SMALL = (
+    "--device cpu --backbone resnet18 --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 "
+    "--dim_feedforward 64 --num_queries 5 --num_classes 4 --dropout 0 --pre_norm"
+)
 
 
 def build(flags: str = "") -> tuple:
@@ -34,8 +36,15 @@ def batch(count: int = 2, side: int = 64) -> tuple:
         x, y = 8 + 16 * i, 24 - 8 * i
         image[i % 3, y : y + 24, x : x + 24] = 2.0
         box = torch.tensor([[x + 12.0, y + 12.0, 24, 24]]) / side
-        targets.append({"labels": torch.tensor([i % 4]), "boxes": box, "image_id": torch.tensor([10 + i]),
-                        "orig_size": torch.tensor([side, side]), "size": torch.tensor([side, side])})  # fmt: skip
+        targets.append(
+            {
+                "labels": torch.tensor([i % 4]),
+                "boxes": box,
+                "image_id": torch.tensor([10 + i]),
+                "orig_size": torch.tensor([side, side]),
+                "size": torch.tensor([side, side]),
+            }
+        )
         images.append(image)
     return nested_tensor_from_tensor_list(images), tuple(targets)
 

@@ -61,11 +61,18 @@ def test_the_entry_points_are_the_originals() -> None:
     for name in DETECTORS:
         arguments = inspect.signature(getattr(hubconf, name)).parameters.values()
         assert [(a.name, a.default) for a in arguments] == [
-            ("pretrained", False), ("num_classes", 91), ("return_postprocessor", False)]  # fmt: skip
+            ("pretrained", False),
+            ("num_classes", 91),
+            ("return_postprocessor", False),
+        ]
     for name in PANOPTIC:
         arguments = inspect.signature(getattr(hubconf, name)).parameters.values()
         assert [(a.name, a.default) for a in arguments] == [
-            ("pretrained", False), ("num_classes", 250), ("threshold", 0.85), ("return_postprocessor", False)]  # fmt: skip
+            ("pretrained", False),
+            ("num_classes", 250),
+            ("threshold", 0.85),
+            ("return_postprocessor", False),
+        ]
 
 
 def test_files_and_addresses_are_the_originals() -> None:
@@ -82,7 +89,10 @@ def test_files_and_addresses_are_the_originals() -> None:
     for name, model in published.PUBLISHED.items():
         made = model.architecture
         assert ("resnet101" in name, "dc5" in name, "panoptic" in name) == (
-            made.backbone == "resnet101", made.dilation, made.masks)  # fmt: skip
+            made.backbone == "resnet101",
+            made.dilation,
+            made.masks,
+        )
         assert made.num_classes == (250 if made.masks else 91)
 
 
@@ -131,9 +141,14 @@ def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
 # ---- with pretrained weights
 
 
-@pytest.mark.parametrize(("name", "sizes"), [
-    ("detr_resnet50_dc5", {}), ("detr_resnet101", {"backbone": "resnet101"}), ("detr_resnet50_panoptic", {"masks": True}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("detr_resnet50_dc5", {}),
+        ("detr_resnet101", {"backbone": "resnet101"}),
+        ("detr_resnet50_panoptic", {"masks": True}),
+    ],
+)
 def test_pretrained_weights_are_downloaded_checked_and_loaded(
     name: str, sizes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: FileServer
 ) -> None:

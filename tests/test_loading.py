@@ -16,13 +16,35 @@ from tests.test_main import run as run  # a fixture
 #: Operations that PyTorch's documentation of `torch.use_deterministic_algorithms` lists as having no deterministic
 #: kernel on CUDA, in the names that its dispatcher gives them.
 NOT_DETERMINISTIC = {
-    "_ctc_loss_backward", "_embedding_bag_dense_backward", "adaptive_avg_pool2d_backward", "_adaptive_avg_pool2d_backward",
-    "_adaptive_avg_pool3d_backward", "adaptive_max_pool2d_backward", "avg_pool3d_backward", "bincount",
-    "fractional_max_pool2d_backward", "fractional_max_pool3d_backward", "grid_sampler_2d_backward", "grid_sampler_3d_backward",
-    "histc", "kthvalue", "max_unpool2d", "max_unpool3d", "median", "nanmedian", "nll_loss2d_forward", "put_",
-    "reflection_pad1d_backward", "reflection_pad2d_backward", "reflection_pad3d_backward", "scatter_reduce",
-    "upsample_bicubic2d_backward", "upsample_bilinear2d_backward", "upsample_linear1d_backward", "upsample_trilinear3d_backward",
-}  # fmt: skip
+    "_ctc_loss_backward",
+    "_embedding_bag_dense_backward",
+    "adaptive_avg_pool2d_backward",
+    "_adaptive_avg_pool2d_backward",
+    "_adaptive_avg_pool3d_backward",
+    "adaptive_max_pool2d_backward",
+    "avg_pool3d_backward",
+    "bincount",
+    "fractional_max_pool2d_backward",
+    "fractional_max_pool3d_backward",
+    "grid_sampler_2d_backward",
+    "grid_sampler_3d_backward",
+    "histc",
+    "kthvalue",
+    "max_unpool2d",
+    "max_unpool3d",
+    "median",
+    "nanmedian",
+    "nll_loss2d_forward",
+    "put_",
+    "reflection_pad1d_backward",
+    "reflection_pad2d_backward",
+    "reflection_pad3d_backward",
+    "scatter_reduce",
+    "upsample_bicubic2d_backward",
+    "upsample_bilinear2d_backward",
+    "upsample_linear1d_backward",
+    "upsample_trilinear3d_backward",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -101,15 +123,18 @@ def test_buckets_train_as_lists_without_them(run, tmp_path: Path) -> None:
 # ---- refused
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    ("--fast_resize", ["--fast_resize", "--dataset_file shapes"]),
-    ("--pad_size 800 800", ["--pad_size 800 800", "--pad:"]),
-    ("--pad --pad_size 0 800", ["--pad_size 0 800", "at least 1"]),
-    ("--pad --pad_size 800", ["--pad_size", "2 arguments"]),
-    ("--pad --pad_multiple 32", ["--pad", "--pad_multiple"]),
-    ("--pad_multiple 0", ["--pad_multiple 0", "at least 1"]),
-    ("--num_buckets -1", ["--num_buckets -1", "at least 0"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--fast_resize", ["--fast_resize", "--dataset_file shapes"]),
+        ("--pad_size 800 800", ["--pad_size 800 800", "--pad:"]),
+        ("--pad --pad_size 0 800", ["--pad_size 0 800", "at least 1"]),
+        ("--pad --pad_size 800", ["--pad_size", "2 arguments"]),
+        ("--pad --pad_multiple 32", ["--pad", "--pad_multiple"]),
+        ("--pad_multiple 0", ["--pad_multiple 0", "at least 1"]),
+        ("--num_buckets -1", ["--num_buckets -1", "at least 0"]),
+    ],
+)
 def test_mistakes_in_flags(run, flags: str, words: list[str]) -> None:
     assert_refused(run(f"{TINY} {flags}"), *words)
 

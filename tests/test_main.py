@@ -16,9 +16,11 @@ import torch
 import main
 from tests.models.official import official_checkpoint
 
-TINY = ("--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --num_workers 0 "
-        "--backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 2 --hidden_dim 16 "
-        "--nheads 2 --dim_feedforward 16 --num_queries 12 --print_freq 1 --lr_schedule onecycle")  # fmt: skip
+TINY = (
+    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --num_workers 0 "
+    "--backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 2 --hidden_dim 16 "
+    "--nheads 2 --dim_feedforward 16 --num_queries 12 --print_freq 1 --lr_schedule onecycle"
+)
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -46,14 +48,49 @@ def rows(folder: Path) -> list[dict]:
 
 def test_every_flag_of_detr_has_its_default() -> None:
     defaults = dict(
-        lr=1e-4, lr_backbone=1e-5, batch_size=2, weight_decay=1e-4, epochs=300, lr_drop=200, clip_max_norm=0.1,
-        frozen_weights=None, backbone="resnet50", dilation=False, position_embedding="sine", enc_layers=6, dec_layers=6,
-        dim_feedforward=2048, hidden_dim=256, dropout=0.1, nheads=8, num_queries=100, pre_norm=False, masks=False,
-        aux_loss=True, set_cost_class=1, set_cost_bbox=5, set_cost_giou=2, mask_loss_coef=1, dice_loss_coef=1,
-        bbox_loss_coef=5, giou_loss_coef=2, eos_coef=0.1, dataset_file="coco", coco_path=None, coco_panoptic_path=None,
-        remove_difficult=False, output_dir="", device="cuda", seed=42, resume="", start_epoch=0, eval=False, num_workers=2,
-        world_size=1, dist_url="env://",
-    )  # fmt: skip
+        lr=1e-4,
+        lr_backbone=1e-5,
+        batch_size=2,
+        weight_decay=1e-4,
+        epochs=300,
+        lr_drop=200,
+        clip_max_norm=0.1,
+        frozen_weights=None,
+        backbone="resnet50",
+        dilation=False,
+        position_embedding="sine",
+        enc_layers=6,
+        dec_layers=6,
+        dim_feedforward=2048,
+        hidden_dim=256,
+        dropout=0.1,
+        nheads=8,
+        num_queries=100,
+        pre_norm=False,
+        masks=False,
+        aux_loss=True,
+        set_cost_class=1,
+        set_cost_bbox=5,
+        set_cost_giou=2,
+        mask_loss_coef=1,
+        dice_loss_coef=1,
+        bbox_loss_coef=5,
+        giou_loss_coef=2,
+        eos_coef=0.1,
+        dataset_file="coco",
+        coco_path=None,
+        coco_panoptic_path=None,
+        remove_difficult=False,
+        output_dir="",
+        device="cuda",
+        seed=42,
+        resume="",
+        start_epoch=0,
+        eval=False,
+        num_workers=2,
+        world_size=1,
+        dist_url="env://",
+    )
     args = vars(argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args([]))
     assert {name: args[name] for name in defaults} == defaults
 
@@ -207,8 +244,16 @@ def test_a_file_written_by_detr_itself_resumes(run: Run, tmp_path: Path) -> None
     optimizer = main.build_optimizer(model, lr=1e-4, lr_backbone=1e-5, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 200)
     namespace = argparse.Namespace(lr=1e-4, lr_backbone=1e-5, output_dir=tmp_path)
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "lr_scheduler": scheduler.state_dict(),
-                "epoch": 1, "args": namespace}, tmp_path / "detr.pth")  # fmt: skip
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "lr_scheduler": scheduler.state_dict(),
+            "epoch": 1,
+            "args": namespace,
+        },
+        tmp_path / "detr.pth",
+    )
     code, out, err = run(f"{TINY} --epochs 3 --lr 3e-4 --resume {tmp_path / 'detr.pth'}")
     assert code == 0, err
     assert "resuming at epoch 2, step 4" in out and "keeps --lr 0.0001" in out
@@ -235,31 +280,34 @@ def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> 
         assert word in err, f"{word!r} is not in {err!r}"
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    ("", ["--coco_path"]),
-    ("--coco_path /nowhere", ["/nowhere"]),
-    ("--epoch 3", ["--epoch", "did you mean --epochs?"]),
-    ("--lr fast", ["--lr", "fast"]),
-    ("--dataset_file cocoa", ["cocoa", "coco", "shapes"]),
-    ("--backbone resnet5 --dataset_file shapes", ["resnet5", "resnet50", "mobilenet_v2"]),
-    ("--dataset_file shapes --backbone resnet18 --dilation --backbone_weights none", ["--dilation", "resnet18"]),
-    ("--dataset_file shapes --hidden_dim 30", ["--hidden_dim 30", "--nheads"]),
-    ("--dataset_file shapes --batch_size 0", ["--batch_size 0"]),
-    ("--dataset_file shapes --fast_dev_run 2", ["--fast_dev_run"]),
-    ("--dataset_file shapes --resume /nowhere.pth", ["/nowhere.pth", "no such file"]),
-    ("--dataset_file shapes --resume auto", ["--output_dir"]),
-    ("--dataset_file shapes --resume a.pth --init_from b.pth", ["--resume", "--init_from"]),
-    ("--dataset_file coco_panoptic", ["coco_panoptic", "--data_path", "annotations/panoptic_train2017.json"]),
-    ("--coco_panoptic_path x", ["--coco_panoptic_path", "--dataset_file coco_panoptic"]),
-    ("--data_path one --coco_path other", ["--data_path one", "--coco_path other"]),
-    ("--dataset_file hgp --data_path /nowhere", ["/nowhere", "HGP"]),
-    ("--dataset_file custom --train_images x", ["--train_images", "--train_annotations"]),
-    ("--dataset_file shapes --device gpu", ["--device gpu"]),
-    ("--dataset_file shapes --amp fp16", ["--amp fp16", "cpu", "--amp bf16"]),
-    ("--dataset_file shapes --compile --grad_checkpoint", ["--compile", "--grad_checkpoint"]),
-    ("--dataset_file shapes --amp half", ["--amp", "half", "bf16"]),
-    ("--dataset_file shapes --backbone_weights /nowhere.pth", ["--backbone_weights", "/nowhere.pth"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("", ["--coco_path"]),
+        ("--coco_path /nowhere", ["/nowhere"]),
+        ("--epoch 3", ["--epoch", "did you mean --epochs?"]),
+        ("--lr fast", ["--lr", "fast"]),
+        ("--dataset_file cocoa", ["cocoa", "coco", "shapes"]),
+        ("--backbone resnet5 --dataset_file shapes", ["resnet5", "resnet50", "mobilenet_v2"]),
+        ("--dataset_file shapes --backbone resnet18 --dilation --backbone_weights none", ["--dilation", "resnet18"]),
+        ("--dataset_file shapes --hidden_dim 30", ["--hidden_dim 30", "--nheads"]),
+        ("--dataset_file shapes --batch_size 0", ["--batch_size 0"]),
+        ("--dataset_file shapes --fast_dev_run 2", ["--fast_dev_run"]),
+        ("--dataset_file shapes --resume /nowhere.pth", ["/nowhere.pth", "no such file"]),
+        ("--dataset_file shapes --resume auto", ["--output_dir"]),
+        ("--dataset_file shapes --resume a.pth --init_from b.pth", ["--resume", "--init_from"]),
+        ("--dataset_file coco_panoptic", ["coco_panoptic", "--data_path", "annotations/panoptic_train2017.json"]),
+        ("--coco_panoptic_path x", ["--coco_panoptic_path", "--dataset_file coco_panoptic"]),
+        ("--data_path one --coco_path other", ["--data_path one", "--coco_path other"]),
+        ("--dataset_file hgp --data_path /nowhere", ["/nowhere", "HGP"]),
+        ("--dataset_file custom --train_images x", ["--train_images", "--train_annotations"]),
+        ("--dataset_file shapes --device gpu", ["--device gpu"]),
+        ("--dataset_file shapes --amp fp16", ["--amp fp16", "cpu", "--amp bf16"]),
+        ("--dataset_file shapes --compile --grad_checkpoint", ["--compile", "--grad_checkpoint"]),
+        ("--dataset_file shapes --amp half", ["--amp", "half", "bf16"]),
+        ("--dataset_file shapes --backbone_weights /nowhere.pth", ["--backbone_weights", "/nowhere.pth"]),
+    ],
+)
 def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:
     assert_refused(run(flags if "--device" in flags else f"--device cpu {flags}"), *words)
 

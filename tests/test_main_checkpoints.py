@@ -34,11 +34,19 @@ def architecture_line(out: str) -> str:
 # ---- --eval --resume
 
 
-@pytest.mark.parametrize(("stem", "sizes", "words", "params"), [
-    ("detr-r50", {}, ["--backbone resnet50", "--num_classes 91", "no --masks"], 41_302_368),
-    ("detr-r101", {"backbone": "resnet101"}, ["--backbone resnet101"], 60_242_272),
-    ("detr-r50-panoptic", {"masks": True}, ["--num_classes 250", "--masks", "--nheads 8 (its weights)"], 42_676_888),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stem", "sizes", "words", "params"),
+    [
+        ("detr-r50", {}, ["--backbone resnet50", "--num_classes 91", "no --masks"], 41_302_368),
+        ("detr-r101", {"backbone": "resnet101"}, ["--backbone resnet101"], 60_242_272),
+        (
+            "detr-r50-panoptic",
+            {"masks": True},
+            ["--num_classes 250", "--masks", "--nheads 8 (its weights)"],
+            42_676_888,
+        ),
+    ],
+)
 def test_files_of_the_published_kind_evaluate_without_flags(
     run: Run, tmp_path: Path, coco_folder: Path, stem: str, sizes: dict, words: list[str], params: int
 ) -> None:
@@ -99,8 +107,11 @@ def test_an_own_run_evaluates_without_flags_to_the_figures_of_its_log(run: Run, 
     code, out, err = run(f"{flags} --resume {own / 'checkpoint.pth'}")
     assert code == 0, err
     line = architecture_line(out)
-    for words in ("--backbone resnet18 --backbone_norm batch --position_embedding learned --enc_layers 1 --dec_layers 2",
-                  "--num_queries 12 --pre_norm --num_classes 5", "--nheads 2 (the run that wrote it)"):  # fmt: skip
+    for words in (
+        "--backbone resnet18 --backbone_norm batch --position_embedding learned --enc_layers 1 --dec_layers 2",
+        "--num_queries 12 --pre_norm --num_classes 5",
+        "--nheads 2 (the run that wrote it)",
+    ):
         assert words in line
     assert "--image_size 64; give another" in out
     figures = [torch.load(folder / "eval.pth", weights_only=False) for folder in (own, again)]
@@ -116,12 +127,18 @@ def test_the_size_of_images_may_be_another(run: Run, own: Path) -> None:
 # ---- contradictions
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    ("--num_queries 100", ["made with --num_queries 12,", "--num_queries 100 is given"]),  # though that is the default
-    ("--hidden-dim=32 --nheads 4", ["--hidden_dim 16 --nheads 2,", "--hidden_dim 32 --nheads 4 is given"]),
-    ("--masks", ["made with no --masks,", "--masks is given"]),
-    ("--num_classes 91", ["--num_classes 5,", "--num_classes 91 is given"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            "--num_queries 100",
+            ["made with --num_queries 12,", "--num_queries 100 is given"],
+        ),  # though that is the default
+        ("--hidden-dim=32 --nheads 4", ["--hidden_dim 16 --nheads 2,", "--hidden_dim 32 --nheads 4 is given"]),
+        ("--masks", ["made with no --masks,", "--masks is given"]),
+        ("--num_classes 91", ["--num_classes 5,", "--num_classes 91 is given"]),
+    ],
+)
 def test_a_flag_that_contradicts_the_file_is_refused_naming_both(
     run: Run, own: Path, flags: str, words: list[str]
 ) -> None:

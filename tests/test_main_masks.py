@@ -14,8 +14,10 @@ from tests.test_main import Run, assert_refused, environment, rows
 from tests.test_main_processes import LAUNCHERS, free_port, start_two
 from util.runs.checkpoint import load_checkpoint
 
-MODEL = ("--device cpu --num_workers 0 --backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 "
-         "--dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5 --print_freq 1 --no_check")  # fmt: skip
+MODEL = (
+    "--device cpu --num_workers 0 --backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 "
+    "--dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5 --print_freq 1 --no_check"
+)
 SHAPES = f"{MODEL} --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --epochs 1"
 
 
@@ -35,8 +37,15 @@ def panoptic_folder(tmp_path: Path) -> Path:
     (root / "train2017").symlink_to(root / "val2017")
     (annotations / "panoptic_train2017").symlink_to(annotations / "panoptic_val2017")
     (annotations / "panoptic_train2017.json").symlink_to(annotations / "panoptic_val2017.json")
-    dog = {"id": 1, "image_id": 9, "category_id": 18, "bbox": [2, 1, 3, 2], "area": 6, "iscrowd": 0,
-           "segmentation": [[2, 1, 5, 1, 5, 3, 2, 3]]}  # fmt: skip
+    dog = {
+        "id": 1,
+        "image_id": 9,
+        "category_id": 18,
+        "bbox": [2, 1, 3, 2],
+        "area": 6,
+        "iscrowd": 0,
+        "segmentation": [[2, 1, 5, 1, 5, 3, 2, 3]],
+    }
     instances = panoptic_data() | {"annotations": [dog], "categories": [{"id": 18, "name": "dog"}]}
     for split in ("train", "val"):
         (annotations / f"instances_{split}2017.json").write_text(json.dumps(instances))
@@ -97,8 +106,10 @@ def test_best_is_judged_by_masks_where_they_are_trained(
 
 
 def test_panoptic_images_are_trained_judged_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:
-    flags = (f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
-             f"--image_size 64 --batch_size 2 --epochs 1 --masks --output_dir {tmp_path / 'run'}")  # fmt: skip
+    flags = (
+        f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
+        f"--image_size 64 --batch_size 2 --epochs 1 --masks --output_dir {tmp_path / 'run'}"
+    )
     code, out, err = run(flags)
     assert code == 0, err
     assert "Panoptic quality, images: 2" in out
@@ -121,10 +132,15 @@ def test_two_processes_train_masks_also_where_one_has_no_object(tmp_path: Path) 
     script.write_text(NO_OBJECT)
     port = free_port()
     processes = [
-        subprocess.Popen([sys.executable, str(script), str(tmp_path / f"{rank}.pth")], env=environment(**LAUNCHERS["torchrun"](rank, port)),
-                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, str(script), str(tmp_path / f"{rank}.pth")],
+            env=environment(**LAUNCHERS["torchrun"](rank, port)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in (0, 1)
-    ]  # fmt: skip
+    ]
     for process in processes:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
@@ -157,8 +173,10 @@ shutdown()
 
 
 def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder: Path) -> None:
-    flags = (f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
-             f"--image_size 64 --batch_size 1 --epochs 1 --masks --output_dir {tmp_path / 'a' / 'run'}")  # fmt: skip
+    flags = (
+        f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
+        f"--image_size 64 --batch_size 1 --epochs 1 --masks --output_dir {tmp_path / 'a' / 'run'}"
+    )
     (code0, out0, err0), (code1, out1, err1) = start_two("torchrun", flags)
     assert (code0, code1) == (0, 0), err0 + err1
     assert out0.count("Panoptic quality, images: 2") == 1 and out1 == ""
@@ -169,15 +187,18 @@ def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder
 # ---- mistakes
 
 
-@pytest.mark.parametrize(("flags", "words"), [
-    ("--frozen_weights x.pth", ["--frozen_weights x.pth", "--masks"]),
-    ("--masks --frozen_weights /nowhere.pth", ["/nowhere.pth", "no such file"]),
-    ("--masks --frozen_weights x.pth --init_from y.pth", ["--frozen_weights", "--init_from"]),
-    ("--masks --mask_chunk -1", ["--mask_chunk -1"]),
-    ("--masks --original_panoptic", ["--original_panoptic", "coco_panoptic"]),
-    ("--masks --hidden_dim 8", ["--hidden_dim 8", "--masks"]),
-    ("--masks --backbone mobilenet_v2 --backbone_norm frozen", ["--masks", "mobilenet_v2"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--frozen_weights x.pth", ["--frozen_weights x.pth", "--masks"]),
+        ("--masks --frozen_weights /nowhere.pth", ["/nowhere.pth", "no such file"]),
+        ("--masks --frozen_weights x.pth --init_from y.pth", ["--frozen_weights", "--init_from"]),
+        ("--masks --mask_chunk -1", ["--mask_chunk -1"]),
+        ("--masks --original_panoptic", ["--original_panoptic", "coco_panoptic"]),
+        ("--masks --hidden_dim 8", ["--hidden_dim 8", "--masks"]),
+        ("--masks --backbone mobilenet_v2 --backbone_norm frozen", ["--masks", "mobilenet_v2"]),
+    ],
+)
 def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:
     assert_refused(run(f"{SHAPES} {flags}"), *words)
 

@@ -19,21 +19,36 @@ def free_port() -> str:
 
 
 LAUNCHERS = {
-    "torchrun": lambda rank, port: dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
-    "srun": lambda rank, port: dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_NTASKS="2", SLURM_STEP_NUM_TASKS="2",
-                                    SLURM_JOB_ID="7", SLURM_STEP_ID="0", SLURM_STEP_NODELIST="localhost",
-                                    MASTER_ADDR="127.0.0.1", MASTER_PORT=port),
-}  # fmt: skip
+    "torchrun": lambda rank, port: dict(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+    ),
+    "srun": lambda rank, port: dict(
+        SLURM_PROCID=str(rank),
+        SLURM_LOCALID=str(rank),
+        SLURM_NTASKS="2",
+        SLURM_STEP_NUM_TASKS="2",
+        SLURM_JOB_ID="7",
+        SLURM_STEP_ID="0",
+        SLURM_STEP_NODELIST="localhost",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=port,
+    ),
+}
 
 
 def start_two(launcher: str, flags: str) -> list[tuple[int, str, str]]:
     """Run the command in two processes, with the variables a launcher sets; exit code, output and errors of each."""
     port = free_port()
     processes = [
-        subprocess.Popen([sys.executable, main.__file__, *flags.split()], env=environment(**LAUNCHERS[launcher](rank, port)),
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, main.__file__, *flags.split()],
+            env=environment(**LAUNCHERS[launcher](rank, port)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in (0, 1)
-    ]  # fmt: skip
+    ]
     outputs = [process.communicate(timeout=200) for process in processes]
     return [(process.returncode, out, err) for process, (out, err) in zip(processes, outputs)]
 
@@ -57,8 +72,10 @@ def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -
     assert (code0, code1) == (0, 0), err0 + err1
     assert out1 == "" and "the run ends here" in out0 and out0.count("optimizer_step") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "timing.json", "trace_rank0.json.gz", "trace_rank1.json.gz"
-    ]  # fmt: skip
+        "timing.json",
+        "trace_rank0.json.gz",
+        "trace_rank1.json.gz",
+    ]
 
 
 def test_a_mistake_is_one_line_of_one_process() -> None:
@@ -100,8 +117,13 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     port = free_port()
 
     def start(name: str, **variables: str) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, "-c", GRADIENTS, str(tmp_path / name)], env=environment(**variables),
-                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-c", GRADIENTS, str(tmp_path / name)],
+            env=environment(**variables),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
 
     for process in [start("two", **LAUNCHERS["torchrun"](rank, port)) for rank in (0, 1)] + [start("one")]:
         _, err = process.communicate(timeout=120)

@@ -87,19 +87,43 @@ def test_the_trace_has_the_ranges_of_its_steps(run: Run, tmp_path: Path) -> None
     assert "the run ends here" in out
     with gzip.open(tmp_path / "traces" / "trace_rank0.json.gz") as file:
         names = [event.get("name") for event in json.load(file)["traceEvents"] if event.get("cat") == "user_annotation"]
-    for name in ("iteration", "forward", "backbone", "encoder", "decoder", "heads", "loss", "matcher", "loss_boxes",
-                 "backward", "optimizer_step"):  # fmt: skip
+    for name in (
+        "iteration",
+        "forward",
+        "backbone",
+        "encoder",
+        "decoder",
+        "heads",
+        "loss",
+        "matcher",
+        "loss_boxes",
+        "backward",
+        "optimizer_step",
+    ):
         assert names.count(name) >= 2, name
     assert names.count("iteration") == 2
 
 
 #: Each range of a run, and the one it lies in.
 NESTING = {
-    "training_loop": None, "training_epoch": "training_loop", "iteration": "training_epoch", "evaluation": "training_loop",
-    "forward": "iteration", "loss": "iteration", "backward": "iteration", "optimizer_step": "iteration",
-    "backbone": "forward", "encoder": "forward", "decoder": "forward", "heads": "forward",
-    "matcher": "loss", "loss_labels": "loss", "loss_cardinality": "loss", "loss_boxes": "loss", "loss_masks": "loss",
-}  # fmt: skip
+    "training_loop": None,
+    "training_epoch": "training_loop",
+    "iteration": "training_epoch",
+    "evaluation": "training_loop",
+    "forward": "iteration",
+    "loss": "iteration",
+    "backward": "iteration",
+    "optimizer_step": "iteration",
+    "backbone": "forward",
+    "encoder": "forward",
+    "decoder": "forward",
+    "heads": "forward",
+    "matcher": "loss",
+    "loss_labels": "loss",
+    "loss_cardinality": "loss",
+    "loss_boxes": "loss",
+    "loss_masks": "loss",
+}
 
 
 @pytest.mark.parametrize("masks", [False, True])

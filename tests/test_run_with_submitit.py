@@ -17,9 +17,11 @@ from tests.stand_ins import StandIns
 submitit = pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
 
 SCRIPT = Path(run_with_submitit.__file__)
-TINY = ("--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone resnet18 "
-        "--backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --nheads 2 "
-        "--dim_feedforward 16 --num_queries 12 --batch_size 4 --epochs 1").split()  # fmt: skip
+TINY = (
+    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone resnet18 "
+    "--backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --nheads 2 "
+    "--dim_feedforward 16 --num_queries 12 --batch_size 4 --epochs 1"
+).split()
 
 
 def submit(stand_ins: StandIns, *flags: str) -> subprocess.CompletedProcess:
@@ -69,8 +71,16 @@ def test_the_submitted_job_trains(stand_ins: StandIns, tmp_path: Path) -> None:
         submit(stand_ins, *TINY, "--ngpus", "1", "--nodes", "1", "--job_dir", str(tmp_path / "runs" / "%j")).returncode
         == 0
     )
-    slurm = {"SLURM_JOB_ID": "42", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "0",
-             "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0", "SUBMITIT_EXECUTOR": "slurm"}  # fmt: skip
+    slurm = {
+        "SLURM_JOB_ID": "42",
+        "SLURM_NTASKS": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_STEP_ID": "0",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_NODEID": "0",
+        "SUBMITIT_EXECUTOR": "slurm",
+    }
     setup = re.search(r"^export PYTHONPATH=.*$", (tmp_path / "job.sh").read_text(), re.M).group()
     job = f"{setup}; {sys.executable} -m submitit.core._submit '{tmp_path}/runs/%j'"
     environ = stand_ins.environ(**slurm)
@@ -89,9 +99,14 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert (args.resume, args.init_from) == ("auto", "")
 
 
-@pytest.mark.parametrize(("flags", "complaint"), [
-    ("--batch_size 0 --job_dir x", "--batch_size 0"), ("--ngpu 4", "did you mean --ngpus?"), ("", "--job_dir is not given"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--batch_size 0 --job_dir x", "--batch_size 0"),
+        ("--ngpu 4", "did you mean --ngpus?"),
+        ("", "--job_dir is not given"),
+    ],
+)
 def test_mistakes_are_one_line_before_anything_is_submitted(stand_ins: StandIns, flags: str, complaint: str) -> None:
     if os.path.isdir("/checkpoint") and not flags:
         pytest.skip("this machine has DETR's shared folder /checkpoint")

@@ -54,9 +54,13 @@ def read_annotations(
         categories = read_categories(data.categories, notes)
         images = Images(data.images, notes, need_sizes=need_masks)
         table = AnnotationTable(
-            data.annotations, notes,
-            images=images, categories=categories, num_classes=num_classes, size_of_file=size_of_file,
-        )  # fmt: skip
+            data.annotations,
+            notes,
+            images=images,
+            categories=categories,
+            num_classes=num_classes,
+            size_of_file=size_of_file,
+        )
         rows = _by_image(table)
         masks = _read_masks(table, rows, images, MaskRules(notes, needed=need_masks))
         annotations = _pack(table, rows, images, masks, list(categories.values()))

@@ -55,17 +55,28 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = FlagParser(prog="python -m datasets.check", description=__doc__.splitlines()[0])
     add_place_flags(parser, dataset_file=None)
     parser.add_argument("--num_queries", default=100, type=int, help="queries of the model to be trained (%(default)s)")
-    parser.add_argument("--num_classes", default=None, type=int,
-                        help="classes of the model (the training split's largest id + 1)")  # fmt: skip
+    parser.add_argument(
+        "--num_classes", default=None, type=int, help="classes of the model (the training split's largest id + 1)"
+    )
     parser.add_argument(
         "--masks", action="store_true", help="refuse objects without a mask, as training with --masks does"
     )
     parser.add_argument("--strict", action="store_true", help="refuse what loading would repair")
     parser.add_argument("--json", default=None, metavar="FILE", type=Path, help="write the report for machines")
-    parser.add_argument("--fix", default=None, metavar="OUT", type=Path,
-                        help="write repaired annotations: OUT/train.json, OUT/val.json, ...")  # fmt: skip
-    parser.add_argument("--sheet", default=Path("check.png"), metavar="FILE", type=Path,
-                        help="where the sheet of images with their boxes goes (%(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--fix",
+        default=None,
+        metavar="OUT",
+        type=Path,
+        help="write repaired annotations: OUT/train.json, OUT/val.json, ...",
+    )
+    parser.add_argument(
+        "--sheet",
+        default=Path("check.png"),
+        metavar="FILE",
+        type=Path,
+        help="where the sheet of images with their boxes goes (%(default)s)",
+    )
     return parser
 
 

@@ -79,7 +79,11 @@ def _repaired(checked: Checked) -> dict[str, Any]:
         listed_image, fact = files[image["id"]]
         if fact.error is None:
             height, width = fact.size
-            name = os.path.relpath(listed_image.path, checked.report.split.images) if listed_image.renamed else listed_image.file_name
+            name = (
+                os.path.relpath(listed_image.path, checked.report.split.images)
+                if listed_image.renamed
+                else listed_image.file_name
+            )
             images.append(image | {"height": height, "width": width, "file_name": name})
     kept = {image["id"] for image in images}
     objects = [annotation for annotation in data["annotations"] if annotation["image_id"] in kept]
@@ -89,7 +93,11 @@ def _repaired(checked: Checked) -> dict[str, Any]:
 def _tiles(checked: Checked, count: int) -> list[tuple[Image.Image, str]]:
     """Up to `count` drawn images of a split with captions, those with objects if there are such."""
     annotations = checked.annotations
-    files = {listed_image.image_id: listed_image for listed_image, fact in zip(checked.listed, checked.facts) if fact.error is None}
+    files = {
+        listed_image.image_id: listed_image
+        for listed_image, fact in zip(checked.listed, checked.facts)
+        if fact.error is None
+    }
     ids = annotations.image_ids.tolist()
     usable = [index for index in range(len(ids)) if ids[index] in files]
     usable = [index for index in usable if annotations.object_counts()[index]] or usable

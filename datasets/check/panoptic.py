@@ -24,9 +24,7 @@ from .split import Checked
 BAD_PNG = Kind(
     "panoptic PNGs that are not there or cannot be decoded", Action.REFUSED, "training would stop at the first"
 )
-OTHER_SIZE = Kind(
-    "panoptic PNGs of another size than their image", Action.REFUSED, "training would stop at the first"
-)
+OTHER_SIZE = Kind("panoptic PNGs of another size than their image", Action.REFUSED, "training would stop at the first")
 NO_PIXELS = Kind("segments without a pixel in their PNG", Action.REPAIRED, "dropped")
 STRAY_PIXELS = Kind("PNGs with pixels of segments that are not listed", Action.KEPT, "the pixels belong to nothing")
 NO_THINGS = Kind("classes without a single thing", Action.KEPT, "PQ of things is not defined")

@@ -65,9 +65,7 @@ def get_args_parser() -> FlagParser:
         "source", type=Path, metavar="SRC", help="voc: with Annotations, JPEGImages; yolo: with data.yaml"
     )
     parser.add_argument("dest", type=Path, metavar="DEST", help="a folder that does not exist yet")
-    parser.add_argument(
-        "--copy", action="store_true", help="copy the images; else they are hard links where possible"
-    )
+    parser.add_argument("--copy", action="store_true", help="copy the images; else they are hard links where possible")
     parser.add_argument("--train_set", default="train", metavar="NAME", help="what to train on, e.g. trainval")
     parser.add_argument("--val_set", default="val", metavar="NAME", help="what to evaluate on, e.g. test")
     parser.add_argument(

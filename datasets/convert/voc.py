@@ -48,9 +48,7 @@ def read_voc(
     reader.mistakes.raise_any()
     if not names:
         raise DatasetError(f"{root / 'Annotations'}: the files of the sets hold no object")
-    notes += (
-        [f"{reader.resized} images have another size than their XML says: theirs counts"] if reader.resized else []
-    )
+    notes += [f"{reader.resized} images have another size than their XML says: theirs counts"] if reader.resized else []
     if classes is None:
         _sort_classes(names, splits)
     return LabelledFolder({index: name for name, index in names.items()}, splits, notes)

@@ -78,11 +78,18 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     words = list(arguments)
     place = words.index("--") if "--" in words else len(words)
     parser = FlagParser(
-        prog="collect.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="collect.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="collect.py SECTION... [flags] -- python main.py ...",
-    )  # fmt: skip
-    parser.add_argument("sections", nargs="+", choices=(*SECTIONS, "all"), metavar="SECTION",
-                        help="forward, loss, backward, optimizer_step, or all: the whole step")  # fmt: skip
+    )
+    parser.add_argument(
+        "sections",
+        nargs="+",
+        choices=(*SECTIONS, "all"),
+        metavar="SECTION",
+        help="forward, loss, backward, optimizer_step, or all: the whole step",
+    )
     parser.add_argument("-n", "--name", default="run", help="of the run, in the files' names (%(default)s)")
     parser.add_argument("-o", "--output_dir", type=Path, default=Path(), help="where to write (default: this folder)")
     parser.add_argument("--nsys", action="store_true", help="a timeline by Nsight Systems instead of counters")
@@ -90,10 +97,18 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--compute_capability", metavar="8.0", help="of the GPU to profile (default: asked of nvidia-smi)"
     )
-    parser.add_argument("--clock_control", choices=("none", "base"), default="none",
-                        help="base: ncu locks the GPU to its base clock, which repeats better; roofs follow the clock (%(default)s)")  # fmt: skip
-    parser.add_argument("--cache_control", choices=("none", "all"), default="none",
-                        help="all: caches are emptied before every kernel (%(default)s: as the kernel before left them)")  # fmt: skip
+    parser.add_argument(
+        "--clock_control",
+        choices=("none", "base"),
+        default="none",
+        help="base: ncu locks the GPU to its base clock, which repeats better; roofs follow the clock (%(default)s)",
+    )
+    parser.add_argument(
+        "--cache_control",
+        choices=("none", "all"),
+        default="none",
+        help="all: caches are emptied before every kernel (%(default)s: as the kernel before left them)",
+    )
     parser.add_argument(
         "--rank", type=int, default=0, help="of several processes, the one whose counters are read (%(default)s)"
     )
@@ -157,9 +172,13 @@ def plan(args: argparse.Namespace, tool: Tool, place: Place) -> list[Capture]:
             csv = args.output_dir / f"{report.name}.csv"
             export = ncu_export_command(tool.path, report, tool.metrics)
             profile = ncu_command(
-                tool.path, report, tool.metrics, version=tool.version, clock_control=args.clock_control,
+                tool.path,
+                report,
+                tool.metrics,
+                version=tool.version,
+                clock_control=args.clock_control,
                 cache_control=args.cache_control,
-            )  # fmt: skip
+            )
         captures.append(Capture(section, program, [*profile, *program], export, report, csv))
     return captures
 
@@ -214,9 +233,13 @@ def _read(path: Path) -> str:
 def _write_record(capture: Capture, tool: Tool, seconds: float) -> None:
     """Write beside the report how it came about: what a chart's caption needs."""
     record = {
-        "section": capture.section, "command": shlex.join([Path(tool.path).name, *capture.profile[1:]]), "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "profiler": ".".join(map(str, tool.version)), "gpu": tool.gpu, "seconds": round(seconds, 1),
-    }  # fmt: skip
+        "section": capture.section,
+        "command": shlex.join([Path(tool.path).name, *capture.profile[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "profiler": ".".join(map(str, tool.version)),
+        "gpu": tool.gpu,
+        "seconds": round(seconds, 1),
+    }
     with atomic_file(Path(f"{capture.report}.json")) as file:
         file.write(json.dumps(record, indent=2).encode() + b"\n")
 

@@ -41,9 +41,11 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         "--label", default="", help="text after the title of every chart, e.g. where the data comes from"
     )
     parser.add_argument(
-        "--algorithmic", type=Path, metavar="FILE",
+        "--algorithmic",
+        type=Path,
+        metavar="FILE",
         help="table of main.py --count_costs: also the ratio of measured to algorithmic FLOPs and bytes, by section",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--steps",
         type=int,

@@ -65,13 +65,29 @@ def _level_legend(axes: Any, levels: tuple[str, ...], device: str) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], marker=LEVEL_MARKERS[level], linestyle="none", markersize=8, color=INK,
-               label=level_name(level, device),
-               markerfacecolor=INK if level == levels[-1] else "none")
+        Line2D(
+            [],
+            [],
+            marker=LEVEL_MARKERS[level],
+            linestyle="none",
+            markersize=8,
+            color=INK,
+            label=level_name(level, device),
+            markerfacecolor=INK if level == levels[-1] else "none",
+        )
         for level in levels
-    ]  # fmt: skip
-    axes.legend(handles=handles, loc="upper left", fontsize=10, frameon=True, framealpha=0.9, edgecolor="#dddddd",
-                title="intensity at (filled area: time)", title_fontsize=10, ncols=len(levels))  # fmt: skip
+    ]
+    axes.legend(
+        handles=handles,
+        loc="upper left",
+        fontsize=10,
+        frameon=True,
+        framealpha=0.9,
+        edgecolor="#dddddd",
+        title="intensity at (filled area: time)",
+        title_fontsize=10,
+        ncols=len(levels),
+    )
 
 
 def _title(figure: Any, axes: Any, title: str, roofs: Roofs) -> None:
@@ -84,11 +100,11 @@ def _title(figure: Any, axes: Any, title: str, roofs: Roofs) -> None:
 
 def roofline(
     filename: str,
-    FLOPS: Sequence[float],  # noqa: N803 (the original's names)
-    AIHBM: Sequence[float],  # noqa: N803
-    AIL2: Sequence[float] | None = None,  # noqa: N803
-    AIL1: Sequence[float] | None = None,  # noqa: N803
-    LABELS: Sequence[str] | None = None,  # noqa: N803
+    FLOPS: Sequence[float],
+    AIHBM: Sequence[float],
+    AIL2: Sequence[float] | None = None,
+    AIL1: Sequence[float] | None = None,
+    LABELS: Sequence[str] | None = None,
     flag: str = "HBM",
     *,
     roofs: Roofs | None = None,

@@ -77,22 +77,29 @@ def _unit_legend(axes: Any, rows: pd.DataFrame) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], marker=UNIT_MARKERS[unit], linestyle="none", markersize=9, color=UNIT_COLOURS[unit],
-               label=f"{UNIT_NAMES[unit]}: {count} kernels")
+        Line2D(
+            [],
+            [],
+            marker=UNIT_MARKERS[unit],
+            linestyle="none",
+            markersize=9,
+            color=UNIT_COLOURS[unit],
+            label=f"{UNIT_NAMES[unit]}: {count} kernels",
+        )
         for unit, count in rows["unit"].value_counts().items()
-    ]  # fmt: skip
+    ]
     axes.legend(handles=handles, loc="lower right", fontsize=10, framealpha=0.9, edgecolor="#dddddd")
 
 
 def roofline_pu(
     filename: str,
-    FLOPS: Sequence[float],  # noqa: N803 (the original's names)
-    AI: Sequence[float],  # noqa: N803
-    AIHBM: Sequence[float],  # noqa: N803
-    AIL2: Sequence[float] | None = None,  # noqa: N803
-    AIL1: Sequence[float] | None = None,  # noqa: N803
-    LABELS: Sequence[str] | None = None,  # noqa: N803
-    UNIT: Sequence[str] | int = 0,  # noqa: N803
+    FLOPS: Sequence[float],
+    AI: Sequence[float],
+    AIHBM: Sequence[float],
+    AIL2: Sequence[float] | None = None,
+    AIL1: Sequence[float] | None = None,
+    LABELS: Sequence[str] | None = None,
+    UNIT: Sequence[str] | int = 0,
     flag: str = "HBM",
     *,
     roofs: Roofs | None = None,

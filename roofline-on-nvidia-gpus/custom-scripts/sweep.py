@@ -27,9 +27,11 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     words = list(arguments)
     place = words.index("--") if "--" in words else len(words)
     parser = FlagParser(
-        prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="sweep.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="sweep.py PARAMETER... [flags] -- [flags of main.py]",
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add(
         "parameters",
@@ -39,8 +41,14 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
         help=", ".join((*VALUES, CONFIGURATION)),
     )
     add("--values", nargs="+", default=[], help="instead of the usual ones, for one parameter")
-    add("--configurations", nargs="+", choices=CONFIGURATIONS, default=["basic"], metavar="NAME",
-        help="what the other parameters are: basic, optimized (basic)")  # fmt: skip
+    add(
+        "--configurations",
+        nargs="+",
+        choices=CONFIGURATIONS,
+        default=["basic"],
+        metavar="NAME",
+        help="what the other parameters are: basic, optimized (basic)",
+    )
     add("--seeds", nargs="+", type=int, default=[42, 43, 44], metavar="N", help="a run for each (42 43 44)")
     add("-o", "--output_dir", type=Path, default=Path("runs/sweep"), help="of all the jobs (%(default)s)")
     add(
@@ -103,8 +111,14 @@ def run(jobs: list[Job], args: argparse.Namespace) -> int:
         return 1 if broken else 0
     options = dict(option.split("=", 1) for option in args.slurm)
     ids = submit_array(
-        left, args.output_dir.absolute(), parallel=args.parallel, gpus=args.gpus, cpus=args.cpus, timeout=args.timeout, options=options
-    )  # fmt: skip
+        left,
+        args.output_dir.absolute(),
+        parallel=args.parallel,
+        gpus=args.gpus,
+        cpus=args.cpus,
+        timeout=args.timeout,
+        options=options,
+    )
     print(f"submitted {len(ids)} ({', '.join(ids) or 'the others still wait or run'}); sweep.py ... --plot draws them")
     return 0
 

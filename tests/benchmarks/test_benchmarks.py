@@ -78,8 +78,12 @@ def test_no_folder_of_the_machine_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "flags, also",
-    [([], ["--amp bf16"]), (["--also="], []), (["--also=--compile", "--also=--tf32 --compile"], ["--compile", "--tf32 --compile"])],
-)  # fmt: skip
+    [
+        ([], ["--amp bf16"]),
+        (["--also="], []),
+        (["--also=--compile", "--also=--tf32 --compile"], ["--compile", "--tf32 --compile"]),
+    ],
+)
 def test_what_is_compared(flags: list[str], also: list[str], tmp_path: Path) -> None:
     args = benchmark_parser("name", "Text.", also=["--amp bf16"]).parse_args([*flags, "--original", str(tmp_path)])
     expected = {f"ours {text}": Implementation(ROOT, tuple(text.split())) for text in also}

@@ -24,14 +24,20 @@ def files(tmp_path: Path):
 
 
 def test_what_became_slower_comes_first_and_gives_exit_code_1(files, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(files({"x": {"ours": 1.0}, "y": {"ours": 1.0}, "z": {"ours": 1.0}},
-                      {"x": {"ours": 1.05}, "y": {"ours": 1.5}, "z": {"ours": 0.5}}))  # fmt: skip
+    code = main(
+        files(
+            {"x": {"ours": 1.0}, "y": {"ours": 1.0}, "z": {"ours": 1.0}},
+            {"x": {"ours": 1.05}, "y": {"ours": 1.5}, "z": {"ours": 0.5}},
+        )
+    )
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert code == 1
     assert rows == [
-        ["y/ours", "1", "1.5", "x1.500", "WORSE"], ["x/ours", "1", "1.05", "x1.050", "same"],
-        ["z/ours", "1", "0.5", "x0.500", "better"], "3 quantities: 1 WORSE, 1 same, 1 better".split(),
-    ]  # fmt: skip
+        ["y/ours", "1", "1.5", "x1.500", "WORSE"],
+        ["x/ours", "1", "1.05", "x1.050", "same"],
+        ["z/ours", "1", "0.5", "x0.500", "better"],
+        "3 quantities: 1 WORSE, 1 same, 1 better".split(),
+    ]
 
 
 def test_nothing_worse_is_exit_code_0_and_the_tolerance_counts(files) -> None:
@@ -67,8 +73,10 @@ def test_what_else_differs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     b = write(tmp_path / "b.json", medians={"ours": 1.0}, machine=other)
     assert main([a, b]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == [
-        "machine cpu: A in A, B in B", "git sha: 1 in A, 2 in B", "flags batch_size: 2 in A, 4 in B",
-    ]  # fmt: skip
+        "machine cpu: A in A, B in B",
+        "git sha: 1 in A, 2 in B",
+        "flags batch_size: 2 in A, 4 in B",
+    ]
 
 
 def test_what_cannot_be_compared_is_one_line(tmp_path: Path, files) -> None:

@@ -64,8 +64,11 @@ def test_four_rows_of_which_only_the_flagless_batch_differs(checkpoint: Path, tm
     report = json.loads(output.read_text())
     off_1, off_n, on_1, on_n = report["rows"]
     assert [(r["padding_invariant"], r["batch_size"]) for r in report["rows"]] == [
-        (False, 1), (False, 3), (True, 1), (True, 3)
-    ]  # fmt: skip
+        (False, 1),
+        (False, 3),
+        (True, 1),
+        (True, 3),
+    ]
     assert off_1["AP"] == on_1["AP"] == pytest.approx(on_n["AP"]) and off_1["box_moves"] == on_1["box_moves"] == 0
     assert on_n["score_moves"] < 1e-4 < off_n["score_moves"] and on_n["box_moves"] < 1e-2 < off_n["box_moves"]
     assert report["machine"]["flags"]["images"] == 5 and len(report["medians"]) == 4

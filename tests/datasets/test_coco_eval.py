@@ -42,11 +42,17 @@ def random_case(seed: int, *, images: int = 12, queries: int = 15) -> tuple[dict
         labels = rng.choice([2, 3, 5], len(boxes))
         for box, label, mask in zip(boxes, labels, masks_of(boxes)):
             rle = rle_tools.encode(np.asfortranarray(mask))
-            annotations.append({
-                "id": len(annotations) + 1, "image_id": image_id, "category_id": int(label),
-                "bbox": [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()], "iscrowd": int(rng.random() < 0.15),
-                "area": float(mask.sum()), "segmentation": {"size": [SIDE, SIDE], "counts": rle["counts"].decode()},
-            })  # fmt: skip
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(label),
+                    "bbox": [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()],
+                    "iscrowd": int(rng.random() < 0.15),
+                    "area": float(mask.sum()),
+                    "segmentation": {"size": [SIDE, SIDE], "counts": rle["counts"].decode()},
+                }
+            )
         source = rng.integers(0, len(boxes), queries) if len(boxes) else None
         found = rng.uniform(0, 60, (queries, 4)) + [0, 0, 60, 60] if source is None else boxes[source]
         found = (found + rng.normal(0, 3, found.shape)).astype(np.float32)
@@ -237,9 +243,11 @@ def test_results_are_plain_and_in_order() -> None:
     first = predictions[min(predictions)]
     x0, y0, x1, y1 = first["boxes"][0]
     assert boxes[0] == {
-        "image_id": min(predictions), "category_id": first["labels"][0].item(), "score": first["scores"][0].item(),
+        "image_id": min(predictions),
+        "category_id": first["labels"][0].item(),
+        "score": first["scores"][0].item(),
         "bbox": [x0.item(), y0.item(), (x1 - x0).item(), (y1 - y0).item()],
-    }  # fmt: skip
+    }
     assert np.array_equal(rle_tools.decode(segments[0]["segmentation"]), first["masks"][0, 0].numpy())
 
 
@@ -272,8 +280,9 @@ def test_table_has_names_and_classes_with_instances(capsys: pytest.CaptureFixtur
     assert [line.split()[0] for line in lines[1:13]] == list(STAT_NAMES)
     assert lines[1] == "    AP  Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.400"
     assert [line.split() for line in lines[13:]] == [
-        ["class", "AP", "AP50", "instances"], ["cell", "0.400", "1.000", "1"],
-    ]  # fmt: skip
+        ["class", "AP", "AP50", "instances"],
+        ["cell", "0.400", "1.000", "1"],
+    ]
 
 
 def test_table_is_pycocotools_words(tmp_path: Path) -> None:

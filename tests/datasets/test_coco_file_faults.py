@@ -35,21 +35,36 @@ VALID: dict[str, Any] = {
     ],
     "annotations": [
         {
-            "id": 1, "image_id": 3, "category_id": 1, "bbox": [1, 2, 5.5, 4], "area": 20.5, "iscrowd": 0,
+            "id": 1,
+            "image_id": 3,
+            "category_id": 1,
+            "bbox": [1, 2, 5.5, 4],
+            "area": 20.5,
+            "iscrowd": 0,
             "segmentation": [[1, 2, 6.5, 2, 6.5, 6, 1, 6], [1, 1, 3, 1, 3, 3]],
         },
         {
-            "id": 2, "image_id": 8, "category_id": 2, "bbox": [0, 0, 12, 9], "area": 60, "iscrowd": 1,
+            "id": 2,
+            "image_id": 8,
+            "category_id": 2,
+            "bbox": [0, 0, 12, 9],
+            "area": 60,
+            "iscrowd": 1,
             "segmentation": {"size": [9, 12], "counts": [20, 60, 28]},
         },
         {
-            "id": 5, "image_id": 8, "category_id": 2, "bbox": [2, 2, 3, 3], "area": 9, "iscrowd": 0,
+            "id": 5,
+            "image_id": 8,
+            "category_id": 2,
+            "bbox": [2, 2, 3, 3],
+            "area": 9,
+            "iscrowd": 0,
             "segmentation": {"size": [9, 12], "counts": "d0l1l0"},
         },
         {"id": 6, "image_id": 9, "category_id": 1, "bbox": [2, 2, 3, 3], "area": 9, "iscrowd": 0, "segmentation": []},
     ],
     "categories": [{"id": 1, "name": "1", "supercategory": "all"}, {"id": 2, "name": "two"}, {"id": 0, "name": "all"}],
-}  # fmt: skip
+}
 ENTRIES = [(key, number) for key in ("images", "annotations", "categories") for number in range(len(VALID[key]))]
 FIELDS = [(key, number, field) for key, number in ENTRIES for field in VALID[key][number]]
 NUMBERS = [
@@ -93,14 +108,22 @@ TEXTS = [
     "o" * 9,
 ]
 ATOMS = st.sampled_from([None, True, False, *NUMBERS, *TEXTS])
-VALUES = st.recursive(ATOMS, lambda inner: st.lists(inner, max_size=6) | st.dictionaries(
-    st.sampled_from(["size", "counts", "id"]), inner, max_size=2), max_leaves=8)  # fmt: skip
+VALUES = st.recursive(
+    ATOMS,
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["size", "counts", "id"]), inner, max_size=2)
+    ),
+    max_leaves=8,
+)
 BITS = [bytes([code]) for code in b"0123456789" * 3 + b'-.eE",:[]{} nN\\u\x00\xff']
 BOXES = st.lists(st.sampled_from(NUMBERS) | st.floats(-20, 20), min_size=4, max_size=4)
-RUNS = st.fixed_dictionaries({
-    "size": st.sampled_from([[9, 12], [12, 9], ["9", 12.0], [0, 0], [10**5, 10**5], [9]]),
-    "counts": st.lists(st.sampled_from([0, 1, 20, 60, 28, 108, -1, 2**32]), max_size=5) | st.text("0do1lP", max_size=9),
-})  # fmt: skip
+RUNS = st.fixed_dictionaries(
+    {
+        "size": st.sampled_from([[9, 12], [12, 9], ["9", 12.0], [0, 0], [10**5, 10**5], [9]]),
+        "counts": st.lists(st.sampled_from([0, 1, 20, 60, 28, 108, -1, 2**32]), max_size=5)
+        | st.text("0do1lP", max_size=9),
+    }
+)
 POLYGONS = st.lists(st.lists(st.sampled_from([0, 3.5, 9, -40, 1e5, 1e9, "4", float("nan")]), max_size=9), max_size=3)
 
 

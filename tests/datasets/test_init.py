@@ -16,9 +16,16 @@ from util.errors import DatasetError
 
 def test_coco_by_name_and_sizes(coco_folder: Path) -> None:
     args = Namespace(
-        dataset_file="coco", coco_path=str(coco_folder), masks=True, num_classes=9, image_size=80, max_size=90,
-        train_scales=[30, 40], crop_resize=[20], crop_size=[10, 15],
-    )  # fmt: skip
+        dataset_file="coco",
+        coco_path=str(coco_folder),
+        masks=True,
+        num_classes=9,
+        image_size=80,
+        max_size=90,
+        train_scales=[30, 40],
+        crop_resize=[20],
+        crop_size=[10, 15],
+    )
     val = build_dataset("val", args)
     assert val[0][0].shape == (3, 60, 90) and val.num_classes == 9 and "masks" in val[0][1]
     train = build_dataset("train", args)
@@ -88,9 +95,11 @@ def test_data_path_and_detrs_name_for_it_are_the_same(coco_folder: Path) -> None
 
 def test_named_parts_of_a_layout_of_ones_own(coco_folder: Path) -> None:
     args = Namespace(
-        dataset_file="custom", masks=False,
-        val_images=coco_folder / "val2017", val_annotations=coco_folder / "annotations" / "instances_val2017.json",
-    )  # fmt: skip
+        dataset_file="custom",
+        masks=False,
+        val_images=coco_folder / "val2017",
+        val_annotations=coco_folder / "annotations" / "instances_val2017.json",
+    )
     assert len(build_dataset("val", args)) == 4
     with pytest.raises(DatasetError, match="there is no train split.*--train_images --train_annotations"):
         build_dataset("train", args)

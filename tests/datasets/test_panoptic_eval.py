@@ -27,8 +27,10 @@ def evaluator_of(folder: Path, output_dir: Path | None = None) -> PanopticEvalua
 
 def prediction(image_id: int, ids: np.ndarray, **categories: int) -> dict:
     """`s3=18` is segment 3 of category 18."""
-    segments = [{"id": int(name[1:]), "category_id": c, "isthing": c == 18, "area": int((ids == int(name[1:])).sum())}
-                for name, c in categories.items()]  # fmt: skip
+    segments = [
+        {"id": int(name[1:]), "category_id": c, "isthing": c == 18, "area": int((ids == int(name[1:])).sum())}
+        for name, c in categories.items()
+    ]
     return {"image_id": image_id, "png_string": encode_segments(ids), "segments_info": segments}
 
 

@@ -227,9 +227,14 @@ def test_random_erasing_leaves_the_target() -> None:
 
 
 TRANSFORMS = [
-    T.RandomCrop((20, 30)), T.RandomSizeCrop(10, 30), T.CenterCrop((20, 30)), T.RandomHorizontalFlip(1.0),
-    T.RandomResize([25]), T.RandomPad(9), T.Compose([T.RandomResize([30]), T.ToTensor(), T.Normalize([0.5], [0.5])]),
-]  # fmt: skip
+    T.RandomCrop((20, 30)),
+    T.RandomSizeCrop(10, 30),
+    T.CenterCrop((20, 30)),
+    T.RandomHorizontalFlip(1.0),
+    T.RandomResize([25]),
+    T.RandomPad(9),
+    T.Compose([T.RandomResize([30]), T.ToTensor(), T.Normalize([0.5], [0.5])]),
+]
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: type(t).__name__)
@@ -256,9 +261,11 @@ def test_an_image_without_target_is_transformed_the_same(transform: T.Transform)
 
 @settings(max_examples=60)
 @given(
-    st.integers(30, 90), st.integers(30, 90), st.integers(0, 10**6),
+    st.integers(30, 90),
+    st.integers(30, 90),
+    st.integers(0, 10**6),
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)), max_size=4),
-)  # fmt: skip
+)
 def test_training_boxes_stay_inside_the_image(width: int, height: int, seed: int, corners: list[tuple]) -> None:
     boxes = [[min(a, c) * width, min(b, d) * height, max(a, c) * width, max(b, d) * height] for a, b, c, d in corners]
     made = T.make_coco_transforms("train", image_size=40)
@@ -289,9 +296,13 @@ def test_coco_transforms_follow_image_size_in_proportion() -> None:
 @pytest.mark.parametrize(
     ("flag", "sizes"),
     [
-        ("image_size", 0), ("max_size", 0), ("train_scales", [480, -1]), ("crop_resize", [0]), ("crop_size", [384]),
+        ("image_size", 0),
+        ("max_size", 0),
+        ("train_scales", [480, -1]),
+        ("crop_resize", [0]),
+        ("crop_size", [384]),
     ],
-)  # fmt: skip
+)
 def test_impossible_sizes_name_their_flag(flag: str, sizes: Any) -> None:
     with pytest.raises(DatasetError, match=f"^--{flag} takes .* at least 1, got"):
         T.make_coco_transforms("train", **{flag: sizes})
@@ -330,8 +341,12 @@ def test_evaluation_resizes_as_ever() -> None:
 def test_pixels_as_a_tensor_go_through_every_transform() -> None:
     image, given_target = gradient_image(64, 48), target([4, 5, 30, 40], width=64, height=48)
     for transform in (
-        T.RandomHorizontalFlip(p=1), T.RandomPad(5), T.RandomCrop((20, 30)), T.RandomSizeCrop(10, 30), T.CenterCrop((21, 31)),
-    ):  # fmt: skip
+        T.RandomHorizontalFlip(p=1),
+        T.RandomPad(5),
+        T.RandomCrop((20, 30)),
+        T.RandomSizeCrop(10, 30),
+        T.CenterCrop((21, 31)),
+    ):
         expected, expected_target = seeded(T.Compose([transform, T.ToUint8Tensor()]), image, 3, given_target)
         got, got_target = seeded(T.Compose([T.ToPixels(), transform, T.ToUint8Tensor()]), image, 3, given_target)
         assert torch.equal(got, expected), transform

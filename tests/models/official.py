@@ -52,8 +52,19 @@ def write_published(folder: Path, stem: str, **sizes) -> Path:
 
 def write_training(path: Path, *, epoch: int = 4, sizes: dict | None = None, **flags) -> Path:
     """A `checkpoint.pth` as the original's training writes it: with an argparse.Namespace, and in that a path."""
-    namespace = argparse.Namespace(**{"lr": 1e-4, "lr_backbone": 1e-5, "weight_decay": 1e-4, "nheads": 8, "dilation": False,
-                                      "masks": False, "output_dir": PosixPath("out"), "distributed": False} | flags)  # fmt: skip
+    namespace = argparse.Namespace(
+        **{
+            "lr": 1e-4,
+            "lr_backbone": 1e-5,
+            "weight_decay": 1e-4,
+            "nheads": 8,
+            "dilation": False,
+            "masks": False,
+            "output_dir": PosixPath("out"),
+            "distributed": False,
+        }
+        | flags
+    )
     state = {"model": constant_state(**(sizes or {})), "epoch": epoch, "args": namespace}
     torch.save(state | {"optimizer": {}, "lr_scheduler": {}}, path)
     return path

@@ -75,8 +75,15 @@ def test_dilation_keeps_stride_16_with_the_originals_dilations() -> None:
     assert all(block.conv2.stride == (1, 1) for block in layer4)
 
 
-@pytest.mark.parametrize("flags", [dict(name="resnet5"), dict(name="resnet18", dilation=True),
-                                   dict(name="mobilenet_v2", dilation=True), dict(name="mobilenet_v2", return_interm_layers=True)])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags",
+    [
+        dict(name="resnet5"),
+        dict(name="resnet18", dilation=True),
+        dict(name="mobilenet_v2", dilation=True),
+        dict(name="mobilenet_v2", return_interm_layers=True),
+    ],
+)
 def test_what_cannot_be_built_is_refused_in_one_line(flags: dict) -> None:
     with pytest.raises(UserError) as error:
         Backbone(**flags)

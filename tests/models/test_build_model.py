@@ -26,11 +26,14 @@ def build(flags: str = "") -> tuple:
     return build_model(parser.parse_args(f"--device cpu --backbone_weights none {flags}".split()))
 
 
-@pytest.mark.parametrize(("backbone", "keys", "total", "trainable", "buffers"), [
-    ("resnet50", 458, 41_524_768, 41_302_368, 106_240),
-    ("resnet101", 713, 60_464_672, 60_242_272, 210_688),
-    ("resnet18", 293, 28_843_552, 28_686_688, 19_200),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("backbone", "keys", "total", "trainable", "buffers"),
+    [
+        ("resnet50", 458, 41_524_768, 41_302_368, 106_240),
+        ("resnet101", 713, 60_464_672, 60_242_272, 210_688),
+        ("resnet18", 293, 28_843_552, 28_686_688, 19_200),
+    ],
+)
 def test_parameters_of_the_published_models(backbone: str, keys: int, total: int, trainable: int, buffers: int) -> None:
     with torch.device("meta"):
         model = build(f"--backbone {backbone} --device meta")[0]

@@ -17,8 +17,16 @@ from tests.models.official import constant_state, write_published, write_trainin
 from util.errors import CheckpointError, UserError
 from util.runs.checkpoint import load_checkpoint
 
-SMALL = Architecture(backbone="resnet18", enc_layers=1, dec_layers=2, dim_feedforward=24, hidden_dim=16, nheads=2, num_queries=5,
-                     num_classes=3)  # fmt: skip
+SMALL = Architecture(
+    backbone="resnet18",
+    enc_layers=1,
+    dec_layers=2,
+    dim_feedforward=24,
+    hidden_dim=16,
+    nheads=2,
+    num_queries=5,
+    num_classes=3,
+)
 
 
 def weights(architecture: Architecture, prefix: str = "") -> dict:
@@ -41,10 +49,21 @@ def test_every_backbone_is_recognised(backbone: str, norm: str) -> None:
     assert read(weights(architecture), nheads=2) == architecture
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"position_embedding": "learned"}, {"pre_norm": True}, {"enc_layers": 0}, {"dec_layers": 11}, {"num_queries": 1},
-    {"num_classes": 1}, {"hidden_dim": 32, "dim_feedforward": 8}, {"masks": True}, {"masks": True, "nheads": 4},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"position_embedding": "learned"},
+        {"pre_norm": True},
+        {"enc_layers": 0},
+        {"dec_layers": 11},
+        {"num_queries": 1},
+        {"num_classes": 1},
+        {"hidden_dim": 32, "dim_feedforward": 8},
+        {"masks": True},
+        {"masks": True, "nheads": 4},
+    ],
+)
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_weights_tell_all_but_heads_and_dilation(changes: dict, prefix: str) -> None:
     architecture = replace(SMALL, **changes)
@@ -56,12 +75,15 @@ def test_a_detector_with_the_prefix_of_a_mask_head_has_no_masks() -> None:
     assert not read(weights(SMALL, "detr."), nheads=2).masks
 
 
-@pytest.mark.parametrize(("lost", "words"), [
-    ("query_embed.weight", "lacks query_embed.weight"),
-    ("class_embed.weight", "lacks class_embed.weight"),
-    ("transformer.decoder.layers", "lacks transformer.decoder"),
-    ("backbone.0.body.layer1.1", "its backbone is none of resnet18, "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("query_embed.weight", "lacks query_embed.weight"),
+        ("class_embed.weight", "lacks class_embed.weight"),
+        ("transformer.decoder.layers", "lacks transformer.decoder"),
+        ("backbone.0.body.layer1.1", "its backbone is none of resnet18, "),
+    ],
+)
 def test_weights_of_something_else_are_refused(lost: str, words: str) -> None:
     checkpoint = weights(SMALL)
     checkpoint["model"] = {name: w for name, w in checkpoint["model"].items() if not name.startswith(lost)}
@@ -70,9 +92,14 @@ def test_weights_of_something_else_are_refused(lost: str, words: str) -> None:
     assert str(error.value).startswith("own.pth: ") and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "shape"), [
-    ("query_embed.weight", (5,)), ("class_embed.weight", ()), ("class_embed.weight", (1, 16)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("query_embed.weight", (5,)),
+        ("class_embed.weight", ()),
+        ("class_embed.weight", (1, 16)),
+    ],
+)
 def test_shapes_of_something_else_are_refused(name: str, shape: tuple) -> None:
     checkpoint = weights(SMALL)
     checkpoint["model"][name] = torch.zeros(shape)
@@ -129,14 +156,17 @@ def test_flags_that_make_no_sense_are_not_believed(run: object) -> None:
 # ---- contradictions
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"backbone": "resnet34"}, ["--backbone resnet18", "--backbone resnet34"]),
-    ({"num_queries": 100}, ["--num_queries 5", "--num_queries 100"]),
-    ({"masks": True}, ["no --masks", "but --masks"]),
-    ({"dilation": True, "nheads": 4}, ["made with no --dilation --nheads 2", "but --dilation --nheads 4"]),
-    ({"num_classes": 91}, ["--num_classes 3", "--num_classes 91"]),
-    ({"pre_norm": True, "hidden_dim": 32}, ["--hidden_dim 16 no --pre_norm", "--hidden_dim 32 --pre_norm"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"backbone": "resnet34"}, ["--backbone resnet18", "--backbone resnet34"]),
+        ({"num_queries": 100}, ["--num_queries 5", "--num_queries 100"]),
+        ({"masks": True}, ["no --masks", "but --masks"]),
+        ({"dilation": True, "nheads": 4}, ["made with no --dilation --nheads 2", "but --dilation --nheads 4"]),
+        ({"num_classes": 91}, ["--num_classes 3", "--num_classes 91"]),
+        ({"pre_norm": True, "hidden_dim": 32}, ["--hidden_dim 16 no --pre_norm", "--hidden_dim 32 --pre_norm"]),
+    ],
+)
 def test_a_flag_that_contradicts_the_file_is_named_with_it(given: dict, words: list[str]) -> None:
     checkpoint = weights(SMALL) | {"args": {"nheads": 2, "dilation": False}}
     with pytest.raises(UserError, match=r"^own\.pth: made with ") as error:

@@ -10,9 +10,15 @@ from models.segmentation import DETRsegm
 from tests.models.official import official_shapes
 
 
-@pytest.mark.parametrize(("sizes", "keys"), [
-    ({}, 458), ({"backbone": "resnet101"}, 713), ({"masks": True}, 490), ({"backbone": "resnet101", "masks": True}, 745),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sizes", "keys"),
+    [
+        ({}, 458),
+        ({"backbone": "resnet101"}, 713),
+        ({"masks": True}, 490),
+        ({"backbone": "resnet101", "masks": True}, 745),
+    ],
+)
 def test_defaults_are_detrs_and_names_and_shapes_the_originals(sizes: dict, keys: int) -> None:
     classes = 250 if "masks" in sizes else 91
     for dilation in (False, True):  # DC5 has the same tensors
@@ -25,11 +31,28 @@ def test_defaults_are_detrs_and_names_and_shapes_the_originals(sizes: dict, keys
 def test_every_part_arrives_in_the_model() -> None:
     with torch.device("meta"):
         model = build_detector(
-            Architecture(backbone="resnet50", backbone_norm="batch", dilation=True, padding_invariant=True, nheads=2,
-                         position_embedding="learned", enc_layers=1, dec_layers=3, dim_feedforward=24, hidden_dim=16,
-                         num_queries=7, pre_norm=True, num_classes=3, masks=True),
-            dropout=0.25, aux_loss=True, train_backbone=False, freeze_detr=True, mask_chunk=5,
-        )  # fmt: skip
+            Architecture(
+                backbone="resnet50",
+                backbone_norm="batch",
+                dilation=True,
+                padding_invariant=True,
+                nheads=2,
+                position_embedding="learned",
+                enc_layers=1,
+                dec_layers=3,
+                dim_feedforward=24,
+                hidden_dim=16,
+                num_queries=7,
+                pre_norm=True,
+                num_classes=3,
+                masks=True,
+            ),
+            dropout=0.25,
+            aux_loss=True,
+            train_backbone=False,
+            freeze_detr=True,
+            mask_chunk=5,
+        )
     assert isinstance(model, DETRsegm) and model.freeze_detr and model.mask_chunk == 5
     detr = model.detr
     decoder = detr.transformer.decoder.layers

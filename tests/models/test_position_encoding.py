@@ -44,8 +44,15 @@ def test_learned_refuses_a_map_of_more_than_50_cells() -> None:
         PositionEmbeddingLearned(3)(features(2, 51))
 
 
-@pytest.mark.parametrize(("kind", "cls"), [("sine", PositionEmbeddingSine), ("v2", PositionEmbeddingSine),
-                                           ("learned", PositionEmbeddingLearned), ("v3", PositionEmbeddingLearned)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "cls"),
+    [
+        ("sine", PositionEmbeddingSine),
+        ("v2", PositionEmbeddingSine),
+        ("learned", PositionEmbeddingLearned),
+        ("v3", PositionEmbeddingLearned),
+    ],
+)
 def test_kinds(kind: str, cls: type) -> None:
     assert isinstance(build_position_encoding(kind=kind, hidden_dim=32), cls)
 

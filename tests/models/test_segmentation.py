@@ -14,8 +14,10 @@ from models.segmentation import DETRsegm, MaskHeadSmallConv, MHAttentionMap
 from tests.models.official import official_shapes
 from util.nested_tensor import nested_tensor_from_tensor_list
 
-SMALL = ("--device cpu --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 --dim_feedforward 32 "
-         "--num_queries 6 --num_classes 4 --dropout 0 --masks")  # fmt: skip
+SMALL = (
+    "--device cpu --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 --dim_feedforward 32 "
+    "--num_queries 6 --num_classes 4 --dropout 0 --masks"
+)
 
 
 def build(flags: str = "--backbone resnet18") -> tuple:
@@ -158,9 +160,15 @@ def test_training_computes_matched_queries_only(monkeypatch: pytest.MonkeyPatch)
     assert computed == [3, 12]
 
 
-@pytest.mark.parametrize(("flags", "train"), [
-    ("--mask_chunk 0", True), ("--mask_chunk 1", True), ("--mask_chunk 2", True), ("--mask_chunk 5", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "train"),
+    [
+        ("--mask_chunk 0", True),
+        ("--mask_chunk 1", True),
+        ("--mask_chunk 2", True),
+        ("--mask_chunk 5", False),
+    ],
+)
 def test_losses_and_gradients_do_not_depend_on_what_is_computed_when(flags: str, train: bool) -> None:
     """All masks at once, in evaluation mode (dropout is 0, norms are frozen), is the plain way."""
     losses, gradients = losses_and_gradients("--backbone resnet18 --mask_chunk 0", train=False)
@@ -211,8 +219,13 @@ def test_a_canvas_larger_than_every_image_moves_no_object() -> None:
 def test_a_batch_without_objects_gives_the_head_a_gradient_of_zero() -> None:
     """A gradient, not None: with several processes every parameter must have one in every step."""
     model, criterion, _ = build()
-    targets = [{"labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4),
-                "masks": torch.zeros(0, 64, 64, dtype=torch.bool)}]  # fmt: skip
+    targets = [
+        {
+            "labels": torch.zeros(0, dtype=torch.int64),
+            "boxes": torch.zeros(0, 4),
+            "masks": torch.zeros(0, 64, 64, dtype=torch.bool),
+        }
+    ]
     losses = criterion(model.train()(torch.rand(1, 3, 64, 64)), targets)
     assert losses["loss_mask"] == losses["loss_dice"] == 0
     criterion.total(losses).backward()

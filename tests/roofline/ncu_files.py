@@ -43,10 +43,14 @@ class Kernel:
     def counted(cls, name: str = MUL, **values: float) -> "Kernel":
         """A launch with bytes, time and the counts that are not 0: dram, lts, l1tex, cycles, rate, tensor, dadd ... hmul."""
         names = {
-            "dram": ("dram__bytes.sum", "byte"), "lts": ("lts__t_bytes.sum", "byte"), "l1tex": ("l1tex__t_bytes.sum", "byte"),
-            "cycles": ("sm__cycles_elapsed.avg", "cycle"), "rate": ("sm__cycles_elapsed.avg.per_second", "cycle/second"),
-            "tensor": (TENSOR, "inst"), **{kind + o: (op(kind + o), "inst") for kind in "dfh" for o in ("add", "mul", "fma")},
-        }  # fmt: skip
+            "dram": ("dram__bytes.sum", "byte"),
+            "lts": ("lts__t_bytes.sum", "byte"),
+            "l1tex": ("l1tex__t_bytes.sum", "byte"),
+            "cycles": ("sm__cycles_elapsed.avg", "cycle"),
+            "rate": ("sm__cycles_elapsed.avg.per_second", "cycle/second"),
+            "tensor": (TENSOR, "inst"),
+            **{kind + o: (op(kind + o), "inst") for kind in "dfh" for o in ("add", "mul", "fma")},
+        }
         values = {"dram": 1000, "lts": 2000, "l1tex": 4000, "cycles": 1e5, "rate": 1e9} | values
         extra = {key: values.pop(key) for key in list(values) if key in cls.__dataclass_fields__}
         metrics = {metric: (values.get(short, 0), unit) for short, (metric, unit) in names.items()}
@@ -85,20 +89,61 @@ def long_rows(
     kernels: list[Kernel], *, nvtx: bool = True, write=number, section: str = "Command line profiler metrics"
 ) -> list[str]:
     """The rows of a long table, header first (shape of 2022 and later)."""
-    head = ["ID", "Process ID", "Process Name", "Host Name", *(NVTX if nvtx else ()), "Kernel Name", "Context", "Stream",
-            "Block Size", "Grid Size", "Device", "CC", "Section Name", "Metric Name", "Metric Unit", "Metric Value"]  # fmt: skip
+    head = [
+        "ID",
+        "Process ID",
+        "Process Name",
+        "Host Name",
+        *(NVTX if nvtx else ()),
+        "Kernel Name",
+        "Context",
+        "Stream",
+        "Block Size",
+        "Grid Size",
+        "Device",
+        "CC",
+        "Section Name",
+        "Metric Name",
+        "Metric Unit",
+        "Metric Value",
+    ]
     lines = [row(head)]
     for k in kernels:
-        start = [str(k.id), str(k.process), "python3.11", "127.0.0.1", *(_nvtx_cells(k) if nvtx else ()), k.name, "1", "7",
-                 k.block, k.grid, "0", k.cc, section]  # fmt: skip
+        start = [
+            str(k.id),
+            str(k.process),
+            "python3.11",
+            "127.0.0.1",
+            *(_nvtx_cells(k) if nvtx else ()),
+            k.name,
+            "1",
+            "7",
+            k.block,
+            k.grid,
+            "0",
+            k.cc,
+            section,
+        ]
         lines += [row([*start, metric, unit, write(value)]) for metric, (value, unit) in k.metrics.items()]
     return lines
 
 
 def oldest_rows(kernels: list[Kernel]) -> list[str]:
     """The rows of 2019 to 2021: no grid, no capability, a kernel time."""
-    head = ["ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Kernel Time", "Context", "Stream",
-            "Section Name", "Metric Name", "Metric Unit", "Metric Value"]  # fmt: skip
+    head = [
+        "ID",
+        "Process ID",
+        "Process Name",
+        "Host Name",
+        "Kernel Name",
+        "Kernel Time",
+        "Context",
+        "Stream",
+        "Section Name",
+        "Metric Name",
+        "Metric Unit",
+        "Metric Value",
+    ]
     lines = [row(head)]
     for k in kernels:
         start = [
@@ -134,8 +179,20 @@ def rule_rows(kernels: list[Kernel]) -> list[str]:
 def wide_rows(kernels: list[Kernel], *, write=number) -> list[str]:
     """The rows of `--page raw`: a column per metric, units in the second row."""
     metrics = list(dict.fromkeys(metric for k in kernels for metric in k.metrics))
-    head = ["ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Context", "Stream", "Block Size", "Grid Size",
-            "Device", "CC", *metrics]  # fmt: skip
+    head = [
+        "ID",
+        "Process ID",
+        "Process Name",
+        "Host Name",
+        "Kernel Name",
+        "Context",
+        "Stream",
+        "Block Size",
+        "Grid Size",
+        "Device",
+        "CC",
+        *metrics,
+    ]
     units = [next(k.metrics[metric][1] for k in kernels if metric in k.metrics) for metric in metrics]
     lines = [row(head), row([""] * 11 + units)]
     for k in kernels:

@@ -13,11 +13,25 @@ from util.errors import UserError
 
 def table(source: str, sections: dict[str, tuple[float, float]], run: str = "r") -> pd.DataFrame:
     """Two kernels a section, each with half the FLOPs and bytes."""
-    return tidy(pd.DataFrame([
-        {"run": run, "section": section, "kernel": kernel, "name": kernel, "source": source, "time_s": 1e-3, "fp32_flop": flop / 2,
-         "bytes_hbm": size / 2, "first": number}
-        for number, (section, (flop, size)) in enumerate(sections.items()) for kernel in "ab"
-    ]))  # fmt: skip
+    return tidy(
+        pd.DataFrame(
+            [
+                {
+                    "run": run,
+                    "section": section,
+                    "kernel": kernel,
+                    "name": kernel,
+                    "source": source,
+                    "time_s": 1e-3,
+                    "fp32_flop": flop / 2,
+                    "bytes_hbm": size / 2,
+                    "first": number,
+                }
+                for number, (section, (flop, size)) in enumerate(sections.items())
+                for kernel in "ab"
+            ]
+        )
+    )
 
 
 MEASURED = table("ncu", {"forward": (660.0, 300.0), "backward": (1200.0, 1800.0), "other": (9.0, 9.0)}, run="gpu")

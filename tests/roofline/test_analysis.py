@@ -19,10 +19,15 @@ def one(**values: float) -> pd.Series:
 
 @pytest.mark.parametrize(
     ("values", "bound", "efficiency"),
-    [({"fp32_flop": 1e8, "bytes_hbm": 8e8}, "HBM", 0.8), ({"fp32_flop": 1e8, "bytes_hbm": 1e8, "bytes_l2": 2e9}, "L2", 0.5),
-     ({"fp32_flop": 6e9, "bytes_hbm": 1e8}, "FP32", 0.6), ({"tensor_tf32_flop": 5e10, "fp32_flop": 1e9}, "TF32 tensor", 0.6),
-     ({"fp32_flop": 1e6, "bytes_hbm": 1e6}, "latency", 0.001), ({"bytes_hbm": 5e8}, "HBM", 0.5)],
-)  # fmt: skip
+    [
+        ({"fp32_flop": 1e8, "bytes_hbm": 8e8}, "HBM", 0.8),
+        ({"fp32_flop": 1e8, "bytes_hbm": 1e8, "bytes_l2": 2e9}, "L2", 0.5),
+        ({"fp32_flop": 6e9, "bytes_hbm": 1e8}, "FP32", 0.6),
+        ({"tensor_tf32_flop": 5e10, "fp32_flop": 1e9}, "TF32 tensor", 0.6),
+        ({"fp32_flop": 1e6, "bytes_hbm": 1e6}, "latency", 0.001),
+        ({"bytes_hbm": 5e8}, "HBM", 0.5),
+    ],
+)
 def test_what_bounds_a_kernel(values: dict[str, float], bound: str, efficiency: float) -> None:
     row = one(**values)
     assert row["bound"] == bound
@@ -44,6 +49,15 @@ def test_without_roofs_there_is_no_verdict() -> None:
 
 
 def test_kernels_of_a_name_are_joined_the_longest_first() -> None:
-    rows = tidy(pd.DataFrame({"kernel": ["a1", "b", "a2"], "name": ["a", "b", "a"], "grid": ["1", "1", "2"], "time_s": [1.0, 1.5, 2.0],
-                              "first": [0, 1, 2]}))  # fmt: skip
+    rows = tidy(
+        pd.DataFrame(
+            {
+                "kernel": ["a1", "b", "a2"],
+                "name": ["a", "b", "a"],
+                "grid": ["1", "1", "2"],
+                "time_s": [1.0, 1.5, 2.0],
+                "first": [0, 1, 2],
+            }
+        )
+    )
     assert by_name(rows)[["name", "time_s", "launches"]].values.tolist() == [["a", 3.0, 2], ["b", 1.5, 1]]

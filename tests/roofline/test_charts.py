@@ -29,8 +29,19 @@ def rows(count: int, *, section: str = "forward", seed: int = 0, flops: bool = T
     """Seeded kernels of all units, some of them without FLOPs."""
     rng = np.random.default_rng(seed)
     time, size = 10 ** rng.uniform(-6, -3, count), 10 ** rng.uniform(4, 8, count)
-    table = pd.DataFrame({"run": "r", "section": section, "kernel": [f"k{n}" for n in range(count)], "time_s": time, "bytes_hbm": size,
-                          "bytes_l2": 2 * size, "bytes_l1": 3 * size, "first": range(count), "clock_hz": 1.09e9})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "run": "r",
+            "section": section,
+            "kernel": [f"k{n}" for n in range(count)],
+            "time_s": time,
+            "bytes_hbm": size,
+            "bytes_l2": 2 * size,
+            "bytes_l1": 3 * size,
+            "first": range(count),
+            "clock_hz": 1.09e9,
+        }
+    )
     table["name"], table["family"] = table["kernel"], [("convolution", "copy", "softmax")[n % 3] for n in range(count)]
     if flops:
         table["fp32_flop"] = np.where(np.arange(count) % 3 == 1, 0, time * 10 ** rng.uniform(9, 12.9, count))
@@ -123,10 +134,16 @@ def test_the_originals_functions_take_their_lists(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(([], [1.0]), "no kernel with FLOPs"), (([0.0], [1.0]), "no kernel with FLOPs"), (([1.0], []), "must be given"),
-     (([1.0], [1.0, 2.0]), "AIHBM has 2 entries, FLOPS has 1"), (([1.0], [1.0], None, None, None, "L3"), "flag 'L3' must be one of"),
-     (([1.0], [1.0], None, None, None, "L2"), "flag L2 needs AIL2"), (([1.0], [1.0], None, None, ["a", "b"]), "LABELS has 2")],
-)  # fmt: skip
+    [
+        (([], [1.0]), "no kernel with FLOPs"),
+        (([0.0], [1.0]), "no kernel with FLOPs"),
+        (([1.0], []), "must be given"),
+        (([1.0], [1.0, 2.0]), "AIHBM has 2 entries, FLOPS has 1"),
+        (([1.0], [1.0], None, None, None, "L3"), "flag 'L3' must be one of"),
+        (([1.0], [1.0], None, None, None, "L2"), "flag L2 needs AIL2"),
+        (([1.0], [1.0], None, None, ["a", "b"]), "LABELS has 2"),
+    ],
+)
 def test_lists_that_do_not_fit_are_named(arguments: tuple, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         roofline.roofline("x", *arguments)

@@ -86,11 +86,19 @@ def test_every_metric_is_collected_once_and_read(capability: tuple[int, int]) ->
 
 @pytest.mark.parametrize(
     ("capability", "there", "absent"),
-    [((7, 0), "src_fp16_dst_fp32.sum", "tf32"), ((7, 5), "src_fp16_bf16_tf32_dst_fp32.sum", "fp64"),
-     ((8, 0), "src_tf32_dst_fp32.sum", "fp8"), ((8, 6), "src_bf16_dst_fp32.sum", "hfma2"), ((8, 9), "src_fp8.sum", "tma"),
-     ((9, 0), "pipe_tma", "src_fp16_dst"), ((10, 3), "fp4_fp6_fp8_dst_fp32.sum", "src_fp8_dst"),
-     ((12, 0), "src_fp8_dst_fp32_sparsity_off.sum", "fp4_fp6_fp8"), ((8, 7), "src_fp64.sum", "dram"), ((12, 1), "src_fp64.sum", "dram")],
-)  # fmt: skip
+    [
+        ((7, 0), "src_fp16_dst_fp32.sum", "tf32"),
+        ((7, 5), "src_fp16_bf16_tf32_dst_fp32.sum", "fp64"),
+        ((8, 0), "src_tf32_dst_fp32.sum", "fp8"),
+        ((8, 6), "src_bf16_dst_fp32.sum", "hfma2"),
+        ((8, 9), "src_fp8.sum", "tma"),
+        ((9, 0), "pipe_tma", "src_fp16_dst"),
+        ((10, 3), "fp4_fp6_fp8_dst_fp32.sum", "src_fp8_dst"),
+        ((12, 0), "src_fp8_dst_fp32_sparsity_off.sum", "fp4_fp6_fp8"),
+        ((8, 7), "src_fp64.sum", "dram"),
+        ((12, 1), "src_fp64.sum", "dram"),
+    ],
+)
 def test_each_gpu_has_its_own(capability: tuple[int, int], there: str, absent: str) -> None:
     text = ",".join(metric_set(capability))
     assert there in text
@@ -143,8 +151,15 @@ def test_the_command_for_counters(stand_ins: StandIns) -> None:
     assert [line[:2] for line in lines] == [["LC_ALL=C", "ncu"]] * 4
     profile, export = lines[0], lines[1]
     text = " ".join(profile)
-    for option in ("--profile-from-start off", "--kernel-name regex:^(?!nccl).*", "--target-processes all", "--nvtx",
-                   "--clock-control none", "--cache-control none", "--force-overwrite"):  # fmt: skip
+    for option in (
+        "--profile-from-start off",
+        "--kernel-name regex:^(?!nccl).*",
+        "--target-processes all",
+        "--nvtx",
+        "--clock-control none",
+        "--cache-control none",
+        "--force-overwrite",
+    ):
         assert option in text
     assert "--launch-count" not in text and "--kernel-id" not in text, "every launch in the window"
     assert profile[profile.index("--metrics") + 1] == ",".join(metric_set((8, 0)))
@@ -239,11 +254,16 @@ def test_a_window_without_kernels_is_no_success(stand_ins: StandIns) -> None:
     assert "no kernel ran in the window" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("message", "advice"), [
-    ("==ERROR== ERR_NVGPUCTRPERM - The user does not have permission", "ask the administrator"),
-    ("Profiling failed because a driver resource was unavailable", "dcgmi profile --pause"),
-    ("Failed to open/create lock file /tmp/nsight-compute-lock", "TMPDIR"), ("==ERROR== Something new.", "Something new."), ("", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("==ERROR== ERR_NVGPUCTRPERM - The user does not have permission", "ask the administrator"),
+        ("Profiling failed because a driver resource was unavailable", "dcgmi profile --pause"),
+        ("Failed to open/create lock file /tmp/nsight-compute-lock", "TMPDIR"),
+        ("==ERROR== Something new.", "Something new."),
+        ("", ""),
+    ],
+)
 def test_what_messages_mean(message: str, advice: str) -> None:
     assert advice in explain(message) and bool(explain(message)) is bool(advice)
 
@@ -277,12 +297,19 @@ def test_every_rank_has_a_timeline(stand_ins: StandIns, tmp_path: Path) -> None:
 # ---- mistakes, each in one line
 
 
-@pytest.mark.parametrize(("arguments", "program", "complaint"), [
-    (["forwrd"], "train", "invalid choice: 'forwrd'"), (["loss"], "", "behind --"), (["loss"], "no-such-program", "no such command"),
-    (["loss"], "srun train", "srun goes before collect.py"), (["loss"], "python -m torch.distributed.run main.py", "goes before collect.py"),
-    (["loss"], "train --section=loss", "--section is added"), (["loss", "--name", "my_loss"], "train", "choose another"),
-    (["loss", "--nsys", "--compute_capability", "8.0"], "train", "leave it out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "program", "complaint"),
+    [
+        (["forwrd"], "train", "invalid choice: 'forwrd'"),
+        (["loss"], "", "behind --"),
+        (["loss"], "no-such-program", "no such command"),
+        (["loss"], "srun train", "srun goes before collect.py"),
+        (["loss"], "python -m torch.distributed.run main.py", "goes before collect.py"),
+        (["loss"], "train --section=loss", "--section is added"),
+        (["loss", "--name", "my_loss"], "train", "choose another"),
+        (["loss", "--nsys", "--compute_capability", "8.0"], "train", "leave it out"),
+    ],
+)
 def test_mistakes(stand_ins: StandIns, arguments: list[str], program: str, complaint: str) -> None:
     result = run(stand_ins, *arguments, program=program)
     assert result.returncode == 2
@@ -290,9 +317,14 @@ def test_mistakes(stand_ins: StandIns, arguments: list[str], program: str, compl
     assert stand_ins.calls("train") == []
 
 
-@pytest.mark.parametrize(("missing", "complaint"), [
-    ("ncu", "developer.nvidia.com/nsight-compute"), ("nsys", "developer.nvidia.com/nsight-systems"), ("nvidia-smi", "give --compute_capability"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("missing", "complaint"),
+    [
+        ("ncu", "developer.nvidia.com/nsight-compute"),
+        ("nsys", "developer.nvidia.com/nsight-systems"),
+        ("nvidia-smi", "give --compute_capability"),
+    ],
+)
 def test_what_is_missing_is_said(stand_ins: StandIns, missing: str, complaint: str) -> None:
     (stand_ins.folder / missing).unlink()
     command = [sys.executable, str(COLLECT), "all", *(["--nsys"] if missing == "nsys" else []), "--", "train"]

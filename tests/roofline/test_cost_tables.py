@@ -26,13 +26,44 @@ def counted() -> list[OpRow]:
     """A convolution and a copy forward, an operator nobody knows backward."""
     common = {"module": "detr.backbone", "unit": "fp32", "calls": 2}
     return [
-        OpRow(section="forward", kernel="aten.convolution.default", label="convolution 3x3", shapes="2x3x8x8, 4x3x3x3", family="convolution",
-              known=True, first=0, flops=4000, bytes=800, seconds=1e-3, **common),
-        OpRow(section="forward", kernel="aten.clone.default", label="clone", shapes="2x3", family="copy", known=True, first=1, bytes=80,
-              seconds=1e-4, **common),
-        OpRow(section="backward", kernel="aten.lgamma.default", label="lgamma", shapes="9", family="other", known=False, first=2, bytes=40,
-              seconds=1e-5, **common),
-    ]  # fmt: skip
+        OpRow(
+            section="forward",
+            kernel="aten.convolution.default",
+            label="convolution 3x3",
+            shapes="2x3x8x8, 4x3x3x3",
+            family="convolution",
+            known=True,
+            first=0,
+            flops=4000,
+            bytes=800,
+            seconds=1e-3,
+            **common,
+        ),
+        OpRow(
+            section="forward",
+            kernel="aten.clone.default",
+            label="clone",
+            shapes="2x3",
+            family="copy",
+            known=True,
+            first=1,
+            bytes=80,
+            seconds=1e-4,
+            **common,
+        ),
+        OpRow(
+            section="backward",
+            kernel="aten.lgamma.default",
+            label="lgamma",
+            shapes="9",
+            family="other",
+            known=False,
+            first=2,
+            bytes=40,
+            seconds=1e-5,
+            **common,
+        ),
+    ]
 
 
 def test_the_columns_are_those_of_the_tidy_table() -> None:

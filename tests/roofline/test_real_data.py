@@ -16,9 +16,12 @@ def table(folder: Path, name: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("name", "kernels", "tensor_kernels", "flops", "share"),
-    [("output_bs8_optimized_loss.csv", 27, 4, 112.2e9, 0.650), ("output_bs8_optimized_AMP_unscaled_precast_loss.csv", 22, 5, 57.3e9, 0.423),
-     ("body_output_basic_loss.csv", 25, 5, 25.1e9, 0.660)],
-)  # fmt: skip
+    [
+        ("output_bs8_optimized_loss.csv", 27, 4, 112.2e9, 0.650),
+        ("output_bs8_optimized_AMP_unscaled_precast_loss.csv", 22, 5, 57.3e9, 0.423),
+        ("body_output_basic_loss.csv", 25, 5, 25.1e9, 0.660),
+    ],
+)
 def test_tensor_work_and_its_share_of_time(
     ncu_dir: Path, name: str, kernels: int, tensor_kernels: int, flops: float, share: float
 ) -> None:
@@ -32,12 +35,17 @@ def test_tensor_work_and_its_share_of_time(
 
 @pytest.mark.parametrize(
     ("name", "number", "flops"),
-    [("output_bs8_optimized_loss.csv", 4, 27_858_567_168), ("output_bs8_optimized_AMP_unscaled_precast_loss.csv", 6, 27_858_567_168),
-     ("excerpt_output_basic_amp_optimizer_step_ids81-83_tail.csv", 2, 138_412_032),
-     ("excerpt_output_basic_amp_optimizer_step_ids81-83_tail.csv", 1, 41_943_040), ("body_output_basic_loss.csv", 10, 92_274_688),
-     ("body_output_basic_loss.csv", 24, 0), ("output_bs8_optimized_loss.csv", 2, 0),
-     ("excerpt_output_basic_backward_ids48-53_tail.csv", 4, 0)],
-)  # fmt: skip
+    [
+        ("output_bs8_optimized_loss.csv", 4, 27_858_567_168),
+        ("output_bs8_optimized_AMP_unscaled_precast_loss.csv", 6, 27_858_567_168),
+        ("excerpt_output_basic_amp_optimizer_step_ids81-83_tail.csv", 2, 138_412_032),
+        ("excerpt_output_basic_amp_optimizer_step_ids81-83_tail.csv", 1, 41_943_040),
+        ("body_output_basic_loss.csv", 10, 92_274_688),
+        ("body_output_basic_loss.csv", 24, 0),
+        ("output_bs8_optimized_loss.csv", 2, 0),
+        ("excerpt_output_basic_backward_ids48-53_tail.csv", 4, 0),
+    ],
+)
 def test_exact_tensor_flops(ncu_dir: Path, name: str, number: int, flops: int) -> None:
     assert tensor_flop(table(ncu_dir, name)).iloc[number] == flops
 
@@ -61,7 +69,12 @@ def test_all_hundred_kernels_follow_the_rule_of_names(ncu_dir: Path) -> None:
 def test_the_warnings_name_what_the_data_holds(ncu_dir: Path) -> None:
     loaded = load_runs([ncu_dir / "output_bs8_optimized_loss.csv"])
     text = "\n".join(loaded.warnings)
-    for part in ("25 of 27 kernels move more bytes at L2", "13 kernels execute HFMA2.MMA", "every kernel name occurs exactly once",
-                 "section loss holds convolution", "roofs of A100 SXM 40 GB, guessed"):  # fmt: skip
+    for part in (
+        "25 of 27 kernels move more bytes at L2",
+        "13 kernels execute HFMA2.MMA",
+        "every kernel name occurs exactly once",
+        "section loss holds convolution",
+        "roofs of A100 SXM 40 GB, guessed",
+    ):
         assert part in text
     assert loaded.roofs["bs8_optimized"].peak["tensor_tf32"] / 1e12 == pytest.approx(120.8, abs=0.1)

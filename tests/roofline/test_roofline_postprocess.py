@@ -15,10 +15,12 @@ SCRIPTS = Path(postprocess.__file__).parent
 
 def write(path: Path, *, factor: float = 1.0) -> Path:
     kernels = [
-        Kernel.counted(CONV, id=0, tensor=2_340_864, cycles=1e5 * factor, dram=8e6, lts=1.6e8, l1tex=1.7e8, push_pop=("forward",)),
+        Kernel.counted(
+            CONV, id=0, tensor=2_340_864, cycles=1e5 * factor, dram=8e6, lts=1.6e8, l1tex=1.7e8, push_pop=("forward",)
+        ),
         Kernel.counted(MUL, id=1, fmul=24_182_784, dram=1.8e8, lts=1.9e8, l1tex=2e8, push_pop=("backward",)),
         Kernel.counted(CAT, id=2, tensor=6_913, hfma=221_186, cycles=1e4),
-    ]  # fmt: skip
+    ]
     path.write_text("\n".join(long_rows(kernels)) + "\n")
     return path
 

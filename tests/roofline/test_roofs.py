@@ -25,13 +25,30 @@ T, G = 1e12, 1e9
 
 @pytest.mark.parametrize(
     ("gpu", "peaks"),
-    [("V100", {"fp64": 7.8, "fp32": 15.7, "tensor_fp16": 125}),
-     ("A100 SXM 40", {"fp64": 9.7, "tensor_fp64": 19.5, "fp32": 19.5, "tensor_tf32": 156, "fp16": 78, "tensor_fp16": 312}),
-     ("H100 SXM5", {"fp64": 33.5, "tensor_fp64": 66.9, "fp32": 66.9, "tensor_tf32": 494.7, "tensor_bf16": 989.4, "tensor_fp8": 1978.9}),
-     ("H100 PCIe", {"fp32": 51.2, "tensor_tf32": 378, "tensor_fp16": 756}), ("L4", {"fp32": 30.3, "tensor_fp16": 121}),
-     ("RTX 3090", {"fp32": 35.6, "tensor_fp16": 71.2}), ("RTX 4090", {"fp32": 82.6, "tensor_fp16": 165.2, "tensor_fp8": 330.3}),
-     ("B200", {"fp64": 37, "fp32": 74.4, "tensor_bf16": 2250})],
-)  # fmt: skip
+    [
+        ("V100", {"fp64": 7.8, "fp32": 15.7, "tensor_fp16": 125}),
+        (
+            "A100 SXM 40",
+            {"fp64": 9.7, "tensor_fp64": 19.5, "fp32": 19.5, "tensor_tf32": 156, "fp16": 78, "tensor_fp16": 312},
+        ),
+        (
+            "H100 SXM5",
+            {
+                "fp64": 33.5,
+                "tensor_fp64": 66.9,
+                "fp32": 66.9,
+                "tensor_tf32": 494.7,
+                "tensor_bf16": 989.4,
+                "tensor_fp8": 1978.9,
+            },
+        ),
+        ("H100 PCIe", {"fp32": 51.2, "tensor_tf32": 378, "tensor_fp16": 756}),
+        ("L4", {"fp32": 30.3, "tensor_fp16": 121}),
+        ("RTX 3090", {"fp32": 35.6, "tensor_fp16": 71.2}),
+        ("RTX 4090", {"fp32": 82.6, "tensor_fp16": 165.2, "tensor_fp8": 330.3}),
+        ("B200", {"fp64": 37, "fp32": 74.4, "tensor_bf16": 2250}),
+    ],
+)
 def test_the_table_multiplies_out_to_nvidias_figures(gpu: str, peaks: dict[str, float]) -> None:
     roofs = table_roofs(find_gpu(gpu))
     for unit, value in peaks.items():
@@ -57,9 +74,14 @@ def test_every_row_of_the_table_is_complete() -> None:
 
 @pytest.mark.parametrize(
     ("device", "capability", "rate", "name"),
-    [("NVIDIA H100 80GB HBM3", "9.0", 0, "H100 SXM5 80 GB"), ("NVIDIA A100-SXM4-80GB", "8.0", 0, "A100 SXM 80 GB"),
-     ("0", "8.0", 1.2e12, "A100 SXM 40 GB"), ("0", "8.0", 1.9e12, "A100 SXM 80 GB"), ("", "7.0", 0, "V100 SXM2")],
-)  # fmt: skip
+    [
+        ("NVIDIA H100 80GB HBM3", "9.0", 0, "H100 SXM5 80 GB"),
+        ("NVIDIA A100-SXM4-80GB", "8.0", 0, "A100 SXM 80 GB"),
+        ("0", "8.0", 1.2e12, "A100 SXM 40 GB"),
+        ("0", "8.0", 1.9e12, "A100 SXM 80 GB"),
+        ("", "7.0", 0, "V100 SXM2"),
+    ],
+)
 def test_a_gpu_is_found_by_name_or_by_capability_and_rate(device: str, capability: str, rate: float, name: str) -> None:
     row, note = guess_gpu(device, capability, rate)
     assert row["name"] == name
@@ -74,15 +96,20 @@ def test_unknown_gpus_are_said() -> None:
 
 def test_a_report_states_its_own_peaks() -> None:
     clock = 1.98e9
-    launches = pd.DataFrame({
-        "sm__cycles_elapsed.avg.per_second": [clock], "l1tex__cycles_elapsed.avg.per_second": [clock],
-        "lts__cycles_elapsed.avg.per_second": [1.6e9], "dram__cycles_elapsed.avg.per_second": [2.6e9],
-        "sm__sass_thread_inst_executed_op_ffma_pred_on.sum.peak_sustained": [16_896.0],
-        "sm__sass_thread_inst_executed_op_hfma_pred_on.sum.peak_sustained": [16_896.0],
-        "l1tex__lsu_writeback_active_mem_lgds.sum.peak_sustained": [132.0],
-        "lts__lts2xbar_cycles_active.sum.peak_sustained": [160.0], "dram__bytes.sum.peak_sustained": [1280.0],
-        "sm__ops_path_tensor_src_bf16_dst_fp32.sum.peak_sustained_elapsed.per_second": [1.0e15],
-    })  # fmt: skip
+    launches = pd.DataFrame(
+        {
+            "sm__cycles_elapsed.avg.per_second": [clock],
+            "l1tex__cycles_elapsed.avg.per_second": [clock],
+            "lts__cycles_elapsed.avg.per_second": [1.6e9],
+            "dram__cycles_elapsed.avg.per_second": [2.6e9],
+            "sm__sass_thread_inst_executed_op_ffma_pred_on.sum.peak_sustained": [16_896.0],
+            "sm__sass_thread_inst_executed_op_hfma_pred_on.sum.peak_sustained": [16_896.0],
+            "l1tex__lsu_writeback_active_mem_lgds.sum.peak_sustained": [132.0],
+            "lts__lts2xbar_cycles_active.sum.peak_sustained": [160.0],
+            "dram__bytes.sum.peak_sustained": [1280.0],
+            "sm__ops_path_tensor_src_bf16_dst_fp32.sum.peak_sustained_elapsed.per_second": [1.0e15],
+        }
+    )
     roofs = report_roofs(launches)
     assert roofs.peak["fp32"] / T == pytest.approx(66.9, rel=1e-3)  # 33,792 a clock
     assert roofs.peak["fp16"] == 67_584 * clock
@@ -116,11 +143,16 @@ def test_a_roofs_file_comes_back_and_scales(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("a = ", "no readable roofs file"), ("[peak]\nfp32 = 1", r"needs a table \[bandwidth\]"),
-     ("[bandwidth]\nDRAM = 1", "has DRAM; known are L1, L2, HBM"), ("[bandwidth]\nHBM = 'x'", "HBM must be a positive number"),
-     ("[bandwidth]\nHBM = -1", "HBM must be a positive number"), ("clock_hz = 0\n[bandwidth]\nHBM = 1", "clock_hz must be"),
-     ("[bandwidth]\nHBM = 1\n[peak]\nfp31 = 1", "has fp31; known are fp64")],
-)  # fmt: skip
+    [
+        ("a = ", "no readable roofs file"),
+        ("[peak]\nfp32 = 1", r"needs a table \[bandwidth\]"),
+        ("[bandwidth]\nDRAM = 1", "has DRAM; known are L1, L2, HBM"),
+        ("[bandwidth]\nHBM = 'x'", "HBM must be a positive number"),
+        ("[bandwidth]\nHBM = -1", "HBM must be a positive number"),
+        ("clock_hz = 0\n[bandwidth]\nHBM = 1", "clock_hz must be"),
+        ("[bandwidth]\nHBM = 1\n[peak]\nfp31 = 1", "has fp31; known are fp64"),
+    ],
+)
 def test_a_bad_roofs_file_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "roofs.toml"
     path.write_text(text)

@@ -20,9 +20,11 @@ from rooflines.sweeps.plot import draw, read_run, write_results
 from tests.stand_ins import SRUN, StandIns
 
 SCRIPT = Path(sweep.__file__)
-TINY = ("--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone_weights none "
-        "--backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16 --print_freq 1 --epochs 1 "
-        "--batch_size 4").split()  # fmt: skip
+TINY = (
+    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone_weights none "
+    "--backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16 --print_freq 1 --epochs 1 "
+    "--batch_size 4"
+).split()
 
 
 def listed(capsys: pytest.CaptureFixture, *arguments: object) -> list[str]:
@@ -93,12 +95,20 @@ def test_several_gpus_are_torchruns(capsys: pytest.CaptureFixture, tmp_path: Pat
     assert "torch.distributed.run --standalone --nproc_per_node=4" in listed(capsys, "nheads --gpus 4 -o", tmp_path)[0]
 
 
-@pytest.mark.parametrize(("arguments", "complaint"), [
-    ("nheeds", "invalid choice"), ("nheads num_queries --values 5", "those of one parameter"), ("nheads --values x", "a positive number"),
-    ("precision --values fp8", "one of fp32"), ("nheads -- --nheads 4", "--nheads is the sweep's to set"),
-    ("nheads -- --output-dir x", "--output_dir is the sweep's"), ("precision -- --amp bf16", "--amp is the sweep's"),
-    ("nheads --parallel 0", "must be at least 1"), ("nheads --slurm account", "key=value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("nheeds", "invalid choice"),
+        ("nheads num_queries --values 5", "those of one parameter"),
+        ("nheads --values x", "a positive number"),
+        ("precision --values fp8", "one of fp32"),
+        ("nheads -- --nheads 4", "--nheads is the sweep's to set"),
+        ("nheads -- --output-dir x", "--output_dir is the sweep's"),
+        ("precision -- --amp bf16", "--amp is the sweep's"),
+        ("nheads --parallel 0", "must be at least 1"),
+        ("nheads --slurm account", "key=value"),
+    ],
+)
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture, arguments: str, complaint: str) -> None:
     try:
         code = sweep.main(arguments.split())
@@ -278,9 +288,19 @@ def test_measures_come_from_the_log_and_the_printed_steps(tmp_path: Path) -> Non
 
 def test_the_chart_has_a_line_for_each_configuration_and_bars_over_seeds() -> None:
     rows = [
-        {"parameter": "nheads", "value": value, "configuration": name, "seed": seed, "ap": 0.1 * seed, "ms_per_picture": 5.0, "gpu_memory_mb": None}
-        for name in CONFIGURATIONS for value in ("4", "8") for seed in (1, 2, 3)
-    ]  # fmt: skip
+        {
+            "parameter": "nheads",
+            "value": value,
+            "configuration": name,
+            "seed": seed,
+            "ap": 0.1 * seed,
+            "ms_per_picture": 5.0,
+            "gpu_memory_mb": None,
+        }
+        for name in CONFIGURATIONS
+        for value in ("4", "8")
+        for seed in (1, 2, 3)
+    ]
     figure = draw(pd.DataFrame(rows), "nheads")
     ap, _, memory = figure.axes
     assert ap.get_legend_handles_labels()[1] == ["basic", "optimized"]

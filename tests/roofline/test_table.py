@@ -23,11 +23,22 @@ from util.errors import UserError
 @pytest.fixture
 def rows() -> pd.DataFrame:
     """Two launches of one kernel that differ in size, and a copy without FLOPs."""
-    return tidy(pd.DataFrame({
-        "run": "r", "kernel": ["a", "a", "b"], "name": ["a", "a", "b"], "time_s": [1.0, 3.0, 2.0], "fp32_flop": [100.0, 900.0, 0.0],
-        "tensor_tf32_flop": [0.0, 5000.0, 0.0], "bytes_hbm": [10.0, 10.0, 50.0], "clock_hz": [1e9, 2e9, 1e9], "first": [0, 1, 2],
-        "flop_source": ["cores", "inst_x_shape", "cores"],
-    }))  # fmt: skip
+    return tidy(
+        pd.DataFrame(
+            {
+                "run": "r",
+                "kernel": ["a", "a", "b"],
+                "name": ["a", "a", "b"],
+                "time_s": [1.0, 3.0, 2.0],
+                "fp32_flop": [100.0, 900.0, 0.0],
+                "tensor_tf32_flop": [0.0, 5000.0, 0.0],
+                "bytes_hbm": [10.0, 10.0, 50.0],
+                "clock_hz": [1e9, 2e9, 1e9],
+                "first": [0, 1, 2],
+                "flop_source": ["cores", "inst_x_shape", "cores"],
+            }
+        )
+    )
 
 
 def test_launches_are_summed_and_ratios_are_ratios_of_sums(rows: pd.DataFrame) -> None:
@@ -65,9 +76,21 @@ def test_without_pyarrow_a_line_says_so(rows: pd.DataFrame, tmp_path: Path, monk
 
 
 def test_an_analytic_source_fills_the_same_table() -> None:
-    rows = tidy(pd.DataFrame({"run": ["cpu"], "section": ["forward"], "module": ["encoder.layers.0"], "kernel": ["aten::mm"],
-                              "time_s": [1e-3], "fp32_flop": [2e6], "bytes_hbm": [1e4], "flop_source": ["analytic"],
-                              "source": ["analytic"]}))  # fmt: skip
+    rows = tidy(
+        pd.DataFrame(
+            {
+                "run": ["cpu"],
+                "section": ["forward"],
+                "module": ["encoder.layers.0"],
+                "kernel": ["aten::mm"],
+                "time_s": [1e-3],
+                "fp32_flop": [2e6],
+                "bytes_hbm": [1e4],
+                "flop_source": ["analytic"],
+                "source": ["analytic"],
+            }
+        )
+    )
     assert tuple(rows.columns) == COLUMNS
     assert rows["launches"].tolist() == [1]
 

@@ -16,8 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PERLMUTTER, CLUSTER = ROOT / "slurm" / "perlmutter.sh", ROOT / "slurm" / "cluster.sh"
 COLLECT = ROOT / "roofline-on-nvidia-gpus" / "custom-scripts"
 SCRIPTS = sorted(path for folder in (ROOT / "slurm", ROOT / "recipes", COLLECT) for path in folder.glob("*.sh"))
-SITE = {PERLMUTTER: {"ACCOUNT": "m1234", "QOS": "regular"}, CLUSTER: {"PARTITION": "gpu"},
-        COLLECT / "perlmutter.sh": {"ACCOUNT": "m1234", "QOS": "debug"}, COLLECT / "cluster.sh": {"PARTITION": "gpu"}}  # fmt: skip
+SITE = {
+    PERLMUTTER: {"ACCOUNT": "m1234", "QOS": "regular"},
+    CLUSTER: {"PARTITION": "gpu"},
+    COLLECT / "perlmutter.sh": {"ACCOUNT": "m1234", "QOS": "debug"},
+    COLLECT / "cluster.sh": {"PARTITION": "gpu"},
+}
 
 
 class Cluster:
@@ -88,8 +92,16 @@ def test_no_script_names_a_home_an_account_or_a_queue(script: Path) -> None:
 def test_one_gpu_on_perlmutter(cluster: Cluster) -> None:
     assert cluster.run(PERLMUTTER, "--coco_path", "a b").returncode == 0
     (submitted,) = cluster.stand_ins.calls("sbatch")
-    for option in ("--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=32", "--account=m1234",
-                   "--qos=regular", "--constraint=gpu", f"--output={cluster.out}/%x-%j.log"):  # fmt: skip
+    for option in (
+        "--nodes=1",
+        "--ntasks-per-node=1",
+        "--gpus-per-node=1",
+        "--cpus-per-task=32",
+        "--account=m1234",
+        "--qos=regular",
+        "--constraint=gpu",
+        f"--output={cluster.out}/%x-%j.log",
+    ):
         assert option in submitted
     assert submitted[-3:] == [str(PERLMUTTER), "--coco_path", "a b"]
     assert cluster.inside(PERLMUTTER, "--coco_path", "a b").returncode == 0
@@ -171,9 +183,21 @@ def test_all_sections_are_collected_with_dcgm_paused(cluster: Cluster) -> None:
     sections = ["forward", "loss", "backward", "optimizer_step"]
     script = "roofline-on-nvidia-gpus/custom-scripts"
     assert programs[:4] == [
-        [f"{script}/collect.py", section, "--name", "r50", "--output_dir", str(cluster.out), "--", "python", "main.py",
-         "--epochs", "1"] for section in sections
-    ]  # fmt: skip
+        [
+            f"{script}/collect.py",
+            section,
+            "--name",
+            "r50",
+            "--output_dir",
+            str(cluster.out),
+            "--",
+            "python",
+            "main.py",
+            "--epochs",
+            "1",
+        ]
+        for section in sections
+    ]
     assert programs[4:] == [[f"{script}/postprocess.py", str(cluster.out), "--output_dir", f"{cluster.out}/charts"]]
     assert [call for call in cluster.stand_ins.calls("module")] == [["load", "cudatoolkit"]]
 

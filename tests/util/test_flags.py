@@ -77,13 +77,16 @@ def test_a_plain_child_parses_the_declared_flags():
     assert argparse.ArgumentParser(parents=[parent]).parse_args(["--lr_drop", "3"]).lr_drop == 3
 
 
-@pytest.mark.parametrize(("words", "given"), [
-    ([], set()),
-    (["--lr", "1e-4"], {"lr"}),  # its default, yet typed
-    (["--lr-drop=3", "--masks", "--dry_run"], {"lr_drop", "masks", "dry_run"}),
-    (["--output-dir=--lr", "--sizes", "1", "2"], {"output_dir", "sizes"}),
-    (["--lr_drop", "-1"], {"lr_drop"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ([], set()),
+        (["--lr", "1e-4"], {"lr"}),  # its default, yet typed
+        (["--lr-drop=3", "--masks", "--dry_run"], {"lr_drop", "masks", "dry_run"}),
+        (["--output-dir=--lr", "--sizes", "1", "2"], {"output_dir", "sizes"}),
+        (["--lr_drop", "-1"], {"lr_drop"}),
+    ],
+)
 def test_what_was_typed_is_known_apart_from_the_values(parser, words, given):
     args = parser.parse_args(words)
     assert args.given == given and "given" not in vars(args)

@@ -118,9 +118,16 @@ class CostCounter:
         key = (self._section, module, str(func), text, unit)
         if key not in self._found:
             self._found[key] = OpRow(
-                section=self._section, module=module, kernel=str(func), label=op_label(func, args), shapes=text,
-                unit=unit, family=cost.family, known=cost.known, first=len(self._found),
-            )  # fmt: skip
+                section=self._section,
+                module=module,
+                kernel=str(func),
+                label=op_label(func, args),
+                shapes=text,
+                unit=unit,
+                family=cost.family,
+                known=cost.known,
+                first=len(self._found),
+            )
         row = self._found[key]
         row.calls += 1
         row.flops += cost.flops

@@ -17,8 +17,20 @@ from . import Section
 from .cost_counter import OpRow
 
 #: Columns of the tidy table of `roofline-on-nvidia-gpus/custom-scripts/rooflines/table.py`, in its order.
-_TEXTS = ("run", "section", "module", "kernel", "name", "family", "device", "compute_capability", "grid", "block",
-          "flop_source", "source")  # fmt: skip
+_TEXTS = (
+    "run",
+    "section",
+    "module",
+    "kernel",
+    "name",
+    "family",
+    "device",
+    "compute_capability",
+    "grid",
+    "block",
+    "flop_source",
+    "source",
+)
 _UNITS = (
     "fp64",
     "fp32",
@@ -30,8 +42,20 @@ _UNITS = (
     "tensor_fp8",
     "tensor_fp4",
 )
-COLUMNS = (*_TEXTS, "first", "launches", "time_s", "clock_hz", *(f"{unit}_flop" for unit in _UNITS), "tensor_int_op",
-           "bytes_l1", "bytes_l2", "bytes_hbm", "tensor_inst", "hfma_inst")  # fmt: skip
+COLUMNS = (
+    *_TEXTS,
+    "first",
+    "launches",
+    "time_s",
+    "clock_hz",
+    *(f"{unit}_flop" for unit in _UNITS),
+    "tensor_int_op",
+    "bytes_l1",
+    "bytes_l2",
+    "bytes_hbm",
+    "tensor_inst",
+    "hfma_inst",
+)
 SUFFIXES = (".csv", ".parquet")
 _SCRIPTS = Path(__file__).resolve().parents[2] / "roofline-on-nvidia-gpus" / "custom-scripts"
 
@@ -61,14 +85,26 @@ def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list
         dict.fromkeys(COLUMNS)
         | {f"{unit}_flop": 0 for unit in _UNITS}
         | {
-            "run": run, "section": row.section, "module": row.module, "kernel": row.kernel,
-            "name": " ".join(filter(None, (row.label, row.module.rpartition(".")[2]))), "family": row.family,
-            "device": name, "compute_capability": capability, "grid": row.shapes, "block": "",
-            "flop_source": "analytic" if row.known else "analytic_bytes_only", "source": "analytic", "first": row.first,
-            "launches": row.calls, "time_s": row.seconds, f"{row.unit}_flop": row.flops, "bytes_hbm": row.bytes,
+            "run": run,
+            "section": row.section,
+            "module": row.module,
+            "kernel": row.kernel,
+            "name": " ".join(filter(None, (row.label, row.module.rpartition(".")[2]))),
+            "family": row.family,
+            "device": name,
+            "compute_capability": capability,
+            "grid": row.shapes,
+            "block": "",
+            "flop_source": "analytic" if row.known else "analytic_bytes_only",
+            "source": "analytic",
+            "first": row.first,
+            "launches": row.calls,
+            "time_s": row.seconds,
+            f"{row.unit}_flop": row.flops,
+            "bytes_hbm": row.bytes,
         }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def write_costs(table: Sequence[dict], path: str | Path) -> None:

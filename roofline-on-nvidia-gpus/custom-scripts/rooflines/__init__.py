@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parents[3]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from util.dist.launch import Place, find_place  # noqa: E402
-from util.errors import UserError  # noqa: E402
-from util.flags import FlagParser  # noqa: E402
-from util.runs.atomic import atomic_file  # noqa: E402 (the lines above find it)
+from util.dist.launch import Place, find_place
+from util.errors import UserError
+from util.flags import FlagParser
+from util.runs.atomic import atomic_file
 
 __all__ = ["ROOT", "FlagParser", "Place", "UserError", "atomic_file", "find_place"]

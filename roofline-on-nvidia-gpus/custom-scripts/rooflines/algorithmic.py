@@ -13,8 +13,16 @@ from .charts.sections import section_order
 from .charts.style import si
 from .table import read_table, total_flop
 
-COLUMNS = ("run", "section", "measured_flop", "algorithmic_flop", "flop_ratio", "measured_bytes", "algorithmic_bytes",
-           "bytes_ratio")  # fmt: skip
+COLUMNS = (
+    "run",
+    "section",
+    "measured_flop",
+    "algorithmic_flop",
+    "flop_ratio",
+    "measured_bytes",
+    "algorithmic_bytes",
+    "bytes_ratio",
+)
 _TOGETHER = "together"
 
 

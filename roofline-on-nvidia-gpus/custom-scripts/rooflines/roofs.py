@@ -51,9 +51,12 @@ class Roofs:
             return self
         source = f"{self.source}; what it lacks from {other.source}" if self.bandwidth or self.peak else other.source
         return replace(
-            self, bandwidth=other.bandwidth | self.bandwidth, peak=other.peak | self.peak, source=source,
+            self,
+            bandwidth=other.bandwidth | self.bandwidth,
+            peak=other.peak | self.peak,
+            source=source,
             device=self.device if not self.device.isdigit() and self.device else other.device,
-        )  # fmt: skip
+        )
 
 
 @cache

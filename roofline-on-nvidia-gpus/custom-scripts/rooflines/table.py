@@ -41,8 +41,18 @@ NUMBER_COLUMNS = {
 }
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
 _KEYS = (
-    "run", "section", "module", "kernel", "name", "family", "device", "compute_capability", "grid", "block", "source",
-)  # fmt: skip
+    "run",
+    "section",
+    "module",
+    "kernel",
+    "name",
+    "family",
+    "device",
+    "compute_capability",
+    "grid",
+    "block",
+    "source",
+)
 _SUMS = tuple(name for name in NUMBER_COLUMNS if name not in ("first", "clock_hz"))
 
 

@@ -95,15 +95,21 @@ REPAIRED: dict[str, tuple[Edit, str, str]] = {
     "text area": (change("annotations", 0, area="200"), "areas as text", "area '200'"),
     "no id": (lose("annotations", 2, "id"), "annotations without an id", "annotation id None: id None"),
     "a flat polygon": (
-        change("annotations", 0, segmentation=[10, 10, 30, 10, 30, 20, 10, 20]), "polygons without the", "id 1: seg",
+        change("annotations", 0, segmentation=[10, 10, 30, 10, 30, 20, 10, 20]),
+        "polygons without the",
+        "id 1: seg",
     ),
     "an empty polygon more": (lambda d: d["annotations"][0]["segmentation"].append([]), "polygons without th", "id 1"),
     "an endless polygon": (
-        lambda d: d["annotations"][0]["segmentation"].append([NAN] * 6), "polygons with a point too many", "id 1: seg",
+        lambda d: d["annotations"][0]["segmentation"].append([NAN] * 6),
+        "polygons with a point too many",
+        "id 1: seg",
     ),
     "half a point": (lambda d: d["annotations"][0]["segmentation"].append([1] * 7), "polygons with a point", "id 1"),
     "text polygon": (
-        lambda d: d["annotations"][0].update(segmentation=[["10", 10, 30, 10, 30, 20, 10, 20]]), "polygons with n", "1",
+        lambda d: d["annotations"][0].update(segmentation=[["10", 10, 30, 10, 30, 20, 10, 20]]),
+        "polygons with n",
+        "1",
     ),
     "an image twice": (add("images", 0), "image ids listed twice for one file", "image id 6: file_name '6.png'"),
     "a category twice": (add("categories", 0), "categories listed twice", "category id 1"),
@@ -118,7 +124,7 @@ REPAIRED: dict[str, tuple[Edit, str, str]] = {
     "outside": (add("annotations", 0, id=4, bbox=[60, 5, 3, 3]), "boxes outside their image", "bbox [60, 5, 3, 3]"),
     "above": (add("annotations", 0, id=4, bbox=[5, -9, 3, 8.5]), "boxes outside their image", "id 4: bbox [5, -9, 3"),
     "no such image": (add("annotations", 0, id=4, image_id=7), "annotations of images", "id 4: image_id 7"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REPAIRED)
@@ -146,8 +152,9 @@ def test_boxes_over_the_edge_are_clamped_but_not_for_rounding(
     found = [a["bbox"] for index in range(2) for a in annotations.objects_of(index)]
     assert found == [[0, 30, 28, 10], [0, 0, 60, 40], [40, 5, 20.5, 7]]
     assert [(f.kind, f.action.name) for f in findings] == [
-        ("boxes over the edge by at most a pixel", "KEPT"), ("boxes over the edge of their image", "REPAIRED"),
-    ]  # fmt: skip
+        ("boxes over the edge by at most a pixel", "KEPT"),
+        ("boxes over the edge of their image", "REPAIRED"),
+    ]
     assert annotations.objects_of(0)[0]["area"] == 200  # as the file says
 
 
@@ -173,12 +180,13 @@ KEPT: dict[str, tuple[Edit, str, str]] = {
     "unused": (add("categories", 0, id=7, name="bus"), "category ids that no object uses", "category id 7: name 'bus'"),
     "parent": (
         lambda d: (d["categories"].insert(0, {"id": 0, "name": "all"}), d["categories"][1].update(supercategory="all")),
-        "category ids that are only parents of others", "category id 0: name 'all'",
+        "category ids that are only parents of others",
+        "category id 0: name 'all'",
     ),
     "same name": (change("categories", 1, name="class 1"), "category names of", "category id 2: name 'class 1'"),
     "no size": (lambda d: [d["images"][0].pop(key) for key in ("height", "width")], "images without h", "image id 6"),
     "no polygons": (change("annotations", 1, segmentation=[]), "objects without polygons", "annotation id 2: segm"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", KEPT)
@@ -231,7 +239,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     "null in box": (change("annotations", 0, bbox=[1, 2, 3, None]), "annotation id 1: bbox [1, 2, 3, None] (a box"),
     "half a crowd": (change("annotations", 0, iscrowd=2), "annotation id 1: iscrowd 2 (whether it is one object"),
     "a long line": (change("annotations", 0, bbox=["\n" * 9999] * 4), "annotation id 1: bbox ['\\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -262,12 +270,21 @@ def test_label_beyond_num_classes(write: Callable[[Any], Path], sound: dict[str,
 
 #: Segmentations of annotation 1 that cannot be read, in an image of 60 x 40.
 BAD_MASKS = [
-    3, "polygon", {}, [["a"] * 6], [3, [4]],
-    {"counts": [2400]}, {"size": [5, 5], "counts": [25]}, {"size": [0, 0], "counts": []},
-    {"size": [40, 60], "counts": [2399]}, {"size": [40, 60], "counts": [-1, 2401]},
-    {"size": [40, 60], "counts": "no runs"}, {"size": [40, 60], "counts": "o"}, {"size": [40, 60], "counts": ""},
+    3,
+    "polygon",
+    {},
+    [["a"] * 6],
+    [3, [4]],
+    {"counts": [2400]},
+    {"size": [5, 5], "counts": [25]},
+    {"size": [0, 0], "counts": []},
+    {"size": [40, 60], "counts": [2399]},
+    {"size": [40, 60], "counts": [-1, 2401]},
+    {"size": [40, 60], "counts": "no runs"},
+    {"size": [40, 60], "counts": "o"},
+    {"size": [40, 60], "counts": ""},
     {"size": [40, 60], "counts": "\u00e9"},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("segmentation", BAD_MASKS)

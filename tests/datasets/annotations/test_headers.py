@@ -36,8 +36,9 @@ def test_parents_are_told_from_classes_that_are_never_seen() -> None:
     notes = Notes("f.json")
     note_unused(read_categories(entries, notes), np.array([1, 4]), notes)
     assert found(notes) == {
-        "category ids that are only parents of others": 1, "category ids that no object uses": 2,
-    }  # fmt: skip
+        "category ids that are only parents of others": 1,
+        "category ids that no object uses": 2,
+    }
 
 
 def test_names_that_are_missing_or_no_text() -> None:

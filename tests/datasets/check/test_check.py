@@ -53,20 +53,35 @@ TRAIN = [
     ("boxes without width or height", "repaired", 1, "annotation id 4: "),
     ("boxes outside their image", "repaired", 2, "annotation id 5: "),
     ("boxes over the edge of their image", "repaired", 2, "annotation id 6: "),
-    ("images with another height or width than their file", "repaired", 2, "image 3: {images}/turned.jpg: 30 x 40 listed"),
+    (
+        "images with another height or width than their file",
+        "repaired",
+        2,
+        "image 3: {images}/turned.jpg: 30 x 40 listed",
+    ),
     ("crowds", "kept", 1, "annotation id 10: "),
     ("objects without polygons", "kept", 1, "annotation id 9: "),
     ("category ids that are only parents of others", "kept", 1, "category id 0: name 'animal'"),
     ("category ids that no object uses", "kept", 1, "category id 7: name 'car'"),
     ("images without objects", "kept", 1, "image id 2: "),
     ("images with more objects than --num_queries", "kept", 1, "image id 8: objects 16"),
-    ("images that EXIF turns, with the turned size listed", "kept", 1, "image 3: {images}/turned.jpg: EXIF orientation 6"),
+    (
+        "images that EXIF turns, with the turned size listed",
+        "kept",
+        1,
+        "image 3: {images}/turned.jpg: EXIF orientation 6",
+    ),
     ("images that EXIF turns", "kept", 1, "image 10: {images}/upside_down.jpg: EXIF orientation 3"),
     ("images with 16 bits a pixel", "kept", 1, "image 5: {images}/deep.png: mode I;16"),
     ("images that are not RGB", "kept", 2, "image 6: {images}/palette.png: mode P"),
     ("image files with another name than listed", "kept", 1, "image 11: {images}/prefixed.png: /home/someone"),
-    ("images listed more than once in a split", "kept", 1, "images 1 and 9: {images}/good.png and {images}/good_again.bmp"),
-]  # fmt: skip
+    (
+        "images listed more than once in a split",
+        "kept",
+        1,
+        "images 1 and 9: {images}/good.png and {images}/good_again.bmp",
+    ),
+]
 
 
 def test_every_fault_is_found_with_its_count_example_and_action(run: Check, tmp_path: Path) -> None:
@@ -174,7 +189,10 @@ def test_a_single_file_can_be_repaired_into_a_single_file(run: Check, tmp_path: 
     [
         (["--data_path", "faults", "--fix", "one.json"], ["--fix one.json", "2 splits"]),
         (["--data_path", "faults", "--fix", "faults/annotations"], ["that is the file to be repaired"]),
-        (["--data_path", "refused", "--fix", "out"], ["--fix out", "the train annotations are refused", "category_id 99"]),
+        (
+            ["--data_path", "refused", "--fix", "out"],
+            ["--fix out", "the train annotations are refused", "category_id 99"],
+        ),
         (["--data_path", "absent"], ["absent: no such folder"]),
         (["--data_path", "faults", "--coco_path", "absent"], ["two values"]),
         (["--dataset_file", "shapes"], ["--dataset_file shapes"]),
@@ -183,7 +201,7 @@ def test_a_single_file_can_be_repaired_into_a_single_file(run: Check, tmp_path: 
         (["--data_path", "faults", "--json", "faults/images/good.png/x"], ["cannot be written"]),
         (["--data_path", "faults", "--sheet", "faults/images/good.png/x"], ["cannot be written"]),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_one_line(run: Check, tmp_path: Path, flags: list[str], words: list[str]) -> None:
     write_fault_folder(tmp_path / "faults")
     write_fault_folder(tmp_path / "refused", refused=True)
@@ -203,9 +221,13 @@ def test_odd_values_are_reported_and_end_nothing_else(run: Check, tmp_path: Path
     path = root / "annotations" / "train.json"
     whole = path.read_text()
     for part, index, key in (
-        ("images", 0, "file_name"), ("images", 0, "id"), ("images", 0, "width"), ("categories", 1, "name"),
-        ("annotations", 0, "bbox"), ("annotations", 0, "category_id"),
-    ):  # fmt: skip
+        ("images", 0, "file_name"),
+        ("images", 0, "id"),
+        ("images", 0, "width"),
+        ("categories", 1, "name"),
+        ("annotations", 0, "bbox"),
+        ("annotations", 0, "category_id"),
+    ):
         data = json.loads(whole)
         data[part][index][key] = odd
         path.write_text(json.dumps(data))
@@ -258,8 +280,9 @@ def test_hgp_names_are_found_by_their_rule(run: Check, tmp_path: Path) -> None:
         for id_, name in ((0, "good.png"), (4, "alpha.png")):
             shutil.copy(root / "images" / name, hgp / split / f"{prefix}{id_:08d}.png")
             data["images"].append({"id": id_, "file_name": f"{id_:08d}.png", "width": 40, "height": 30})
-            data["annotations"].append({"id": id_ + 1, "image_id": id_, "category_id": 0, "bbox": [1, 1, 9, 9],
-                                        "area": 81, "iscrowd": 0})  # fmt: skip
+            data["annotations"].append(
+                {"id": id_ + 1, "image_id": id_, "category_id": 0, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+            )
         (hgp / "annotations" / f"instances_{split}.json").write_text(json.dumps(data))
     report = report_of(run, "--dataset_file", "hgp")  # ./HGP, where the command runs
     found = findings_of(report["splits"]["val"])

@@ -14,8 +14,13 @@ SPLIT = Split(Path("images"), Path("train.json"))
 
 
 def split_report(**fields: object) -> SplitReport:
-    numbers = dict(images=3, class_names={1: "cat", 4: "dog"}, counts=np.array([2, 0, 3]), labels=np.array([4, 4, 4, 4, 4]),
-                   sides=np.array([7.9, 8.0, 31.9, 32.0, 5000.0]))  # fmt: skip
+    numbers = dict(
+        images=3,
+        class_names={1: "cat", 4: "dog"},
+        counts=np.array([2, 0, 3]),
+        labels=np.array([4, 4, 4, 4, 4]),
+        sides=np.array([7.9, 8.0, 31.9, 32.0, 5000.0]),
+    )
     return SplitReport("train", SPLIT, **numbers | fields)
 
 

@@ -23,12 +23,21 @@ def checked(split: Split) -> Checked:
 
 
 def test_images_are_listed_by_id_and_entries_without_one_left_out(tmp_path: Path) -> None:
-    entries = [listed(9, "b.png"), listed("2", "a.png"), listed(None, "c.png"), {"id": 4}, listed(5, ""), listed(9, "x.png"),
-               {"id": 7, "file_name": "d.png", "width": "wide"}]  # fmt: skip
+    entries = [
+        listed(9, "b.png"),
+        listed("2", "a.png"),
+        listed(None, "c.png"),
+        {"id": 4},
+        listed(5, ""),
+        listed(9, "x.png"),
+        {"id": 7, "file_name": "d.png", "width": "wide"},
+    ]
     images = list_images(split_of(tmp_path, entries, []), by_file_name)
     assert [(p.image_id, p.file_name, p.size) for p in images] == [
-        (2, "a.png", (30, 40)), (7, "d.png", None), (9, "b.png", (30, 40))
-    ]  # fmt: skip
+        (2, "a.png", (30, 40)),
+        (7, "d.png", None),
+        (9, "b.png", (30, 40)),
+    ]
     assert images[0].path == tmp_path / "a.png" and not images[0].renamed
 
 

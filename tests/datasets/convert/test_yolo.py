@@ -31,9 +31,7 @@ def add_image(path: Path, labels: Path | None, text: str = "0 0.5 0.5 1 1\n", si
 def yolo(tmp_path: Path) -> Path:
     """images/{train,val} and labels/{train,val} with the classes cat and dog; the image train/sub/b has no labels."""
     root = tmp_path / "yolo"
-    add_image(
-        root / "images/train/a.jpg", root / "labels/train/a.txt", "1 0.5 0.5 0.2 0.4\n\n0 0.1 0.2 .5 .2 .5 .6\n"
-    )
+    add_image(root / "images/train/a.jpg", root / "labels/train/a.txt", "1 0.5 0.5 0.2 0.4\n\n0 0.1 0.2 .5 .2 .5 .6\n")
     add_image(root / "images/train/sub/b.png", None)
     add_image(root / "images/val/c.jpg", root / "labels/val/c.txt", "0 0.25 0.25 0.5 0.5", size=(40, 40))
     (root / "labels/train/sub").mkdir()

@@ -38,8 +38,11 @@ def images(folder: str, count: int) -> dict[str, bytes]:
     return {f"{folder}/{i:012d}.jpg": os.urandom(500) for i in range(count)}
 
 
-ANNOTATIONS = {f"annotations/{kind}_{split}2017.json": b'{"a": 1}' for kind in ("instances", "captions")
-               for split in ("train", "val")}  # fmt: skip
+ANNOTATIONS = {
+    f"annotations/{kind}_{split}2017.json": b'{"a": 1}'
+    for kind in ("instances", "captions")
+    for split in ("train", "val")
+}
 PANOPTIC = {
     "annotations/panoptic_train2017.json": b"{}",
     "annotations/panoptic_val2017.json": b"{}",
@@ -140,8 +143,12 @@ def test_what_is_there_is_not_downloaded_again(run: Run, site: FileServer, tmp_p
     annotations = {f"annotations/{p.name}" for p in (tmp_path / "data/annotations").iterdir()}
     assert annotations == {f"annotations/{k}_{s}2017.json" for k in ("instances", "panoptic") for s in ("train", "val")}
     assert tree(tmp_path / "data") == {
-        "annotations": 4, "train2017": 3, "val2017": 2, "panoptic_train2017": 3, "panoptic_val2017": 2,
-    }  # fmt: skip
+        "annotations": 4,
+        "train2017": 3,
+        "val2017": 2,
+        "panoptic_train2017": 3,
+        "panoptic_val2017": 2,
+    }
 
 
 def test_cppe5_comes_out_of_the_folder_it_is_packed_in(run: Run, site: FileServer, tmp_path: Path) -> None:
@@ -291,8 +298,13 @@ def test_mistaken_flags_are_one_line(run: Run, flags: tuple[str, ...], message: 
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of a bare git repository with two small HGP images among other files; the table knows it."""
     work = tmp_path / "work"
-    names = ("images/train2017/T00000000.png", "images/val2017/V00000000.png", "images/annotations/instances_val2017.json",
-             "images/annotations/instances_train2017.json", "labels/train2017/T00000000.txt")  # fmt: skip
+    names = (
+        "images/train2017/T00000000.png",
+        "images/val2017/V00000000.png",
+        "images/annotations/instances_val2017.json",
+        "images/annotations/instances_train2017.json",
+        "labels/train2017/T00000000.txt",
+    )
     for name in (*(f"HGP/{name}" for name in names), "main.py", "results/big.csv"):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text(name)

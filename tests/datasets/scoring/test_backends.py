@@ -37,12 +37,16 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], Detections, list[int]]:
     whole, ties = draw(st.booleans()), draw(st.sampled_from([1, 3, 10**6]))
     objects = [
         {
-            "id": number, "image_id": int(rng.choice(image_ids)), "category_id": int(rng.choice(categories)),
-            "bbox": box, "area": float(rng.choice([box[2] * box[3], 0, 32**2, 96**2, 1e5])),
-            "iscrowd": int(rng.random() < 0.15), "segmentation": run_lengths(box),
+            "id": number,
+            "image_id": int(rng.choice(image_ids)),
+            "category_id": int(rng.choice(categories)),
+            "bbox": box,
+            "area": float(rng.choice([box[2] * box[3], 0, 32**2, 96**2, 1e5])),
+            "iscrowd": int(rng.random() < 0.15),
+            "segmentation": run_lengths(box),
         }
         for number, box in enumerate(boxes(rng, draw(st.integers(0, 30)), whole=whole).tolist(), start=1)
-    ]  # fmt: skip
+    ]
     images = [{"id": i, "file_name": "x", "height": SIDE, "width": SIDE} for i in image_ids]
     truth = {"images": images, "annotations": objects, "categories": [{"id": i, "name": str(i)} for i in categories]}
     found = detections(rng, truth, draw(st.sampled_from([0, 5, 40, 400])), ties=ties, whole=whole)
@@ -112,11 +116,17 @@ def polygon_case() -> tuple[dict[str, Any], Detections]:
         parts = [outline.ravel().tolist(), (outline[:4] / 3).ravel().tolist()][: 1 + number % 2]
         crowd = {"size": [SIDE, SIDE], "counts": [100, 900, SIDE * SIDE - 1000]}
         low, high = outline.min(0), outline.max(0)
-        objects.append({
-            "id": number, "image_id": number % 3, "category_id": 1, "iscrowd": int(number == 9),
-            "bbox": [*low.tolist(), *(high - low).tolist()], "area": 1000.0,
-            "segmentation": crowd if number == 9 else parts,
-        })  # fmt: skip
+        objects.append(
+            {
+                "id": number,
+                "image_id": number % 3,
+                "category_id": 1,
+                "iscrowd": int(number == 9),
+                "bbox": [*low.tolist(), *(high - low).tolist()],
+                "area": 1000.0,
+                "segmentation": crowd if number == 9 else parts,
+            }
+        )
     images = [{"id": i, "file_name": "x", "height": SIDE, "width": SIDE} for i in range(3)]
     truth = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "x"}]}
     rles = [index_coco(truth).annToRLE(o) for o in objects]

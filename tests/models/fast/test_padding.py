@@ -52,7 +52,9 @@ def sample_images() -> list[Tensor]:
 
 def on_canvas(images: list[Tensor], height: int, width: int) -> NestedTensor:
     """The batch of `images` on a canvas larger than any of them."""
-    return NestedTensor(*(part[:-1] for part in nested_tensor_from_tensor_list([*images, torch.zeros(3, height, width)]).decompose()))  # fmt: skip
+    return NestedTensor(
+        *(part[:-1] for part in nested_tensor_from_tensor_list([*images, torch.zeros(3, height, width)]).decompose())
+    )
 
 
 @torch.no_grad()
@@ -176,10 +178,18 @@ def test_the_body_without_its_masks_is_an_error() -> None:
         backbone.body(torch.rand(1, 3, 32, 32))
 
 
-@pytest.mark.parametrize("layer", [
-    nn.Conv2d(3, 4, 4, stride=4), nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3, padding="same"), nn.AvgPool2d(3, padding=1),
-    nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.MaxPool2d(2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 4, stride=4),
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.AvgPool2d(3, padding=1),
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+        nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+        nn.MaxPool2d(2),
+    ],
+)
 def test_networks_whose_sizes_depend_on_the_canvas_are_refused(layer: nn.Module) -> None:
     with pytest.raises(UserError, match="--padding_invariant does not work with --backbone odd: its layer 1 is"):
         PaddingEraser(nn.Sequential(nn.ReLU(), layer), flag="--backbone odd")

@@ -11,10 +11,15 @@ from tests.roofline.ncu_files import CONV, Kernel, long_rows
 
 @pytest.mark.parametrize(
     ("name", "run", "section"),
-    [("output_bs8_optimized_loss.csv", "bs8_optimized", "loss"), ("output_basic_optimizer_step.csv", "basic", "optimizer_step"),
-     ("output_batch-size8.csv", "batch-size8", ""), ("output.csv", "output", ""), ("r50_all.csv", "r50", ""),
-     ("lossless.csv", "lossless", "")],
-)  # fmt: skip
+    [
+        ("output_bs8_optimized_loss.csv", "bs8_optimized", "loss"),
+        ("output_basic_optimizer_step.csv", "basic", "optimizer_step"),
+        ("output_batch-size8.csv", "batch-size8", ""),
+        ("output.csv", "output", ""),
+        ("r50_all.csv", "r50", ""),
+        ("lossless.csv", "lossless", ""),
+    ],
+)
 def test_run_and_section_from_a_name(name: str, run: str, section: str) -> None:
     assert run_and_section(Path("x", name)) == (run, section)
 
@@ -58,11 +63,17 @@ def test_time_is_cycles_over_clock_unless_the_duration_is_there(tmp_path: Path) 
 
 
 def test_bytes_from_reads_and_writes_from_sectors_and_the_tma(tmp_path: Path) -> None:
-    kernel = Kernel(metrics={
-        "gpu__time_duration.sum": (1, "us"), "dram__bytes_read.sum": (3, "Kbyte"), "dram__bytes_write.sum": (4, "Kbyte"),
-        "lts__t_bytes.sum": (999, "byte"), "lts__t_sectors_srcunit_tex.sum": (10, "sector"), "l1tex__t_bytes.sum": (100, "byte"),
-        "l1tex__m_xbar2l1tex_read_bytes_pipe_tma.sum": (20, "byte"),
-    })  # fmt: skip
+    kernel = Kernel(
+        metrics={
+            "gpu__time_duration.sum": (1, "us"),
+            "dram__bytes_read.sum": (3, "Kbyte"),
+            "dram__bytes_write.sum": (4, "Kbyte"),
+            "lts__t_bytes.sum": (999, "byte"),
+            "lts__t_sectors_srcunit_tex.sum": (10, "sector"),
+            "l1tex__t_bytes.sum": (100, "byte"),
+            "l1tex__m_xbar2l1tex_read_bytes_pipe_tma.sum": (20, "byte"),
+        }
+    )
     row = rows(tmp_path, kernel).iloc[0]
     assert (row["bytes_hbm"], row["bytes_l2"], row["bytes_l1"]) == (7000, 320, 120)
 

@@ -146,12 +146,17 @@ def test_a_device_has_its_name_where_it_was_collected(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lines", "reason"),
-    [(["hello", "world"], 'no header with "ID"'),
-     (long_rows([])[:1], "no kernels below it"),
-     ([*LOG, "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission"], "not permitted"),
-     (["==WARNING== No kernels were profiled."], "No kernels were profiled"),
-     ([row(["ID", "Kernel Name", "Invocations", "Metric Name", "Minimum", "Maximum", "Average"])], "--print-summary")],
-)  # fmt: skip
+    [
+        (["hello", "world"], 'no header with "ID"'),
+        (long_rows([])[:1], "no kernels below it"),
+        ([*LOG, "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission"], "not permitted"),
+        (["==WARNING== No kernels were profiled."], "No kernels were profiled"),
+        (
+            [row(["ID", "Kernel Name", "Invocations", "Metric Name", "Minimum", "Maximum", "Average"])],
+            "--print-summary",
+        ),
+    ],
+)
 def test_a_file_without_kernels_says_why(tmp_path: Path, lines: list[str], reason: str) -> None:
     with pytest.raises(UserError, match="output.csv: .*" + reason):
         read(tmp_path / "output.csv", lines)

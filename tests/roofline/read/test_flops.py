@@ -34,10 +34,14 @@ def table(tmp_path: Path, *kernels: Kernel) -> pd.DataFrame:
         (CONV_F16, 6_801_408, "tensor_fp16_flop", 27_858_567_168),  # and the same layer in FP16
         (GEMM_1688, 67_584, "tensor_fp16_flop", 138_412_032),  # 2 * 2112 * 512 * 64
         ("ampere_fp16_s16816gemm_fp16_64x64_nn", 10_240, "tensor_fp16_flop", 41_943_040),  # 2 * 640 * 64 * 512
-        ("void cutlass::Kernel<cutlass_80_tensorop_s1688gemm_64x64_16x6_nn_align4>(T1::Params)", 45_056, "tensor_tf32_flop",
-         92_274_688),
+        (
+            "void cutlass::Kernel<cutlass_80_tensorop_s1688gemm_64x64_16x6_nn_align4>(T1::Params)",
+            45_056,
+            "tensor_tf32_flop",
+            92_274_688,
+        ),
     ],
-)  # fmt: skip
+)
 def test_tensor_instructions_times_shape(tmp_path: Path, name: str, instructions: int, column: str, flops: int) -> None:
     rows = table(tmp_path, Kernel.counted(name, tensor=instructions))
     assert rows[column].tolist() == [flops]
@@ -52,10 +56,13 @@ def test_tensor_instructions_times_shape(tmp_path: Path, name: str, instructions
         (MUL, {"tensor": 1_511_424, "hfma": 48_365_568, "fmul": 24_182_784}, 24_182_784),
         ("vectorized_layer_norm_kernel<float, float>", {"tensor": 184_512, "hfma": 5_719_872, "ffma": 100}, 200),
         ("wgrad_alg0_engine<float, (int)128>", {"tensor": 34_560, "hfma": 1_105_920, "ffma": 262_144_000}, 524_288_000),
-        ("CatArrayBatchedCopy<c10::Half, unsigned int>", {"tensor": 13_832, "hfma": 442_528, "grid": "(216, 4, 1)",
-                                                           "block": "(512, 1, 1)"}, 0),
+        (
+            "CatArrayBatchedCopy<c10::Half, unsigned int>",
+            {"tensor": 13_832, "hfma": 442_528, "grid": "(216, 4, 1)", "block": "(512, 1, 1)"},
+            0,
+        ),
     ],
-)  # fmt: skip
+)
 def test_constant_loads_on_the_tensor_pipe_are_no_tensor_work(
     tmp_path: Path, name: str, counts: dict, flops: int
 ) -> None:
@@ -99,14 +106,18 @@ def test_operations_counted_by_the_hardware_win(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("metrics", "column", "flops"),
-    [({"src_tf32_dst_fp32_sparsity_off": 10, "src_tf32_dst_fp32_sparsity_on": 5}, "tensor_tf32_flop", 15),
-     ({"src_tf32_dst_fp32": 15, "src_tf32_dst_fp32_sparsity_off": 10}, "tensor_tf32_flop", 15),
-     ({"src_fp16_dst_fp16": 3, "src_fp16_dst_fp32": 4}, "tensor_fp16_flop", 7),
-     ({"src_fp16_bf16_tf32_dst_fp32": 8}, "tensor_fp16_flop", 8),
-     ({"op_hmma_src_fp16_sparsity_off": 1, "op_hgmma_src_fp16_sparsity_off": 2}, "tensor_fp16_flop", 3),
-     ({"src_fp64": 9}, "tensor_fp64_flop", 9), ({"src_fp8_sparsity_off": 9}, "tensor_fp8_flop", 9),
-     ({"src_fp4_fp6_fp8_dst_fp32": 6}, "tensor_fp4_flop", 6), ({"src_int8": 5}, "tensor_int_op", 5)],
-)  # fmt: skip
+    [
+        ({"src_tf32_dst_fp32_sparsity_off": 10, "src_tf32_dst_fp32_sparsity_on": 5}, "tensor_tf32_flop", 15),
+        ({"src_tf32_dst_fp32": 15, "src_tf32_dst_fp32_sparsity_off": 10}, "tensor_tf32_flop", 15),
+        ({"src_fp16_dst_fp16": 3, "src_fp16_dst_fp32": 4}, "tensor_fp16_flop", 7),
+        ({"src_fp16_bf16_tf32_dst_fp32": 8}, "tensor_fp16_flop", 8),
+        ({"op_hmma_src_fp16_sparsity_off": 1, "op_hgmma_src_fp16_sparsity_off": 2}, "tensor_fp16_flop", 3),
+        ({"src_fp64": 9}, "tensor_fp64_flop", 9),
+        ({"src_fp8_sparsity_off": 9}, "tensor_fp8_flop", 9),
+        ({"src_fp4_fp6_fp8_dst_fp32": 6}, "tensor_fp4_flop", 6),
+        ({"src_int8": 5}, "tensor_int_op", 5),
+    ],
+)
 def test_overlapping_ops_metrics_are_not_added_twice(tmp_path: Path, metrics: dict, column: str, flops: int) -> None:
     kernel = Kernel.counted(CONV)
     kernel.metrics |= {f"sm__ops_path_tensor_{name}.sum": (value, "") for name, value in metrics.items()}

@@ -65,20 +65,30 @@ LONG = {"cycles": 1e6, "rate": 1e9, "lts": 10, "l1tex": 10, "dram": 10}
 
 @pytest.mark.parametrize(
     ("kernels", "warning"),
-    [([Kernel.counted(CONV, **LONG | {"lts": 20})], "1 of 1 kernels move more bytes at L2 than at L1"),
-     ([Kernel.counted(CONV, **LONG | {"dram": 20})], "1 of 1 kernels move more bytes at HBM than at L2"),
-     ([Kernel.counted(CAT, tensor=6913, hfma=221_186, **LONG)], "1 kernels execute HFMA2.MMA on the tensor pipe to load constants"),
-     ([Kernel.counted("a", **LONG), Kernel.counted("b", **LONG | {"rate": 1.4e9})], "clocks differ between kernels, 1.00 to 1.40 GHz"),
-     ([Kernel.counted("flash<half>", tensor=5, **LONG)], "tensor FLOPs estimated from the usual matrix shape"),
-     ([Kernel.counted("flash<half>", tensor=5, cc="9.0", **LONG)], "tensor instructions of unknown shape"),
-     ([Kernel.counted(CONV, fadd=1e12, **LONG)], "1 kernels are above their roof"),
-     ([Kernel.counted(CONV, **LONG)], "section loss holds convolution (100 % of its time)"),
-     ([Kernel.counted(f"k{n}", **LONG) for n in range(10)], "every kernel name occurs exactly once"),
-     ([Kernel(metrics={"gpu__time_duration.sum": (1, "us")})], "no FLOPs of CUDA cores"),
-     ([Kernel.counted(CONV, cc="6.0", **LONG)], "no roofs for 0 (capability 6.0) in gpus.toml: give --roofs FILE"),
-     ([Kernel.counted("a", **LONG), Kernel.counted("b", **LONG), Kernel("c", {"dram__bytes.sum": (1, "byte")})],
-      "1 of 3 launches lack metrics")],
-)  # fmt: skip
+    [
+        ([Kernel.counted(CONV, **LONG | {"lts": 20})], "1 of 1 kernels move more bytes at L2 than at L1"),
+        ([Kernel.counted(CONV, **LONG | {"dram": 20})], "1 of 1 kernels move more bytes at HBM than at L2"),
+        (
+            [Kernel.counted(CAT, tensor=6913, hfma=221_186, **LONG)],
+            "1 kernels execute HFMA2.MMA on the tensor pipe to load constants",
+        ),
+        (
+            [Kernel.counted("a", **LONG), Kernel.counted("b", **LONG | {"rate": 1.4e9})],
+            "clocks differ between kernels, 1.00 to 1.40 GHz",
+        ),
+        ([Kernel.counted("flash<half>", tensor=5, **LONG)], "tensor FLOPs estimated from the usual matrix shape"),
+        ([Kernel.counted("flash<half>", tensor=5, cc="9.0", **LONG)], "tensor instructions of unknown shape"),
+        ([Kernel.counted(CONV, fadd=1e12, **LONG)], "1 kernels are above their roof"),
+        ([Kernel.counted(CONV, **LONG)], "section loss holds convolution (100 % of its time)"),
+        ([Kernel.counted(f"k{n}", **LONG) for n in range(10)], "every kernel name occurs exactly once"),
+        ([Kernel(metrics={"gpu__time_duration.sum": (1, "us")})], "no FLOPs of CUDA cores"),
+        ([Kernel.counted(CONV, cc="6.0", **LONG)], "no roofs for 0 (capability 6.0) in gpus.toml: give --roofs FILE"),
+        (
+            [Kernel.counted("a", **LONG), Kernel.counted("b", **LONG), Kernel("c", {"dram__bytes.sum": (1, "byte")})],
+            "1 of 3 launches lack metrics",
+        ),
+    ],
+)
 def test_contradictions_are_warnings(tmp_path: Path, kernels: list[Kernel], warning: str) -> None:
     loaded = load_runs([write(tmp_path / "output_a_loss.csv", *kernels)])
     assert any(warning in line for line in loaded.warnings), loaded.warnings

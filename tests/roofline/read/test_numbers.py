@@ -8,9 +8,17 @@ from rooflines.read.numbers import has_decimal_comma, parse_number, unit_factor
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1,089,858,851.55", 1089858851.55), ("81,152", 81152), ("0", 0), ("5e-3", 0.005), ("12; 3; 4", 12), (" 7 ", 7),
-     ("1'234'567", 1234567), ("1\u202f234", 1234)],
-)  # fmt: skip
+    [
+        ("1,089,858,851.55", 1089858851.55),
+        ("81,152", 81152),
+        ("0", 0),
+        ("5e-3", 0.005),
+        ("12; 3; 4", 12),
+        (" 7 ", 7),
+        ("1'234'567", 1234567),
+        ("1\u202f234", 1234),
+    ],
+)
 def test_numbers_with_a_decimal_point(text: str, value: float) -> None:
     assert parse_number(text) == value
 
@@ -29,19 +37,47 @@ def test_what_is_no_number_is_nan(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("values", "comma"),
-    [(["1,234", "5,186", "1,089,858,851.55"], False), (["1.234", "65,77"], True), (["27.595.520"], True),
-     (["1,234", "5"], False), (["1.234"], False), (["1\u00a0234,5", "7"], True), ([], False)],
-)  # fmt: skip
+    [
+        (["1,234", "5,186", "1,089,858,851.55"], False),
+        (["1.234", "65,77"], True),
+        (["27.595.520"], True),
+        (["1,234", "5"], False),
+        (["1.234"], False),
+        (["1\u00a0234,5", "7"], True),
+        ([], False),
+    ],
+)
 def test_the_locale_is_told_from_the_numbers(values: list[str], comma: bool) -> None:
     assert has_decimal_comma(values) is comma
 
 
 @pytest.mark.parametrize(
     ("unit", "factor"),
-    [("byte", 1), ("Kbyte", 1e3), ("Mbyte", 1e6), ("Gbyte", 1e9), ("nsecond", 1e-9), ("ns", 1e-9), ("usecond", 1e-6),
-     ("us", 1e-6), ("msecond", 1e-3), ("ms", 1e-3), ("second", 1), ("s", 1), ("cycle/second", 1), ("cycle/nsecond", 1e9),
-     ("Ghz", 1e9), ("Mhz", 1e6), ("hz", 1), ("Kbyte/second", 1e3), ("Gbyte/second", 1e9), ("byte/cycle", 1), ("inst", 1),
-     ("%", 1), ("", 1)],
-)  # fmt: skip
+    [
+        ("byte", 1),
+        ("Kbyte", 1e3),
+        ("Mbyte", 1e6),
+        ("Gbyte", 1e9),
+        ("nsecond", 1e-9),
+        ("ns", 1e-9),
+        ("usecond", 1e-6),
+        ("us", 1e-6),
+        ("msecond", 1e-3),
+        ("ms", 1e-3),
+        ("second", 1),
+        ("s", 1),
+        ("cycle/second", 1),
+        ("cycle/nsecond", 1e9),
+        ("Ghz", 1e9),
+        ("Mhz", 1e6),
+        ("hz", 1),
+        ("Kbyte/second", 1e3),
+        ("Gbyte/second", 1e9),
+        ("byte/cycle", 1),
+        ("inst", 1),
+        ("%", 1),
+        ("", 1),
+    ],
+)
 def test_units_become_si(unit: str, factor: float) -> None:
     assert unit_factor(unit) == pytest.approx(factor)

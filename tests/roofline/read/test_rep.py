@@ -63,11 +63,17 @@ def stand_in(actions: list[Action]) -> SimpleNamespace:
 
 
 METRICS = {
-    "gpu__time_duration.sum": (90, "usecond"), "dram__bytes.sum": (9, "Mbyte"), "sm__inst_executed_pipe_tensor.sum": (2_340_864, "inst"),
-    "launch__grid_dim_x": (1, ""), "launch__grid_dim_y": (127, ""), "launch__grid_dim_z": (1, ""),
-    "device__attribute_compute_capability_major": (8, ""), "device__attribute_compute_capability_minor": (0, ""),
-    "device__attribute_display_name": ("NVIDIA A100-SXM4-40GB", ""), "lts__t_bytes.sum": (None, "byte"),
-}  # fmt: skip
+    "gpu__time_duration.sum": (90, "usecond"),
+    "dram__bytes.sum": (9, "Mbyte"),
+    "sm__inst_executed_pipe_tensor.sum": (2_340_864, "inst"),
+    "launch__grid_dim_x": (1, ""),
+    "launch__grid_dim_y": (127, ""),
+    "launch__grid_dim_z": (1, ""),
+    "device__attribute_compute_capability_major": (8, ""),
+    "device__attribute_compute_capability_minor": (0, ""),
+    "device__attribute_display_name": ("NVIDIA A100-SXM4-40GB", ""),
+    "lts__t_bytes.sum": (None, "byte"),
+}
 
 
 def test_a_report_becomes_the_same_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_scaling_leaves_gradients_and_clipping_as_they_are() -> None:
         model, criterion, _ = build()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
         norms: list[float] = []
-        optimizer.register_step_pre_hook(lambda *_, m=model, n=norms: n.append(float(m.bbox_embed.layers[2].weight.grad.norm())))  # fmt: skip
+        optimizer.register_step_pre_hook(lambda *_, m=model, n=norms: n.append(float(m.bbox_embed.layers[2].weight.grad.norm())))
         for max_norm in (0.1, 0):
             train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, max_norm, precision=precision)
         gradients.append(norms)

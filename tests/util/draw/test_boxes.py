@@ -63,9 +63,7 @@ class FakeEvaluator:
 def capture_grid(monkeypatch) -> dict:
     """Let `draw_evaluation` hand its grid to a dict instead of drawing it."""
     seen = {}
-    monkeypatch.setattr(
-        visualize, "detection_grid", lambda images, **kwargs: seen.update(images=images, **kwargs)
-    )
+    monkeypatch.setattr(visualize, "detection_grid", lambda images, **kwargs: seen.update(images=images, **kwargs))
     return seen
 
 

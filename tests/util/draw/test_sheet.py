@@ -12,8 +12,11 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
 def test_rows_of_images_in_their_order(tmp_path: Path) -> None:
-    tiles = [(Image.new("RGB", (GRID_TILE, 100), RED), "a"), (Image.new("RGB", (GRID_TILE, 60), RED), "b"),
-             (Image.new("RGB", (200, GRID_TILE), BLUE), "c")]  # fmt: skip
+    tiles = [
+        (Image.new("RGB", (GRID_TILE, 100), RED), "a"),
+        (Image.new("RGB", (GRID_TILE, 60), RED), "b"),
+        (Image.new("RGB", (200, GRID_TILE), BLUE), "c"),
+    ]
     contact_sheet(tiles, columns=2, path=tmp_path / "new" / "sheet.png", title="A title")
     with Image.open(tmp_path / "new" / "sheet.png") as sheet:
         colours = [sheet.convert("RGB").getpixel(p) for p in ((184, 130), (524, 150), (184, 400), (524, 400))]

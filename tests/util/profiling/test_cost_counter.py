@@ -126,7 +126,7 @@ def test_after_a_failed_phase_nothing_is_counted_any_more() -> None:
         (["DETR.class_embed", "DETR"], "class_embed"),
         (["DETR", "DETR.bbox_embed.layers.0", "DETR.class_embed"], "class_embed"),
     ],
-)  # fmt: skip
+)
 def test_module_labels(at_work: list[str], label: str) -> None:
     assert module_label(at_work) == label
 

@@ -11,8 +11,21 @@ from util.profiling.cost_table import check_cost_file, section_table
 
 
 def row(section: str, flops: int, size: int, seconds: float) -> OpRow:
-    return OpRow(section=section, module="", kernel="k", label="k", shapes="", unit="fp32", family="copy", known=True, first=0, calls=1,
-                 flops=flops, bytes=size, seconds=seconds)  # fmt: skip
+    return OpRow(
+        section=section,
+        module="",
+        kernel="k",
+        label="k",
+        shapes="",
+        unit="fp32",
+        family="copy",
+        known=True,
+        first=0,
+        calls=1,
+        flops=flops,
+        bytes=size,
+        seconds=seconds,
+    )
 
 
 def test_sections_and_the_step() -> None:

@@ -14,9 +14,13 @@ def story_of(section: str, *, warmup: int, steps: int, run: int) -> tuple[list, 
     """What happens in `run` steps: phases, and where between them the window opens (`[`) and closes (`]`)."""
     story: list = []
     window = CaptureWindow(
-        section=section, warmup=warmup, steps=steps, device=CPU,
-        start=lambda: story.append("["), stop=lambda: story.append("]"),
-    )  # fmt: skip
+        section=section,
+        warmup=warmup,
+        steps=steps,
+        device=CPU,
+        start=lambda: story.append("["),
+        stop=lambda: story.append("]"),
+    )
     phases = StepPhases([window])
     for _ in range(run):
         with phases.step():
@@ -67,9 +71,13 @@ def test_it_is_done_with_its_last_window_and_not_before() -> None:
 def test_a_phase_that_fails_closes_the_window() -> None:
     story: list = []
     window = CaptureWindow(
-        section="loss", warmup=0, steps=1, device=CPU,
-        start=lambda: story.append("["), stop=lambda: story.append("]"),
-    )  # fmt: skip
+        section="loss",
+        warmup=0,
+        steps=1,
+        device=CPU,
+        start=lambda: story.append("["),
+        stop=lambda: story.append("]"),
+    )
     phases = StepPhases([window])
     with pytest.raises(ZeroDivisionError), phases.step(), phases.phase(Section.LOSS):
         raise ZeroDivisionError

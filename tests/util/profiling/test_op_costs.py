@@ -133,7 +133,9 @@ def test_gathers_and_scatters_touch_only_what_they_take() -> None:
     x, where = torch.rand(100, 5), torch.tensor([1, 2])
     assert one(lambda: x[where], "index") == OpCost(0, 2 * 40 + 16, "index and sort")
     assert one(lambda: x.index_put_((where,), torch.ones(2, 5)), "index_put").bytes == 40 + 16 + 40
-    assert one(lambda: x.index_add_(0, where, torch.ones(2, 5)), "index_add") == OpCost(10, 2 * 40 + 16 + 40, "index and sort")  # fmt: skip
+    assert one(lambda: x.index_add_(0, where, torch.ones(2, 5)), "index_add") == OpCost(
+        10, 2 * 40 + 16 + 40, "index and sort"
+    )
 
 
 def test_an_adamw_step_per_weight() -> None:

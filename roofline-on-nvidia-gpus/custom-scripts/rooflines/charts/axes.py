@@ -55,8 +55,18 @@ def draw_roofs(
     for peak, text in _joined_peaks(roofs).items():
         axes.plot([max(x0, peak / fastest), x1], [peak, peak], linewidth=1.8, color=ROOF, zorder=2)
         if names:
-            axes.annotate(f"{text} {si(peak, 'FLOP/s', 4)}", (x1, peak), xytext=(-4, 3), textcoords="offset points",
-                          ha="right", va="bottom", fontsize=font, color=INK, zorder=1.9, bbox=_HALO)  # fmt: skip
+            axes.annotate(
+                f"{text} {si(peak, 'FLOP/s', 4)}",
+                (x1, peak),
+                xytext=(-4, 3),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                fontsize=font,
+                color=INK,
+                zorder=1.9,
+                bbox=_HALO,
+            )
 
 
 _HALO = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -76,8 +86,20 @@ def _name_diagonal(axes: Any, text: str, start: float, rate: float, font: float)
     x = start * 1.25
     (ax, ay), (bx, by) = axes.transData.transform([(x, x * rate), (x * 10, x * 10 * rate)])
     angle = math.degrees(math.atan2(by - ay, bx - ax))
-    axes.annotate(text, (x, x * rate), xytext=(0, 3), textcoords="offset points", rotation=angle, rotation_mode="anchor",
-                  ha="left", va="bottom", fontsize=font, color=INK, zorder=7, bbox=_HALO)  # fmt: skip
+    axes.annotate(
+        text,
+        (x, x * rate),
+        xytext=(0, 3),
+        textcoords="offset points",
+        rotation=angle,
+        rotation_mode="anchor",
+        ha="left",
+        va="bottom",
+        fontsize=font,
+        color=INK,
+        zorder=7,
+        bbox=_HALO,
+    )
 
 
 def name_axes(axes: Any, *, font: float = 11, level: str = "") -> None:

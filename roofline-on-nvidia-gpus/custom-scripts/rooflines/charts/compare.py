@@ -76,11 +76,24 @@ def _draw_arrows(axes: Any, a: pd.DataFrame, b: pd.DataFrame, families: list[str
         start, end = (rows.loc[family] if family in rows.index else None for rows in (before, after))
         for row, face in ((start, "none"), (end, colours[family])):
             if row is not None:
-                axes.scatter([row["ai_hbm"]], [row["rate"]], s=0.45 * areas(pd.Series([row["share"]])), facecolors=face,
-                             edgecolors=colours[family], linewidths=1.6, alpha=0.85, zorder=5)  # fmt: skip
+                axes.scatter(
+                    [row["ai_hbm"]],
+                    [row["rate"]],
+                    s=0.45 * areas(pd.Series([row["share"]])),
+                    facecolors=face,
+                    edgecolors=colours[family],
+                    linewidths=1.6,
+                    alpha=0.85,
+                    zorder=5,
+                )
         if start is not None and end is not None and start["rate"] != end["rate"]:
-            axes.annotate("", (end["ai_hbm"], end["rate"]), xytext=(start["ai_hbm"], start["rate"]), zorder=6,
-                          arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "shrinkA": 2, "shrinkB": 2})  # fmt: skip
+            axes.annotate(
+                "",
+                (end["ai_hbm"], end["rate"]),
+                xytext=(start["ai_hbm"], start["rate"]),
+                zorder=6,
+                arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "shrinkA": 2, "shrinkB": 2},
+            )
     heads = pd.concat([after, before.loc[before.index.difference(after.index)]])
     number_points(axes, heads, "HBM", [families.index(family) + 1 for family in heads.index])
 

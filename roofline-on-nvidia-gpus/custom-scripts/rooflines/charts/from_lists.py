@@ -11,9 +11,14 @@ from ..units import LEVELS, MEMORY_ONLY
 
 #: What the original calls the processing units; a tensor core's type is not in its lists.
 _ORIGINAL_UNITS = {
-    "FP64": "fp64", "FP32": "fp32", "FP16": "fp16", "TC": "tensor_tf32", "TC/CC": "tensor_tf32", "CC": "fp32",
+    "FP64": "fp64",
+    "FP32": "fp32",
+    "FP16": "fp16",
+    "TC": "tensor_tf32",
+    "TC/CC": "tensor_tf32",
+    "CC": "fp32",
     "MemOP": MEMORY_ONLY,
-}  # fmt: skip
+}
 
 
 def rows_from_lists(
@@ -40,9 +45,9 @@ def rows_from_lists(
     known = isinstance(units, Sequence) and len(units) == count
     rows["unit"] = [_ORIGINAL_UNITS.get(unit, MEMORY_ONLY) for unit in units] if known else "fp32"
     rows.loc[rows["flop"] == 0, "unit"] = MEMORY_ONLY
-    attainable = pd.DataFrame({
-        level: rate * rows[f"ai_{level.lower()}"] for level, rate in roofs.bandwidth.items()
-    }).assign(peak=max(roofs.peak.values(), default=np.inf))  # fmt: skip
+    attainable = pd.DataFrame(
+        {level: rate * rows[f"ai_{level.lower()}"] for level, rate in roofs.bandwidth.items()}
+    ).assign(peak=max(roofs.peak.values(), default=np.inf))
     rows["efficiency"] = rows["rate"] / attainable.min(axis=1)
     rows["bound"] = attainable.fillna(np.inf).idxmin(axis=1).replace("peak", "compute")
     return rows.sort_values("rate", ascending=False, ignore_index=True), roofs

@@ -35,9 +35,14 @@ def write_html(loaded: Loaded, path: Path) -> Path:
         for run in loaded.runs
     ]
     data = {
-        "runs": runs, "levels": list(LEVELS), "units": UNIT_NAMES, "unitColours": UNIT_COLOURS,
-        "sectionColours": SECTION_COLOURS, "series": SERIES, "warnings": loaded.warnings,
-    }  # fmt: skip
+        "runs": runs,
+        "levels": list(LEVELS),
+        "units": UNIT_NAMES,
+        "unitColours": UNIT_COLOURS,
+        "sectionColours": SECTION_COLOURS,
+        "series": SERIES,
+        "warnings": loaded.warnings,
+    }
     # "</" would end the script element whatever the name of a kernel is.
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     title = html.escape("Roofline: " + ", ".join(loaded.runs))
@@ -49,9 +54,11 @@ def write_html(loaded: Loaded, path: Path) -> Path:
 
 def _roofs(roofs: Roofs) -> dict:
     return {
-        "device": roofs.device, "source": roofs.source, "bandwidth": {k: float(v) for k, v in roofs.bandwidth.items()},
+        "device": roofs.device,
+        "source": roofs.source,
+        "bandwidth": {k: float(v) for k, v in roofs.bandwidth.items()},
         "peak": {k: float(v) for k, v in roofs.peak.items()},
-    }  # fmt: skip
+    }
 
 
 def _kernels(rows: pd.DataFrame, roofs: Roofs) -> list[dict]:

@@ -72,11 +72,19 @@ def number_points(axes: Any, rows: pd.DataFrame, level: str, numbers: Iterable[i
         taken.append((*place, half))
         far = not inside and math.dist(place, centre) > radius + 2.2 * half
         axes.annotate(
-            str(number), point, xytext=((place[0] - centre[0]) / scale, (place[1] - centre[1]) / scale),
-            textcoords="offset points", ha="center", va="center", fontsize=font, fontweight="bold", zorder=8,
-            color="white" if inside else INK, bbox=None if inside else _PLATE,
+            str(number),
+            point,
+            xytext=((place[0] - centre[0]) / scale, (place[1] - centre[1]) / scale),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=font,
+            fontweight="bold",
+            zorder=8,
+            color="white" if inside else INK,
+            bbox=None if inside else _PLATE,
             arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.6} if far else None,
-        )  # fmt: skip
+        )
 
 
 _PLATE = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}

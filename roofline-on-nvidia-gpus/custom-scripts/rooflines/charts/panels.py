@@ -10,10 +10,18 @@ from .style import FAINT, INK, level_name, percent, seconds, si, significant
 _LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end
 _NUMBER_WIDTH = 0.018  # a segment that is narrower has no room for its number
 _COLUMNS = (
-    ("", 0.012, "center"), ("kernel", 0.03, "left"), ("time", 0.405, "right"), ("share", 0.47, "right"),
-    ("launches", 0.545, "right"), ("L1", 0.605, "right"), ("L2", 0.66, "right"), ("HBM", 0.725, "right"),
-    ("rate", 0.835, "right"), ("of roof", 0.9, "right"), ("bound by", 0.915, "left"),
-)  # fmt: skip
+    ("", 0.012, "center"),
+    ("kernel", 0.03, "left"),
+    ("time", 0.405, "right"),
+    ("share", 0.47, "right"),
+    ("launches", 0.545, "right"),
+    ("L1", 0.605, "right"),
+    ("L2", 0.66, "right"),
+    ("HBM", 0.725, "right"),
+    ("rate", 0.835, "right"),
+    ("of roof", 0.9, "right"),
+    ("bound by", 0.915, "left"),
+)
 
 
 def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: float = 10, top: int = 10) -> None:
@@ -30,13 +38,24 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
         row, width = rows.loc[index], float(rows.at[index, "share"])
         if width < _LEAST_WIDTH:
             continue
-        style = {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"} if idle[index] else {
-            "edgecolor": "white", "facecolor": colours[index], "alpha": 0.85}  # fmt: skip
+        style = (
+            {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
+            if idle[index]
+            else {"edgecolor": "white", "facecolor": colours[index], "alpha": 0.85}
+        )
         axes.barh(0.36, width, left=left, height=0.5, linewidth=0.6 if width > 0.003 else 0, **style)
         place = rows.index.get_loc(index)
         if place < top and width > _NUMBER_WIDTH:
-            axes.text(left + width / 2, 0.36, str(place + 1), ha="center", va="center", fontsize=font, fontweight="bold",
-                      color=INK if row["unit"] == MEMORY_ONLY else "white")  # fmt: skip
+            axes.text(
+                left + width / 2,
+                0.36,
+                str(place + 1),
+                ha="center",
+                va="center",
+                fontsize=font,
+                fontweight="bold",
+                color=INK if row["unit"] == MEMORY_ONLY else "white",
+            )
         left += width
     if left < 1 - _LEAST_WIDTH:
         axes.barh(0.36, 1 - left, left=left, height=0.5, color="#cfcfcf")
@@ -51,8 +70,15 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
     )
     if idle.any():
         count = int(idle.sum())
-        axes.text(1, 0.66, f"hatched: {count} kernels without FLOPs, {percent(share)} of the time", fontsize=font,
-                  ha="right", va="bottom", color=INK)  # fmt: skip
+        axes.text(
+            1,
+            0.66,
+            f"hatched: {count} kernels without FLOPs, {percent(share)} of the time",
+            fontsize=font,
+            ha="right",
+            va="bottom",
+            color=INK,
+        )
 
 
 def draw_table(
@@ -78,10 +104,16 @@ def draw_table(
 def _cells(place: int, row: pd.Series, device: str) -> tuple[str, ...]:
     flops = row["flop"] > 0
     return (
-        str(place), str(row["name"])[:44], seconds(row["time_s"]), percent(row["share"]), f"{int(row['launches']):,}",
+        str(place),
+        str(row["name"])[:44],
+        seconds(row["time_s"]),
+        percent(row["share"]),
+        f"{int(row['launches']):,}",
         *(significant(row[f"ai_{level.lower()}"], 3) if flops else "-" for level in LEVELS),
-        si(row["rate"], "FLOP/s") if flops else "no FLOPs", percent(row["efficiency"]), level_name(row["bound"], device) or "-",
-    )  # fmt: skip
+        si(row["rate"], "FLOP/s") if flops else "no FLOPs",
+        percent(row["efficiency"]),
+        level_name(row["bound"], device) or "-",
+    )
 
 
 def unit_legend(
@@ -94,10 +126,17 @@ def unit_legend(
 
     shares = rows.groupby("unit")["share"].sum().sort_values(ascending=False)
     handles = [
-        Line2D([], [], marker=UNIT_MARKERS[unit] if markers else "o", linestyle="none", markersize=9,
-               color=unit_colours[unit], label=f"{UNIT_NAMES[unit]}: {percent(share)} of the time")
+        Line2D(
+            [],
+            [],
+            marker=UNIT_MARKERS[unit] if markers else "o",
+            linestyle="none",
+            markersize=9,
+            color=unit_colours[unit],
+            label=f"{UNIT_NAMES[unit]}: {percent(share)} of the time",
+        )
         for unit, share in shares.items()
-    ]  # fmt: skip
+    ]
     axes.add_artist(
         axes.legend(
             handles=handles, loc="lower right", fontsize=font, frameon=True, framealpha=0.9, edgecolor="#dddddd"

@@ -73,8 +73,19 @@ def _draw_part(axes: Any, part: pd.DataFrame, name: str) -> None:
         f"{name or 'section not known'}: {seconds(part['time_s'].sum())}", fontsize=10.5, loc="left", color=INK
     )
     lines = [f"{place} {str(text)[:30]}" for place, text in enumerate(top["name"], start=1)]
-    axes.text(0.97, 0.03, "\n".join(lines), transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5, color=INK, multialignment="left",
-              zorder=9, bbox={"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "#dddddd", "alpha": 0.85})  # fmt: skip
+    axes.text(
+        0.97,
+        0.03,
+        "\n".join(lines),
+        transform=axes.transAxes,
+        ha="right",
+        va="bottom",
+        fontsize=8.5,
+        color=INK,
+        multialignment="left",
+        zorder=9,
+        bbox={"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "#dddddd", "alpha": 0.85},
+    )
 
 
 def _draw_times(axes: Any, parts: dict[str, pd.DataFrame]) -> None:
@@ -86,8 +97,11 @@ def _draw_times(axes: Any, parts: dict[str, pd.DataFrame]) -> None:
         left = 0.0
         times = part.groupby("unit")["time_s"].sum().sort_values(ascending=False)
         for unit, time in times.items():
-            style = {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"} if unit == MEMORY_ONLY else {
-                "color": UNIT_COLOURS[unit], "alpha": 0.85}  # fmt: skip
+            style = (
+                {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
+                if unit == MEMORY_ONLY
+                else {"color": UNIT_COLOURS[unit], "alpha": 0.85}
+            )
             axes.barh(place, time, left=left, height=0.62, linewidth=0.5, **style)
             left += time
         axes.text(-longest * 0.012, place, name or "not known", ha="right", va="center", fontsize=10, color=INK)
@@ -110,8 +124,24 @@ def _unit_legend(figure: Any, rows: pd.DataFrame, shown: Roofs) -> None:
 
     units = rows.groupby("unit")["time_s"].sum().sort_values(ascending=False).index
     handles = [
-        Line2D([], [], marker=UNIT_MARKERS[unit], linestyle="none", markersize=8, color=UNIT_COLOURS[unit], label=label(unit))
+        Line2D(
+            [],
+            [],
+            marker=UNIT_MARKERS[unit],
+            linestyle="none",
+            markersize=8,
+            color=UNIT_COLOURS[unit],
+            label=label(unit),
+        )
         for unit in units
-    ]  # fmt: skip
-    figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.99, 1.0), ncols=4, fontsize=9, frameon=False,
-                  columnspacing=1.2, handletextpad=0.3)  # fmt: skip
+    ]
+    figure.legend(
+        handles=handles,
+        loc="upper right",
+        bbox_to_anchor=(0.99, 1.0),
+        ncols=4,
+        fontsize=9,
+        frameon=False,
+        columnspacing=1.2,
+        handletextpad=0.3,
+    )

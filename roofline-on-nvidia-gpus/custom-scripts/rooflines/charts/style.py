@@ -20,9 +20,17 @@ UNIT_COLOURS = {
     MEMORY_ONLY: "#b9b9b9",
 }
 UNIT_MARKERS = {
-    "fp64": "D", "fp32": "o", "fp16": "s", "tensor_fp64": "d", "tensor_tf32": "^", "tensor_bf16": "v", "tensor_fp16": "P",
-    "tensor_fp8": "X", "tensor_fp4": "h", MEMORY_ONLY: "o",
-}  # fmt: skip
+    "fp64": "D",
+    "fp32": "o",
+    "fp16": "s",
+    "tensor_fp64": "d",
+    "tensor_tf32": "^",
+    "tensor_bf16": "v",
+    "tensor_fp16": "P",
+    "tensor_fp8": "X",
+    "tensor_fp4": "h",
+    MEMORY_ONLY: "o",
+}
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4b2991", "#b8a800")
 SECTION_COLOURS = {"forward": "#0072B2", "loss": "#CC79A7", "backward": "#E69F00", "optimizer_step": "#009E73"}
 LEVEL_MARKERS = {"L1": "^", "L2": "s", "HBM": "o"}

@@ -61,8 +61,16 @@ def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, flo
     seen = rows[rows[column] > 0]
     axes.set(xscale="log", yscale="log")
     sizes = (seen["share"] * 1500).clip(lower=14)
-    axes.scatter(seen[column], seen["one_s"], s=sizes, color=seen["unit"].map(UNIT_COLOURS), alpha=0.82,
-                 edgecolors=np.where(seen["unit"] == MEMORY_ONLY, "#666666", "white"), linewidths=0.8, zorder=4)  # fmt: skip
+    axes.scatter(
+        seen[column],
+        seen["one_s"],
+        s=sizes,
+        color=seen["unit"].map(UNIT_COLOURS),
+        alpha=0.82,
+        edgecolors=np.where(seen["unit"] == MEMORY_ONLY, "#666666", "white"),
+        linewidths=0.8,
+        zorder=4,
+    )
     times = rows["one_s"]
     axes.set_ylim(times.min() / 6, times.max() * 3)
     x0, x1 = (seen[column].min() / 3, seen[column].max() * 4) if len(seen) else (1.0, 10.0)
@@ -85,8 +93,19 @@ def _name_line(axes: Any, text: str, rate: float) -> None:
     y = max(y, axes.get_xlim()[0] / rate * 1.3)
     (ax, ay), (bx, by) = axes.transData.transform([(y * rate, y), (10 * y * rate, 10 * y)])
     angle = math.degrees(math.atan2(by - ay, bx - ax))
-    axes.annotate(text, (y * rate, y), xytext=(-5, 2), textcoords="offset points", rotation=angle, rotation_mode="anchor",
-                  ha="left", va="bottom", fontsize=9, color=INK, zorder=6)  # fmt: skip
+    axes.annotate(
+        text,
+        (y * rate, y),
+        xytext=(-5, 2),
+        textcoords="offset points",
+        rotation=angle,
+        rotation_mode="anchor",
+        ha="left",
+        va="bottom",
+        fontsize=9,
+        color=INK,
+        zorder=6,
+    )
 
 
 def _draw_lost(axes: Any, rows: pd.DataFrame) -> None:

@@ -22,14 +22,17 @@ from ..read.metrics import (
     TENSOR_INST,
     TIME,
     thread_inst,
-)  # fmt: skip
+)
 
 Capability = tuple[int, int]
 
 #: What tells one GPU from another in a report; it is in every report and is not to be collected.
 DEVICE_ATTRIBUTES = (
-    DEVICE_NAME, f"{DEVICE}clock_rate", f"{DEVICE}compute_capability_major", f"{DEVICE}compute_capability_minor",
-)  # fmt: skip
+    DEVICE_NAME,
+    f"{DEVICE}clock_rate",
+    f"{DEVICE}compute_capability_major",
+    f"{DEVICE}compute_capability_minor",
+)
 
 _BASE = (TIME, CYCLES, CLOCK)
 _CORES = tuple(thread_inst(kind + op) for kind in "dfh" for op in ("add", "mul", "fma"))

@@ -25,14 +25,23 @@ _WHERE = {
 }
 _NOTHING = "No kernels were profiled"
 _MEANING = (
-    ("ERR_NVGPUCTRPERM", "this user may not read the GPU's counters (https://developer.nvidia.com/ERR_NVGPUCTRPERM): ask the "
-     "administrator, or do without them: --nsys, or main.py --timing"),
-    ("driver resource was unavailable", "another tool holds the GPU's counters, most likely DCGM: `dcgmi profile --pause` on every "
-     "node before, `dcgmi profile --resume` after"),
-    ("nsight-compute-lock", "another user's ncu left its lock in the temporary folder: set TMPDIR to a folder of your own"),
+    (
+        "ERR_NVGPUCTRPERM",
+        "this user may not read the GPU's counters (https://developer.nvidia.com/ERR_NVGPUCTRPERM): ask the "
+        "administrator, or do without them: --nsys, or main.py --timing",
+    ),
+    (
+        "driver resource was unavailable",
+        "another tool holds the GPU's counters, most likely DCGM: `dcgmi profile --pause` on every "
+        "node before, `dcgmi profile --resume` after",
+    ),
+    (
+        "nsight-compute-lock",
+        "another user's ncu left its lock in the temporary folder: set TMPDIR to a folder of your own",
+    ),
     ("libcuda.so", "there is no CUDA driver here: profile on a machine with a GPU"),
     (_NOTHING, "no kernel ran in the window: were there more steps than --profile_warmup, and a GPU?"),
-)  # fmt: skip
+)
 
 
 def find_profiler(name: str) -> str:
@@ -95,7 +104,7 @@ def ncu_command(
     """Return the options that count `metrics` for every launch in main.py's window; the program's command follows them.
 
     report: the file to write, without its ending. version: of ncu, empty if not known.
-    """  # fmt: skip
+    """
     command = [ncu, "--target-processes", "all", "--nvtx", "--profile-from-start", "off", "--replay-mode", "kernel"]
     command += ["--clock-control", clock_control, "--cache-control", cache_control, "--kernel-name", NOT_NCCL]
     command += ["--metrics", ",".join(metrics)]

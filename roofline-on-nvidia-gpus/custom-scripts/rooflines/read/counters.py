@@ -23,7 +23,7 @@ from .metrics import (
     L2,
     L2_SM_SECTORS,
     TIME,
-)  # fmt: skip
+)
 
 _SECTOR_BYTES = 32
 _OUTER_RANGES = {"training_loop", "training_epoch", "iteration"}

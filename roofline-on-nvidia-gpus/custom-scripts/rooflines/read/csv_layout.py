@@ -8,10 +8,28 @@ _NVTX = "Domain:"  # both columns of --nvtx have it, no other one
 _RANGE_FIELDS = 6  # payload type, payload, colour type, colour, message type, message follow a range's name
 _SUMMARY = {"Invocations", "Minimum", "Maximum", "Average"}
 _FIXED = {
-    "ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Kernel Time", "Context", "Stream", "Block Size",
-    "Grid Size", "Device", "CC", "Section Name", "Metric Name", "Metric Unit", "Metric Value", "Rule Name", "Rule Type",
-    "Rule Description", "Estimated Speedup Type", "Estimated Speedup",
-}  # fmt: skip
+    "ID",
+    "Process ID",
+    "Process Name",
+    "Host Name",
+    "Kernel Name",
+    "Kernel Time",
+    "Context",
+    "Stream",
+    "Block Size",
+    "Grid Size",
+    "Device",
+    "CC",
+    "Section Name",
+    "Metric Name",
+    "Metric Unit",
+    "Metric Value",
+    "Rule Name",
+    "Rule Type",
+    "Rule Description",
+    "Estimated Speedup Type",
+    "Estimated Speedup",
+}
 
 
 def is_header(line: str) -> bool:

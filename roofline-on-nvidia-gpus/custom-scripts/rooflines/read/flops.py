@@ -134,8 +134,12 @@ def _count_instructions(
     assumed = names["unit"].map(_ESTIMATED_SHAPE).fillna(2.0 * 16 * 8 * 16).to_numpy()
     per_inst = np.select([volta, shaped, usual], [np.full(len(matrix), _V100), names["per_inst"], assumed], 0.0)
     flops = np.where(per_inst > 0, matrix * per_inst, 0.0)
-    for mask, text in ((shaped, "inst_x_shape"), (volta, "inst_x_512"), (unshaped, "tensor_unknown"),
-                       (usual, "inst_x_assumed_shape")):  # fmt: skip
+    for mask, text in (
+        (shaped, "inst_x_shape"),
+        (volta, "inst_x_512"),
+        (unshaped, "tensor_unknown"),
+        (usual, "inst_x_assumed_shape"),
+    ):
         source[mask] = text
     for unit in names.loc[flops > 0, "unit"].unique():
         column = "tensor_int_op" if unit == "tensor_int" else FLOP_COLUMNS[unit]

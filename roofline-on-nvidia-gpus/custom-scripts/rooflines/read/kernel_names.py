@@ -10,9 +10,13 @@ _SHAPE = re.compile(r"tensor(\d+)x(\d+)x(\d+)")
 # s1688gemm, s16816fprop, d884gemm, h884gemm: the letter is the accumulator's type, the digits are M, N, K.
 _COMPACT = re.compile(r"(?<![a-z0-9])[shdi](884|1684|1688|16816|16832|16864)(?=[a-z_])")
 _MNK = {
-    "884": (8, 8, 4), "1684": (16, 8, 4), "1688": (16, 8, 8), "16816": (16, 8, 16), "16832": (16, 8, 32),
+    "884": (8, 8, 4),
+    "1684": (16, 8, 4),
+    "1688": (16, 8, 8),
+    "16816": (16, 8, 16),
+    "16832": (16, 8, 32),
     "16864": (16, 8, 64),
-}  # fmt: skip
+}
 _TYPES = (
     ("tensor_tf32", re.compile(r"tf32")),
     ("tensor_bf16", re.compile(r"bf16|bfloat16", re.I)),

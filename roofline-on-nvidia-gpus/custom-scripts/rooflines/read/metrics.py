@@ -36,11 +36,28 @@ _LABELS = {
     "Memory Throughput": DRAM_RATE,
 }
 _PLAIN = {
-    TIME, CYCLES, CLOCK, TENSOR_INST, HFMA2_INST, DRAM, DRAM_READ, DRAM_WRITE, L2, L2_SM_SECTORS, L1, *L1_TMA, DRAM_RATE,
-    "dram__cycles_elapsed.avg.per_second", "lts__cycles_elapsed.avg.per_second", "l1tex__cycles_elapsed.avg.per_second",
-    DEVICE_NAME, f"{DEVICE}clock_rate", f"{DEVICE}compute_capability_major", f"{DEVICE}compute_capability_minor",
+    TIME,
+    CYCLES,
+    CLOCK,
+    TENSOR_INST,
+    HFMA2_INST,
+    DRAM,
+    DRAM_READ,
+    DRAM_WRITE,
+    L2,
+    L2_SM_SECTORS,
+    L1,
+    *L1_TMA,
+    DRAM_RATE,
+    "dram__cycles_elapsed.avg.per_second",
+    "lts__cycles_elapsed.avg.per_second",
+    "l1tex__cycles_elapsed.avg.per_second",
+    DEVICE_NAME,
+    f"{DEVICE}clock_rate",
+    f"{DEVICE}compute_capability_major",
+    f"{DEVICE}compute_capability_minor",
     *(thread_inst(kind + op) for kind in "dfh" for op in ("add", "mul", "fma")),
-}  # fmt: skip
+}
 _ALIASES = {
     "gpu__time_duration.avg": TIME,
     "gpu__time_duration.max": TIME,

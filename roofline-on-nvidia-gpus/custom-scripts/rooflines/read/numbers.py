@@ -7,9 +7,21 @@ from collections.abc import Iterable
 NAN = math.nan
 
 _BASES = {
-    "s": 1.0, "sec": 1.0, "second": 1.0, "b": 1.0, "byte": 1.0, "hz": 1.0, "cycle": 1.0, "inst": 1.0, "sector": 1.0,
-    "request": 1.0, "thread": 1.0, "warp": 1.0, "op": 1.0, "block": 1.0,
-}  # fmt: skip
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "b": 1.0,
+    "byte": 1.0,
+    "hz": 1.0,
+    "cycle": 1.0,
+    "inst": 1.0,
+    "sector": 1.0,
+    "request": 1.0,
+    "thread": 1.0,
+    "warp": 1.0,
+    "op": 1.0,
+    "block": 1.0,
+}
 _PREFIXES = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "K": 1e3, "G": 1e9, "g": 1e9, "T": 1e12}
 
 # What only one of the two conventions can have written. "1,234" and "1.234" say nothing.

@@ -33,14 +33,17 @@ def read_ncu_rep(path: Path) -> Report:
 
 def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> None:
     names = set(action.metric_names())
-    launch = builder.launch(key, {
-        "kernel": action.name(),
-        "grid": _size(action, names, "launch__grid_dim_"),
-        "block": _size(action, names, "launch__block_dim_"),
-        "device": "0",
-        "compute_capability": _capability(action, names),
-        "ranges": " > ".join(_ranges(action)),
-    })  # fmt: skip
+    launch = builder.launch(
+        key,
+        {
+            "kernel": action.name(),
+            "grid": _size(action, names, "launch__grid_dim_"),
+            "block": _size(action, names, "launch__block_dim_"),
+            "device": "0",
+            "compute_capability": _capability(action, names),
+            "ranges": " > ".join(_ranges(action)),
+        },
+    )
     for name in names:
         column = column_of(name)
         if name == DEVICE_NAME:

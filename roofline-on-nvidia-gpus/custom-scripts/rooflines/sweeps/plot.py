@@ -59,9 +59,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def write_results(jobs: Sequence[tuple[str, str, str, Job]], root: Path) -> list[Path]:
     """Write results.csv and a chart per parameter for (parameter, value, configuration, job); return the paths."""
     rows = [
-        {"parameter": p, "value": v, "configuration": c, "seed": job.seed, "run": job.name, "state": job.state()} | read_run(job)
+        {"parameter": p, "value": v, "configuration": c, "seed": job.seed, "run": job.name, "state": job.state()}
+        | read_run(job)
         for p, v, c, job in jobs
-    ]  # fmt: skip
+    ]
     table = pd.DataFrame(rows).reindex(columns=[*list(rows[0])[:6], "epochs", *MEASURES])
     root.mkdir(parents=True, exist_ok=True)
     paths = [root / "results.csv"]

@@ -122,9 +122,15 @@ def submit_array(
     try:
         executor = submitit.AutoExecutor(folder=root / "submitit", cluster="slurm", slurm_max_num_timeout=30)
         executor.update_parameters(
-            name="sweep", timeout_min=timeout, gpus_per_node=gpus, cpus_per_task=cpus, tasks_per_node=1, nodes=1,
-            slurm_array_parallelism=parallel, **{f"slurm_{name}": value for name, value in options.items()},
-        )  # fmt: skip
+            name="sweep",
+            timeout_min=timeout,
+            gpus_per_node=gpus,
+            cpus_per_task=cpus,
+            tasks_per_node=1,
+            nodes=1,
+            slurm_array_parallelism=parallel,
+            **{f"slurm_{name}": value for name, value in options.items()},
+        )
         with executor.batch():
             submitted = [executor.submit(TrainingRun(job.command(gpus), job.folder)) for job in _recorded(jobs)]
     except (RuntimeError, NameError, ValueError, OSError, submitit.core.utils.FailedJobError) as error:
