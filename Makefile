@@ -1,10 +1,12 @@
-# make train: a detector from nothing, on generated images. make test: everything, no network needed.
+# make train: a detector from nothing, on generated images.
+# make test: every test; make test-fast: all but the slow ones. No network, GPU or data needed.
+# make lint: layout, style and types, as CI checks them; make format: let ruff mend what it can.
 # make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test bench clean
+.PHONY: train test test-fast lint format bench clean
 
 train: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/shapes.sh
@@ -12,11 +14,24 @@ train: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q
 
+test-fast: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -q -m "not slow"
+
+# The files that mypy reads are listed in pyproject.toml.
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run_all.py $(BENCH)
 
 $(VENV)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: $(PYTHON) is older than Python 3.11; name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) .ci/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
