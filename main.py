@@ -252,7 +252,9 @@ def train(
 def fit_flags(args: argparse.Namespace, checkpoint: dict, path: str) -> None:
     """Bring flags and a checkpoint to resume together: it decides for an evaluation, training must have the same model."""
     if args.eval:
-        for line in follow_checkpoint(args, checkpoint, path, given=given_flags(args)):
+        values, lines = follow_checkpoint(args, checkpoint, path, given=given_flags(args))
+        vars(args).update(values)
+        for line in lines:
             print_once(line)
     else:
         refuse_other_architecture(checkpoint, path, flags=vars(args))

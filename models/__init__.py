@@ -57,27 +57,37 @@ def build_model(
 
 def follow_checkpoint(
     args: Namespace, checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Collection[str]
-) -> list[str]:
-    """Set the flags of the architecture to those of a checkpoint; in evaluation, for which it decides.
+) -> tuple[dict[str, Any], list[str]]:
+    """Find the flags with which a checkpoint is evaluated: it decides on the architecture and the size of images.
 
-    The size of the images follows as well, where the checkpoint holds the flags of its run, unless it is given.
-    Returns lines on what was taken. Raises UserError when a flag named in `given` contradicts the checkpoint, and as
-    `architecture_of` does.
+    Args:
+        args: the flags as they are; not changed.
+        checkpoint: as `load_checkpoint` returns it; the size of images is read from its `args`, if it holds them.
+        path: where it came from, a path or an address.
+        given: names of the flags that the user typed; these stay.
+
+    Returns:
+        new values of flags, by name, and lines on what was taken from where.
+
+    Raises:
+        UserError: a flag named in `given` contradicts the checkpoint.
+        CheckpointError: its weights are not those of a DETR.
     """
     chosen = {name: getattr(args, name) for name in given if hasattr(args, name)}
     architecture, line = architecture_of(checkpoint, path, given=chosen)
-    vars(args).update(asdict(architecture))
+    values: dict[str, Any] = asdict(architecture)
     lines = [f"architecture of {line}"]
     run = checkpoint.get("args")
-    size = run.get("image_size") if isinstance(run, Mapping) else None
+    run = run if isinstance(run, Mapping) else {}
+    size = run.get("image_size")
     if type(size) is int and size > 0 and not {"image_size", "max_size"} & set(given):
-        args.image_size, args.max_size = size, run.get("max_size")
+        values |= {"image_size": size, "max_size": run.get("max_size")}
         lines.append(f"images as large as in the run that wrote it: --image_size {size}; give another to change that")
-    if args.dilation and args.batch_size > 1 and not args.padding_invariant:
+    if architecture.dilation and args.batch_size > 1 and not architecture.padding_invariant:
         lines.append(
             "note: DC5 models that learned from one image at a time lose AP beside padding: try --batch_size 1"
         )
-    return lines
+    return values, lines
 
 
 def build_postprocessors(args: Namespace, is_thing_map: Mapping[int, bool]) -> dict[str, nn.Module]:
