@@ -3,12 +3,11 @@
 import argparse
 from pathlib import Path
 
-from util.dist.precision import AMP_TYPES
+from util.choices import AMP_TYPES, SCHEDULES
 from util.errors import UserError
 from util.flags import FlagParser, Flags
-from util.profiling.cost_table import check_cost_file
-from util.profiling.nsight import SECTIONS
-from util.runs.schedule import SCHEDULES
+from util.profiling import SECTIONS
+from util.profiling.cost_file import check_cost_file
 
 
 def get_args_parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ one transfer brings them all, and that is also where a loss that is not finite i
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -15,6 +16,9 @@ from tqdm import tqdm
 
 from .dist.distributed import all_gather, is_main_process, reduce_mean
 from .errors import NonFiniteLossError
+
+#: Averages of a training epoch that are measured and not computed: two equal runs differ in them.
+MEASURED = ("step_time", "data_time", "max_memory")
 
 
 class Progress:
@@ -72,18 +76,20 @@ class StepLog:
         self.print_freq = print_freq
         self.progress = progress
         self.names: list[str] = []
-        self.window: list[Tensor] = []
+        self.unread: list[Tensor] = []
         self.image_ids: list[list[int]] = []
         self.sums: list[float] = []
         self.steps = 0
         self.lr: list[float] = []
         self.times: list[float] = []
         self.waits: list[float] = []
+        self.seconds = 0.0
+        self.device = torch.device("cpu")
 
     def each(self, loader: Iterable, steps: int) -> Iterator:
-        """Yield the first `steps` batches of a loader, timing the wait for data and the steps, and reading in between."""
+        """Yield the first `steps` batches of a loader; time the wait for data and the steps, and read in between."""
         batches = iter(loader)
-        last = time.perf_counter()
+        began = last = time.perf_counter()
         for step in range(steps):
             batch = next(batches)
             self.waits.append(time.perf_counter() - last)
@@ -93,34 +99,45 @@ class StepLog:
             self.progress.advance()
             if (step + 1) % self.print_freq == 0 or step + 1 == steps:
                 self._read(steps)
+            # On a GPU a step is done only when it has been read: over the pass that counts every step whole.
+            self.seconds = time.perf_counter() - began
 
     def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
         """Note a step's losses (scalars on the device), the images they came from, and the learning rate."""
         self.names = list(losses)
-        self.window.append(torch.stack([losses[name].detach().float() for name in self.names]))
+        self.device = losses[self.names[0]].device
+        self.unread.append(torch.stack([losses[name].detach().float() for name in self.names]))
         self.image_ids.append(list(image_ids))
         if lr is not None:
             self.lr.append(lr)
 
     def averages(self) -> dict[str, float]:
-        """Means over all steps with DETR's names: `loss`, each weighted loss, each as `<name>_unscaled`, `class_error`."""
+        """Means over all steps with DETR's names: `loss`, each weighted loss, `<name>_unscaled`, and `class_error`.
+
+        Of training steps, which have a learning rate, also `lr` and those of MEASURED: seconds of a step (waiting for data
+        included), seconds of it that the loader makes it wait, and the peak of memory so far in MiB.
+        """
         means = {name: total / max(1, self.steps) for name, total in zip(self.names, self.sums)}
-        lr = {"lr": sum(self.lr) / len(self.lr)} if self.lr else {}
+        lr = {"lr": sum(self.lr) / len(self.lr)} | self._times() if self.lr else {}
         error = {"class_error": means["class_error"]} if "class_error" in means else {}
         return lr | error | self._weighted(means) | {f"{name}_unscaled": mean for name, mean in means.items()}
+
+    def _times(self) -> dict[str, float]:
+        steps = max(1, len(self.times))
+        return dict(zip(MEASURED, (self.seconds / steps, sum(self.waits[:steps]) / steps, peak_memory(self.device))))
 
     def _weighted(self, values: dict[str, float]) -> dict[str, float]:
         weighted = {n: v * self.weight_dict[n] for n, v in values.items() if n in self.weight_dict}
         return {"loss": sum(weighted.values())} | weighted
 
     def _read(self, steps: int) -> None:
-        """The one read of the device: bring the window's losses home, check them, add them up, show a line."""
-        rows = reduce_mean(torch.stack(self.window)).cpu().tolist()
+        """The one read of the device: bring the losses home, check them, add them up, show a line."""
+        rows = reduce_mean(torch.stack(self.unread)).cpu().tolist()
         self._check_finite(rows)
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
         self.progress.show(self._line(rows, steps), short=f"{self.header} loss {self.averages()['loss']:.3f}")
-        self.window.clear()
+        self.unread.clear()
         self.image_ids.clear()
 
     def _check_finite(self, rows: list[list[float]]) -> None:
@@ -128,12 +145,13 @@ class StepLog:
         for i, row in enumerate(rows):
             bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)]
             if bad:
-                finite_here = bool(self.window[i].isfinite().all())
+                finite_here = bool(self.unread[i].isfinite().all())
                 ids = sorted(j for ids in all_gather([] if finite_here else self.image_ids[i]) for j in ids)
                 more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
                 raise NonFiniteLossError(
-                    f"{self.header} step {self.steps + i}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}; nothing "
-                    "was saved over the last good checkpoint. Try a lower --lr, and look at the boxes of these images"
+                    f"{self.header} step {self.steps + i}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}; "
+                    "nothing was saved over the last good checkpoint. Try a lower --lr, and look at the boxes of these "
+                    "images"
                 )
 
     def _line(self, rows: list[list[float]], steps: int) -> str:
@@ -146,6 +164,16 @@ class StepLog:
         parts += [f"{n}: {v:.4f} ({means[n]:.4f})" for n, v in shown.items() if not n[-1].isdigit()]
         parts += [f"time: {statistics.median(self.times[-len(rows) :]):.4f}"]
         parts += [f"data: {statistics.median(self.waits[-len(rows) :]):.4f}"]
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            parts += [f"max mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}"]
+        if self.device.type == "cuda":
+            parts += [f"max mem: {peak_memory(self.device):.0f}"]
         return "  ".join(parts)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Peak in MiB so far: what torch allocated on a GPU, else the memory of this process. Does not wait for the GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource  # of Unix; only the CPU needs it
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

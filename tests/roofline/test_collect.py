@@ -16,7 +16,7 @@ from rooflines.read.inputs import load_runs
 from rooflines.read.metrics import PEAK, column_of
 
 from tests.stand_ins import StandIns
-from util.profiling.nsight import SECTIONS
+from util.profiling import SECTIONS
 
 COLLECT = Path(collect.__file__)
 CAPABILITIES = [(7, 0), (7, 5), (8, 0), (8, 6), (8, 7), (8, 9), (9, 0), (10, 0), (10, 3), (11, 0), (12, 0), (12, 1)]

@@ -17,7 +17,8 @@ from rooflines.units import FLOP_COLUMNS
 
 from util.profiling import cost_table
 from util.profiling.cost_counter import OpRow
-from util.profiling.cost_table import check_cost_file, measure_ceilings, table_rows, write_costs
+from util.profiling.cost_file import SUFFIXES, check_cost_file
+from util.profiling.cost_table import measure_ceilings, table_rows, write_costs
 
 CPU = torch.device("cpu")
 
@@ -70,7 +71,7 @@ def test_the_columns_are_those_of_the_tidy_table() -> None:
     assert cost_table.COLUMNS == COLUMNS
 
 
-@pytest.mark.parametrize("suffix", cost_table.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_written_rows_are_read_back(suffix: str, tmp_path: Path) -> None:
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")

@@ -3,9 +3,12 @@
 import argparse
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from util.flags import FlagParser, nearest_flag
 
 
@@ -163,3 +166,10 @@ def test_help_lists_the_flags_by_group(parser, capsys):
         parser.parse_args(["--help"])
     out = capsys.readouterr().out
     assert "training:" in out and "--lr_drop" in out
+
+
+def test_flags_are_known_without_loading_torch():
+    heavy = {"torch", "torchvision", "numpy", "scipy", "pandas", "matplotlib"}
+    program = f"import sys, flags; flags.get_args_parser().format_help(); print({heavy} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from util.metrics import Progress, StepLog
+from util.metrics import MEASURED, Progress, StepLog
+
+
+class Clock:
+    """Stands in for time.perf_counter: it goes on when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Bar:
@@ -40,6 +50,33 @@ def test_a_bar_and_no_lines_on_a_terminal(capsys: pytest.CaptureFixture, monkeyp
     run_log(progress, [1.0, 2.0, 3.0, 4.0])
     assert capsys.readouterr().out == ""
     assert progress.bar.steps == 4 and progress.bar.shown == ["Epoch: [0] loss 3.000", "Epoch: [0] loss 5.000"]
+
+
+def test_averages_of_training_have_the_seconds_of_a_step_and_the_peak_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("util.metrics.time.perf_counter", clock)
+
+    def loader():
+        for wait in (2.0, 1.0, 0.0):
+            clock.now += wait
+            yield wait
+
+    log = StepLog(header="Epoch: [0]", weight_dict={}, print_freq=2, progress=Progress(total=3))
+    for _ in log.each(loader(), 3):
+        clock.now += 3.0
+        log.add({"class_error": torch.tensor(1.0)}, [1], lr=0.1)
+    averages = log.averages()
+    assert (averages["step_time"], averages["data_time"]) == (4.0, 1.0)
+    assert type(averages["max_memory"]) is float and averages["max_memory"] > 50  # torch alone is larger
+
+
+def test_averages_of_an_evaluation_have_no_times() -> None:
+    log = StepLog(header="Test:", weight_dict={}, print_freq=2, progress=Progress(total=1))
+    for _ in log.each([1], 1):
+        log.add({"class_error": torch.tensor(1.0)}, [1])
+    assert log.averages().keys().isdisjoint(MEASURED)
 
 
 def test_time_left_is_the_average_pace_times_the_steps_left(monkeypatch: pytest.MonkeyPatch) -> None:

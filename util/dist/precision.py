@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from .distributed import print_once
+from ..choices import AMP_TYPES
 from ..errors import UserError
 
-#: Names for --amp.
-AMP_TYPES = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: What Linux calls the units that multiply bfloat16 matrices: of x86 (two kinds) and of ARM.
 _BF16_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}
 
@@ -58,7 +57,8 @@ def pick_precision(amp: str, device: torch.device) -> Precision:
         print_once(
             f"--amp bf16: this {device.type} has no bfloat16 units; it computes the same, more slowly than --amp off"
         )
-    return Precision(device, AMP_TYPES[amp])
+    name = AMP_TYPES[amp]
+    return Precision(device, getattr(torch, name) if name else None)
 
 
 def has_bf16_units(device: torch.device) -> bool:

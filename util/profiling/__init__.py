@@ -11,10 +11,6 @@ from enum import StrEnum
 from functools import cache
 from types import ModuleType
 
-from torch.autograd.profiler import record_function
-
-from ..dist.distributed import print_once
-
 
 class Section(StrEnum):
     """The parts of a training step, in their order."""
@@ -24,6 +20,10 @@ class Section(StrEnum):
     BACKWARD = "backward"
     OPTIMIZER_STEP = "optimizer_step"
 
+
+#: What --section takes: one phase, or the whole step.
+WHOLE_STEP = "all"
+SECTIONS = (*map(str, Section), WHOLE_STEP)
 
 #: Whether ranges also go to torch.profiler; see `record_ranges`.
 _recording = False
@@ -50,7 +50,7 @@ def process_range(name: Section | str) -> Iterator[None]:
     For backward: autograd launches its kernels from a thread of its own, which `annotate` does not see.
     """
     nvtx = _nvtx()
-    trace = record_function(str(name)) if _recording else nullcontext()
+    trace = _trace(str(name)) if _recording else nullcontext()
     started = nvtx.start_range(str(name)) if nvtx else None
     try:
         with trace:
@@ -64,8 +64,14 @@ def process_range(name: Section | str) -> Iterator[None]:
 def _recorded(name: str) -> Iterator[None]:
     """The range in NVTX and in torch.profiler's trace."""
     nvtx = _nvtx()
-    with nvtx.annotate(name) if nvtx else nullcontext(), record_function(name):
+    with nvtx.annotate(name) if nvtx else nullcontext(), _trace(name):
         yield
+
+
+def _trace(name: str) -> AbstractContextManager:
+    from torch.autograd.profiler import record_function  # flags.py imports this file and must not wait for torch
+
+    return record_function(name)
 
 
 @cache
@@ -74,6 +80,8 @@ def _nvtx() -> ModuleType | None:
     try:
         import nvtx
     except ImportError:
+        from ..dist.distributed import print_once
+
         print_once("the package nvtx is not installed: profilers will see no named ranges")
         return None
     return nvtx

@@ -6,12 +6,10 @@ import math
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from ..errors import UserError
 from ..runs.atomic import atomic_file
 from . import Section
 from .cost_counter import OpRow
@@ -56,21 +54,7 @@ COLUMNS = (
     "tensor_inst",
     "hfma_inst",
 )
-SUFFIXES = (".csv", ".parquet")
 _SCRIPTS = Path(__file__).resolve().parents[2] / "roofline-on-nvidia-gpus" / "custom-scripts"
-
-
-def check_cost_file(path: str) -> None:
-    """Refuse, before anything runs, a file that could not be written. Raises UserError."""
-    file = Path(path)
-    if file.suffix not in SUFFIXES:
-        raise UserError(f"--count_costs {path}: the name must end in {' or '.join(SUFFIXES)}")
-    if file.is_dir():
-        raise UserError(f"--count_costs {path}: is a folder, not a file")
-    if not file.parent.is_dir():
-        raise UserError(f"--count_costs {path}: the folder {file.parent} does not exist")
-    if file.suffix == ".parquet" and find_spec("pyarrow") is None:
-        raise UserError(f"--count_costs {path}: Parquet needs pyarrow (pip install pyarrow); a name in .csv does not")
 
 
 def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list[dict]:

@@ -9,18 +9,14 @@ from functools import partial
 import torch
 
 from ..dist.distributed import print_once
-from . import Section
-
-#: What --section takes: one phase, or the whole step.
-WHOLE_STEP = "all"
-SECTIONS = (*map(str, Section), WHOLE_STEP)
+from . import WHOLE_STEP, Section
 
 
 class CaptureWindow:
     """Opens the window around one phase, or around all four, in each of `steps` training steps after `warmup` others.
 
     Args:
-        section: one of SECTIONS.
+        section: one of `util.profiling.SECTIONS`.
         warmup: steps before the first window: caches warm, algorithms chosen, memory allocated.
         steps: how many steps have a window; one per occurrence of the phase, should a step repeat it.
         device: where the work is done. On a CPU nothing is opened, and one line says so.

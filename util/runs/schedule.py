@@ -5,8 +5,6 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-SCHEDULES = ("step", "onecycle", "cosine")
-
 
 def lr_factor(
     step: int, *, schedule: str, total_steps: int, steps_per_epoch: int, lr_drop: int, warmup_steps: int = 0

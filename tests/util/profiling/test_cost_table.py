@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from util.errors import UserError
-from util.profiling import cost_table
+from util.profiling import cost_file
 from util.profiling.cost_counter import OpRow
-from util.profiling.cost_table import check_cost_file, section_table
+from util.profiling.cost_file import check_cost_file
+from util.profiling.cost_table import section_table
 
 
 def row(section: str, flops: int, size: int, seconds: float) -> OpRow:
@@ -45,7 +46,7 @@ def test_files_that_could_not_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a.csv").mkdir()
     with pytest.raises(UserError, match="is a folder"):
         check_cost_file(str(tmp_path / "a.csv"))
-    monkeypatch.setattr(cost_table, "find_spec", lambda name: None)
+    monkeypatch.setattr(cost_file, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install pyarrow"):
         check_cost_file(str(tmp_path / "costs.parquet"))
     check_cost_file(str(tmp_path / "costs.csv"))

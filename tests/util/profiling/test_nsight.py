@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from util.profiling import Section
-from util.profiling.nsight import SECTIONS, CaptureWindow
+from util.profiling import SECTIONS, Section
+from util.profiling.nsight import CaptureWindow
 from util.profiling.phases import StepPhases
 
 CPU = torch.device("cpu")

@@ -1,0 +1,7 @@
+"""Values that flags take by name, kept apart from what they mean: this file needs no torch, and `--help` none either."""
+
+#: --amp: each name with torch's name of the type that products are computed in; `util/dist/precision.py` uses them.
+AMP_TYPES = {"off": None, "bf16": "bfloat16", "fp16": "float16"}
+
+#: --lr_schedule; `util/runs/schedule.py` has the formulas.
+SCHEDULES = ("step", "onecycle", "cosine")
