@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.report import Medians, benchmark_parser, write_report
 
 KINDS = ("ours", "pycocotools", "nothing")
-#: What is compared; the runs also hold a count of what was read, the same for all.
+#: The quantities compared; the runs also hold a count of the numbers read, the same for all.
 KEYS = ("open_seconds", "process_mb", "workers_pss_mb", "workers_uss_mb", "all_pss_mb")
 CLASSES = 80
 
@@ -103,7 +103,7 @@ def summarize(runs: dict[str, list[dict]]) -> Medians:
 
 
 def print_table(medians: Medians, workers: int) -> None:
-    """Medians side by side, and what pycocotools' time and memory become."""
+    """Print medians side by side, and our share of pycocotools' time and memory."""
     print(" " * 12 + "".join(f"{key:>16}" for key in KEYS))
     for kind in KINDS:
         print(f"{kind:>12}" + "".join(f"{medians[key][kind]:16.2f}" for key in KEYS))

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-# Imported whatever is opened, so that the libraries weigh the same.
+# Both are imported in every run, so that the libraries weigh the same.
 from pycocotools.coco import COCO
 
 from datasets.annotations import read_annotations
@@ -24,7 +24,7 @@ Read = Callable[[], int]
 
 
 def open_ours(path: str) -> Read:
-    """Our reader; what it returns reads every record and counts the numbers in them."""
+    """Open with our reader; the function returned reads every record and counts the numbers in them."""
     annotations = read_annotations(path)
 
     def read() -> int:
@@ -37,7 +37,7 @@ def open_ours(path: str) -> Read:
 
 
 def open_pycocotools(path: str) -> Read:
-    """pycocotools' index, read likewise."""
+    """Open with pycocotools' index, read likewise."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(path)
     ids = sorted(coco.imgs)
@@ -49,7 +49,7 @@ def open_pycocotools(path: str) -> Read:
 
 
 def open_nothing(path: str) -> Read:
-    """What the interpreter and the libraries weigh alone."""
+    """Open nothing: the weight of the interpreter and the libraries alone."""
     return lambda: 0
 
 
@@ -75,7 +75,7 @@ class Reader(IterableDataset):
 
 
 def memory_mb() -> dict[str, float]:
-    """Of this process in MB: resident, proportional (a page of n processes counts 1/n) and unique."""
+    """Memory of this process in MB: resident, proportional (a page of n processes counts 1/n) and unique."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     unique = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]

@@ -1,4 +1,4 @@
-"""One checkout in a process of its own that does a piece of work whenever it is told to: what alternating benchmarks share."""
+"""A checkout in a process of its own that does a piece of work when it is told to, for benchmarks that alternate."""
 
 import json
 import os
@@ -11,9 +11,12 @@ from typing import Any
 
 
 class Child:
-    """Runs `script` (beside this file) in `checkout`; its first line of input is the order, every further one starts work.
+    """A worker process, which answers every piece of work with one line of JSON.
 
-    It answers each start with one line of JSON. Raises SystemExit when it ends before it has answered.
+    Args:
+        script: the worker's file beside this one; its first line of input is the order, every further one starts work.
+        checkout: the folder to run it in.
+        order: what the worker is told at its start, as JSON.
     """
 
     def __init__(self, script: str, checkout: Path, order: dict[str, Any]) -> None:
@@ -28,8 +31,13 @@ class Child:
         self._send(json.dumps(order | {"checkout": str(checkout)}))
 
     def work(self) -> dict[str, Any]:
-        """Have one piece of work done and return what it measured."""
+        """Have one piece of work done and return what it measured.
+
+        Raises:
+            SystemExit: the worker ended before it answered.
+        """
         self._send("work")
+        assert self.process.stdout is not None
         answer = self.process.stdout.readline()
         if not answer:
             raise SystemExit(f"the worker ended with exit code {self.process.wait()}; see above")
@@ -37,10 +45,12 @@ class Child:
 
     def close(self) -> None:
         """End the process."""
+        assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
 
     def _send(self, line: str) -> None:
+        assert self.process.stdin is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
@@ -48,9 +58,16 @@ class Child:
 def alternate(
     workers: Mapping[str, Child], rounds: int, *, warm_up: int = 1, describe: Callable[[dict[str, Any]], str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Answers of each worker by name over `rounds`, every other round backwards, after `warm_up` that do not count.
+    """Ask the workers in turn, every other round backwards, and close them at the end.
 
-    Each answer is printed as `describe` puts it; the workers are closed at the end.
+    Args:
+        workers: the processes by name.
+        rounds: the answers of each that count.
+        warm_up: rounds before these, whose answers do not count.
+        describe: how an answer is printed.
+
+    Returns:
+        The answers that count, by worker.
     """
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
     try:
@@ -67,7 +84,7 @@ def alternate(
 
 
 def medians_of(answers: Mapping[str, list[dict[str, Any]]], key: str = "seconds") -> dict[str, float]:
-    """The median of a quantity over the answers of each worker that has it."""
+    """Median of a quantity over the answers of each worker that has it."""
     return {
         name: statistics.median(answer[key] for answer in rows)
         for name, rows in answers.items()

@@ -2,10 +2,10 @@
 
     python benchmarks/compare.py benchmarks/train_step-2026-11-25.json benchmarks/train_step-2026-12-01.json
 
-A line for each median that both files hold: the value in A, in B, and their ratio. A change within `--tolerance` (10 %) is noise.
-Where both hold the original's time too, the comparison is of our time over the original's, which another machine or a busier
-hour changes less. What differs between the runs (machine, flags, commit) is printed first. Exit code 1 when
-something became slower, so that a script can stop there.
+A line for each median that both files hold: the value in A, in B, and their ratio. A change within `--tolerance` (10
+%) is noise. Where both hold the original's time too, the comparison is of our time over the original's, which another
+machine or a busier hour changes less. Differences between the runs (machine, flags, commit) are printed first. Exit
+code 1 when something became slower, so that a script can stop there.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Change:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """A benchmark's JSON. Raises SystemExit, naming the file, where it is none."""
+    """Return a benchmark's JSON. Raises SystemExit, naming the file, where it is none."""
     try:
         report = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -48,7 +48,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def values_of(report: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a report by their path ("batch 1/ours"), our times over the original's where it has those."""
+    """Return a report's numbers by their path ("batch 1/ours"): our times over the original's, where it has those."""
     values = {}
     for path, leaves in _groups(report["medians"]):
         reference = leaves.get(REFERENCE)
@@ -61,7 +61,7 @@ def values_of(report: dict[str, Any]) -> dict[str, float]:
 
 
 def _groups(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, float]]]:
-    """The numbers side by side in a tree of dictionaries, with the way to them."""
+    """Yield the numbers that lie side by side in a tree of dictionaries, with the path to them."""
     leaves = {key: value for key, value in tree.items() if isinstance(value, (int, float))}
     if leaves:
         yield path, leaves
@@ -71,7 +71,7 @@ def _groups(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
-    """The quantities that both reports hold."""
+    """Return the quantities that both reports hold, the worst change first."""
     higher_is_better = "higher" in (before.get("better"), after.get("better"))
     old, new = values_of(before), values_of(after)
     found = []
@@ -83,7 +83,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What else differs between two runs, a line each: machine, versions, commit and flags."""
+    """Return what else differs between two runs, a line each: machine, versions, commit and flags."""
     lines = []
     for part in ("machine", "versions", "git", "flags"):
         old, new = (report.get("machine", {}).get(part) or {} for report in (before, after))
@@ -109,9 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     verdicts = [change.verdict(args.tolerance) for change in found]
     width = max(len(change.name) for change in found)
     for change, verdict in zip(found, verdicts):
-        print(
-            f"{change.name:<{width}}  {change.before:10.4g}  {change.after:10.4g}  x{change.after / change.before:.3f}  {verdict}"
-        )
+        ratio = change.after / change.before
+        print(f"{change.name:<{width}}  {change.before:10.4g}  {change.after:10.4g}  x{ratio:.3f}  {verdict}")
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("WORSE", "same", "better"))
     print(f"{len(found)} quantities: {counts}")
     return int("WORSE" in verdicts)

@@ -3,10 +3,11 @@
     python benchmarks/end_to_end.py --data_path coco --original ../facebookresearch-detr
     python benchmarks/end_to_end.py --data_path coco --epochs 1 --rounds 1 -- --device cuda --batch_size 8
 
-`--data_path` is a folder in COCO's layout. By default ResNet-18 without pretrained weights, 2 + 2 layers of width 128, batch 4,
-two epochs, on the CPU. Each run is a process of its own with a fresh output folder; runs alternate. Ours is run in bfloat16, too
-(`--also`). The original is kept from downloading weights, and nothing else about it changes (`original_main.py`).
-Prints medians and writes a dated JSON. Flags after `--` go to all and override.
+`--data_path` is a folder in COCO's layout. By default the runs train a ResNet-18 without pretrained weights, 2 + 2
+layers of width 128, batch 4, two epochs, on the CPU. Each run is a process of its own with a fresh output folder;
+runs alternate. Ours is run in bfloat16, too (`--also`). The original is kept from downloading weights; nothing else
+about it changes (`original_main.py`). Prints medians and writes a dated JSON. Flags after `--` go to all and
+override.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def commands(args: argparse.Namespace) -> dict[str, tuple[list[str], Path]]:
 
 
 def run_once(command: list[str], folder: Path, threads: int) -> dict:
-    """Seconds of a run, and its last epoch's training loss and AP. Raises SystemExit when it fails."""
+    """Return the seconds of a run, and its last epoch's training loss and AP. Raises SystemExit when it fails."""
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as output:
         start = time.perf_counter()

@@ -1,13 +1,13 @@
-"""Time COCO's evaluation of a COCO-sized set, ours beside pycocotools and, given `--original DIR`, the original's evaluator.
+"""Time COCO's evaluation of a COCO-sized set: ours, pycocotools and, given `--original DIR`, the original's evaluator.
 
     python benchmarks/evaluation.py                                       5,000 images, 100 detections each, 80 classes
     python benchmarks/evaluation.py --iou_type segm --images 1000       masks
     python benchmarks/evaluation.py --original ../facebookresearch-detr
 
-Objects and detections are generated, the same for all, with crowds, score ties and empty images. Each implementation runs in a
-process of its own and starts from tensors on the host in batches of two, as a model leaves them; runs alternate. "whole" is
-everything up to the printed table, "numbers" what remains when the last batch has been handed over. The twelve numbers
-must be equal to the last bit, or the script ends with exit code 1. Writes a dated JSON.
+Objects and detections are generated, the same for all, with crowds, score ties and empty images. Each implementation
+runs in a process of its own and starts from tensors on the host in batches of two, as a model leaves them; runs
+alternate. "whole" is everything up to the printed table, "numbers" what remains when the last batch has been handed
+over. The twelve numbers must be equal to the last bit, or the script ends with exit code 1. Writes a dated JSON.
 """
 
 import argparse
@@ -37,9 +37,10 @@ def main() -> int:
     args = parse_args()
     order = {name: getattr(args, name) for name in ("images", "detections", "objects", "classes", "iou_type")}
     order["threads"] = args.threads
-    judges = implementations(args) | {"pycocotools": Implementation(ROOT)}
+    evaluators = implementations(args) | {"pycocotools": Implementation(ROOT)}
     workers = {
-        name: Child("evaluation_worker.py", one.checkout, order | {"judge": name}) for name, one in judges.items()
+        name: Child("evaluation_worker.py", one.checkout, order | {"evaluator": name})
+        for name, one in evaluators.items()
     }
     runs = alternate(workers, args.rounds, describe=lambda a: f"{a['whole']:.3f} s, numbers {a['numbers']:.3f} s")
     medians = {part: medians_of(runs, part) for part in ("whole", "numbers")}

@@ -1,6 +1,7 @@
-"""One judge of generated detections in a process of its own: a whole evaluation whenever a line arrives, and its times.
+"""One evaluator in a process of its own: whenever a line arrives, a whole evaluation of generated detections, timed.
 
-Started by `evaluation.py`. "ours" and "original" are a checkout's own `CocoEvaluator`; "pycocotools" is that library by hand.
+Started by `evaluation.py`. "ours" and "original" are a checkout's own `CocoEvaluator`; "pycocotools" is that library,
+called directly.
 """
 
 import contextlib
@@ -30,7 +31,7 @@ Predictions = dict[int, dict[str, torch.Tensor]]
 
 
 def make_truth(rng: np.random.Generator, *, images: int, objects: int, classes: int, masks: bool) -> dict[str, Any]:
-    """Objects in COCO's format: category ids with gaps, one of a hundred a crowd, some images without any."""
+    """Make annotations in COCO's format: category ids with gaps, a crowd in a hundred objects, images without any."""
     count = images * objects
     owners = np.sort(rng.integers(1, images + 1, count))
     boxes = make_boxes(rng, count).round(2)
@@ -67,6 +68,7 @@ def rectangle(box: list[float]) -> dict[str, Any]:
 
 
 def mask_of(box: list[float]) -> np.ndarray:
+    """Mask (HEIGHT, WIDTH) of a box xywh, at least a pixel wide and high."""
     x, y, w, h = np.round(box).astype(int)
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     mask[max(y, 0) : y + max(h, 1), max(x, 0) : x + max(w, 1)] = 1
@@ -74,7 +76,7 @@ def mask_of(box: list[float]) -> np.ndarray:
 
 
 def make_predictions(rng: np.random.Generator, truth: dict[str, Any], detections: int, *, masks: bool) -> Predictions:
-    """Detections of each image: near its objects with errors of many sizes, a third of another class, scores with ties."""
+    """Make detections of each image: near its objects, with errors of many sizes, a third of other classes, ties."""
     objects = truth["annotations"]
     owners = np.array([o["image_id"] for o in objects])
     boxes, labels = np.array([o["bbox"] for o in objects]), np.array([o["category_id"] for o in objects])
@@ -83,7 +85,7 @@ def make_predictions(rng: np.random.Generator, truth: dict[str, Any], detections
     for image_id in range(1, len(truth["images"]) + 1):
         first, last = np.searchsorted(owners, [image_id, image_id + 1])
         found, classes = make_boxes(rng, detections), rng.choice(every_label, detections)
-        if last > first:
+        if last > first:  # boxes move by 1, 4 or 16 pixels, so that some match at every threshold and some at none
             source = rng.integers(first, last, detections)
             found = boxes[source] + rng.normal(0, 1, (detections, 4)) * rng.choice([1, 4, 16], (detections, 1))
             classes = np.where(rng.random(detections) < 0.66, labels[source], classes)
@@ -91,7 +93,7 @@ def make_predictions(rng: np.random.Generator, truth: dict[str, Any], detections
         predictions[image_id] = {
             "boxes": torch.from_numpy(found).float(),
             "labels": torch.from_numpy(classes),
-            "scores": torch.from_numpy(rng.integers(1, 1000, detections) / 1000).float(),
+            "scores": torch.from_numpy(rng.integers(1, 1000, detections) / 1000).float(),  # three decimals: many ties
         }
         if masks:
             predictions[image_id]["masks"] = to_masks(found)
@@ -105,7 +107,7 @@ def to_masks(boxes: np.ndarray) -> torch.Tensor:
 
 
 def by_evaluator(truth: COCO, predictions: Predictions, kind: str) -> tuple[list[float], float, float]:
-    """The twelve numbers by the checkout's evaluator, and when the last batch was handed over and all was done."""
+    """Return the twelve numbers by the checkout's evaluator, and the times of its last batch and of its end."""
     evaluator = importlib.import_module("datasets.coco_eval").CocoEvaluator(truth, [kind])
     ids = list(predictions)
     for first in range(0, len(ids), BATCH):
@@ -119,7 +121,7 @@ def by_evaluator(truth: COCO, predictions: Predictions, kind: str) -> tuple[list
 
 
 def by_pycocotools(truth: COCO, predictions: Predictions, kind: str) -> tuple[list[float], float, float]:
-    """The same by pycocotools alone: a list of results, which it indexes and evaluates."""
+    """Return what `by_evaluator` does by pycocotools alone: a list of results, which it indexes and evaluates."""
     results = []
     for image_id, found in predictions.items():
         if kind == "bbox":
@@ -133,11 +135,11 @@ def by_pycocotools(truth: COCO, predictions: Predictions, kind: str) -> tuple[li
             for label, shape, score in zip(found["labels"].tolist(), shapes, found["scores"].tolist())
         ]
     gathered = time.perf_counter()
-    judge = COCOeval(truth, truth.loadRes(results), kind)
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
-    return judge.stats.tolist(), gathered, time.perf_counter()
+    evaluator = COCOeval(truth, truth.loadRes(results), kind)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    return evaluator.stats.tolist(), gathered, time.perf_counter()
 
 
 def main() -> None:
@@ -145,7 +147,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(order["threads"])
     sys.path.insert(0, order["checkout"])
-    judge: Callable = by_pycocotools if order["judge"] == "pycocotools" else by_evaluator
+    evaluate: Callable = by_pycocotools if order["evaluator"] == "pycocotools" else by_evaluator
     rng, kind = np.random.default_rng(0), order["iou_type"]
     data = make_truth(rng, masks=kind == "segm", **{key: order[key] for key in ("images", "objects", "classes")})
     predictions = make_predictions(rng, data, order["detections"], masks=kind == "segm")
@@ -156,7 +158,7 @@ def main() -> None:
             truth.dataset = json.loads(json.dumps(data))  # pycocotools writes into it
             truth.createIndex()
             start = time.perf_counter()
-            stats, gathered, done = judge(truth, predictions, kind)
+            stats, gathered, done = evaluate(truth, predictions, kind)
         answer = {"whole": done - start, "gathering": gathered - start, "numbers": done - gathered, "stats": stats}
         print(json.dumps(answer), file=answers, flush=True)
 

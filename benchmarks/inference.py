@@ -1,12 +1,12 @@
-"""Time inference, model and postprocessor, ours and, given `--original DIR`, the original's in alternation on the same inputs.
+"""Time inference, model and postprocessor: ours and, given `--original DIR`, the original's in alternation.
 
     python benchmarks/inference.py --original ../facebookresearch-detr                 batch 1 and 16, R50, 800 x 1066
     python benchmarks/inference.py --original ../facebookresearch-detr --device cuda
     python benchmarks/inference.py --batch_sizes 1 --size 200 300 -- --backbone resnet18
 
-Each implementation runs in a process of its own, from padded images on the device to boxes in pixels on the host. Ours is
-timed in bfloat16, too (`--also`). Batches of each implementation alternate. Prints medians and writes a dated JSON. Flags after
-`--` go to all models.
+Each implementation runs in a process of its own on the same inputs, from padded images on the device to boxes in
+pixels on the host. Ours is timed in bfloat16, too (`--also`). Batches of each implementation alternate. Prints
+medians and writes a dated JSON. Flags after `--` go to all models.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def measure(args: argparse.Namespace, batch_size: int) -> dict[str, list[dict]]:
-    """Seconds and a checksum of the scores of every timed batch, by implementation."""
+    """Time batches: seconds and a checksum of the scores of every timed batch, by implementation."""
     flags = ["--device", args.device, "--batch_size", str(batch_size), *args.model_flags]
     order = {"size": args.size, "threads": args.threads}
     workers = {

@@ -21,7 +21,7 @@ from step_worker import build, make_batch, switch_on
 
 
 def find_postprocess() -> nn.Module:
-    """The checkout's postprocessor of boxes, which the original keeps beside its model."""
+    """Return the checkout's postprocessor of boxes, which the original keeps beside its model."""
     try:
         return importlib.import_module("models.postprocess").PostProcess()
     except ImportError:

@@ -1,13 +1,13 @@
-"""Time the training loader on one core: images a second, ours and, given `--original DIR`, the original's in alternation.
+"""Time the training loader on one core, images a second: ours and, given `--original DIR`, the original's alternating.
 
     python benchmarks/loader.py --data coco                                       ours alone
     python benchmarks/loader.py --data coco --original ../facebookresearch-detr   the ratio
 
-`--data` is a folder in COCO's layout. Each loader runs in a process of its own, on one core, with one thread. Passes over the
-whole training set alternate, so that what else the machine does meets all alike. A pass ends with the padded batch that
-leaves the loader: the original's holds normalised floats, ours bytes, which the GPU normalises. "ours, normalised" also
-does that on the same core, as in training on a CPU. CPU time is what other programs on the core do not lengthen.
-Prints medians and writes a dated JSON. Flags after `--` go to all: `-- --batch_size 4`.
+`--data` is a folder in COCO's layout. Each loader runs in a process of its own, on one core, with one thread. Passes
+over the whole training set alternate, so that other programs on the machine slow all alike. A pass ends with the
+padded batch that leaves the loader: the original's holds normalised floats, ours bytes, which the GPU normalises.
+"ours, normalised" also does that on the same core, as in training on a CPU. CPU time is not lengthened by other
+programs on the core. Prints medians and writes a dated JSON. Flags after `--` go to all: `-- --batch_size 4`.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""One implementation's training loader in a process of its own: passes over the data whenever a line arrives, and answers
-with its times. Started by `loader.py`. Any checkout with the original's interface will do.
+"""One implementation's training loader in a process of its own: whenever a line arrives, a pass over the data, timed.
 
-A pass ends with the padded batch that leaves the loader. The original's holds normalised floats, ours bytes, which the device
-normalises; with `"normalise": true` in the order that is done here, on the same core, and counts.
+Started by `loader.py`. Any checkout with the original's interface will do. A pass ends with the padded batch that
+leaves the loader. The original's holds normalised floats, ours bytes, which the device normalises; with `"normalise":
+true` in the order, that is done here, on the same core, and counts.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 
 def build(checkout: str, flags: list[str]) -> Iterable:
-    """A checkout's training loader, as its `main.py` makes it."""
+    """Build a checkout's training loader as its `main.py` does."""
     sys.path.insert(0, checkout)
     main, datasets = importlib.import_module("main"), importlib.import_module("datasets")
     args = argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args(flags)
@@ -34,7 +34,7 @@ def build(checkout: str, flags: list[str]) -> Iterable:
 
 
 def finisher(*, normalise: bool) -> Callable:
-    """What is done with a batch: nothing, or what our engine does before the model."""
+    """Return the last work on a batch: none, or the normalisation that our engine does before the model."""
     if not normalise:
         return lambda samples, targets: None
     to_device = importlib.import_module("engine").to_device

@@ -4,8 +4,8 @@
     python benchmarks/masks.py --original ../facebookresearch-detr   the ratio
 
 One implementation after the other, each in a process of its own, with its own engine: the most memory the process had
-(resident, libraries and weights included). Writes a dated JSON. Flags after `--` go to all models, those of `--also` to ours:
-`--also='--mask_chunk 8' -- --backbone resnet18`.
+(resident, libraries and weights included). Writes a dated JSON. Flags after `--` go to all models, those of `--also` to
+ours: `--also='--mask_chunk 8' -- --backbone resnet18`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Run the original's `main.py`, in whose folder this is started, as it is, but with a backbone that is not downloaded."""
+"""Run the original's `main.py` from its folder as it is, but for the backbone's weights, which are not downloaded."""
 
 import argparse
 import importlib

@@ -3,8 +3,8 @@
     python benchmarks/padding.py --resume runs/shapes/best.pth --batch_size 8
 
 The images are those of the split `test`, which no run trains or selects on, each scaled and cropped to a size of its
-own. The model is the checkpoint's, built by the flags in it, once with and once without the flag. Beside AP stands how far
-a detection moves at most from where it is at batch 1. Prints a table and writes a dated JSON.
+own. The model is the checkpoint's, built by the flags in it, once with and once without the flag. Beside AP stands the
+largest distance of a detection from its place at batch 1. Prints a table and writes a dated JSON.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def flags_of(checkpoint: dict, path: str) -> argparse.Namespace:
-    """The flags that a checkpoint was trained with. Raises CheckpointError when it is not of a `shapes` run."""
+    """Return the flags that a checkpoint was trained with. Raises CheckpointError where it is not of a `shapes` run."""
     flags = checkpoint.get("args", {})
     if flags.get("dataset_file") != "shapes":
         raise CheckpointError(
@@ -137,7 +137,7 @@ def average_precision(dataset: MixedSizes, detections: Detections) -> dict[str, 
 
 
 def largest_move(detections: Detections, alone: Detections) -> dict[str, float]:
-    """How far the same query's score, and box in pixels, are at most from where they are at batch 1."""
+    """Largest difference of a query's score, and of its box in pixels, from those at batch 1."""
     return {
         name: max((detections[i][key] - alone[i][key]).abs().max().item() for i in alone)
         for name, key in (("score_moves", "scores"), ("box_moves", "boxes"))
@@ -145,7 +145,7 @@ def largest_move(detections: Detections, alone: Detections) -> dict[str, float]:
 
 
 def measure(args: argparse.Namespace) -> list[dict]:
-    """A row for each of the flag off and on, batch 1 and N."""
+    """Measure a row for each of the flag off and on, batch 1 and N."""
     checkpoint = load_checkpoint(args.resume)
     flags = flags_of(checkpoint, args.resume)
     flags.device = args.device = str(pick_device(args.device))

@@ -1,6 +1,6 @@
-"""Our training step in each of several processes that torchrun starts; rank 0 prints seconds and images of each timed step.
+"""Our training step in each of several processes that torchrun starts; rank 0 prints each timed step.
 
-Started by `scaling.py` with its order as the only argument.
+Started by `scaling.py` with its order as the only argument. A step is printed with its seconds and images.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from step_worker import build, make_batch, peak_mb
 
 
 def time_steps(order: dict) -> list[dict]:
-    """Seconds of every step after one that is not timed, with the images of all processes."""
+    """Time the steps: seconds of every step after one that is not timed, with the images of all processes."""
     model, criterion, optimizer, args = build(order["checkout"], order["flags"])
     main, engine = importlib.import_module("main"), importlib.import_module("engine")
     distributed = importlib.import_module("util.dist.distributed")

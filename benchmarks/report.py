@@ -1,4 +1,4 @@
-"""What benchmarks share: their flags, what they compare, a table of medians, and the dated JSON without folders of the machine."""
+"""Flags, implementations to compare, a table of medians, and the dated JSON: for all benchmarks."""
 
 import argparse
 import datetime
@@ -31,10 +31,14 @@ class Implementation:
 def benchmark_parser(
     name: str, doc: str, *, original: bool = True, threads: bool = True, also: Sequence[str] | None = None
 ) -> argparse.ArgumentParser:
-    """A parser with --output, described by the first line of the script's text.
+    """Make a parser with --output.
 
-    With `original` it has --original, with `threads` --threads. With `also`, even an empty list, it has --also, and that list
-    is its default.
+    Args:
+        name: of the benchmark and of its JSON.
+        doc: the script's text, whose first line describes the parser.
+        original: add --original.
+        threads: add --threads.
+        also: add --also with this default, which may be empty; None: do not.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     if original:
@@ -44,7 +48,8 @@ def benchmark_parser(
             "--also",
             action="append",
             metavar="FLAGS",
-            help=f"measure ours with these flags, too: --also='--amp bf16'; may be repeated, empty for none (default: {list(also)})",
+            help="measure ours with these flags, too: --also='--amp bf16'; may be repeated, empty for none "
+            f"(default: {list(also)})",
         )
         parser.set_defaults(also_default=tuple(also))
     if threads:
@@ -54,7 +59,7 @@ def benchmark_parser(
 
 
 def implementations(args: argparse.Namespace) -> dict[str, Implementation]:
-    """What is compared, by name: ours, ours with the flags of each `--also`, and the original where `--original` names it."""
+    """Return what to compare by name: ours, ours with each `--also`, and the original where `--original` names it."""
     also = getattr(args, "also", None)
     if also is None:
         also = getattr(args, "also_default", ())
@@ -66,7 +71,7 @@ def implementations(args: argparse.Namespace) -> dict[str, Implementation]:
 
 
 def print_medians(medians: Medians, unit: str, *, against: str = "original") -> None:
-    """A line for each row and implementation, with the ratio where there is one to compare with."""
+    """Print a line for each row and implementation, with the ratio where there is one to compare with."""
     width = max(12, *(len(name) for values in medians.values() for name in values))
     for row, values in medians.items():
         for name, value in values.items():
@@ -84,10 +89,19 @@ def write_report(
     variant: str = "",
     **parts: Any,
 ) -> Path:
-    """Write `name`[-`variant`]-DATE.json: date, command, medians, whether "lower" or "higher" ones are `better`, whatever `parts`
-    holds, and the machine.
+    """Write `name`[-`variant`]-DATE.json; absolute folders among the flags are replaced by their last part.
 
-    Returns its path. Absolute folders among the flags are replaced by their last part.
+    Args:
+        name: of the benchmark.
+        args: its flags, with `output`.
+        medians: the figures that `compare.py` compares.
+        unit: of the medians.
+        better: "lower" or "higher".
+        variant: part of the file's name that keeps results of other flags apart.
+        parts: further content, by key.
+
+    Returns:
+        The path.
     """
     date = datetime.date.today().isoformat()
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])

@@ -1,11 +1,12 @@
-"""Run every benchmark, one after the other: what `make bench` does.
+"""Run every benchmark, one after the other, for `make bench`.
 
     make bench BENCH="--original ../facebookresearch-detr --data_path coco"        everything, beside the original
     make bench BENCH="--device cuda --original ../facebookresearch-detr --data_path coco"
-    make bench BENCH=--quick                                          all of them, so small that only their working shows
+    make bench BENCH=--quick                                 all of them, so small that they only show that they work
 
-What needs data (`loader.py`, `end_to_end.py`) is left out, in one line, without `--data_path`. A benchmark that fails does not
-keep the others from running; the exit code is then 1. Dated JSONs lie beside the scripts; with --quick none is kept.
+Those that need data (`loader.py`, `end_to_end.py`) are left out, in one line, without `--data_path`. A benchmark that
+fails does not keep the others from running; the exit code is then 1. Dated JSONs lie beside the scripts; with --quick
+none is kept.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TINY_MODEL = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 128 --dim_feedforward 64 --num_queries 20".split()
-#: What makes each benchmark small, by name.
+TINY_MODEL = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 128 --dim_feedforward 64".split()
+TINY_MODEL += ["--num_queries", "20"]
+#: Flags that make each benchmark small, by name.
 QUICK = {
     "train_step": ["--size", "96", "128", "--steps", "1", *TINY_MODEL],
     "inference": ["--size", "96", "128", "--rounds", "1", "--batch_sizes", "1", "2", *TINY_MODEL],
@@ -50,7 +52,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def command_of(name: str, args: argparse.Namespace, output: Path | None) -> list[str] | None:
-    """The command of a benchmark, None where it lacks its data. `output` is a JSON file other than its own."""
+    """Return a benchmark's command, None where it lacks its data. `output` is a JSON file other than its own."""
     script, _, variant = name.partition("-")
     if name in NEED_DATA and args.data_path is None:
         return None

@@ -1,14 +1,14 @@
-"""How a training step's cost grows with batch size, image side, queries and objects an image, and with 1 and 2 processes.
+"""Time a training step over batch size, image side, queries, objects an image, and processes: how does its cost grow?
 
     python benchmarks/scaling.py                                                  R50, all sweeps
     python benchmarks/scaling.py --original ../facebookresearch-detr --device cuda
     python benchmarks/scaling.py --sweeps queries processes --side 200 -- --backbone resnet18
 
-One quantity is varied at a time, the others stay at batch 2, an image of `--side` x 4/3 `--side`, 100 queries and 7 objects.
-Every point is a process of its own for each implementation (`step_worker.py`), in which steps alternate. On the CPU a point
-that would need more memory than the machine has, going by the points before it, is left out and said so. For
-processes each has its own batch of 2 and its share of the threads, and images a second count. Prints medians, writes a
-dated JSON and, beside it, a plot. Flags after `--` go to all models.
+One quantity is varied at a time, the others stay at batch 2, an image of `--side` x 4/3 `--side`, 100 queries and 7
+objects. At every point each implementation has a process of its own (`step_worker.py`), and their steps alternate. On
+the CPU a point that would need more memory than the machine has, going by the points before it, is left out with a
+message. Of several processes each has a batch of 2 and its share of the threads, and images a second count. Prints
+medians, writes a dated JSON and, beside it, a plot. Flags after `--` go to all models.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def order_of(args: argparse.Namespace, sweep: str, value: int) -> dict[str, Any]:
-    """What a step worker is told for a point of a sweep."""
+    """Return the order to a step worker for a point of a sweep."""
     point = {name: getattr(args, name) for name in ("batch_size", "side", "queries", "objects")} | {sweep: value}
     flags = f"--device {args.device} --batch_size {point['batch_size']} --num_queries {point['queries']}".split()
     size = (point["side"], round(point["side"] * 4 / 3))
@@ -64,7 +64,7 @@ def order_of(args: argparse.Namespace, sweep: str, value: int) -> dict[str, Any]
 
 
 def measure_point(args: argparse.Namespace, sweep: str, value: int) -> dict[str, list[dict]]:
-    """Timed steps of each implementation at a point."""
+    """Time steps of each implementation at a point."""
     order = order_of(args, sweep, value)
     if sweep == "processes":
         return {"ours": measure_processes(order, value, args.rounds)}
@@ -76,7 +76,7 @@ def measure_point(args: argparse.Namespace, sweep: str, value: int) -> dict[str,
 
 
 def measure_processes(order: dict[str, Any], processes: int, rounds: int) -> list[dict]:
-    """Timed steps of so many processes together, each with its share of the threads. Raises SystemExit when they fail."""
+    """Time steps of several processes together, which share the threads. Raises SystemExit when they fail."""
     order = order | {"checkout": str(ROOT), "threads": max(1, order["threads"] // processes), "rounds": rounds}
     script = str(Path(__file__).with_name("processes_worker.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", script]
@@ -89,7 +89,7 @@ def measure_processes(order: dict[str, Any], processes: int, rounds: int) -> lis
 
 
 def fits(measured: dict[int, dict[str, list[dict]]], value: int, device: str) -> bool:
-    """Whether a point has room in memory, if it grows with the value as between the two points before it."""
+    """Return False where a point needs more than the memory, if it grows as between the two points before it."""
     if device != "cpu" or len(measured) < 2:
         return True
     peaks = [(v, max(row["peak_mb"] for rows in runs.values() for row in rows)) for v, runs in measured.items()]
@@ -99,7 +99,7 @@ def fits(measured: dict[int, dict[str, list[dict]]], value: int, device: str) ->
 
 
 def measure_sweep(args: argparse.Namespace, sweep: str) -> dict[int, dict[str, list[dict]]]:
-    """Timed steps by value and implementation, up to the first value that does not fit."""
+    """Time steps by value and implementation, up to the first value that does not fit."""
     measured: dict[int, dict[str, list[dict]]] = {}
     for value in args.values or SWEEPS[sweep]:
         if sweep in ("batch_size", "side") and not fits(measured, value, args.device):

@@ -1,7 +1,7 @@
-"""Where the time of a training step goes, how often it reads the device, and how many operations it has: for any DETR.
+"""Time the parts of a training step, and count its reads of the device and its operations, for any DETR.
 
-Parts are timed by wrapping what every implementation has: the model's forward, the criterion and its matcher, `backward` and
-the optimizer. What is left of the step is the engine's own: moving the batch, the log.
+Parts are timed by wrapping methods that every implementation has: the model's forward, the criterion and its matcher,
+`backward` and the optimizer. The rest of the step is the engine's own: moving the batch, the log.
 """
 
 import time
@@ -35,7 +35,7 @@ class StepParts:
         self._wrap(optimizer, "step", "optimizer")
 
     def take(self, whole: float) -> dict[str, float]:
-        """The parts of a step that took `whole` seconds; `rest` is what none of them accounts for."""
+        """Return the parts of a step that took `whole` seconds; `rest` is the time that none of them accounts for."""
         parts, self.seconds = self.seconds, {}
         parts["loss"] = parts.get("loss", 0.0) - parts.get("matcher", 0.0)
         return parts | {"rest": whole - sum(parts.values())}
@@ -65,6 +65,7 @@ class _Reads(TorchDispatchMode):
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        # Indexing with a mask gives a shape that depends on values, so a GPU makes the host wait.
         by_mask = func.name().startswith("aten::index") and any(
             isinstance(i, Tensor) and i.dtype == torch.bool for i in (args[1] if len(args) > 1 else None) or ()
         )
@@ -74,10 +75,10 @@ class _Reads(TorchDispatchMode):
 
 @contextmanager
 def counted(model: nn.Module, optimizer: torch.optim.Optimizer, found: dict[str, int]) -> Iterator[None]:
-    """A context for one step, slow, that puts `reads` and `flops` into `found`.
+    """Count the `reads` and `flops` of one step, which is slower for it, into `found`.
 
-    Reads are those from the beginning of the forward pass on: before, the batch is still the host's. On the CPU too every
-    `.cpu()` counts, as it would wait on a GPU. AdamW's do not: its counters of steps are the host's.
+    Reads count from the beginning of the forward pass on: before, the batch is still the host's. On the CPU, too, every
+    `.cpu()` counts, because it would wait on a GPU. AdamW's do not: its counters of steps are the host's.
     """
     reads, move = _Reads(), Tensor.cpu
     began: list[int] = []
@@ -104,7 +105,7 @@ def counted(model: nn.Module, optimizer: torch.optim.Optimizer, found: dict[str,
 
 @contextmanager
 def counted_kernels(device: torch.device, found: dict[str, int]) -> Iterator[None]:
-    """A context for one step that puts the number of `kernels` a GPU was given into `found`; without a GPU, nothing."""
+    """Count the `kernels` that a GPU is given in one step into `found`; without a GPU, nothing."""
     if device.type != "cuda":
         yield
         return
@@ -115,15 +116,15 @@ def counted_kernels(device: torch.device, found: dict[str, int]) -> Iterator[Non
 
 
 def is_kernel(event: Any) -> bool:
-    """Whether an event of PyTorch's profiler is a kernel: on the GPU, and neither a copy, nor a fill, nor a named range."""
+    """Return True for a profiler's event on the GPU that is neither a copy, nor a fill, nor a named range."""
     on_gpu = event.device_type == torch.autograd.DeviceType.CUDA
     return on_gpu and not event.is_user_annotation and not event.name.startswith(("Memcpy", "Memset"))
 
 
 def best_rate(device: torch.device, dtype: torch.dtype, *, size: int = 4096, repeats: int = 3) -> float:
-    """Operations a second of the fastest of some products of two square matrices and 3 x 3 convolutions, the better of both.
+    """Most operations a second of a product of two square matrices or a 3 x 3 convolution: a step's upper bound.
 
-    What a step could reach at best: on some CPUs the library of convolutions is faster than that of products.
+    Both are tried, because on some CPUs the library of convolutions is faster than that of products.
     """
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     channels, side = max(1, size // 16), max(1, size // 64)

@@ -1,7 +1,8 @@
-"""One implementation of DETR in a process of its own: runs a training step whenever a line arrives, and answers with its
-seconds and those of its parts, its loss, and the most memory the process has had (MB: resident, on a GPU allocated). With `count`
-in the order the first step counts device reads and operations, the second a GPU's kernels, and every answer has the
-machine's rate, to which operations compare.
+"""One implementation of DETR in a process of its own: whenever a line arrives, a training step, timed.
+
+The answer has the step's seconds and those of its parts, its loss, and the most memory that the process has had (MB:
+resident, on a GPU allocated). With `count` in the order the first step counts device reads and operations, the second a
+GPU's kernels, and every answer has the rate of operations that the machine reaches at best.
 
 Started by `train_step.py` and `masks.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
 `models.build_model(args)` and `engine.train_one_epoch(...)`, so that each is timed with its own engine.
@@ -52,7 +53,10 @@ def build(checkout: str, flags: list[str]) -> tuple:
 
 
 def switch_on(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any]:
-    """Do what our `main.py` does for --tf32 and --compile; what to give `train_one_epoch` for --amp. Nothing for the original."""
+    """Apply --tf32 and --compile as our `main.py` does; return the arguments of `train_one_epoch` for --amp.
+
+    The original has none of these flags: it gets nothing.
+    """
     if not hasattr(args, "amp"):
         return {}
     device = torch.device(args.device)
@@ -73,7 +77,14 @@ def peak_mb(device: torch.device | None = None) -> float:
 
 
 def make_batch(size: tuple[int, int], batch_size: int, objects: int, *, masks: bool) -> tuple:
-    """The same images (noise) and objects for every implementation, as its own NestedTensor and targets."""
+    """Make a batch, equal for every implementation: images of noise in its own NestedTensor, and targets.
+
+    Args:
+        size: height and width of the images.
+        batch_size: images.
+        objects: objects of each image.
+        masks: give each object a random mask (height, width).
+    """
     try:
         padding = importlib.import_module("util.nested_tensor")
     except ImportError:

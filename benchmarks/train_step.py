@@ -3,10 +3,10 @@
     python benchmarks/train_step.py --original ../facebookresearch-detr            ours, ours in bfloat16, the original
     python benchmarks/train_step.py --also=--compile --also="--channels_last off"   ours with and without these switches
 
-Each implementation runs in a process of its own, with its own engine; steps alternate, so that what else the machine
-does meets all alike. The first two steps of each are not timed. Prints medians, where the time goes, device reads, and the share
-of the rate at which the machine multiplies, and writes a dated JSON. Flags after `--` go to all models:
-`-- --backbone resnet18 --enc_layers 2`.
+Each implementation runs in a process of its own, with its own engine; steps alternate, so that other programs on the
+machine slow all alike. The first two steps of each are not timed. Prints medians, the time of each part, device
+reads, and the share of the machine's best rate of operations, and writes a dated JSON. Flags after `--` go to all
+models: `-- --backbone resnet18 --enc_layers 2`.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 
 
 def describe(rows: list[dict[str, Any]]) -> str:
-    """Where the time goes, in ms by part, and what else is known of a step."""
+    """Describe a step in one line: ms by part, reads, kernels, memory, operations and their rate."""
     parts = {part: 1000 * statistics.median(row["parts"][part] for row in rows) for part in rows[0]["parts"]}
     times = ", ".join(f"{part} {ms:.0f}" for part, ms in parts.items())
     last, rate = rows[-1], max(row["rate"] for row in rows)
@@ -57,7 +57,8 @@ def describe(rows: list[dict[str, Any]]) -> str:
     kernels = f"; {last['kernels']} kernels" if "kernels" in last else ""
     return (
         f"ms: {times}; reads of the device {last['reads']}{kernels}; peak {last['peak_mb']:.0f} MB; "
-        f"{last['flops'] / 1e9:.0f} GFLOP, {share:.0%} of what this machine multiplies at best ({rate / 1e9:.0f} GFLOP/s)"
+        f"{last['flops'] / 1e9:.0f} GFLOP, {share:.0%} of what this machine multiplies at best "
+        f"({rate / 1e9:.0f} GFLOP/s)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share, and that each accepts the flags that `make bench` gives it; no time is asserted."""
+"""The parts that the benchmarks share, and the flags that `make bench` gives each; no time is asserted."""
 
 import argparse
 import json
@@ -84,13 +84,13 @@ def test_no_folder_of_the_machine_is_reported(tmp_path: Path) -> None:
         (["--also=--compile", "--also=--tf32 --compile"], ["--compile", "--tf32 --compile"]),
     ],
 )
-def test_what_is_compared(flags: list[str], also: list[str], tmp_path: Path) -> None:
+def test_also_and_original_add_to_the_comparison(flags: list[str], also: list[str], tmp_path: Path) -> None:
     args = benchmark_parser("name", "Text.", also=["--amp bf16"]).parse_args([*flags, "--original", str(tmp_path)])
     expected = {f"ours {text}": Implementation(ROOT, tuple(text.split())) for text in also}
     assert implementations(args) == {"ours": Implementation(ROOT), **expected, "original": Implementation(tmp_path)}
 
 
-def test_what_a_benchmark_cannot_use_is_no_flag_of_it() -> None:
+def test_a_benchmark_has_no_flag_that_it_cannot_use() -> None:
     parser = benchmark_parser("name", "Text.", original=False, threads=False)
     assert set(vars(parser.parse_args([]))) == {"output"}
 
@@ -108,7 +108,7 @@ def test_make_bench_gives_flags_that_each_knows(name: str, tmp_path: Path) -> No
         assert not [flag for flag in own if flag.startswith("--") and not re.search(rf"{flag}\b", text)]
 
 
-def test_data_is_asked_for() -> None:
+def test_benchmarks_without_their_data_are_left_out() -> None:
     args = run_all.parse_args(["--quick"])
     assert run_all.command_of("loader", args, None) is None and run_all.command_of("masks", args, None)
 

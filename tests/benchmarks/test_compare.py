@@ -1,4 +1,4 @@
-"""Two results of a benchmark side by side: what is worse, better, or noise."""
+"""Two results of a benchmark side by side: worse, better, or noise."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def files(tmp_path: Path):
     return make
 
 
-def test_what_became_slower_comes_first_and_gives_exit_code_1(files, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slower_quantities_come_first_and_give_exit_code_1(files, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(
         files(
             {"x": {"ours": 1.0}, "y": {"ours": 1.0}, "z": {"ours": 1.0}},
@@ -58,7 +58,7 @@ def test_a_slower_machine_is_no_regression_beside_the_original(files, capsys: py
     assert main(files({"ours": 1.0, "original": 1.5}, {"ours": 1.0, "original": 1.0})) == 1
 
 
-def test_what_else_differs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_differences_are_printed_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     info = {
         "machine": {"cpu": "A", "cpus": 2},
         "flags": {"batch_size": 2, "output": "x"},
@@ -79,7 +79,7 @@ def test_what_else_differs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     ]
 
 
-def test_what_cannot_be_compared_is_one_line(tmp_path: Path, files) -> None:
+def test_files_that_cannot_be_compared_give_one_line(tmp_path: Path, files) -> None:
     (tmp_path / "torn.json").write_text("{")
     pair = files({"ours": 1.0}, {"theirs": 1.0})
     for first, complaint in (

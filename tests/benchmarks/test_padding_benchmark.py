@@ -1,4 +1,4 @@
-"""The benchmark of --padding_invariant: its images, its four measurements, and what it refuses."""
+"""The benchmark of --padding_invariant: its images, its four measurements, and its refusals."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,9 @@ from models import build_model
 from util.runs.checkpoint import save_checkpoint
 
 SMALL = (
-    "--dataset_file shapes --image_size 64 --backbone resnet18 --backbone_weights none --backbone_norm batch --device cpu "
-    "--enc_layers 1 --dec_layers 1 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 4 --num_classes 5"
+    "--dataset_file shapes --image_size 64 --backbone resnet18 --backbone_weights none --backbone_norm batch "
+    "--device cpu --enc_layers 1 --dec_layers 1 --hidden_dim 16 --nheads 2 --dim_feedforward 16 "
+    "--num_queries 4 --num_classes 5"
 )
 
 
@@ -75,7 +76,7 @@ def test_four_rows_of_which_only_the_flagless_batch_differs(checkpoint: Path, tm
     assert "| on | 3 |" in capsys.readouterr().out
 
 
-def test_what_cannot_be_measured_is_one_line(checkpoint: Path, tmp_path: Path, capsys) -> None:
+def test_mistakes_give_one_line(checkpoint: Path, tmp_path: Path, capsys) -> None:
     save_checkpoint(tmp_path / "coco.pth", {"model": {"x": torch.zeros(1)}, "args": {"dataset_file": "coco"}})
     for flags, complaint in (
         (["--resume", str(tmp_path / "gone.pth")], "gone.pth: no such file"),

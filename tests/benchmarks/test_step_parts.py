@@ -1,4 +1,4 @@
-"""What the step benchmark counts and times, on a model small enough to count by hand."""
+"""Counts and times of the step benchmark, on a model small enough to count by hand."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -62,7 +62,7 @@ def test_parts_add_up_to_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_rate_is_of_the_faster_of_products_and_convolutions(
     product: float, convolution: float, rate: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A product of matrices of 256, and a convolution of 16 channels of 512 numbers in all, each operation a multiply and an add."""
+    """A product of matrices of 256, or a convolution of 16 channels of 512 numbers: each a multiply and an add."""
     times = iter([product] * 2 + [convolution] * 2)
 
     def seconds(work: Callable[[], Tensor], _device: torch.device) -> float:
