@@ -13,6 +13,8 @@ from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from PIL import Image
 
+from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
+
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
@@ -108,3 +110,43 @@ def cppe5_folder(tmp_path: Path) -> Path:
             json.dumps({"images": images, "annotations": objects, "categories": categories})
         )
     return tmp_path
+
+
+@pytest.fixture
+def panoptic_folder(tmp_path: Path) -> Path:
+    """COCO's panoptic layout with the same two small images as both splits, and their boxes."""
+    root = tmp_path / "panoptic"
+    root.mkdir()
+    write_panoptic_folder(root, panoptic_data())
+    annotations = root / "annotations"
+    (root / "train2017").symlink_to(root / "val2017")
+    (annotations / "panoptic_train2017").symlink_to(annotations / "panoptic_val2017")
+    (annotations / "panoptic_train2017.json").symlink_to(annotations / "panoptic_val2017.json")
+    dog = {
+        "id": 1,
+        "image_id": 9,
+        "category_id": 18,
+        "bbox": [2, 1, 3, 2],
+        "area": 6,
+        "iscrowd": 0,
+        "segmentation": [[2, 1, 5, 1, 5, 3, 2, 3]],
+    }
+    instances = panoptic_data() | {"annotations": [dog], "categories": [{"id": 18, "name": "dog"}]}
+    for split in ("train", "val"):
+        (annotations / f"instances_{split}2017.json").write_text(json.dumps(instances))
+    return root
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: its exit code, what it printed, and its errors."""
+    import main  # not above: many tests never need it, and it takes seconds
+
+    def call(flags: str, *more: object) -> tuple[int, str, str]:
+        try:
+            code = main.cli(flags.split() + [str(m) for m in more])
+        except SystemExit as exit_:
+            code = exit_.code
+        return code, *capsys.readouterr()
+
+    return call

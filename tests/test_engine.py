@@ -8,45 +8,11 @@ import torch
 from pycocotools import mask as rle_tools
 from torch import nn
 
-import main
 from datasets.annotations.table import index_coco
 from engine import compute_losses, evaluate, train_one_epoch
-from models import build_model
+from tests.helpers import CPU, batch, build
 from util.errors import NonFiniteLossError
-from util.flags import FlagParser
 from util.metrics import Progress
-from util.nested_tensor import nested_tensor_from_tensor_list
-
-CPU = torch.device("cpu")
-SMALL = (
-    "--device cpu --backbone resnet18 --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 "
-    "--dim_feedforward 64 --num_queries 5 --num_classes 4 --dropout 0 --pre_norm"
-)
-
-
-def build(flags: str = "") -> tuple:
-    return build_model(FlagParser(parents=[main.get_args_parser()]).parse_args(f"{SMALL} {flags}".split()))
-
-
-def batch(count: int = 2, side: int = 64) -> tuple:
-    """Images with a bright block each, and the block as the object."""
-    images, targets = [], []
-    for i in range(count):
-        image = torch.zeros(3, side, side)
-        x, y = 8 + 16 * i, 24 - 8 * i
-        image[i % 3, y : y + 24, x : x + 24] = 2.0
-        box = torch.tensor([[x + 12.0, y + 12.0, 24, 24]]) / side
-        targets.append(
-            {
-                "labels": torch.tensor([i % 4]),
-                "boxes": box,
-                "image_id": torch.tensor([10 + i]),
-                "orig_size": torch.tensor([side, side]),
-                "size": torch.tensor([side, side]),
-            }
-        )
-        images.append(image)
-    return nested_tensor_from_tensor_list(images), tuple(targets)
 
 
 def test_two_images_are_learned_by_heart() -> None:

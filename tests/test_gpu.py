@@ -11,8 +11,7 @@ import torch
 
 import main
 from engine import compute_losses, to_device
-from tests.test_engine import batch, build
-from tests.test_main import TINY
+from tests.helpers import TINY, batch, build
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -9,10 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import main
 from engine import compute_losses, to_device
-from tests.test_engine import batch, build
-from tests.test_main import TINY, assert_refused
-from tests.test_main import run as run  # a fixture
-from util.metrics import MEASURED
+from tests.helpers import TINY, assert_refused, batch, build, rows, rows_without_measured
 
 #: Operations that PyTorch's documentation of `torch.use_deterministic_algorithms` lists as having no deterministic
 #: kernel on CUDA, in the names that its dispatcher gives them.
@@ -56,10 +53,6 @@ def keep_algorithms(monkeypatch: pytest.MonkeyPatch):
     yield
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = filled
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -115,7 +108,7 @@ def test_grouping_looks_at_the_annotations_else_at_the_image(coco_folder: Path) 
 def test_buckets_train_as_lists_without_them(run, tmp_path: Path) -> None:
     for name, flags in (("without", ""), ("with", "--num_buckets 2")):
         assert run(f"{TINY} --epochs 2 --output_dir {tmp_path / name} {flags}")[0] == 0
-    for plain, padded in zip(rows(tmp_path / "without"), rows(tmp_path / "with")):
+    for plain, padded in zip(*(rows_without_measured(tmp_path / name) for name in ("without", "with"))):
         assert padded.pop("train_object_sizes") <= 2 < plain.pop("train_object_sizes")
         for key, value in plain.items():
             assert padded[key] == pytest.approx(value, abs=1e-6), key
@@ -163,8 +156,7 @@ def test_two_deterministic_runs_end_with_equal_bits(run, tmp_path: Path) -> None
         assert torch.are_deterministic_algorithms_enabled()
     first, second, other = map(weights, folders)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    measured = {f"train_{name}": None for name in MEASURED}
-    assert [row | measured for row in rows(folders[0])] == [row | measured for row in rows(folders[1])]
+    assert rows_without_measured(folders[0]) == rows_without_measured(folders[1])
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 

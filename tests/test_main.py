@@ -3,51 +3,17 @@
 import argparse
 import json
 import math
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import main
+from tests.helpers import TINY, Run, assert_refused, environment, rows, rows_without_measured
 from tests.models.official import official_checkpoint
-from util.metrics import MEASURED
-
-TINY = (
-    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --num_workers 0 "
-    "--backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 2 --hidden_dim 16 "
-    "--nheads 2 --dim_feedforward 16 --num_queries 12 --print_freq 1 --lr_schedule onecycle"
-)
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture) -> Run:
-    """Run the command in this process: its exit code, what it printed, and its errors."""
-
-    def call(flags: str, *more: object) -> tuple[int, str, str]:
-        try:
-            code = main.cli(flags.split() + [str(m) for m in more])
-        except SystemExit as exit_:
-            code = exit_.code
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
-
-
-def rows_without_measured(folder: Path) -> list[dict]:
-    measured = {f"train_{name}" for name in MEASURED}
-    return [{name: value for name, value in row.items() if name not in measured} for row in rows(folder)]
-
 
 # ---- flags
 
@@ -145,12 +111,6 @@ def kill_at_epoch(epoch: int, flags: str) -> None:
         [sys.executable, "-c", program], cwd=Path(main.__file__).parent, env=environment(), capture_output=True
     )
     assert process.returncode == -9, process.stderr.decode()
-
-
-def environment(**more: str) -> dict[str, str]:
-    launcher = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(launcher)}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(main.__file__).parent)} | more
 
 
 def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> None:
@@ -281,13 +241,6 @@ def test_published_weights_evaluate_without_touching_the_network(
 
 
 # ---- mistakes, each one line, exit code 2
-
-
-def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
-    got, _, err = result
-    assert got == code and len(err.splitlines()) == 1 and "Traceback" not in err, err
-    for word in words:
-        assert word in err, f"{word!r} is not in {err!r}"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,8 @@ import torch
 
 import main
 from tests.file_server import serve
+from tests.helpers import TINY, Run, assert_refused, rows
 from tests.models.official import constant_state, write_published, write_training
-from tests.test_main import TINY, Run, assert_refused, rows
-from tests.test_main import run as run  # a fixture
-from tests.test_main_masks import panoptic_folder as panoptic_folder  # another
 from util.runs.checkpoint import load_checkpoint
 
 #: What is said of the machine and the data, and nothing of the model.

@@ -2,18 +2,10 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
-import main
 from tests.datasets.fault_folder import write_fault_folder
-from tests.test_main import TINY, Run, assert_refused
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture) -> Run:
-    """Run the command in this process: its exit code, what it printed, and its errors."""
-    return lambda flags: (main.cli(flags.split()), *capsys.readouterr())
+from tests.helpers import TINY, Run, assert_refused
 
 
 def test_a_layout_is_recognised_printed_trained_on_and_its_class_names_kept(

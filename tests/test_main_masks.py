@@ -9,9 +9,7 @@ import pytest
 import torch
 
 import main
-from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
-from tests.test_main import Run, assert_refused, environment, rows
-from tests.test_main_processes import LAUNCHERS, free_port, start_two
+from tests.helpers import LAUNCHERS, Run, assert_refused, environment, free_port, rows, start_two
 from util.runs.checkpoint import load_checkpoint
 
 MODEL = (
@@ -19,37 +17,6 @@ MODEL = (
     "--dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5 --print_freq 1 --no_check"
 )
 SHAPES = f"{MODEL} --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --epochs 1"
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture) -> Run:
-    """Run the command in this process: its exit code, what it printed, and its errors."""
-    return lambda flags: (main.cli(flags.split()), *capsys.readouterr())
-
-
-@pytest.fixture
-def panoptic_folder(tmp_path: Path) -> Path:
-    """COCO's panoptic layout with the same two small images as both splits, and their boxes."""
-    root = tmp_path / "panoptic"
-    root.mkdir()
-    write_panoptic_folder(root, panoptic_data())
-    annotations = root / "annotations"
-    (root / "train2017").symlink_to(root / "val2017")
-    (annotations / "panoptic_train2017").symlink_to(annotations / "panoptic_val2017")
-    (annotations / "panoptic_train2017.json").symlink_to(annotations / "panoptic_val2017.json")
-    dog = {
-        "id": 1,
-        "image_id": 9,
-        "category_id": 18,
-        "bbox": [2, 1, 3, 2],
-        "area": 6,
-        "iscrowd": 0,
-        "segmentation": [[2, 1, 5, 1, 5, 3, 2, 3]],
-    }
-    instances = panoptic_data() | {"annotations": [dog], "categories": [{"id": 18, "name": "dog"}]}
-    for split in ("train", "val"):
-        (annotations / f"instances_{split}2017.json").write_text(json.dumps(instances))
-    return root
 
 
 def test_masks_are_trained_judged_logged_written_and_drawn(run: Run, tmp_path: Path) -> None:
@@ -151,7 +118,7 @@ def test_two_processes_train_masks_also_where_one_has_no_object(tmp_path: Path) 
 NO_OBJECT = """
 import sys, torch, main
 from engine import train_one_epoch
-from tests.test_engine import batch, build
+from tests.helpers import batch, build
 from util.dist.distributed import init_distributed, shutdown
 torch.manual_seed(0)
 launch = init_distributed(device="cpu")

@@ -1,6 +1,5 @@
 """Several processes: launched by torchrun or by Slurm, they train together, and the first one alone speaks."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,49 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import main
-from tests.test_main import TINY, environment, rows
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-LAUNCHERS = {
-    "torchrun": lambda rank, port: dict(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
-    ),
-    "srun": lambda rank, port: dict(
-        SLURM_PROCID=str(rank),
-        SLURM_LOCALID=str(rank),
-        SLURM_NTASKS="2",
-        SLURM_STEP_NUM_TASKS="2",
-        SLURM_JOB_ID="7",
-        SLURM_STEP_ID="0",
-        SLURM_STEP_NODELIST="localhost",
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=port,
-    ),
-}
-
-
-def start_two(launcher: str, flags: str) -> list[tuple[int, str, str]]:
-    """Run the command in two processes, with the variables a launcher sets; exit code, output and errors of each."""
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, main.__file__, *flags.split()],
-            env=environment(**LAUNCHERS[launcher](rank, port)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [process.communicate(timeout=200) for process in processes]
-    return [(process.returncode, out, err) for process, (out, err) in zip(processes, outputs)]
+from tests.helpers import LAUNCHERS, TINY, environment, free_port, rows, start_two
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -88,8 +45,8 @@ def test_a_mistake_is_one_line_of_one_process() -> None:
 GRADIENTS = """
 import sys, torch, main
 from engine import compute_losses
+from tests.helpers import build, batch
 from util.dist.distributed import init_distributed, get_rank, get_world_size, shutdown
-from tests.test_engine import build, batch
 from util.nested_tensor import nested_tensor_from_tensor_list
 torch.manual_seed(0)
 launch = init_distributed(device="cpu")

@@ -11,8 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.test_main import TINY, Run, assert_refused
-from tests.test_main import run as run  # a fixture
+from tests.helpers import TINY, Run, assert_refused
 from util import profiling
 from util.profiling import Section, timing
 from util.profiling import from_flags as watchers

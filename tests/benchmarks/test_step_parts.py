@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks import step_parts
 from benchmarks.step_parts import StepParts, best_rate, counted, counted_kernels, is_kernel
 from engine import train_one_epoch
-from tests.test_engine import CPU, batch, build
+from tests.helpers import CPU, batch, build
 
 
 class Reader(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine import compute_losses
-from tests.test_engine import batch, build
+from tests.helpers import batch, build
 
 
 def losses_gradients_and_memory(flags: str) -> tuple[dict, dict, int]:

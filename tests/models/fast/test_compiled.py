@@ -5,7 +5,7 @@ import torch
 
 from engine import compute_losses
 from models.fast.compiled import Compiled
-from tests.test_engine import batch, build
+from tests.helpers import batch, build
 from util.errors import UserError
 
 

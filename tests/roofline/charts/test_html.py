@@ -11,7 +11,7 @@ from rooflines.charts.html import write_html
 from rooflines.read.inputs import Loaded
 from rooflines.roofs import find_gpu, table_roofs
 
-from tests.roofline.test_charts import joined, rows
+from tests.roofline.kernel_tables import joined, rows
 
 ROOFS = table_roofs(find_gpu("A100 SXM 40"))
 

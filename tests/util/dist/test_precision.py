@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 import main
 from engine import compute_losses, evaluate, train_one_epoch
-from tests.test_engine import CPU, batch, build
-from tests.test_main import TINY
+from tests.helpers import CPU, batch, build
+from tests.helpers import TINY
 from util.errors import UserError
 from util.dist.precision import Precision, has_bf16_units, pick_precision, use_tf32
 

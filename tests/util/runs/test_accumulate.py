@@ -9,9 +9,7 @@ from torch import Tensor
 
 import main
 from engine import train_one_epoch
-from tests.test_engine import CPU, batch, build
-from tests.test_main import TINY, assert_refused
-from tests.test_main import run as run  # a fixture
+from tests.helpers import CPU, TINY, assert_refused, batch, build
 from util.nested_tensor import NestedTensor
 from util.runs.accumulate import Windows
 
