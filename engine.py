@@ -14,13 +14,12 @@ from datasets.panoptic_eval import PanopticEvaluator
 from util.dist.distributed import is_main_process, reduce_mean
 from util.dist.precision import Precision
 from util.metrics import Progress, StepLog
-from util.nested_tensor import NestedTensor
+from util.nested_tensor import NestedTensor, object_count
 from util.profiling import Section, annotate
 from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
 from util.runs.accumulate import Windows, add_losses, without_exchange
 from util.runs.atomic import atomic_file
-from util.targets import object_count
 
 Targets = Sequence[dict[str, Any]]
 

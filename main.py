@@ -42,7 +42,7 @@ from util.dist.device import pick_device, seed_everything, use_deterministic_alg
 from util.dist.distributed import Launch, init_distributed, is_main_process, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
 from util.dist.precision import Precision, pick_precision, use_tf32
-from util.draw.boxes import draw_evaluation
+from util.draw.sheets import draw_evaluation
 from util.errors import UserError
 from util.flags import FlagParser
 from util.metrics import Progress

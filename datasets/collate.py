@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from util.errors import ImageError
-from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
-from util.targets import NUM_OBJECTS
+from util.nested_tensor import NUM_OBJECTS, NestedTensor, nested_tensor_from_tensor_list
 
 Target = dict[str, Any]
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
 from util.chunks import in_chunks
+from util.nested_tensor import object_count
 from util.profiling import annotate
-from util.targets import object_count
 
 from .mask_losses import mask_losses
 from .matcher import HungarianMatcher, Match

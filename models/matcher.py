@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from util.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
-from util.targets import object_count
+from util.nested_tensor import object_count
 
 #: Indices of matched queries and of the objects they are matched to, both int64 (min(Q, T),).
 Match = tuple[Tensor, Tensor]

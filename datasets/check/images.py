@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from util.counted import counted
+from util.progress import with_progress
 
 from ..annotations.findings import Action, Findings
 from ..annotations.kinds import WRONG_SIZE, Kind
@@ -79,7 +79,7 @@ def inspect(path: Path) -> Facts:
 def inspect_all(paths: Sequence[Path], *, label: str) -> list[Facts]:
     """Decode many files on all cores (PIL lets go of Python's lock), showing how far it is."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(counted(pool.map(inspect, paths), total=len(paths), label=label, unit="image"))
+        return list(with_progress(pool.map(inspect, paths), label, unit="image", total=len(paths)))
 
 
 def note_images(listed: Sequence[Listed], facts: Sequence[Facts], source: Path, findings: Findings) -> None:

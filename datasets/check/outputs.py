@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from util.draw.boxes import GRID_TILE, draw_detections
-from util.draw.sheet import contact_sheet
+from util.draw.sheets import contact_sheet
 from util.errors import DatasetError
 from util.runs.atomic import atomic_file
 

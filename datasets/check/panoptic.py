@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from util.counted import counted
 from util.errors import DatasetError, ImageError
+from util.progress import with_progress
 
 from ..annotations.findings import Action, Findings
 from ..annotations.kinds import CROWDED, NEGATIVES, UNUSED_CATEGORIES, Kind
@@ -89,7 +89,7 @@ def _note_segments(
     ids = [[segment["id"] for segment in annotation["segments_info"]] for annotation in dataset.annotations]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(inspect_segments, paths, ids)
-        found = list(counted(work, total=len(paths), label=label, unit="PNG"))
+        found = list(with_progress(work, label, unit="PNG", total=len(paths)))
     for image, fact, path, segments in zip(listed, facts, paths, found, strict=True):
         source = f"{dataset.ann_file}: image {image.image_id}: {path}"
         if segments.error is not None:

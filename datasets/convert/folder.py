@@ -3,18 +3,16 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from util.errors import DatasetError
-
-T = TypeVar("T")
+from util.progress import with_progress
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -99,16 +97,6 @@ class ImageSize:
         return np.stack([x * self.width, y * self.height], axis=1)
 
 
-def counted(items: Sequence[T], label: str) -> Iterator[T]:
-    """Yield the items: with a bar on a terminal, elsewhere with a line now and then where there are thousands."""
-    bar = tqdm(items, desc=label, disable=None)
-    step = max(1000, len(items) // 10)
-    for number, item in enumerate(bar, start=1):
-        yield item
-        if bar.disable and number % step == 0:
-            print(f"{label}: {number} of {len(items)}", flush=True)
-
-
 def image_size(path: Path) -> ImageSize:
     """Read the header of an image. Raises DatasetError where it has none that can be read."""
     try:
@@ -141,7 +129,7 @@ def write_coco(folder: LabelledFolder, dest: Path, *, copy: bool) -> None:
             shutil.rmtree(unfinished)
         (unfinished / "annotations").mkdir(parents=True)
         for split, images in folder.splits.items():
-            for image in counted(images, f"{split} images"):
+            for image in with_progress(images, f"{split} images"):
                 _place(image.path, unfinished / f"{split}2017" / image.name, copy=copy)
             with open(unfinished / "annotations" / f"instances_{split}2017.json", "w", encoding="utf-8") as file:
                 json.dump(documents[split], file)

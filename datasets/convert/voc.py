@@ -8,6 +8,7 @@ from xml.parsers import expat
 import numpy as np
 
 from util.errors import DatasetError
+from util.progress import with_progress
 
 from .folder import (
     IMAGE_SUFFIXES,
@@ -16,7 +17,6 @@ from .folder import (
     LabelledImage,
     LabelledObject,
     Mistakes,
-    counted,
     image_size,
 )
 
@@ -101,7 +101,7 @@ class _Reader:
             reason = getattr(error, "strerror", None) or "not text"
             raise DatasetError(f"{listed}: cannot be read ({reason}); sets that are there: {known}") from None
         result, seen = [], set()
-        for number, line in enumerate(counted(lines, str(listed)), start=1):
+        for number, line in enumerate(with_progress(lines, str(listed)), start=1):
             name = line.strip()
             if name not in images and name:
                 name = name.split()[0]  # the sets of one class: a name and -1, 0 or 1

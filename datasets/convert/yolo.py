@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from util.errors import DatasetError
+from util.progress import with_progress
 
 from .folder import (
     IMAGE_SUFFIXES,
@@ -15,7 +16,6 @@ from .folder import (
     LabelledImage,
     LabelledObject,
     Mistakes,
-    counted,
     image_size,
     polygon_area,
 )
@@ -113,7 +113,7 @@ def _read_set(folder: Path, names: dict[int, str], mistakes: Mistakes, notes: li
     if not paths:
         raise DatasetError(f"{folder}: holds no images")
     images = []
-    for path in counted(paths, str(folder)):
+    for path in with_progress(paths, str(folder)):
         try:
             size = image_size(path)
         except DatasetError as error:

@@ -15,7 +15,6 @@ from datasets.convert.folder import (
     LabelledImage,
     LabelledObject,
     Mistakes,
-    counted,
     image_size,
     write_coco,
 )
@@ -197,11 +196,6 @@ def test_one_mistake_is_named_alone() -> None:
     mistakes.add("a.txt:3", "bad")
     with pytest.raises(DatasetError, match="^a.txt:3: bad$"):
         mistakes.raise_any()
-
-
-def test_thousands_of_items_are_counted_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(counted(range(2500), "a")) == list(range(2500))
-    assert capsys.readouterr().out == "a: 1000 of 2500\na: 2000 of 2500\n"
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8, 9])
