@@ -1,0 +1,86 @@
+"""The interface of a dataset: everything that training, evaluation and drawing ask of one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from pycocotools.coco import COCO
+from torch.utils.data import Subset
+
+#: The objects of one image, n of them, by name:
+#:
+#: | key | shape and type | content |
+#: |---|---|---|
+#: | `boxes` | (n, 4) float32 | `xyxy` in pixels up to the last transform, then `cxcywh` in 0..1 of the image |
+#: | `labels` | (n,) int64 | category ids of the annotation file |
+#: | `area` | (n,) float32 | square pixels of the resized image |
+#: | `iscrowd` | (n,) int64 | 1 for a group that is one annotation |
+#: | `image_id` | (1,) int64 | the image's id in the annotation file |
+#: | `orig_size` | (2,) int64 | height and width of the file |
+#: | `size` | (2,) int64 | height and width after the transforms, without padding |
+#: | `masks` | (n, H, W) bool | only where masks are trained |
+#: | `num_objects` | int | only in padded targets: how many objects are real, those first |
+Target = dict[str, Any]
+
+
+class DetectionDataset(Protocol):
+    """Images with their objects, numbered 0 to len - 1. No method but `load` and `[]` opens an image.
+
+    Attributes that do not apply to a dataset are None: a generated one has no files, only a panoptic one has things.
+    """
+
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """Name of each category by its id."""
+
+    @property
+    def num_classes(self) -> int:
+        """Labels are below it: the largest category id + 1, or more where the user asks for room."""
+
+    @property
+    def is_thing(self) -> Mapping[int, bool] | None:
+        """For each category id True for things, False for stuff; None where the dataset has boxes only."""
+
+    @property
+    def ann_file(self) -> Path | None:
+        """The annotation file."""
+
+    @property
+    def ann_folder(self) -> Path | None:
+        """The folder of the panoptic PNGs."""
+
+    @property
+    def coco(self) -> COCO:
+        """The ground truth as pycocotools has it, made on first use."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        """Return the image, (3, H, W) once it is a tensor, and its `Target` after the transforms."""
+
+    def load(self, index: int) -> tuple[Image.Image, Target]:
+        """Return the RGB image and its target before the transforms."""
+
+    def image_id(self, index: int) -> int:
+        """Return the image's id in the annotation file."""
+
+    def image_path(self, index: int) -> Path | None:
+        """Return the image's file, which may not exist."""
+
+    def segments_path(self, index: int) -> Path | None:
+        """Return the PNG with the segments of the image, which may not exist."""
+
+    def get_height_and_width(self, index: int) -> tuple[int, int] | None:
+        """Return the size of the image as far as it is known without opening it."""
+
+    def object_counts(self) -> np.ndarray:
+        """Return the number of objects of every image (len,) int64, crowds left out."""
+
+    def aspect_ratios(self) -> np.ndarray:
+        """Return width / height of every image (len,) float64."""
+
+
+#: A dataset, or a choice of its images (`--fast_dev_run`); `datasets.unwrap` gives the dataset itself.
+DatasetOrSubset = DetectionDataset | Subset
