@@ -1,10 +1,6 @@
-"""Helpers that several test modules share: a tiny run, a small model, several processes, and checks of an answer."""
+"""Helpers that several test modules share: a tiny run, a small model, and checks of an answer."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,55 +80,3 @@ def batch(count: int = 2, side: int = 64) -> tuple:
         )
         images.append(image)
     return nested_tensor_from_tensor_list(images), tuple(targets)
-
-
-# ---- processes
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a process on one thread: no launcher's variables, but the given ones."""
-    launcher = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(launcher)}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(main.__file__).parent)} | more
-
-
-def free_port() -> str:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-LAUNCHERS = {
-    "torchrun": lambda rank, port: dict(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
-    ),
-    "srun": lambda rank, port: dict(
-        SLURM_PROCID=str(rank),
-        SLURM_LOCALID=str(rank),
-        SLURM_NTASKS="2",
-        SLURM_STEP_NUM_TASKS="2",
-        SLURM_JOB_ID="7",
-        SLURM_STEP_ID="0",
-        SLURM_STEP_NODELIST="localhost",
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=port,
-    ),
-}
-
-
-def start_two(launcher: str, flags: str) -> list[tuple[int, str, str]]:
-    """Run the command in two processes, with the variables a launcher sets; exit code, output and errors of each."""
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, main.__file__, *flags.split()],
-            env=environment(**LAUNCHERS[launcher](rank, port)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [process.communicate(timeout=200) for process in processes]
-    return [(process.returncode, out, err) for process, (out, err) in zip(processes, outputs)]

@@ -3,17 +3,19 @@
 import argparse
 import json
 import math
+import os
+import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import main
-from tests.helpers import TINY, Run, assert_refused, environment, rows, rows_without_measured
+from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
 from tests.models.official import official_checkpoint
+from tests.processes import Started
 
 # ---- flags
 
@@ -87,7 +89,8 @@ def test_train_kill_resume_gives_the_log_it_would_have_had(run: Run, tmp_path: P
     assert run(f"{TINY} --epochs 3 --output_dir {cut}")[0] == 0
     # As if killed in the third epoch: its checkpoint was never written, its row half.
     second = tmp_path / "second"
-    kill_at_epoch(2, f"{TINY} --epochs 3 --output_dir {second}")
+    code, _, err = Started(killed_at_epoch, 2, f"{TINY} --epochs 3 --output_dir {second}").end()
+    assert code == -signal.SIGKILL, err
     with (second / "log.txt").open("a") as log:
         log.write('{"train_lr": 0.00')
     code, out, _ = run(f"{TINY} --epochs 3 --output_dir {second} --resume auto")
@@ -97,20 +100,17 @@ def test_train_kill_resume_gives_the_log_it_would_have_had(run: Run, tmp_path: P
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[0])
 
 
-def kill_at_epoch(epoch: int, flags: str) -> None:
-    """Start the command in a process of its own that is killed, without a chance to clean up, when an epoch begins."""
-    program = (
-        "import os, signal, main\n"
-        "begin = main.set_epoch\n"
-        "def set_epoch(loader, epoch):\n"
-        f"    os.kill(os.getpid(), signal.SIGKILL) if epoch == {epoch} else begin(loader, epoch)\n"
-        "main.set_epoch = set_epoch\n"
-        f"main.cli({flags.split()!r})\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(main.__file__).parent, env=environment(), capture_output=True
-    )
-    assert process.returncode == -9, process.stderr.decode()
+def killed_at_epoch(last: int, flags: str) -> None:
+    """Run the command in this process, and kill it, without a chance to clean up, when epoch `last` begins."""
+    begin = main.set_epoch
+
+    def set_epoch(loader: DataLoader, epoch: int) -> None:
+        if epoch == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        begin(loader, epoch)
+
+    main.set_epoch = set_epoch
+    main.cli(flags.split())
 
 
 def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> None:

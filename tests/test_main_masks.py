@@ -1,15 +1,16 @@
 """Masks from the command line: training, a frozen detector, panoptic data, several processes, and mistakes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import main
-from tests.helpers import LAUNCHERS, Run, assert_refused, environment, free_port, rows, start_two
+from engine import train_one_epoch
+from tests.helpers import CPU, Run, assert_refused, batch, build, rows
+from tests.processes import command, start_two
+from util.dist.distributed import init_distributed, shutdown
 from util.runs.checkpoint import load_checkpoint
 
 MODEL = (
@@ -93,50 +94,33 @@ def test_panoptic_images_are_trained_judged_and_written(run: Run, tmp_path: Path
 # ---- several processes
 
 
+def train_masks(folder: Path) -> None:
+    """Train three steps, in whose second one the second process has images without objects; save the weights."""
+    torch.manual_seed(0)
+    launch = init_distributed(device="cpu")
+    model, criterion, _ = build("--masks --mask_chunk 1")
+    model = main.wrap_model(model, launch)
+
+    def with_masks(objects: int) -> tuple:
+        samples, targets = batch(2)
+        for target in targets:
+            target["masks"] = torch.rand(1, 64, 64) < 0.3
+            for name in ("labels", "boxes", "masks"):
+                target[name] = target[name][:objects]
+        return samples, targets
+
+    batches = [with_masks(1), with_masks(1 - launch.rank), with_masks(1)]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    train_one_epoch(model, criterion, batches, optimizer, CPU, 0)
+    torch.save(dict(main.without_wrapper(model).named_parameters()), folder / f"{launch.rank}.pth")
+    shutdown()
+
+
 def test_two_processes_train_masks_also_where_one_has_no_object(tmp_path: Path) -> None:
-    """In the second step of the second process no image has an object."""
-    script = tmp_path / "train.py"
-    script.write_text(NO_OBJECT)
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(tmp_path / f"{rank}.pth")],
-            env=environment(**LAUNCHERS["torchrun"](rank, port)),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    for process in processes:
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+    for code, _, err in start_two(train_masks, tmp_path):
+        assert code == 0, err
     first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (0, 1))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-NO_OBJECT = """
-import sys, torch, main
-from engine import train_one_epoch
-from tests.helpers import batch, build
-from util.dist.distributed import init_distributed, shutdown
-torch.manual_seed(0)
-launch = init_distributed(device="cpu")
-model, criterion, _ = build("--masks --mask_chunk 1")
-model = main.wrap_model(model, launch)
-def with_masks(objects):
-    samples, targets = batch(2)
-    for t in targets:
-        t["masks"] = torch.rand(1, 64, 64) < 0.3
-        for name in ("labels", "boxes", "masks"):
-            t[name] = t[name][:objects]
-    return samples, targets
-batches = [with_masks(1), with_masks(1 - launch.rank), with_masks(1)]
-optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-train_one_epoch(model, criterion, batches, optimizer, torch.device("cpu"), 0)
-torch.save(dict(main.without_wrapper(model).named_parameters()), sys.argv[1])
-shutdown()
-"""
 
 
 def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder: Path) -> None:
@@ -144,7 +128,7 @@ def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder
         f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
         f"--image_size 64 --batch_size 1 --epochs 1 --masks --output_dir {tmp_path / 'a' / 'run'}"
     )
-    (code0, out0, err0), (code1, out1, err1) = start_two("torchrun", flags)
+    (code0, out0, err0), (code1, out1, err1) = start_two(command, flags)
     assert (code0, code1) == (0, 0), err0 + err1
     assert out0.count("Panoptic quality, images: 2") == 1 and out1 == ""
     written = json.loads((tmp_path / "a" / "run" / "panoptic_eval" / "predictions.json").read_text())

@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers import LAUNCHERS, TINY, environment, free_port, rows, start_two
+import main
+from engine import compute_losses
+from tests.helpers import TINY, batch, build, rows
+from tests.processes import LAUNCHERS, Started, command, environment, free_port, start_two
+from util.dist.distributed import init_distributed, shutdown
+from util.nested_tensor import nested_tensor_from_tensor_list
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: Path) -> None:
     (code0, out0, err0), (code1, out1, err1) = start_two(
-        launcher, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}"
+        command, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}", launcher=launcher
     )
     assert (code0, code1) == (0, 0), err0 + err1
     assert "2 processes" in out0 and "Epoch: [0]  [2/2]" in out0 and "images: 4" in out0
@@ -24,7 +29,7 @@ def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: 
 def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -> None:
     flags = f"--epochs 2 --batch_size 2 --section backward --timing --torch_profile {tmp_path} --output_dir {tmp_path}"
     (code0, out0, err0), (code1, out1, err1) = start_two(
-        "torchrun", f"{TINY} {flags} --profile_warmup 1 --profile_steps 2"
+        command, f"{TINY} {flags} --profile_warmup 1 --profile_steps 2"
     )
     assert (code0, code1) == (0, 0), err0 + err1
     assert out1 == "" and "the run ends here" in out0 and out0.count("optimizer_step") == 1
@@ -36,55 +41,60 @@ def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -
 
 
 def test_a_mistake_is_one_line_of_one_process() -> None:
-    (code0, _, err0), (code1, out1, err1) = start_two("torchrun", f"{TINY} --resume /nowhere.pth")
+    (code0, _, err0), (code1, out1, err1) = start_two(command, f"{TINY} --resume /nowhere.pth")
     assert (code0, code1) == (2, 2)
     assert err0.count("main.py: error:") == 1 and "/nowhere.pth" in err0 and "Traceback" not in err0 + err1
     assert out1 == "" and "main.py: error" not in err1
 
 
-GRADIENTS = """
-import sys, torch, main
-from engine import compute_losses
-from tests.helpers import build, batch
-from util.dist.distributed import init_distributed, get_rank, get_world_size, shutdown
-from util.nested_tensor import nested_tensor_from_tensor_list
-torch.manual_seed(0)
-launch = init_distributed(device="cpu")
-model, criterion, _ = build()
-samples, targets = batch(4)
-targets[0]["labels"] = targets[0]["labels"].repeat(3)
-targets[0]["boxes"] = torch.cat([targets[0]["boxes"], torch.rand(2, 4) * 0.3 + 0.3])
-halves = [slice(0, 2), slice(2, 4)]
-if launch.distributed:  # this process's half, with DDP's mean of the gradients
-    model = main.wrap_model(model, launch)
-    mine = halves[launch.rank]
-    _, losses = compute_losses(model, criterion, nested_tensor_from_tensor_list(samples.tensors[mine]), targets[mine])
-    criterion.total(losses).backward()
-else:  # both halves in one process, each divided by the shared count of boxes, 6 / 2
-    for half in halves:
-        losses = criterion(model(samples.tensors[half]), targets[half], num_boxes=3.0)
-        (criterion.total(losses) / 2).backward()
-if launch.rank == 0:
-    torch.save({n: p.grad for n, p in main.without_wrapper(model).named_parameters() if p.grad is not None}, sys.argv[1])
-shutdown()
-"""
-
-
-def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+def test_the_script_itself_trains_in_two_processes(tmp_path: Path) -> None:
+    """`python main.py` from nothing: no server has imported anything before."""
     port = free_port()
-
-    def start(name: str, **variables: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-c", GRADIENTS, str(tmp_path / name)],
-            env=environment(**variables),
-            stdout=subprocess.DEVNULL,
+    flags = f"{TINY} --epochs 1 --max_steps 1 --batch_size 2 --output_dir {tmp_path}".split()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, main.__file__, *flags],
+            env=environment(**LAUNCHERS["torchrun"](rank, port)),
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        for rank in (0, 1)
+    ]
+    (out0, err0), (out1, err1) = [process.communicate(timeout=200) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], err0 + err1
+    assert "2 processes" in out0 and "Warning" not in err0 + err1 and out1 == "" and len(rows(tmp_path)) == 1
 
-    for process in [start("two", **LAUNCHERS["torchrun"](rank, port)) for rank in (0, 1)] + [start("one")]:
-        _, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
+
+def save_gradient(path: Path) -> None:
+    """Save the gradient of four images: of each half in one process, or both halves in turn in a single one."""
+    torch.manual_seed(0)
+    launch = init_distributed(device="cpu")
+    model, criterion, _ = build()
+    samples, targets = batch(4)
+    targets[0]["labels"] = targets[0]["labels"].repeat(3)
+    targets[0]["boxes"] = torch.cat([targets[0]["boxes"], torch.rand(2, 4) * 0.3 + 0.3])
+    halves = [slice(0, 2), slice(2, 4)]
+    if launch.distributed:  # this process's half, with DDP's mean of the gradients
+        model = main.wrap_model(model, launch)
+        mine = halves[launch.rank]
+        mine_samples = nested_tensor_from_tensor_list(samples.tensors[mine])
+        _, losses = compute_losses(model, criterion, mine_samples, targets[mine])
+        criterion.total(losses).backward()
+    else:  # both halves in one process, each divided by the shared count of boxes, 6 / 2
+        for half in halves:
+            losses = criterion(model(samples.tensors[half]), targets[half], num_boxes=3.0)
+            (criterion.total(losses) / 2).backward()
+    if launch.rank == 0:
+        found = {n: p.grad for n, p in main.without_wrapper(model).named_parameters() if p.grad is not None}
+        torch.save(found, path)
+    shutdown()
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+    single = Started(save_gradient, tmp_path / "one")
+    for code, _, err in [*start_two(save_gradient, tmp_path / "two"), single.end()]:
+        assert code == 0, err
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
     assert one.keys() == two.keys() and len(one) > 50
     for name in one:

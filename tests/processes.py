@@ -1,0 +1,97 @@
+"""The command, or a function, in processes of its own, with the variables that a launcher sets.
+
+Starting Python and importing torch takes seconds each time. Here it is done once: one server process has imported
+everything, and forks itself into the processes that tests ask for.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import main
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["main", "torch._dynamo", "matplotlib.backends.backend_agg", "pycocotools.cocoeval"])
+
+#: Variables of rank `rank` of two, as the launchers set them; the port is rank 0's.
+LAUNCHERS: dict[str, Callable[[int, str], dict[str, str]]] = {
+    "torchrun": lambda rank, port: dict(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+    ),
+    "srun": lambda rank, port: dict(
+        SLURM_PROCID=str(rank),
+        SLURM_LOCALID=str(rank),
+        SLURM_NTASKS="2",
+        SLURM_STEP_NUM_TASKS="2",
+        SLURM_JOB_ID="7",
+        SLURM_STEP_ID="0",
+        SLURM_STEP_NODELIST="localhost",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=port,
+    ),
+}
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a process on one thread: no launcher's variables, but the given ones."""
+    launcher = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(launcher)}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(main.__file__).parent)} | more
+
+
+def free_port() -> str:
+    """Return a port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+class Started:
+    """A process that runs a function; its output and errors go to files."""
+
+    def __init__(self, function: Callable, *args: object, **variables: str) -> None:
+        """Start `function(*args)`, which a module defines at its top, in an environment with the given variables."""
+        self._files = [tempfile.NamedTemporaryFile("r") for _ in range(2)]
+        names = [file.name for file in self._files]
+        self._process = _FORKS.Process(target=_run, args=(function, args, environment(**variables), names))
+        self._process.start()
+
+    def end(self, timeout: float = 200) -> tuple[int, str, str]:
+        """Wait for the process; return its exit code (minus the signal that killed it), output and errors."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+        out, err = (file.read() for file in self._files)
+        for file in self._files:
+            file.close()
+        return self._process.exitcode, out, err
+
+
+def _run(function: Callable, args: tuple, environ: dict[str, str], names: list[str]) -> None:
+    for descriptor, name in enumerate(names, start=1):
+        file = os.open(name, os.O_WRONLY | os.O_APPEND)
+        os.dup2(file, descriptor)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(environ)
+    torch.set_num_threads(1)
+    sys.exit(function(*args))
+
+
+def start_two(function: Callable, *args: object, launcher: str = "torchrun") -> list[tuple[int, str, str]]:
+    """Run `function(*args)` in two processes of one launch; return exit code, output and errors of each."""
+    port = free_port()
+    started = [Started(function, *args, **LAUNCHERS[launcher](rank, port)) for rank in (0, 1)]
+    return [process.end() for process in started]
+
+
+def command(flags: str) -> int:
+    """Run the command with the flags, in a process that is its own."""
+    return main.cli(flags.split())
