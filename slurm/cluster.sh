@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Train on any Slurm cluster: one GPU, a node, or several. What stands behind the script's name goes to main.py.
+# Train on any Slurm cluster: one GPU, a node, or several. Arguments after the script's name go to main.py.
 #
 #   PARTITION=gpu ENVIRONMENT=/path/to/env OUT=/path/to/run GPUS=8 NODES=2 bash slurm/cluster.sh --coco_path /path/to/coco
 #
 # ENVIRONMENT: folder of a conda or venv environment with the packages of requirements.txt. Other options of sbatch by its
 # variables: SBATCH_ACCOUNT, SBATCH_QOS, SBATCH_CONSTRAINT, ... NODES, GPUS, CPUS, TIME, LAUNCHER: see launch.sh.
-# A job that is preempted or runs out of time starts again and goes on from its last checkpoint, as long as it wrote one.
+# A job that is preempted or runs out of time starts again and resumes from its last checkpoint, if it wrote one.
 #SBATCH --job-name=detr
 #SBATCH --requeue
 #SBATCH --open-mode=append

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Sourced by the batch scripts: they hand themselves to sbatch, and inside the job run commands once per GPU.
+# Sourced by the batch scripts, which submit themselves to sbatch and inside the job run commands once per GPU.
 #
-# NODES, GPUS (a node), CPUS (a GPU), TIME, LAUNCHER (srun or torchrun) are the caller's to set.
+# NODES, GPUS (a node), CPUS (a GPU), TIME, LAUNCHER (srun or torchrun) are set by the caller.
 
 NODES=${NODES:-1} GPUS=${GPUS:-1} CPUS=${CPUS:-8} TIME=${TIME:-00:30:00} LAUNCHER=${LAUNCHER:-srun}
-# sbatch runs a copy of the script from a folder of its own: where the project lies must come along.
+# sbatch runs a copy of the script from a folder of its own, so the place of the project is handed on.
 PROJECT=${PROJECT:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
 
 # submit SBATCH-OPTIONS... -- SCRIPT ARGUMENTS...: returns inside a job (or in the shell of salloc), else submits and ends.
@@ -26,7 +26,7 @@ submit() {
     exec sbatch --nodes="$NODES" --time="$TIME" --output="$OUT/%x-%j.log" "${options[@]}" "$@"
 }
 
-# once_per_gpu COMMAND...: run it in every process of the job; main.py and collect.py find their place by themselves.
+# once_per_gpu COMMAND...: run it in every process of the job; main.py and collect.py find out which one they are.
 # Signals to this shell are handled at once, not after the command's end.
 once_per_gpu() {
     start_processes "$@" &

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on Perlmutter (NERSC): one GPU, four, or several nodes. What stands behind the script's name goes to main.py.
+# Train on Perlmutter (NERSC): one GPU, four, or several nodes. Arguments after the script's name go to main.py.
 #
 #   export ACCOUNT=m1234 ENVIRONMENT=/global/common/software/m1234/detr OUT=$SCRATCH/runs/r50
 #   QOS=shared            bash slurm/perlmutter.sh --coco_path "$SCRATCH/coco"        1 GPU
@@ -7,7 +7,7 @@
 #   QOS=regular GPUS=4 NODES=4 LAUNCHER=torchrun TIME=12:00:00 bash slurm/perlmutter.sh --coco_path "$SCRATCH/coco"
 #
 # ENVIRONMENT: folder of a conda or venv environment with the packages of requirements.txt. CONSTRAINT: "gpu&hbm80g" for 80 GB.
-# A job that is preempted or runs out of time starts again and goes on from its last checkpoint, as long as it wrote one.
+# A job that is preempted or runs out of time starts again and resumes from its last checkpoint, if it wrote one.
 #SBATCH --job-name=detr
 #SBATCH --requeue
 #SBATCH --open-mode=append

@@ -1,7 +1,6 @@
-"""Recipes run as they are written, only shorter; the README names every flag and no other."""
+"""Recipes run as they are written, only shorter."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,16 +36,3 @@ def test_the_cppe5_recipe_runs(tmp_path: Path, cppe5_folder: Path) -> None:
     shorter = f"--epochs 1 --image_size 64 --num_workers 0 --device cpu --output_dir {tmp_path / 'run'}"
     run_recipe("cppe5", str(cppe5_folder), "--init_from", "", *smaller.split(), *shorter.split())
     assert (tmp_path / "run" / "checkpoint.pth").is_file()
-
-
-def test_the_readme_names_every_flag_and_no_other() -> None:
-    flags = {flag for action in main.get_args_parser()._actions for flag in action.option_strings}
-    others = {"--help", "--nproc_per_node", "--original"}
-    # of datasets.check, prepare, convert
-    others |= {"--fix", "--strict", "--json", "--dest", "--panoptic", "--classes"}
-    others |= {"--profile", "--capture"}  # of ncu and nsys: --profile-from-start, --capture-range
-    table = re.search(r"\| group \| flags \|.*?\n\n", (ROOT / "README.md").read_text(), re.S).group()
-    named = set(re.findall(r"--\w+", table))
-    assert named <= flags
-    assert flags - named == {"--remove_difficult"}  # it does nothing
-    assert set(re.findall(r"--\w+", (ROOT / "README.md").read_text())) <= flags | others
