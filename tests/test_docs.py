@@ -14,8 +14,18 @@ PAGES = sorted(
 )
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FLAGS = {flag for action in main.get_args_parser()._actions for flag in action.option_strings}
-#: Flags of programs that are not part of this project, cut at their first dash: torchrun's, nsys's, ncu's.
-FOREIGN = {"--help", "--nproc_per_node", "--capture", "--profile", "--kernel", "--launch", "--clock", "--cache"}
+#: Flags of programs that are not part of this project, cut at their first dash: of torchrun, git, nsys, ncu.
+FOREIGN = {
+    "--help",
+    "--nproc_per_node",
+    "--detach",
+    "--capture",
+    "--profile",
+    "--kernel",
+    "--launch",
+    "--clock",
+    "--cache",
+}
 #: Flags that an old file of results names and that the script no longer has.
 FORMER = {"--pictures"}
 
