@@ -1,4 +1,4 @@
-"""What all tests share: one thread, the project on the import path, and a tiny COCO folder."""
+"""Settings and fixtures of all tests: one thread, repeatable examples, small folders of data, and the command."""
 
 import json
 import sys
@@ -90,7 +90,7 @@ def coco_folder(write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: 
 
 @pytest.fixture
 def cppe5_folder(tmp_path: Path) -> Path:
-    """An image whose size in the annotations is turned, with a box over its edge; and an RGBA one with a prefixed name."""
+    """CPPE-5's layout: an image with width and height swapped in the annotations, and an RGBA one with a prefixed name."""
     (tmp_path / "images").mkdir()
     (tmp_path / "annotations").mkdir()
     Image.new("L", (60, 40), 9).save(tmp_path / "images" / "1.jpg")

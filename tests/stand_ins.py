@@ -1,4 +1,4 @@
-"""Stand-ins for programs that are not here (ncu, srun, sbatch, ...): each notes its command line, then does as it is told."""
+"""Stand-ins for programs such as ncu, srun and sbatch: each notes its command line and then runs a given body."""
 
 import json
 import os
@@ -31,18 +31,18 @@ class StandIns:
         self.log.touch()
 
     def add(self, name: str, body: str = "") -> None:
-        """A program that notes its call and then runs `body` (Python; name, argv and env are there)."""
+        """Add a program that notes its call and then runs `body`, Python that may use name, argv and env."""
         path = self.folder / name
         path.write_text(_PROGRAM.format(python=sys.executable, name=name, log=str(self.log), body=body))
         path.chmod(0o755)
 
     def environ(self, *, alone: bool = False, **more: object) -> dict[str, str]:
-        """The environment with the stand-ins first in PATH, and no job of Slurm around; `alone`: nothing else in PATH."""
+        """Return the environment outside of Slurm jobs, with the stand-ins first in PATH, or `alone` in it."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") and k not in ("RANK", "WORLD_SIZE")}
         path = [str(self.folder), *([] if alone else [str(Path(sys.executable).parent), os.environ["PATH"]])]
         return clean | {"PATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"} | {k: str(v) for k, v in more.items()}
 
     def calls(self, name: str | None = None) -> list[list[str]]:
-        """The command lines so far, in order; with a name only that program's, without the name."""
+        """Return the command lines so far, in order; with a name, those of that program without the name."""
         lines = [json.loads(line) for line in self.log.read_text().splitlines()]
         return lines if name is None else [line[1:] for line in lines if line[0] == name]

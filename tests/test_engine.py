@@ -15,7 +15,7 @@ from util.errors import NonFiniteLossError
 from util.metrics import Progress
 
 
-def test_two_images_are_learned_by_heart() -> None:
+def test_training_overfits_two_images() -> None:
     torch.manual_seed(0)
     model, criterion, _ = build("--backbone_norm batch")
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
@@ -75,7 +75,7 @@ def test_a_loss_that_is_not_finite_names_loss_step_and_images(print_freq: int) -
     assert "\n" not in str(error.value)
 
 
-def test_only_the_first_steps_when_asked_and_the_schedule_moves_each() -> None:
+def test_max_steps_limits_an_epoch_and_the_schedule_advances_every_step() -> None:
     model, criterion, _ = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0 if step < 2 else 1e-9)
@@ -100,7 +100,7 @@ def test_clipping_limits_the_whole_gradient() -> None:
     assert seen[0] == pytest.approx(0.1, rel=1e-3) and seen[1] > 1
 
 
-def test_evaluation_measures_perfect_predictions_as_perfect(capsys: pytest.CaptureFixture) -> None:
+def test_perfect_predictions_are_evaluated_as_perfect(capsys: pytest.CaptureFixture) -> None:
     from pycocotools.coco import COCO
 
     samples, targets = batch(2)
@@ -141,7 +141,7 @@ def test_evaluation_measures_perfect_predictions_as_perfect(capsys: pytest.Captu
     assert len(evaluator.results("bbox")) == 10
 
 
-def test_masks_are_measured_too_where_the_model_has_them(capsys: pytest.CaptureFixture) -> None:
+def test_masks_are_evaluated_if_the_model_predicts_them(capsys: pytest.CaptureFixture) -> None:
     """Masks on a map of stride 4 whose edges lie between pixels: after enlarging they are exactly the objects."""
     samples, targets = batch(1)
     x, y = 8, 24

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 
 @pytest.mark.parametrize("flags", ["", "--masks", "--masks --mask_chunk 1"])
-def test_losses_and_gradients_equal_the_cpus(flags: str) -> None:
+def test_losses_and_gradients_equal_those_of_the_cpu(flags: str) -> None:
     results = []
     samples, targets = batch()
     targets = [t | {"masks": torch.ones(len(t["labels"]), 40, 50, dtype=torch.bool)} for t in targets]

@@ -89,7 +89,7 @@ def test_pad_multiple_rounds_every_canvas(coco_folder: Path) -> None:
     assert sides and all(side % 32 == 0 for side in sides)
 
 
-def test_grouping_looks_at_the_annotations_else_at_the_image(coco_folder: Path) -> None:
+def test_aspect_ratios_come_from_annotations_or_else_from_image_files(coco_folder: Path) -> None:
     file = coco_folder / "annotations" / "instances_train2017.json"
     args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(
         f"{TINY} --dataset_file coco --coco_path {coco_folder}".split()
@@ -105,7 +105,7 @@ def test_grouping_looks_at_the_annotations_else_at_the_image(coco_folder: Path) 
     assert main.datasets.aspect_ratios(part).tolist() == pytest.approx([33 / 47, 60 / 40])
 
 
-def test_buckets_train_as_lists_without_them(run, tmp_path: Path) -> None:
+def test_padded_object_lists_train_to_the_same_numbers(run, tmp_path: Path) -> None:
     for name, flags in (("without", ""), ("with", "--num_buckets 2")):
         assert run(f"{TINY} --epochs 2 --output_dir {tmp_path / name} {flags}")[0] == 0
     for plain, padded in zip(*(rows_without_measured(tmp_path / name) for name in ("without", "with"))):
@@ -129,17 +129,19 @@ def test_buckets_train_as_lists_without_them(run, tmp_path: Path) -> None:
         ("--num_buckets -1", ["--num_buckets -1", "at least 0"]),
     ],
 )
-def test_mistakes_in_flags(run, flags: str, words: list[str]) -> None:
+def test_mistakes_in_flags_are_refused_in_one_line(run, flags: str, words: list[str]) -> None:
     assert_refused(run(f"{TINY} {flags}"), *words)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_larger_than_the_canvas_is_one_line(run, coco_folder: Path, workers: int) -> None:
+def test_an_image_larger_than_the_canvas_is_refused_in_one_line(run, coco_folder: Path, workers: int) -> None:
     flags = f"--dataset_file coco --coco_path {coco_folder} --pad --pad_size 50 60 --num_workers {workers}"
     assert_refused(run(f"{TINY} {flags} --epochs 1"), "--pad_size 50 60", "image id", "--max_size")
 
 
-def test_a_workspace_that_fixes_nothing_is_one_line(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cublas_workspace_that_is_not_deterministic_is_refused_in_one_line(
+    run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     assert_refused(run(f"{TINY} --deterministic"), "--deterministic", "CUBLAS_WORKSPACE_CONFIG")
 
@@ -185,7 +187,7 @@ def test_no_operation_of_a_step_lacks_a_deterministic_kernel_on_cuda(flags: str)
     assert recorder.names & NOT_DETERMINISTIC == set()
 
 
-def test_the_recorder_would_see_one() -> None:
+def test_the_recorder_finds_an_operation_without_a_deterministic_kernel() -> None:
     with Recorder() as recorder:
         logits = torch.zeros(2, 3, 4, requires_grad=True)
         torch.nn.functional.cross_entropy(logits, torch.zeros(2, 4, dtype=torch.int64)).backward()

@@ -1,4 +1,4 @@
-"""The command line, as a user meets it: flags, whole runs, resuming, several processes, and every mistake in one line."""
+"""The command line as users meet it: flags, whole runs, resuming, and every mistake in one line."""
 
 import argparse
 import json
@@ -83,7 +83,7 @@ def test_help_lists_the_groups(run: Run) -> None:
 # ---- whole runs
 
 
-def test_train_kill_resume_gives_the_log_it_would_have_had(run: Run, tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(run: Run, tmp_path: Path) -> None:
     straight, cut = tmp_path / "straight", tmp_path / "cut"
     assert run(f"{TINY} --epochs 3 --output_dir {straight}")[0] == 0
     assert run(f"{TINY} --epochs 3 --output_dir {cut}")[0] == 0
@@ -172,7 +172,7 @@ def test_evaluation_equals_pycocotools_on_the_written_predictions(run: Run, tmp_
     assert "dog" in out and "cat" in out
 
 
-def test_max_steps_ends_early_saves_and_has_nothing_left_to_do(run: Run, tmp_path: Path) -> None:
+def test_max_steps_ends_the_run_saves_it_and_leaves_nothing_to_resume(run: Run, tmp_path: Path) -> None:
     flags = f"{TINY} --epochs 5 --max_steps 3 --output_dir {tmp_path}"
     assert run(flags)[0] == 0
     assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["step"] == 3
@@ -180,7 +180,7 @@ def test_max_steps_ends_early_saves_and_has_nothing_left_to_do(run: Run, tmp_pat
     assert code == 0 and "nothing to do" in out
 
 
-def test_best_is_the_best_epoch_and_survives_a_resume(run: Run, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_a_better_best_checkpoint(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
     torch.save(checkpoint | {"best_ap": 0.9}, tmp_path / "checkpoint.pth")
@@ -207,7 +207,7 @@ def test_init_from_takes_what_fits_and_lists_the_rest(run: Run, tmp_path: Path) 
     assert code == 0 and "class_embed.weight" in out and "Epoch: [0]" in out
 
 
-def test_a_file_written_by_detr_itself_resumes(run: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_written_by_the_original_detr_resumes(run: Run, tmp_path: Path) -> None:
     """Weights, an AdamW over two groups, StepLR's state, and an argparse.Namespace, as the original pickles them."""
     args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(TINY.split() + ["--num_classes", "5"])
     model = main.build_model(args)[0]
@@ -271,11 +271,11 @@ def test_published_weights_evaluate_without_touching_the_network(
         ("--dataset_file shapes --backbone_weights /nowhere.pth", ["--backbone_weights", "/nowhere.pth"]),
     ],
 )
-def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:
+def test_mistakes_in_flags_are_refused_in_one_line(run: Run, flags: str, words: list[str]) -> None:
     assert_refused(run(flags if "--device" in flags else f"--device cpu {flags}"), *words)
 
 
-def test_json_that_is_missing_broken_or_not_coco(run: Run, coco_folder: Path) -> None:
+def test_a_json_file_that_is_missing_broken_or_not_coco_is_refused(run: Run, coco_folder: Path) -> None:
     flags = f"{TINY} --dataset_file coco --coco_path {coco_folder}"
     file = coco_folder / "annotations" / "instances_train2017.json"
     file.write_text("{")
@@ -291,27 +291,29 @@ def test_a_label_outside_the_classes_names_file_annotation_and_label(run: Run, c
     assert_refused(run(f"{flags} --num_classes 5"), "instances_train2017.json", "annotation", "7", "--num_classes")
 
 
-def test_an_image_that_is_not_there_is_named_also_from_a_worker(run: Run, coco_folder: Path) -> None:
+def test_a_missing_image_is_named_also_by_a_worker_process(run: Run, coco_folder: Path) -> None:
     (coco_folder / "train2017" / "000000000004.png").unlink()
     for workers in (0, 1):
         flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --epochs 1 --num_workers {workers}"
         assert_refused(run(flags), "000000000004.png")
 
 
-def test_more_objects_than_queries_is_said_once_with_the_count(run: Run) -> None:
+def test_more_objects_than_queries_is_one_warning_with_the_count(run: Run) -> None:
     code, out, _ = run(f"{TINY} --epochs 1 --num_queries 2")
     assert code == 0 and out.count("--num_queries 2") == 1 and "warning:" in out
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
-def test_checkpoints_that_are_truncated_or_none(run: Run, tmp_path: Path, content: bytes | None) -> None:
+def test_truncated_and_foreign_files_are_refused_as_checkpoints(
+    run: Run, tmp_path: Path, content: bytes | None
+) -> None:
     file = tmp_path / "broken.pth"
     torch.save({"model": {"w": torch.zeros(1000)}}, file)
     file.write_bytes(file.read_bytes()[:2000] if content is None else content)
     assert_refused(run(f"{TINY} --resume {file}"), "broken.pth")
 
 
-def test_a_loss_that_is_not_finite_saves_nothing_over_the_last_good_checkpoint(
+def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0

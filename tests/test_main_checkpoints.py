@@ -1,4 +1,4 @@
-"""Checkpoints on the command line: stand-ins for the published files and own runs, evaluated without flags, and contradictions."""
+"""Checkpoints on the command line: published files and own runs evaluate without flags; contradictions are refused."""
 
 import argparse
 from pathlib import Path
@@ -45,7 +45,7 @@ def architecture_line(out: str) -> str:
         ),
     ],
 )
-def test_files_of_the_published_kind_evaluate_without_flags(
+def test_files_like_the_published_ones_evaluate_without_flags(
     run: Run, tmp_path: Path, coco_folder: Path, stem: str, sizes: dict, words: list[str], params: int
 ) -> None:
     file = write_published(tmp_path, stem, **sizes)
@@ -82,7 +82,7 @@ def test_an_address_evaluates_without_flags(
 
 
 @pytest.mark.parametrize("original", ["", "--original_panoptic"])
-def test_a_panoptic_file_is_judged_by_panoptic_quality_without_masks_being_said(
+def test_a_panoptic_checkpoint_is_evaluated_by_panoptic_quality_without_the_flag_masks(
     run: Run, tmp_path: Path, panoptic_folder: Path, original: str
 ) -> None:
     file = write_published(tmp_path, "detr-r50-panoptic", masks=True, hidden=16, ffn=24)
@@ -92,14 +92,16 @@ def test_a_panoptic_file_is_judged_by_panoptic_quality_without_masks_being_said(
     assert "Panoptic quality, images: 2" in out
 
 
-def test_a_file_of_the_originals_training_evaluates_without_flags(run: Run, tmp_path: Path, coco_folder: Path) -> None:
+def test_a_checkpoint_of_the_originals_training_evaluates_without_flags(
+    run: Run, tmp_path: Path, coco_folder: Path
+) -> None:
     file = write_training(tmp_path / "checkpoint.pth", sizes={"hidden": 16, "ffn": 24}, nheads=2, dilation=True)
     code, out, err = run(f"{PLAIN} --eval --coco_path {coco_folder} --resume {file} --batch_size 1")
     assert code == 0, err
     assert "--dilation --nheads 2 (the run that wrote it)" in architecture_line(out) and "note:" not in out
 
 
-def test_an_own_run_evaluates_without_flags_to_the_figures_of_its_log(run: Run, tmp_path: Path, own: Path) -> None:
+def test_a_run_evaluates_without_flags_to_the_numbers_in_its_log(run: Run, tmp_path: Path, own: Path) -> None:
     again = tmp_path / "again"
     flags = f"--eval --dataset_file shapes --val_size 4 --device cpu --num_workers 0 --output_dir {again}"
     code, out, err = run(f"{flags} --resume {own / 'checkpoint.pth'}")
@@ -116,7 +118,7 @@ def test_an_own_run_evaluates_without_flags_to_the_figures_of_its_log(run: Run, 
     assert (figures[0]["precision"] == figures[1]["precision"]).all() and len(rows(own)) == 1
 
 
-def test_the_size_of_images_may_be_another(run: Run, own: Path) -> None:
+def test_evaluation_may_use_another_image_size_than_training(run: Run, own: Path) -> None:
     flags = "--eval --dataset_file shapes --val_size 4 --device cpu --num_workers 0 --image_size 96"
     code, out, err = run(f"{flags} --resume {own / 'checkpoint.pth'}")
     assert code == 0 and "as large as in the run" not in out, err
@@ -144,13 +146,13 @@ def test_a_flag_that_contradicts_the_file_is_refused_naming_both(
     assert_refused(run(f"--device cpu --eval --dataset_file shapes --resume {file} {flags}"), str(file), *words)
 
 
-def test_a_flag_that_says_what_the_file_says_is_no_contradiction(run: Run, own: Path) -> None:
+def test_a_flag_equal_to_the_value_in_the_file_is_accepted(run: Run, own: Path) -> None:
     flags = "--val_size 2 --num_queries 12 --nheads 2 --pre_norm --backbone_norm frozen"
     code, _, err = run(f"{PLAIN} --eval --dataset_file shapes --resume {own / 'checkpoint.pth'} {flags}")
     assert code == 0, err
 
 
-def test_training_goes_on_with_the_same_model_only(run: Run, own: Path) -> None:
+def test_training_resumes_with_the_same_model_only(run: Run, own: Path) -> None:
     """Heads leave no trace in the weights: without the run's flags the model would be silently another."""
     flags = f"{TINY} --pre_norm --position_embedding learned --epochs 2 --resume {own / 'checkpoint.pth'}"
     assert_refused(run(f"{flags} --nheads 4"), "--nheads 2, this run has --nheads 4", "--init_from")
@@ -158,7 +160,7 @@ def test_training_goes_on_with_the_same_model_only(run: Run, own: Path) -> None:
     assert code == 0 and "resuming at epoch 1" in out, err
 
 
-def test_a_namespace_of_another_parser_says_by_its_values_what_was_given(
+def test_flags_of_another_parser_count_as_given_if_they_differ_from_the_defaults(
     own: Path, capsys: pytest.CaptureFixture
 ) -> None:
     parser = argparse.ArgumentParser(parents=[main.get_args_parser()])
@@ -200,7 +202,7 @@ def test_training_resumes_from_published_weights(run: Run, tmp_path: Path, publi
 
 
 @pytest.mark.parametrize("place", ["file", "address"])
-def test_training_starts_from_what_fits_of_published_weights(run: Run, published, place: str) -> None:
+def test_training_starts_from_the_published_weights_that_fit(run: Run, published, place: str) -> None:
     where = published(place)
     code, out, err = run(f"{TRAIN} --init_from {where}")
     assert code == 0, err

@@ -8,7 +8,7 @@ from tests.datasets.fault_folder import write_fault_folder
 from tests.helpers import TINY, Run, assert_refused
 
 
-def test_a_layout_is_recognised_printed_trained_on_and_its_class_names_kept(
+def test_a_layout_is_recognised_and_printed_and_its_class_names_are_saved(
     run: Run, tmp_path: Path, coco_folder: Path
 ) -> None:
     flags = f"{TINY} --dataset_file custom --data_path {coco_folder} --epochs 1 --max_steps 1 --output_dir {tmp_path}"
@@ -25,7 +25,7 @@ def test_a_layout_is_recognised_printed_trained_on_and_its_class_names_kept(
     assert code == 0 and "layout: named by flags" in out and "4 validation images" in out, err
 
 
-def test_data_is_looked_at_before_training_unless_told_not_to(run: Run, coco_folder: Path) -> None:
+def test_data_is_checked_before_training_without_the_flag_no_check(run: Run, coco_folder: Path) -> None:
     (coco_folder / "train2017" / "000000000007.png").unlink()
     flags = f"{TINY} --dataset_file coco --data_path {coco_folder} --epochs 1"
     assert_refused(run(flags), "000000000007.png", "1 of the 4 images of the train split are not there")
@@ -33,7 +33,7 @@ def test_data_is_looked_at_before_training_unless_told_not_to(run: Run, coco_fol
     assert code == 2 and "cannot read the image with image id 7" in err
 
 
-def test_an_epoch_over_every_fault_that_loading_repairs_reaches_its_end(run: Run, tmp_path: Path) -> None:
+def test_an_epoch_ends_over_data_with_every_fault_that_loading_repairs(run: Run, tmp_path: Path) -> None:
     folder = write_fault_folder(tmp_path / "faults")
     flags = f"{TINY} --dataset_file custom --data_path {folder}"
     code, out, err = run(f"{flags} --batch_size 1 --epochs 1 --output_dir {tmp_path / 'run'}")

@@ -20,7 +20,7 @@ MODEL = (
 SHAPES = f"{MODEL} --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --epochs 1"
 
 
-def test_masks_are_trained_judged_logged_written_and_drawn(run: Run, tmp_path: Path) -> None:
+def test_masks_are_trained_evaluated_logged_written_and_drawn(run: Run, tmp_path: Path) -> None:
     code, out, err = run(f"{SHAPES} --masks --output_dir {tmp_path}")
     assert code == 0, err
     assert "loss_mask: " in out and "loss_dice: " in out
@@ -41,7 +41,7 @@ def test_masks_without_coco_panoptic_have_no_panoptic_quality(run: Run, tmp_path
 
 
 @pytest.mark.parametrize("masks_in_checkpoint", [False, True])
-def test_a_frozen_detector_stays_as_it_was(run: Run, tmp_path: Path, masks_in_checkpoint: bool) -> None:
+def test_a_frozen_detector_does_not_change(run: Run, tmp_path: Path, masks_in_checkpoint: bool) -> None:
     detector = f"{SHAPES} --output_dir {tmp_path / 'detector'}" + (" --masks" if masks_in_checkpoint else "")
     assert run(detector)[0] == 0
     file = tmp_path / "detector" / "checkpoint.pth"
@@ -59,7 +59,7 @@ def test_a_frozen_detector_stays_as_it_was(run: Run, tmp_path: Path, masks_in_ch
     assert first["n_parameters"] == sum(v.numel() for k, v in after.items() if not k.startswith("detr."))
 
 
-def test_best_is_judged_by_masks_where_they_are_trained(
+def test_the_best_epoch_is_that_of_the_best_masks_if_masks_are_trained(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = iter([(0.5, 0.1), (0.2, 0.3), (0.9, 0.2)])
@@ -73,7 +73,7 @@ def test_best_is_judged_by_masks_where_they_are_trained(
     assert load_checkpoint(tmp_path / "best.pth")["epoch"] == 1
 
 
-def test_panoptic_images_are_trained_judged_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:
+def test_panoptic_images_are_trained_evaluated_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:
     flags = (
         f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
         f"--image_size 64 --batch_size 2 --epochs 1 --masks --output_dir {tmp_path / 'run'}"
@@ -116,7 +116,7 @@ def train_masks(folder: Path) -> None:
     shutdown()
 
 
-def test_two_processes_train_masks_also_where_one_has_no_object(tmp_path: Path) -> None:
+def test_two_processes_train_masks_also_if_one_has_no_object(tmp_path: Path) -> None:
     for code, _, err in start_two(train_masks, tmp_path):
         assert code == 0, err
     first, second = (torch.load(tmp_path / f"{rank}.pth", weights_only=True) for rank in (0, 1))
@@ -150,11 +150,11 @@ def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder
         ("--masks --backbone mobilenet_v2 --backbone_norm frozen", ["--masks", "mobilenet_v2"]),
     ],
 )
-def test_mistakes_in_flags(run: Run, flags: str, words: list[str]) -> None:
+def test_mistakes_in_flags_are_refused_in_one_line(run: Run, flags: str, words: list[str]) -> None:
     assert_refused(run(f"{SHAPES} {flags}"), *words)
 
 
-def test_a_detector_of_another_width_is_refused_whole(run: Run, tmp_path: Path) -> None:
+def test_a_frozen_detector_of_another_width_is_refused(run: Run, tmp_path: Path) -> None:
     assert run(f"{SHAPES} --max_steps 1 --output_dir {tmp_path}")[0] == 0
     file = tmp_path / "checkpoint.pth"
     assert_refused(

@@ -16,7 +16,7 @@ from util.nested_tensor import nested_tensor_from_tensor_list
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_two_processes_train_and_only_the_first_speaks(launcher: str, tmp_path: Path) -> None:
+def test_two_processes_train_and_only_the_first_prints(launcher: str, tmp_path: Path) -> None:
     (code0, out0, err0), (code1, out1, err1) = start_two(
         command, f"{TINY} --epochs 1 --batch_size 2 --output_dir {tmp_path}", launcher=launcher
     )
@@ -40,7 +40,7 @@ def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -
     ]
 
 
-def test_a_mistake_is_one_line_of_one_process() -> None:
+def test_a_mistake_is_one_line_from_one_process() -> None:
     (code0, _, err0), (code1, out1, err1) = start_two(command, f"{TINY} --resume /nowhere.pth")
     assert (code0, code1) == (2, 2)
     assert err0.count("main.py: error:") == 1 and "/nowhere.pth" in err0 and "Traceback" not in err0 + err1

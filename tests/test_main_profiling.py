@@ -21,7 +21,9 @@ FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2" 
 
 
 @pytest.mark.parametrize("section", [*map(str, Section), "all"])
-def test_a_window_in_each_step_and_then_the_end(section: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_section_opens_one_capture_window_in_each_step_and_then_the_run_ends(
+    section: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     monkeypatch.setattr(capture, "_cuda_start", lambda device: calls.append("start"))
     monkeypatch.setattr(capture, "_cuda_stop", lambda device: calls.append("stop"))
@@ -32,7 +34,7 @@ def test_a_window_in_each_step_and_then_the_end(section: str, run: Run, monkeypa
 
 
 @pytest.mark.parametrize(("section", "windows"), [("all", 2), ("loss", 3)])
-def test_a_step_of_two_batches(
+def test_a_step_of_two_batches_opens_its_capture_windows(
     section: str, windows: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -45,7 +47,7 @@ def test_a_step_of_two_batches(
     assert {row["steps"] for row in phases.values()} == {2}
 
 
-def test_going_on_after_the_window(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_after_the_capture_window(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(capture, "_cuda_start", lambda device: calls.append("start"))
     monkeypatch.setattr(capture, "_cuda_stop", lambda device: calls.append("stop"))
@@ -160,7 +162,9 @@ def test_ranges_of_a_whole_run(masks: bool, run: Run, monkeypatch: pytest.Monkey
         assert above == {parent}, name
 
 
-def test_costs_of_one_step_and_then_the_end(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_of_one_step_are_counted_and_then_the_run_ends(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ceilings = tmp_path / "costs.roofs.toml"
     monkeypatch.setattr(watchers, "measure_ceilings", lambda path, device: (ceilings, None))
     code, out, err = run(f"{FEW} --count_costs {tmp_path / 'costs.csv'}")
@@ -183,7 +187,7 @@ def test_costs_of_one_step_and_then_the_end(run: Run, tmp_path: Path, monkeypatc
     assert [row["launches"] for row in rows if row["name"] == "fused_adamw"] == ["1", "1"], "one step, two groups"
 
 
-def test_flags_that_cannot_work(run: Run, tmp_path: Path) -> None:
+def test_flags_that_cannot_work_are_refused(run: Run, tmp_path: Path) -> None:
     assert_refused(run(f"{TINY} --epochs 1 --section loss"), "--profile_warmup 10", "--profile_steps 3", "has 2")
     assert_refused(run(f"{TINY} --epochs 1 --timing"), "--profile_warmup 10", "need 11 steps", "has 2")
     assert_refused(run(f"{TINY} --eval --section loss"), "--section", "--eval")

@@ -1,4 +1,4 @@
-"""The Slurm launcher with DETR's flags: what it submits, with a stand-in for sbatch; what the job trains; how it goes on."""
+"""The Slurm launcher with DETR's flags: the job it submits to a stand-in for sbatch, training, and resuming."""
 
 import argparse
 import json

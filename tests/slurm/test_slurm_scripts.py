@@ -1,4 +1,4 @@
-"""The batch scripts, run with stand-ins for Slurm and for python: what they submit, and what they start inside the job."""
+"""The batch scripts, run with stand-ins for Slurm and for python: the jobs they submit and the programs they start."""
 
 import os
 import shutil
@@ -72,7 +72,7 @@ def test_shellcheck_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("script", SITE, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_what_is_not_given_is_asked_for_in_one_line(cluster: Cluster, script: Path) -> None:
+def test_each_missing_variable_is_asked_for_in_one_line(cluster: Cluster, script: Path) -> None:
     for name in (*SITE[script], "ENVIRONMENT", "OUT"):
         environ = cluster.environ(script)
         del environ[name]
@@ -119,7 +119,7 @@ def test_a_node_and_several(cluster: Cluster) -> None:
     assert {"--nodes=2", "--ntasks-per-node=8", "--gres=gpu:8", "--cpus-per-task=6", "--partition=gpu"} <= set(several)
 
 
-def test_torchrun_is_one_task_a_node_that_meet_at_the_first(cluster: Cluster) -> None:
+def test_torchrun_is_one_task_on_each_node_and_the_first_node_is_the_meeting_point(cluster: Cluster) -> None:
     variables = {"GPUS": 4, "NODES": 2, "LAUNCHER": "torchrun"}
     cluster.run(PERLMUTTER, **variables)
     assert {"--ntasks-per-node=1", "--cpus-per-task=128"} <= set(cluster.stand_ins.calls("sbatch")[0])
@@ -140,14 +140,14 @@ def test_an_unknown_launcher_is_one_line(cluster: Cluster) -> None:
     assert (result.returncode, result.stderr) == (2, "cluster.sh: LAUNCHER=mpirun: srun or torchrun\n")
 
 
-def test_the_exit_code_of_training_is_the_jobs(cluster: Cluster) -> None:
+def test_the_job_ends_with_the_exit_code_of_training(cluster: Cluster) -> None:
     python = cluster.environment / "bin" / "python"
     python.write_text(python.read_text() + "sys.exit(3)\n")
     assert cluster.inside(PERLMUTTER).returncode == 3
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_a_job_out_of_time_starts_again_only_if_it_got_farther(cluster: Cluster, progress: bool) -> None:
+def test_a_job_out_of_time_starts_again_only_if_it_saved_a_checkpoint(cluster: Cluster, progress: bool) -> None:
     python = cluster.environment / "bin" / "python"
     save = f"open({str(cluster.out / 'checkpoint.pth')!r}, 'w').close()\n" if progress else ""
     python.write_text(python.read_text() + save + "import time\ntime.sleep(1.5)\n")
@@ -167,7 +167,7 @@ def test_a_job_out_of_time_starts_again_only_if_it_got_farther(cluster: Cluster,
 def wait_for(condition) -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
+        assert time.monotonic() < deadline, "waited 20 s in vain"
         time.sleep(0.02)
 
 
@@ -202,7 +202,7 @@ def test_all_sections_are_collected_with_dcgm_paused(cluster: Cluster) -> None:
     assert [call for call in cluster.stand_ins.calls("module")] == [["load", "cudatoolkit"]]
 
 
-def test_dcgm_is_resumed_after_a_broken_section_and_its_exit_code_kept(cluster: Cluster) -> None:
+def test_dcgm_is_resumed_after_a_section_that_fails_and_the_job_fails_with_its_exit_code(cluster: Cluster) -> None:
     python = cluster.environment / "bin" / "python"
     python.write_text(python.read_text() + "sys.exit(4 if 'loss' in argv else 0)\n")
     assert cluster.inside(COLLECT / "perlmutter.sh").returncode == 4
