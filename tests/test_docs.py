@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import main
+from datasets.interface import DetectionDataset
 
 ROOT = Path(main.__file__).parent
 PAGES = sorted(
@@ -92,6 +93,12 @@ def rows_of_tables(text: str) -> Iterator[tuple[int, str, str]]:
 def cells(row: str) -> int:
     """Count the cells of a row; a bar inside of code belongs to its cell."""
     return re.sub(r"`[^`]*`", "", row).count("|") - 1
+
+
+def test_the_page_on_architecture_names_every_member_of_a_dataset() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    members = [name for name in vars(DetectionDataset) if not name.startswith("_")]
+    assert members and not [name for name in members if f"`{name}" not in text]
 
 
 def test_the_readme_is_short() -> None:
