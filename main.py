@@ -55,6 +55,9 @@ from util.runs.run_folder import RunFolder, restore_training, write_predictions
 from util.runs.run_info import write_run_info
 from util.runs.schedule import build_lr_scheduler
 
+#: Measures the machine's ceilings for --count_costs; a program to run, for the roofline scripts stand alone.
+CEILINGS = Path(__file__).parent / "roofline-on-nvidia-gpus" / "custom-scripts" / "ceilings.py"
+
 
 def main(args: argparse.Namespace) -> None:
     """Build everything the flags ask for, then evaluate or train. Raises UserError for what the user can mend."""
@@ -213,7 +216,7 @@ def train(
         if phases.finished:
             progress.close()
             report_timing(phases, args)
-            report_costs(phases, args)
+            report_costs(phases, args, CEILINGS)
             print_once("profiled; the run ends here, without a checkpoint (--profile_continue goes on)")
             return None
         if phases.stop_when_done:  # between two epochs: an evaluation would write over the files of an earlier run
@@ -244,7 +247,7 @@ def train(
             break
     progress.close()
     report_timing(phases, args)
-    report_costs(phases, args)
+    report_costs(phases, args, CEILINGS)
     print_once(f"Training time {datetime.timedelta(seconds=int(time.monotonic() - began))}")
     return evaluator
 

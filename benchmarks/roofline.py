@@ -3,8 +3,8 @@
     python benchmarks/roofline.py                      200,000 kernels, as many names as a real training step has
     python benchmarks/roofline.py --kernels 20000      smaller
 
-Writes the CSV into a temporary folder, runs `postprocess.py` on it in a process of its own, and prints its seconds and its
-largest memory; a dated JSON holds them.
+Writes the CSV into a temporary folder, runs `postprocess.py` on it in a process of its own, and prints its seconds
+and its largest memory; a dated JSON holds them.
 """
 
 import random
@@ -54,10 +54,11 @@ def kernel_names(count: int, rng: random.Random) -> list[str]:
         functor = rng.choice(functors)
         names.append(
             (
-                f"sm80_xmma_fprop_implicit_gemm_indexed_tf32f32_tf32f32_f32_nhwckrsc_nchw_tilesize{tile}x{number % 64}_stage3_"
-                f"warpsize4x2x1_g1_tensor16x8x8_execute_kernel_cudnn_infer",
-                f"void at::native::vectorized_elementwise_kernel<(int){number}, at::native::BinaryFunctor<float, float, float, "
-                f"at::native::binary_internal::{functor}Functor<float>>, at::detail::Array<char *, (int)3>>(int, T2, T3)",
+                f"sm80_xmma_fprop_implicit_gemm_indexed_tf32f32_tf32f32_f32_nhwckrsc_nchw_tilesize{tile}x{number % 64}_"
+                f"stage3_warpsize4x2x1_g1_tensor16x8x8_execute_kernel_cudnn_infer",
+                f"void at::native::vectorized_elementwise_kernel<(int){number}, at::native::BinaryFunctor<float, float, "
+                f"float,at::native::binary_internal::{functor}Functor<float>>, at::detail::Array<char *, "
+                "(int)3>>(int, T2, T3)",
                 f"ampere_sgemm_{tile}_tn_{number}",
             )[number % 3]
         )

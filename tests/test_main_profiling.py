@@ -166,7 +166,7 @@ def test_costs_of_one_step_are_counted_and_then_the_run_ends(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ceilings = tmp_path / "costs.roofs.toml"
-    monkeypatch.setattr(watchers, "measure_ceilings", lambda path, device: (ceilings, None))
+    monkeypatch.setattr(watchers, "measure_ceilings", lambda script, path, device: (ceilings, None))
     code, out, err = run(f"{FEW} --count_costs {tmp_path / 'costs.csv'}")
     assert code == 0, err
     assert (

@@ -3,24 +3,24 @@
     python ceilings.py -o roofs.toml               on a GPU with CuPy: kernels compiled at run time
     python ceilings.py --device cpu                torch's matrix products, convolutions and copies
 
-With CuPy: L1, L2 and HBM by kernels that read 16 KiB per block, a quarter of L2, and 1 GiB again and again; FP64, FP32, FP16 by
-chains of FMA in registers (the method of the Empirical Roofline Toolkit, https://crd.lbl.gov/departments/computer-science/par/research/roofline/software/ert/);
-tensor types by cuBLAS through torch, else through CuPy. Without CuPy, and on a CPU, torch does what it can: copies for
+With CuPy: L1, L2 and HBM by kernels that read 16 KiB per block, a quarter of L2, and 1 GiB again and again; FP64, FP32,
+FP16 by chains of FMA in registers (the method of the Empirical Roofline Toolkit,
+https://crd.lbl.gov/departments/computer-science/par/research/roofline/software/ert/); tensor types by cuBLAS through
+torch. Without CuPy, and on a CPU, torch does what it can: copies for
 memory, matrix products for FP64, FP32 and tensor types; L1 and L2 stay unmeasured. The file says which it was.
 """
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rooflines import UserError
+from rooflines import RoofError
 from rooflines.charts.style import si
+from rooflines.columns import UNITS
+from rooflines.command_line import FlagParser, one_line_errors
 from rooflines.roofs import Roofs, write_roofs
-from rooflines.units import UNITS
 
 REPEATS = 7
 
@@ -35,7 +35,8 @@ extern "C" __global__ void read_again(const float4* __restrict__ data, float* ou
     for (int pass = 0; pass < passes; ++pass)
         for (long long i = first; i < count; i += step) {
             float4 v;
-            asm volatile("ld.global.LOAD.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(mine + i));
+            asm volatile("ld.global.LOAD.v4.f32 {%0,%1,%2,%3}, [%4];"
+                         : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(mine + i));
             sum += v.x + v.y + v.z + v.w;
         }
     if (sum == 12345.678f) out[0] = sum;
@@ -66,7 +67,7 @@ _FMA_TYPES = {  # type, constructor, fma, header, FLOPs per call
 
 
 def measure(device: str, *, size: int | None = None) -> Roofs:
-    """Return the measured roofs of a device ("cuda" or "cpu"). size: side of torch's matrices (default: 8192, CPU 1536)."""
+    """Return the measured roofs of "cuda" or "cpu". size: side of torch's matrices (default: 8192, on a CPU 1536)."""
     if device == "cpu":
         return _measure_torch("cpu", size or 1536)
     tensor = _measure_torch("cuda", size or 8192)
@@ -136,7 +137,7 @@ def _measure_torch(device: str, size: int) -> Roofs:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no GPU here; --device cpu measures this CPU")
+        raise RoofError("--device cuda: torch sees no GPU here; --device cpu measures this CPU")
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     peak = {}
     for unit, kind, tf32 in _torch_types(torch, device):
@@ -148,7 +149,8 @@ def _measure_torch(device: str, size: int) -> Roofs:
     target = torch.empty_like(source)
     seconds = _torch_time(torch, device, lambda: target.copy_(source))
     rate = 2 * source.numel() * source.element_size() / seconds
-    how = f"measured on this {name} with torch {torch.__version__} (matrix products, {'convolutions, ' if device == 'cpu' else ''}copies)"
+    kinds = f"matrix products, {'convolutions, ' if device == 'cpu' else ''}copies"
+    how = f"measured on this {name} with torch {torch.__version__} ({kinds})"
     return Roofs(name, {"HBM": rate}, peak, source=how)
 
 
@@ -172,8 +174,8 @@ def _matmul_rate(torch: Any, device: str, size: int, kind: Any) -> float:
 def _convolution_rate(torch: Any, size: int) -> float:
     """Return the FLOP/s of a 3x3 convolution of a CPU's float32; size: 6 times its channels."""
     channels, side = size // 6, 64
-    picture, weight = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
-    seconds = _torch_time(torch, "cpu", lambda: torch.conv2d(picture, weight, padding=1))
+    image, weight = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
+    seconds = _torch_time(torch, "cpu", lambda: torch.conv2d(image, weight, padding=1))
     return 2 * 9 * channels**2 * side**2 / seconds
 
 
@@ -194,19 +196,16 @@ def _torch_time(torch: Any, device: str, call: Callable[[], Any]) -> float:
 
 def main() -> None:
     """Measure, print, and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = FlagParser(description=__doc__)
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("roofs.toml"), help="roofs file (default: %(default)s)"
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where torch sees one, else cpu")
     parser.add_argument("--size", type=int, help="side of torch's matrices (default: 8192; on a CPU 1536)")
     args = parser.parse_args()
-    try:
+    with one_line_errors():
         roofs = measure(args.device or _default_device(), size=args.size)
         write_roofs(roofs, args.output)
-    except UserError as error:
-        print(error.line(), file=sys.stderr)
-        sys.exit(error.exit_code)
     print(roofs.source)
     for level, rate in roofs.bandwidth.items():
         print(f"  {level if roofs.device.find('CPU') < 0 else 'memory':<12} {si(rate, 'B/s')}")

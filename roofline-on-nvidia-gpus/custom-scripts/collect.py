@@ -5,9 +5,10 @@
     python .../collect.py forward --print -- python main.py ...            shows the commands only
     torchrun --nproc_per_node 4 .../collect.py backward -- python main.py ...   four GPUs: counters of rank 0 (--rank)
 
-Each section is a run of its own: the command behind `--`, with `--section NAME` added. main.py opens the profiler's window
-around that section only, after --profile_warmup steps and for --profile_steps. Written are output_<name>_<section>.csv, and
-in reports/ Nsight Compute's report, its messages, and the command with GPU and versions. A run that breaks ends this with its exit code.
+Each section is a run of its own: the command behind `--`, with `--section NAME` added. main.py opens the capture window
+around that section only, after --profile_warmup steps and for --profile_steps. Written are output_<name>_<section>.csv,
+and in reports/ Nsight Compute's report, its messages, and the command with GPU and versions. A run that breaks ends
+this with its exit code.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rooflines import FlagParser, Place, UserError, atomic_file, find_place
+from rooflines import RoofError, atomic_file
 from rooflines.collect.metric_sets import metric_set, parse_capability
 from rooflines.collect.profilers import (
     explain,
@@ -37,7 +38,9 @@ from rooflines.collect.profilers import (
     profiler_version,
     programs_exit_code,
 )
-from rooflines.units import SECTIONS
+from rooflines.collect.ranks import find_rank
+from rooflines.columns import SECTIONS
+from rooflines.command_line import FlagParser
 
 _LAUNCHERS = {"torchrun", "srun", "mpirun", "mpiexec", "torch.distributed.run", "torch.distributed.launch"}
 _WORDS_OF_A_FILE_NAME = {*SECTIONS, "all"}
@@ -74,13 +77,12 @@ class Tool:
 
 
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line's flags; `program` is what stands behind `--`. Raises UserError for what cannot work."""
+    """Parse the flags; `program` is what stands behind `--`. Raises RoofError for what cannot work."""
     words = list(arguments)
-    place = words.index("--") if "--" in words else len(words)
+    end = words.index("--") if "--" in words else len(words)
     parser = FlagParser(
         prog="collect.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="collect.py SECTION... [flags] -- python main.py ...",
     )
     parser.add_argument(
@@ -112,8 +114,8 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rank", type=int, default=0, help="of several processes, the one whose counters are read (%(default)s)"
     )
-    args = parser.parse_args(words[:place])
-    args.program = words[place + 1 :]
+    args = parser.parse_args(words[:end])
+    args.program = words[end + 1 :]
     if not args.program:
         parser.error("put the command to profile behind --, e.g. collect.py forward -- python main.py ...")
     _check(args)
@@ -125,21 +127,22 @@ def _check(args: argparse.Namespace) -> None:
     launchers = _LAUNCHERS.intersection(Path(word).name for word in args.program)
     if launchers:
         launcher = launchers.pop()
-        raise UserError(
-            f"{launcher} goes before collect.py, so that one process is profiled: {launcher} ... collect.py ... -- python main.py"
+        raise RoofError(
+            f"{launcher} goes before collect.py, so that one process is profiled: "
+            f"{launcher} ... collect.py ... -- python main.py"
         )
     if any(word.partition("=")[0] == "--section" for word in args.program):
-        raise UserError("--section is added by collect.py: name the sections before --")
+        raise RoofError("--section is added by collect.py: name the sections before --")
     if _WORDS_OF_A_FILE_NAME.intersection(args.name.split("_")) or "optimizer_step" in args.name or "/" in args.name:
-        raise UserError(
+        raise RoofError(
             f"--name {args.name}: postprocess.py would take part of it for the section's name; choose another"
         )
     if args.nsys and args.compute_capability:
-        raise UserError("--compute_capability chooses counters, and --nsys reads none: leave it out")
+        raise RoofError("--compute_capability chooses counters, and --nsys reads none: leave it out")
 
 
 def choose_tool(args: argparse.Namespace) -> Tool:
-    """Return the profiler and what to collect with it. Raises UserError when either cannot be found."""
+    """Return the profiler and what to collect with it. Raises RoofError when either cannot be found."""
     name = "nsys" if args.nsys else "ncu"
     path = name if args.only_print else find_profiler(name)
     if args.nsys:
@@ -157,10 +160,10 @@ def choose_tool(args: argparse.Namespace) -> Tool:
     return Tool(path, profiler_version(path), tuple(metrics), gpu)
 
 
-def plan(args: argparse.Namespace, tool: Tool, place: Place) -> list[Capture]:
+def plan(args: argparse.Namespace, tool: Tool, *, rank: int = 0, processes: int = 1) -> list[Capture]:
     """Return what to run for each section."""
     captures = []
-    of_many = f"_rank{place.rank}" if place.world_size > 1 and args.nsys else ""
+    of_many = f"_rank{rank}" if processes > 1 and args.nsys else ""
     for section in dict.fromkeys(args.sections):
         program = [*args.program, "--section", section]
         reports = args.output_dir / "reports"
@@ -248,23 +251,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code. A mistake of the user is one line and 2."""
     try:
         args = parse_args(sys.argv[1:] if arguments is None else arguments)
-        place = find_place(os.environ)
-        if place.world_size > 1 and len(args.sections) > 1:
-            raise UserError(
+        rank, processes = find_rank(os.environ)
+        if processes > 1 and len(args.sections) > 1:
+            raise RoofError(
                 "several processes profile one section per launch, so that none meets those of the section before"
             )
-        if not 0 <= args.rank < place.world_size:
-            raise UserError(f"--rank {args.rank}: there are {place.world_size} processes, counted from 0")
-        if place.world_size > 1 and not args.nsys and place.rank != args.rank and not args.only_print:
+        if not 0 <= args.rank < processes:
+            raise RoofError(f"--rank {args.rank}: there are {processes} processes, counted from 0")
+        if processes > 1 and not args.nsys and rank != args.rank and not args.only_print:
             return subprocess.run([*args.program, "--section", args.sections[0]]).returncode
         if not args.only_print and shutil.which(args.program[0]) is None:
-            raise UserError(f"{args.program[0]}: no such command, to be run behind --")
+            raise RoofError(f"{args.program[0]}: no such command, to be run behind --")
         tool = choose_tool(args)
-        for capture in plan(args, tool, place):
-            code = show(capture) if args.only_print else run(capture, tool)
-            if code:
+        for capture in plan(args, tool, rank=rank, processes=processes):
+            if args.only_print:
+                show(capture)
+            elif code := run(capture, tool):
                 return code
-    except UserError as error:
+    except RoofError as error:
         print(f"collect.py: error: {error.line()}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -1,29 +1,29 @@
 """Nsight Compute's CSVs in; a tidy table, a text summary and roofline charts out.
 
     python postprocess.py                          output*.csv in this folder
-    python postprocess.py FILE_OR_FOLDER ...       CSVs of any shape, .ncu-rep, or tidy tables (kernels.csv) to draw again
+    python postprocess.py FILE_OR_FOLDER ...       CSVs of any shape, .ncu-rep, tidy tables (kernels.csv) to draw again
     python postprocess.py --compare A B            two runs over each other: time won or lost by kernel family
     python postprocess.py costs.csv                the count of main.py --count_costs costs.csv: no GPU, no counters
     python postprocess.py FILE --algorithmic costs.csv      measured over counted FLOPs and bytes, by section
 
-Writes kernels.csv, kernels.parquet, kernels.roofs.toml, summary.txt, roofline.html (interactive, one file, no network), and
-per run <run>_all, <run>_PU_HBM, <run>_time, <run>_sections as PNG and SVG.
+Writes kernels.csv, kernels.parquet, kernels.roofs.toml, summary.txt, roofline.html (interactive, one file, no network),
+and per run <run>_all, <run>_PU_HBM, <run>_time, <run>_sections as PNG and SVG.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
-from rooflines import UserError, atomic_file
+from rooflines import atomic_file
+from rooflines.command_line import FlagParser, one_line_errors
 from rooflines.read.inputs import Loaded, load_runs
 
 FORMATS = ("png", "svg")
 
 
 def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line's flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the flags."""
+    parser = FlagParser(description=__doc__)
     parser.add_argument(
         "paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="default: output*.csv in this folder"
     )
@@ -125,7 +125,7 @@ def _file_name(run: str) -> str:
 
 
 def _names(paths: list[Path]) -> str:
-    """Return the names, of pictures only their stems: a, b, c_all.{png,svg}."""
+    """Return the names, each chart's once: a, b, c_all.{png,svg}."""
     kinds: dict[str, list[str]] = {}
     for path in paths:
         stem, _, kind = path.name.rpartition(".")
@@ -149,7 +149,8 @@ def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str,
         names = [f"{names[0]} (A)", f"{names[1]} (B)"]
     for family, row in compare_chart.differences(a, b).iterrows():
         print(
-            f"{str(family):<18} {seconds(row['time_a']):>9} -> {seconds(row['time_b']):>9}  {1e6 * row['change']:+12.1f} us"
+            f"{str(family):<18} {seconds(row['time_a']):>9} -> {seconds(row['time_b']):>9}  "
+            f"{1e6 * row['change']:+12.1f} us"
         )
     figure = compare_chart.draw(a, b, *roofs, names=(names[0], f"{names[1]}{label}"))
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -177,25 +178,33 @@ def write_ratios(table: pd.DataFrame, output_dir: Path) -> Path:
 def main(arguments: list[str] | None = None) -> None:
     """Do what the command line says; a mistake of the user is one line and exit code 2."""
     args = parse_args(arguments)
-    options = {"roofs_file": args.roofs, "gpu": args.gpu, "per_launch": args.per_launch}
-    formats = tuple(args.formats)
-    label = f", {args.label}" if args.label else ""
-    try:
-        if args.compare:
-            loaded = tuple(load_runs([path], **options) for path in args.compare)
-            for warning in dict.fromkeys(line for side in loaded for line in side.warnings):
-                print(f"note: {warning}")
-            paths = compare(loaded, args.output_dir, formats, label)
-        else:
-            loaded = load_runs(args.paths, **options)
-            costs = compare_costs(loaded, args.algorithmic, args.steps) if args.algorithmic else None
-            paths = write_all(loaded, args.output_dir, formats=formats, charts=not args.no_charts, label=label)
-            if costs is not None:
-                paths.append(write_ratios(costs, args.output_dir))
-    except UserError as error:
-        print(error.line(), file=sys.stderr)
-        sys.exit(error.exit_code)
-    print(f"wrote {len(paths)} files to {args.output_dir.resolve()}: {_names(paths)}")
+    with one_line_errors():
+        paths = _compare(args) if args.compare else _draw(args)
+        print(f"wrote {len(paths)} files to {args.output_dir.resolve()}: {_names(paths)}")
+
+
+def _compare(args: argparse.Namespace) -> list[Path]:
+    a, b = (_load(args, [path]) for path in args.compare)
+    for warning in dict.fromkeys(a.warnings + b.warnings):
+        print(f"note: {warning}")
+    return compare((a, b), args.output_dir, tuple(args.formats), _label(args))
+
+
+def _draw(args: argparse.Namespace) -> list[Path]:
+    loaded = _load(args, args.paths)
+    costs = compare_costs(loaded, args.algorithmic, args.steps) if args.algorithmic else None
+    paths = write_all(
+        loaded, args.output_dir, formats=tuple(args.formats), charts=not args.no_charts, label=_label(args)
+    )
+    return paths if costs is None else [*paths, write_ratios(costs, args.output_dir)]
+
+
+def _load(args: argparse.Namespace, paths: list[Path]) -> Loaded:
+    return load_runs(paths, roofs_file=args.roofs, gpu=args.gpu, per_launch=args.per_launch)
+
+
+def _label(args: argparse.Namespace) -> str:
+    return f", {args.label}" if args.label else ""
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from rooflines.charts.from_lists import rows_from_lists
 from rooflines.charts.markers import draw_levels, number_points
 from rooflines.charts.panels import draw_table, draw_time_bar, unit_legend
 from rooflines.charts.style import FAINT, INK, LEVEL_MARKERS, UNIT_COLOURS, level_name, new_figure, save
+from rooflines.columns import LEVELS
 from rooflines.roofs import Roofs, used
-from rooflines.units import LEVELS
 
 TOP = 10
 
@@ -25,7 +25,7 @@ TOP = 10
 def draw(
     rows: pd.DataFrame, roofs: Roofs, *, title: str = "", levels: tuple[str, ...] = tuple(LEVELS), top: int = TOP
 ) -> Any:
-    """Return the figure for one run: tidy rows (any number of sections), summed by readable name, and the run's roofs."""
+    """Return the figure for one run: tidy rows of any number of sections, summed by readable name, and its roofs."""
     return draw_analysed(analyse(by_name(rows), roofs), roofs, title=title, levels=levels, top=top)
 
 
@@ -111,8 +111,8 @@ def roofline(
 ) -> Path:
     """Draw lists of kernels and write `<filename>_<flag>.png`; the first seven arguments are NERSC's.
 
-    FLOPS: GFLOP/s (1e9). AI...: FLOP/byte. flag: HBM, L2, L1 or all. roofs: default A100 SXM 40 GB at its nominal clock.
-    Lists carry no times: all markers have one size, and the table has no times. Raises UserError where the original
+    FLOPS: GFLOP/s (1e9). AI...: FLOP/byte. flag: HBM, L2, L1 or all. roofs: default A100 SXM 40 GB, nominal clock.
+    Lists carry no times: all markers have one size, and the table has no times. Raises RoofError where the original
     printed a line and drew nothing.
     """
     rows, roofs = rows_from_lists(FLOPS, {"L1": AIL1, "L2": AIL2, "HBM": AIHBM}, LABELS, flag, roofs)
@@ -122,6 +122,6 @@ def roofline(
 
 
 if __name__ == "__main__":
-    from rooflines.charts.one import main
+    from rooflines.command_line import draw_chart
 
-    main(draw, __doc__, suffix="all")
+    draw_chart(draw, __doc__, suffix="all")

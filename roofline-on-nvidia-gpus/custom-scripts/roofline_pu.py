@@ -16,8 +16,8 @@ from rooflines.charts.axes import draw_roofs, limits, name_axes
 from rooflines.charts.from_lists import rows_from_lists
 from rooflines.charts.markers import draw_points, number_points
 from rooflines.charts.style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, level_name, new_figure, percent, save
+from rooflines.columns import MEMORY_ONLY, UNIT_NAMES
 from rooflines.roofs import Roofs, used
-from rooflines.units import MEMORY_ONLY, UNIT_NAMES
 
 _FLAGS = ("AI", "HBM", "L2", "L1", "all")
 
@@ -91,7 +91,7 @@ def _unit_legend(axes: Any, rows: pd.DataFrame) -> None:
     axes.legend(handles=handles, loc="lower right", fontsize=10, framealpha=0.9, edgecolor="#dddddd")
 
 
-def roofline_pu(
+def roofline_pu(  # noqa: PLR0913 (hgp_detr's own arguments)
     filename: str,
     FLOPS: Sequence[float],
     AI: Sequence[float],
@@ -106,9 +106,9 @@ def roofline_pu(
 ) -> Path:
     """Draw lists of kernels and write `<filename>_PU_<flag>.png`; the first nine arguments are hgp_detr's.
 
-    FLOPS: GFLOP/s (1e9). AI, AIHBM, AIL2, AIL1: FLOP/byte; `AI` is drawn as given with the flag AI (the original divides
-    by the sum of the bytes of all levels, which no roof fits). UNIT: FP64, FP32, FP16, TC, CC, TC/CC or MemOP per kernel.
-    The flag "all" draws HBM. roofs: default A100 SXM 40 GB at its nominal clock. Raises UserError.
+    FLOPS: GFLOP/s (1e9). AI, AIHBM, AIL2, AIL1: FLOP/byte; `AI` is drawn as given with the flag AI (the original
+    divides by the sum of the bytes of all levels, which no roof fits). UNIT: FP64, FP32, FP16, TC, CC, TC/CC or MemOP
+    per kernel. The flag "all" draws HBM. roofs: default A100 SXM 40 GB at its nominal clock. Raises RoofError.
     """
     levels = {"L1": AIL1, "L2": AIL2, "HBM": AI if flag == "AI" else AIHBM}
     rows, roofs = rows_from_lists(FLOPS, levels, LABELS, flag, roofs, UNIT, _FLAGS)
@@ -118,6 +118,6 @@ def roofline_pu(
 
 
 if __name__ == "__main__":
-    from rooflines.charts.one import main
+    from rooflines.command_line import draw_chart
 
-    main(draw, __doc__, suffix="PU_HBM")
+    draw_chart(draw, __doc__, suffix="PU_HBM")

@@ -2,12 +2,12 @@
 
     python sweep.py nheads num_queries --seeds 0 1 2 -o runs/sweep -- --dataset_file hgp --epochs 3
     python sweep.py configuration precision --configurations basic optimized -- --data_path DIR --epochs 3
-    python sweep.py batch_size --cluster slurm --slurm account=m1234 qos=shared constraint=gpu -- --data_path DIR --epochs 3
+    python sweep.py batch_size --cluster slurm --slurm account=m1234 qos=shared constraint=gpu -- --data_path DIR
     python sweep.py nheads --print -- ...        list the jobs
     python sweep.py nheads --plot -- ...         draw what there is, e.g. while Slurm still works on it
 
-What stands behind `--` goes to main.py in every job. A job is a folder, <configuration>-<parameter>=<value>/seed<n>, with
-main.py's own files and output.txt. The same command again skips what is finished and goes on with what is not.
+What stands behind `--` goes to main.py in every job. A job is a folder, <configuration>-<parameter>=<value>/seed<n>,
+with main.py's own files and output.txt. The same command again skips what is finished and goes on with what is not.
 """
 
 import argparse
@@ -17,19 +17,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rooflines import FlagParser, UserError
+from rooflines import RoofError
+from rooflines.command_line import FlagParser
 from rooflines.sweeps.jobs import CONFIGURATION, CONFIGURATIONS, VALUES, Job, check_values, job_for, points
 from rooflines.sweeps.run import run_here, submit_array
 
 
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line's flags; `extra` is what stands behind `--`. Raises UserError for what cannot work."""
+    """Parse the flags; `extra` is what stands behind `--`. Raises RoofError for what cannot work."""
     words = list(arguments)
-    place = words.index("--") if "--" in words else len(words)
+    end = words.index("--") if "--" in words else len(words)
     parser = FlagParser(
         prog="sweep.py",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="sweep.py PARAMETER... [flags] -- [flags of main.py]",
     )
     add = parser.add_argument
@@ -73,8 +73,8 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add("--print", dest="only_print", action="store_true", help="list the jobs and run nothing")
     add("--plot", dest="only_plot", action="store_true", help="draw what there is and run nothing")
-    args = parser.parse_args(words[:place])
-    args.extra = words[place + 1 :]
+    args = parser.parse_args(words[:end])
+    args.extra = words[end + 1 :]
     _check(args)
     return args
 
@@ -83,10 +83,10 @@ def _check(args: argparse.Namespace) -> None:
     check_values(args.parameters, args.values, args.extra)
     for name in ("parallel", "gpus", "cpus", "timeout"):
         if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+            raise RoofError(f"--{name} {getattr(args, name)}: must be at least 1")
     for option in args.slurm:
         if not all(option.partition("=")):
-            raise UserError(f"--slurm {option}: give it as key=value, e.g. account=m1234")
+            raise RoofError(f"--slurm {option}: give it as key=value, e.g. account=m1234")
 
 
 def all_jobs(args: argparse.Namespace) -> list[tuple[str, str, str, Job]]:
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         paths = write_results(planned, args.output_dir)
         print(f"wrote {', '.join(map(str, paths))}")
-    except UserError as error:
+    except RoofError as error:
         print(f"sweep.py: error: {error.line()}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The roofline scripts are a folder of scripts: here it is put on the import path, as Python does for a script's folder."""
+"""The roofline scripts are a folder of scripts: it is put on the import path, as Python does for a script's folder."""
 
 import sys
 from pathlib import Path

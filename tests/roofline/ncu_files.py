@@ -8,8 +8,9 @@ CONV = (
 )
 CAT = "void at::native::<unnamed>::CatArrayBatchedCopy<long, unsigned int, (int)1, (int)64, (int)64>(T1 *, int, T2)"
 MUL = (
-    "void at::native::elementwise_kernel<(int)128, (int)2, void at::native::gpu_kernel_impl_nocast<at::native::BinaryFunctor"
-    "<float, float, float, at::native::binary_internal::MulFunctor<float>>>(at::TensorIteratorBase &, const T1 &)>(int, T3)"
+    "void at::native::elementwise_kernel<(int)128, (int)2, void at::native::gpu_kernel_impl_nocast<"
+    "at::native::BinaryFunctor<float, float, float, at::native::binary_internal::MulFunctor<float>>>"
+    "(at::TensorIteratorBase &, const T1 &)>(int, T3)"
 )
 NVTX = (
     "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_Type:Msg",
@@ -41,7 +42,7 @@ class Kernel:
 
     @classmethod
     def counted(cls, name: str = MUL, **values: float) -> "Kernel":
-        """A launch with bytes, time and the counts that are not 0: dram, lts, l1tex, cycles, rate, tensor, dadd ... hmul."""
+        """Make a launch with bytes, time and counts; names: dram, lts, l1tex, cycles, rate, tensor, dadd ... hmul."""
         names = {
             "dram": ("dram__bytes.sum", "byte"),
             "lts": ("lts__t_bytes.sum", "byte"),
@@ -65,7 +66,7 @@ def number(value: object) -> str:
 
 
 def european(value: object) -> str:
-    """The same number where points group and a comma is the decimal sign."""
+    """Write a number where points group and a comma is the decimal sign."""
     return number(value).translate(str.maketrans(",.", ".,"))
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import pandas as pd
 import postprocess
 import pytest
+from rooflines import RoofError
 from rooflines.algorithmic import describe, ratios, read_costs
 from rooflines.table import tidy, write_table
-
-from util.errors import UserError
 
 
 def table(source: str, sections: dict[str, tuple[float, float]], run: str = "r") -> pd.DataFrame:
@@ -53,15 +52,15 @@ def test_unmeasured_bytes_have_no_ratio() -> None:
 
 
 def test_no_common_section_is_refused() -> None:
-    with pytest.raises(UserError, match="no section is in both .*optimizer_step; counted: forward, loss, backward"):
+    with pytest.raises(RoofError, match="no section is in both .*optimizer_step; counted: forward, loss, backward"):
         ratios(table("ncu", {"optimizer_step": (1.0, 1.0)}), COSTS)
 
 
 def test_only_a_count_is_taken_for_one(tmp_path: Path) -> None:
     write_table(MEASURED, tmp_path / "measured.csv")
-    with pytest.raises(UserError, match="measured.csv: not a table of main.py --count_costs"):
+    with pytest.raises(RoofError, match="measured.csv: not a table of main.py --count_costs"):
         read_costs(tmp_path / "measured.csv")
-    with pytest.raises(UserError, match="absent.csv: no such file"):
+    with pytest.raises(RoofError, match="absent.csv: no such file"):
         read_costs(tmp_path / "absent.csv")
 
 

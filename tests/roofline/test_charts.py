@@ -8,6 +8,7 @@ import pytest
 import roofline
 import roofline_pu
 from matplotlib.image import imread
+from rooflines import RoofError
 from rooflines.analysis import analyse, by_name
 from rooflines.charts import sections as sections_chart
 from rooflines.charts import time as time_chart
@@ -20,7 +21,6 @@ from rooflines.roofs import Roofs, find_gpu, table_roofs
 from rooflines.table import tidy
 
 from tests.roofline.kernel_tables import joined, rows
-from util.errors import UserError
 
 ROOFS = table_roofs(find_gpu("A100 SXM 40"), 1.09e9)
 
@@ -113,7 +113,7 @@ def test_the_originals_functions_take_their_lists(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_lists_that_do_not_fit_are_named(arguments: tuple, reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(RoofError, match=reason):
         roofline.roofline("x", *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Collecting: the metrics of each GPU, the commands for ncu and nsys, and what becomes of a run, with stand-ins for both."""
+"""Collecting: metrics of each GPU, commands for ncu and nsys, and the outcome of a run, with stand-ins for both."""
 
 import json
 import shlex
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import collect
 import pytest
-from rooflines import UserError
+from rooflines import RoofError
 from rooflines.collect.metric_sets import base_name, metric_set, parse_capability
 from rooflines.collect.profilers import explain
 from rooflines.read.inputs import load_runs
@@ -28,7 +28,8 @@ elif argv == ["--query-metrics"]:
     print("Device NVIDIA A100\\n" + env.get("KNOWN", ""))
 elif argv[0] == "--import":
     names = argv[argv.index("--metrics") + 1].split(",")
-    fixed = ["ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Context", "Stream", "Block Size", "Grid Size", "Device", "CC"]
+    fixed = ["ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Context", "Stream",
+             "Block Size", "Grid Size", "Device", "CC"]
     values = {"gpu__time_duration.sum": "1000", "sm__cycles_elapsed.avg.per_second": "1400000000",
               "device__attribute_display_name": "NVIDIA A100-SXM4-40GB"}
     rows = [fixed + names, [""] * 11 + ["nsecond" if "time" in name else "" for name in names]]
@@ -121,7 +122,7 @@ def test_the_reports_own_peaks_and_clocks_are_among_them() -> None:
     ("text", "complaint"), [("80", "give it as 8.0"), ("x.y", "give it as"), ("6.1", "7.0 (V100) and later")]
 )
 def test_capabilities_that_make_no_sense(text: str, complaint: str) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(RoofError) as caught:
         parse_capability(text)
     assert complaint in str(caught.value)
 

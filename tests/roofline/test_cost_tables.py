@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import ceilings
 import pandas as pd
 import postprocess
 import pytest
@@ -11,16 +12,16 @@ import torch
 from rooflines.charts import sections as sections_chart
 from rooflines.charts import time as time_chart
 from rooflines.charts.style import save
+from rooflines.columns import COLUMNS, FLOP_COLUMNS
 from rooflines.roofs import Roofs
-from rooflines.table import COLUMNS, read_table, tidy, total_flop
-from rooflines.units import FLOP_COLUMNS
+from rooflines.table import read_table, tidy, total_flop
 
-from util.profiling import cost_table
 from util.profiling.cost_counter import OpRow
 from util.profiling.cost_file import SUFFIXES, check_cost_file
 from util.profiling.cost_table import measure_ceilings, table_rows, write_costs
 
 CPU = torch.device("cpu")
+CEILINGS = Path(ceilings.__file__)
 
 
 def counted() -> list[OpRow]:
@@ -67,8 +68,9 @@ def counted() -> list[OpRow]:
     ]
 
 
-def test_the_columns_are_those_of_the_tidy_table() -> None:
-    assert cost_table.COLUMNS == COLUMNS
+def test_a_count_writes_columns_that_the_tidy_table_knows(tmp_path: Path) -> None:
+    write_costs(table_rows(counted(), run="costs", device=CPU), tmp_path / "costs.csv")
+    assert set(pd.read_csv(tmp_path / "costs.csv").columns) <= set(COLUMNS)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -91,7 +93,7 @@ def test_written_rows_are_read_back(suffix: str, tmp_path: Path) -> None:
 def test_the_charts_are_drawn_under_the_measured_ceilings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "costs.csv"
     write_costs(table_rows(counted(), run="costs", device=CPU), path)
-    roofs, missing = measure_ceilings(path, CPU, size=64)
+    roofs, missing = measure_ceilings(CEILINGS, path, CPU, size=64)
     assert missing is None and roofs == tmp_path / "costs.roofs.toml"
     postprocess.main([str(path), "-o", str(tmp_path / "out"), "--formats", "png"])
     names = {file.name for file in (tmp_path / "out").iterdir()}
@@ -114,5 +116,5 @@ def test_the_memory_of_a_cpu_is_not_called_hbm(device: str, name: str, tmp_path:
 def test_ceilings_that_cannot_be_measured_are_one_line(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU to measure")
-    _, missing = measure_ceilings(tmp_path / "costs.csv", torch.device("cuda"))
+    _, missing = measure_ceilings(CEILINGS, tmp_path / "costs.csv", torch.device("cuda"))
     assert "torch sees no GPU" in missing and "--roofs FILE" in missing

@@ -1,4 +1,4 @@
-"""Real CSVs of an A100 (public hgp_detr data): the figures that the usual scripts get wrong. Skipped where they are absent."""
+"""Real CSVs of an A100 (public hgp_detr data): figures that the usual scripts get wrong. Skipped without the files."""
 
 from pathlib import Path
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rooflines import RoofError
+from rooflines.columns import UNITS
 from rooflines.roofs import (
     Roofs,
     find_gpu,
@@ -16,9 +18,6 @@ from rooflines.roofs import (
     write_roofs,
 )
 from rooflines.table import tidy
-from rooflines.units import UNITS
-
-from util.errors import UserError
 
 T, G = 1e12, 1e9
 
@@ -90,7 +89,7 @@ def test_a_gpu_is_found_by_name_or_by_capability_and_rate(device: str, capabilit
 
 def test_unknown_gpus_are_said() -> None:
     assert guess_gpu("0", "12.9")[0] is None
-    with pytest.raises(UserError, match="--gpu Voodoo: not in gpus.toml, which has A100"):
+    with pytest.raises(RoofError, match="--gpu Voodoo: not in gpus.toml, which has A100"):
         find_gpu("Voodoo")
 
 
@@ -156,5 +155,5 @@ def test_a_roofs_file_comes_back_and_scales(tmp_path: Path) -> None:
 def test_a_bad_roofs_file_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "roofs.toml"
     path.write_text(text)
-    with pytest.raises(UserError, match="roofs.toml: .*" + reason):
+    with pytest.raises(RoofError, match="roofs.toml: .*" + reason):
         read_roofs(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import sweep
-from rooflines import UserError
+from rooflines import RoofError
 from rooflines.sweeps.jobs import CONFIGURATIONS, VALUES, Job
 from rooflines.sweeps.plot import draw, read_run, write_results
 
@@ -21,14 +21,14 @@ from tests.stand_ins import SRUN, StandIns
 
 SCRIPT = Path(sweep.__file__)
 TINY = (
-    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone_weights none "
-    "--backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16 --print_freq 1 --epochs 1 "
-    "--batch_size 4"
+    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --print_freq 1 "
+    "--backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16 "
+    "--epochs 1 --batch_size 4"
 ).split()
 
 
 def listed(capsys: pytest.CaptureFixture, *arguments: object) -> list[str]:
-    """What --print says: a line a job."""
+    """Return the lines of --print, one a job."""
     before, *after = " ".join(map(str, arguments)).split(" -- ")
     assert sweep.main([*before.split(), "--print", "--", *" ".join(after).split()]) == 0
     return capsys.readouterr().out.splitlines()
@@ -41,11 +41,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 import json, sys
 folder = sys.argv[sys.argv.index("--output_dir") + 1]
 queries = int(sys.argv[sys.argv.index("--num_queries") + 1])
-print("Epoch: [0]  [1/2]  loss: 1.0  time: 0.5000  data: 0.1000  max mem: 100")
-print("Epoch: [0]  [2/2]  loss: 1.0  time: 0.2000  data: 0.1000  max mem: 300")
 if queries == 13:
     sys.exit("main.py: error: an unlucky number")
-open(folder + "/log.txt", "a").write(json.dumps({"epoch": 0, "test_coco_eval_bbox": [queries / 100] + [0] * 11}) + "\\n")
+row = {"epoch": 0, "test_coco_eval_bbox": [queries / 100] + [0] * 11, "train_step_time": 0.2}
+open(folder + "/log.txt", "a").write(json.dumps(row) + "\\n")
 """
     monkeypatch.setattr(Job, "command", lambda self, gpus=1: [sys.executable, "-S", "-c", program, *self.flags()])
 
@@ -130,9 +129,7 @@ def test_a_real_sweep_of_two_jobs(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     table = pd.read_csv(tmp_path / "results.csv")
     assert list(table["state"]) == ["finished"] * 2 and list(table["epochs"]) == [1, 1]
-    assert (
-        table["ap"].between(0, 1).all() and (table["ms_per_picture"] > 0).all() and table["gpu_memory_mb"].isna().all()
-    )
+    assert table["ap"].between(0, 1).all() and (table["ms_per_image"] > 0).all() and (table["memory_mib"] > 0).all()
     assert (tmp_path / "num_queries.png").is_file() and (tmp_path / "basic/seed0/checkpoint.pth").is_file()
     again = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert again.returncode == 0 and "2 jobs, 2 of them finished" in again.stdout
@@ -155,7 +152,7 @@ def test_a_folder_with_other_flags_is_not_gone_on_with(tmp_path: Path) -> None:
     job = Job(tmp_path, "basic", {}, 0, ("--epochs", "3"))
     job.write_record()
     assert job.state() == "new"
-    with pytest.raises(UserError, match="other flags"):
+    with pytest.raises(RoofError, match="other flags"):
         Job(tmp_path, "basic", {}, 0, ("--epochs", "5")).state()
 
 
@@ -167,7 +164,10 @@ def test_a_job_told_to_make_room_is_started_again(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     started = tmp_path / "started"
-    program = f"import os, time; again = os.path.exists({str(started)!r}); open({str(started)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(0 if again else 60)"
+    program = (
+        f"import os, time; again = os.path.exists({str(started)!r}); "
+        f"open({str(started)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(0 if again else 60)"
+    )
     executor = import_submitit().LocalExecutor(folder=tmp_path / "submitit")
     executor.update_parameters(timeout_min=5)
     job = executor.submit(TrainingRun([sys.executable, "-S", "-c", program], tmp_path))
@@ -195,7 +195,7 @@ def test_each_of_several_jobs_has_gpus_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert _gpus_of_places(2, 2) == ["0,1", "2,3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert _gpus_of_places(2, 1) == ["3", "5"]
-    with pytest.raises(UserError, match="has only 2"):
+    with pytest.raises(RoofError, match="has only 2"):
         _gpus_of_places(3, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert _gpus_of_places(2, 1) == ["", ""]
@@ -271,19 +271,16 @@ def test_what_slurm_says_no_to_is_one_line(
 # ---- what is drawn
 
 
-def test_measures_come_from_the_log_and_the_printed_steps(tmp_path: Path) -> None:
+def test_measures_come_from_the_log(tmp_path: Path) -> None:
     job = Job(tmp_path, "basic", {"batch_size": "4"}, 0)
     assert read_run(job) == {}
     job.write_record()
-    (job.folder / "log.txt").write_text(
-        '{"test_coco_eval_bbox": [0.1, 0.3]}\n{"test_coco_eval_bbox": [0.2, 0.4]}\n{"half'
-    )
-    lines = [
-        f"Epoch: [0]  [{i}/3]  loss: 1.0  time: {t}  data: 0.01  max mem: {m}"
-        for i, t, m in ((1, 9.0, 10), (2, 0.2, 700), (3, 0.2, 650))
+    rows = [
+        {"test_coco_eval_bbox": [ap, 0.3], "train_step_time": seconds, "train_max_memory": memory}
+        for ap, seconds, memory in ((0.1, 9.0, 10), (0.15, 0.2, 700), (0.2, 0.2, 650))
     ]
-    (job.folder / "output.txt").write_text("\n".join([*lines, "Test:  [1/1]  loss: 1.0  time: 5.0  data: 0.01"]))
-    assert read_run(job) == {"ap": 0.2, "epochs": 2, "ms_per_picture": pytest.approx(50), "gpu_memory_mb": 700}
+    (job.folder / "log.txt").write_text("\n".join(map(json.dumps, rows)) + '\n{"half')
+    assert read_run(job) == {"ap": 0.2, "epochs": 3, "ms_per_image": pytest.approx(50), "memory_mib": 700}
 
 
 def test_the_chart_has_a_line_for_each_configuration_and_bars_over_seeds() -> None:
@@ -294,8 +291,8 @@ def test_the_chart_has_a_line_for_each_configuration_and_bars_over_seeds() -> No
             "configuration": name,
             "seed": seed,
             "ap": 0.1 * seed,
-            "ms_per_picture": 5.0,
-            "gpu_memory_mb": None,
+            "ms_per_image": 5.0,
+            "memory_mib": None,
         }
         for name in CONFIGURATIONS
         for value in ("4", "8")
@@ -307,7 +304,7 @@ def test_the_chart_has_a_line_for_each_configuration_and_bars_over_seeds() -> No
     line, _, (bars,) = ap.containers[0]
     assert line.get_ydata() == pytest.approx([0.2, 0.2])
     assert bars.get_segments()[0][:, 1] == pytest.approx([0.1, 0.3])
-    assert "on GPUs only" in memory.texts[0].get_text(), "what is missing is said"
+    assert "not in log.txt" in memory.texts[0].get_text(), "missing measures are named"
 
 
 def test_results_are_written_while_some_runs_are_missing(tmp_path: Path) -> None:

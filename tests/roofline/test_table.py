@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rooflines import RoofError
+from rooflines.columns import COLUMNS
 from rooflines.table import (
-    COLUMNS,
     is_table,
     main_unit,
     read_table,
@@ -16,8 +17,6 @@ from rooflines.table import (
     write_parquet,
     write_table,
 )
-
-from util.errors import UserError
 
 
 @pytest.fixture
@@ -98,12 +97,12 @@ def test_an_analytic_source_fills_the_same_table() -> None:
 def test_text_in_a_number_column_is_named(tmp_path: Path) -> None:
     path = tmp_path / "kernels.csv"
     path.write_text("kernel,time_s,flop_source\na,soon,cores\n")
-    with pytest.raises(UserError, match="kernels.csv: column time_s"):
+    with pytest.raises(RoofError, match="kernels.csv: column time_s"):
         read_table(path)
 
 
 def test_another_csv_is_no_table(tmp_path: Path) -> None:
     path = tmp_path / "kernels.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="has no column kernel, time_s"):
+    with pytest.raises(RoofError, match="has no column kernel, time_s"):
         read_table(path)

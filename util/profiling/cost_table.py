@@ -1,4 +1,4 @@
-"""The file that --count_costs writes: a row per operator, section, module and shape, which the roofline scripts read and draw."""
+"""The file that --count_costs writes: a row per operator, section, module and shape; the roofline scripts draw it."""
 
 import csv
 import io
@@ -14,61 +14,18 @@ from ..runs.atomic import atomic_file
 from . import Section
 from .cost_counter import OpRow
 
-#: Columns of the tidy table of `roofline-on-nvidia-gpus/custom-scripts/rooflines/table.py`, in its order.
-_TEXTS = (
-    "run",
-    "section",
-    "module",
-    "kernel",
-    "name",
-    "family",
-    "device",
-    "compute_capability",
-    "grid",
-    "block",
-    "flop_source",
-    "source",
-)
-_UNITS = (
-    "fp64",
-    "fp32",
-    "fp16",
-    "tensor_fp64",
-    "tensor_tf32",
-    "tensor_bf16",
-    "tensor_fp16",
-    "tensor_fp8",
-    "tensor_fp4",
-)
-COLUMNS = (
-    *_TEXTS,
-    "first",
-    "launches",
-    "time_s",
-    "clock_hz",
-    *(f"{unit}_flop" for unit in _UNITS),
-    "tensor_int_op",
-    "bytes_l1",
-    "bytes_l2",
-    "bytes_hbm",
-    "tensor_inst",
-    "hfma_inst",
-)
-_SCRIPTS = Path(__file__).resolve().parents[2] / "roofline-on-nvidia-gpus" / "custom-scripts"
 
+def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list[dict[str, str | float]]:
+    """Return the rows with the columns that a count knows; who reads the table adds the others.
 
-def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list[dict]:
-    """The rows with COLUMNS; None where nothing is known: without counters that is L1, L2 and the clock.
-
-    Bytes of memory (`bytes_hbm`) are what the operators read and write, caches left out.
+    FLOPs stand in the column of the unit that does them (`fp32_flop`), the others are absent. Bytes of memory
+    (`bytes_hbm`) are what the operators read and write, caches left out.
     """
     name, capability = device_name(device), ""
     if device.type == "cuda":
         capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
     return [
-        dict.fromkeys(COLUMNS)
-        | {f"{unit}_flop": 0 for unit in _UNITS}
-        | {
+        {
             "run": run,
             "section": row.section,
             "module": row.module,
@@ -78,41 +35,45 @@ def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list
             "device": name,
             "compute_capability": capability,
             "grid": row.shapes,
-            "block": "",
             "flop_source": "analytic" if row.known else "analytic_bytes_only",
             "source": "analytic",
             "first": row.first,
             "launches": row.calls,
             "time_s": row.seconds,
-            f"{row.unit}_flop": row.flops,
             "bytes_hbm": row.bytes,
+            f"{row.unit}_flop": row.flops,
         }
         for row in rows
     ]
 
 
-def write_costs(table: Sequence[dict], path: str | Path) -> None:
+def write_costs(table: Sequence[dict[str, str | float]], path: str | Path) -> None:
     """Write the table as CSV or Parquet, as the name says."""
     path = Path(path)
+    # Rows have the FLOPs of their own unit only: 0 in the columns of the others.
+    columns = {
+        name: [row.get(name, 0) for row in table] for name in dict.fromkeys(name for row in table for name in row)
+    }
     with atomic_file(path) as file:
         if path.suffix == ".parquet":
             import pyarrow
             import pyarrow.parquet
 
-            columns = {name: [row[name] for row in table] for name in COLUMNS}
-            texts = {name: pyarrow.array(columns[name], pyarrow.string()) for name in _TEXTS}
-            numbers = {name: pyarrow.array(columns[name], pyarrow.float64()) for name in COLUMNS if name not in _TEXTS}
-            pyarrow.parquet.write_table(pyarrow.table(texts | numbers), file)
+            kinds = {True: pyarrow.string(), False: pyarrow.float64()}
+            arrays = {
+                name: pyarrow.array(values, kinds[isinstance(values[0], str)]) for name, values in columns.items()
+            }
+            pyarrow.parquet.write_table(pyarrow.table(arrays), file)
             return
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values()))
         file.write(text.getvalue().encode())
 
 
 def section_table(rows: Sequence[OpRow]) -> str:
-    """FLOPs, bytes, intensity and shares of each section, as lines."""
+    """Return FLOPs, bytes, intensity and shares of each section as lines."""
     whole = _totals(rows)
     lines = [f"{'section':15}{'GFLOP':>11}{'GB':>9}{'FLOP/byte':>11}{'of FLOPs':>10}{'of bytes':>10}{'of time':>9}"]
     for name in (*map(str, Section), "step"):
@@ -123,19 +84,23 @@ def section_table(rows: Sequence[OpRow]) -> str:
     return "\n".join(lines)
 
 
-def measure_ceilings(path: str | Path, device: torch.device, *, size: int | None = None) -> tuple[Path, str | None]:
-    """Measure this machine's ceilings by the roofline folder's `ceilings.py` and write them beside the table `path`.
+def measure_ceilings(
+    script: Path, path: str | Path, device: torch.device, *, size: int | None = None
+) -> tuple[Path, str | None]:
+    """Measure this machine's ceilings and write them beside the table `path`.
 
     Args:
+        script: a program that measures them: `ceilings.py` of the roofline scripts.
         path: the table; the charts look for `<name>.roofs.toml` beside it.
-        device: what is measured.
+        device: where to measure.
         size: side of the matrices; by default the script's.
+
     Returns:
         The roofs' file, and None or a line on why there is none.
     """
     path = Path(path)
     roofs = path.with_name(f"{path.name.partition('.')[0]}.roofs.toml")
-    command = [sys.executable, str(_SCRIPTS / "ceilings.py"), "--device", device.type, "-o", str(roofs.resolve())]
+    command = [sys.executable, str(script), "--device", device.type, "-o", str(roofs.resolve())]
     done = subprocess.run(
         command + (["--size", str(size)] if size else []), capture_output=True, text=True, check=False
     )
@@ -149,7 +114,7 @@ def measure_ceilings(path: str | Path, device: torch.device, *, size: int | None
 
 
 def device_name(device: torch.device) -> str:
-    """The GPU's name, or CPU with its threads."""
+    """Return the GPU's name, or CPU with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"

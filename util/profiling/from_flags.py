@@ -68,7 +68,7 @@ def report_timing(phases: StepPhases, args: argparse.Namespace) -> None:
             print(f"wrote {write_timing(args.output_dir, args, summary, warmup=timer.warmup)}")
 
 
-def report_costs(phases: StepPhases, args: argparse.Namespace) -> None:
+def report_costs(phases: StepPhases, args: argparse.Namespace, ceilings_script: Path) -> None:
     """Print what the counted step cost per section on rank 0, and write the table and the machine's ceilings."""
     for counter in (watcher for watcher in phases.watchers if isinstance(watcher, CostCounter)):
         if not counter.rows or not is_main_process():
@@ -78,7 +78,7 @@ def report_costs(phases: StepPhases, args: argparse.Namespace) -> None:
         if counter.unknown:
             print(f"counted by their bytes only, for want of a formula: {', '.join(counter.unknown)}")
         write_costs(table_rows(counter.rows, run=path.stem, device=counter.device), path)
-        roofs, missing = measure_ceilings(path, counter.device)
+        roofs, missing = measure_ceilings(ceilings_script, path, counter.device)
         print(f"wrote {path}{'' if missing else f' and {roofs}'}: postprocess.py {path} draws it")
         if missing:
             print(missing)

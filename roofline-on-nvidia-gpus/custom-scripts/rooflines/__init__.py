@@ -1,18 +1,11 @@
-"""What these scripts share with the project around them: its errors, flags, launchers and files that are never half written.
+"""The package behind the roofline scripts: profiles in, a tidy table, a summary in words and charts out.
 
-The folder is no package, so that `python postprocess.py` works as it always did; this module finds the project's root.
+It imports nothing of the project around it, so that a copy of this folder works anywhere. `read` takes files apart,
+`columns` and `table` say what a row is, `roofs` and `analysis` judge it, `checks` and `summary` put it into words,
+`charts` draws it; `collect` and `sweeps` run the profilers and the trainings that the files come from.
 """
 
-import sys
-from pathlib import Path
+from .errors import RoofError
+from .files import atomic_file
 
-ROOT = Path(__file__).resolve().parents[3]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
-
-from util.dist.launch import Place, find_place
-from util.errors import UserError
-from util.flags import FlagParser
-from util.runs.atomic import atomic_file
-
-__all__ = ["ROOT", "FlagParser", "Place", "UserError", "atomic_file", "find_place"]
+__all__ = ["RoofError", "atomic_file"]

@@ -1,4 +1,4 @@
-"""What counters measured against what the algorithm needs, by section: `postprocess.py RUN --algorithmic COSTS`.
+"""Measured FLOPs and bytes over those that the algorithm needs, by section: `postprocess.py RUN --algorithmic COSTS`.
 
 FLOPs above 1: work done twice, padding of tiles, an algorithm with more operations; below 1: fused or Winograd kernels.
 Bytes above 1: data fetched again; below 1: data that stayed in a cache, or operators that were fused.
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import UserError
+from . import RoofError
 from .charts.sections import section_order
 from .charts.style import si
 from .table import read_table, total_flop
@@ -27,12 +27,12 @@ _TOGETHER = "together"
 
 
 def read_costs(path: Path) -> pd.DataFrame:
-    """Read the table of `main.py --count_costs`. Raises UserError for one that holds anything but counted operators."""
+    """Read the table of `main.py --count_costs`. Raises RoofError for one that holds anything but counted operators."""
     if not path.is_file():
-        raise UserError(f"--algorithmic {path}: no such file; main.py --count_costs FILE writes one")
+        raise RoofError(f"--algorithmic {path}: no such file; main.py --count_costs FILE writes one")
     costs = read_table(path)
     if costs.empty or (costs["source"] != "analytic").any():
-        raise UserError(
+        raise RoofError(
             f"--algorithmic {path}: not a table of main.py --count_costs (its rows have the source analytic)"
         )
     return costs
@@ -41,8 +41,8 @@ def read_costs(path: Path) -> pd.DataFrame:
 def ratios(measured: pd.DataFrame, costs: pd.DataFrame, *, steps: int = 1) -> pd.DataFrame:
     """Return COLUMNS for each run and each section that both tables have, and for those sections together.
 
-    measured: tidy rows of counters over `steps` training steps; costs: those of one counted step. A measurement without bytes of
-    HBM has no ratio of bytes. Raises UserError where no section is in both.
+    measured: tidy rows of counters over `steps` training steps; costs: those of one counted step. A measurement without
+    bytes of HBM has no ratio of bytes. Raises RoofError where no section is in both.
     """
     needed = steps * _by_section(costs)
     parts = []
@@ -56,7 +56,7 @@ def ratios(measured: pd.DataFrame, costs: pd.DataFrame, *, steps: int = 1) -> pd
             parts.append(both.reset_index(names="section").assign(run=run))
     if not parts:
         theirs, ours = (", ".join(section_order(rows)) or "none" for rows in (measured, costs))
-        raise UserError(f"--algorithmic: no section is in both tables (measured: {theirs}; counted: {ours})")
+        raise RoofError(f"--algorithmic: no section is in both tables (measured: {theirs}; counted: {ours})")
     table = pd.concat(parts, ignore_index=True).rename(
         columns={f"{kind}_{side}": f"{name}_{kind}" for kind in ("flop", "bytes") for side, name in _SIDES.items()}
     )

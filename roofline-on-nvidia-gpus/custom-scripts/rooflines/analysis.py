@@ -1,26 +1,27 @@
-"""What the charts and tables show of each row: intensity per level, rate, distance to its roof, and what bounds it.
+"""The analysis of each row: intensity per level, rate, distance to its roof, and the unit or level that bounds it.
 
 The least time of a kernel is the longest of: its FLOPs at each unit's peak, one unit after the other; its bytes of each
-level at that level's bandwidth. (Time-based roofline: https://arxiv.org/abs/2009.04598.) For one unit and one level that
-is the classic roof, min(peak, intensity x bandwidth). Percent of roof is least time over time.
+level at that level's bandwidth. (Time-based roofline: https://arxiv.org/abs/2009.04598.) For one unit and one level
+that is the classic roof, min(peak, intensity x bandwidth). Percent of roof is least time over time.
 """
 
 import numpy as np
 import pandas as pd
 
+from .columns import FLOP_COLUMNS, LEVELS, UNITS
 from .roofs import Roofs
 from .table import main_unit, sum_rows, tensor_flop, total_flop
-from .units import FLOP_COLUMNS, LEVELS, UNITS
 
 #: Below this part of its roof, neither a unit nor a memory level explains a kernel's time: it waits (latency, launch,
-#: too few threads). A convention; Nsight Compute's guide speaks of latency below 60 % of both peaks, a kernel in one wave
-#: with dependent loads often reaches a third.
+#: too few threads). A convention; Nsight Compute's guide speaks of latency below 60 % of both peaks, a kernel in one
+#: wave with dependent loads often reaches a third.
 LATENCY_BELOW = 1 / 3
 
 
 def analyse(rows: pd.DataFrame, roofs: Roofs) -> pd.DataFrame:
     """Return the tidy rows with flop, tensor_flop, unit, share (of the time), rate (FLOP/s), ai_l1, ai_l2, ai_hbm
-    (FLOP/byte), least_s, efficiency (0..1, NaN without roofs), lost_s and bound (a level, a unit's name, "latency" or "").
+    (FLOP/byte), least_s, efficiency (0..1, NaN without roofs), lost_s and bound (a level, a unit's name, "latency"
+    or "").
     """
     result = rows.copy()
     result["flop"], result["tensor_flop"], result["unit"] = total_flop(rows), tensor_flop(rows), main_unit(rows)

@@ -1,13 +1,13 @@
-"""Where a profile contradicts itself, or does not hold what its reader will take it for: one line each."""
+"""Contradictions in a profile, and things missing that its reader will take it to hold: one line each."""
 
 import pandas as pd
 
 from .analysis import analyse
+from .columns import LEVELS
 from .read.launches import Report
 from .read.metrics import DRAM, DRAM_RATE, DRAM_READ, L1, L2, L2_SM_SECTORS, OPS_PATH, TENSOR_INST, TIME
 from .roofs import Roofs
 from .table import tensor_flop
-from .units import LEVELS
 
 _CLOCK_SPREAD = 0.05
 _ABOVE_ROOF = 1.05
@@ -31,8 +31,8 @@ def check_report(report: Report, table: pd.DataFrame) -> list[str]:
         notes.append(f"{cut} of {len(launches)} launches lack metrics that the others have (a partial file?)")
     if len(launches) >= 10 and launches["kernel"].nunique() == len(launches):
         notes.append(
-            "every kernel name occurs exactly once: with a launch filter (--kernel-id :::3) shares of time are those of the "
-            "sample, not of the program"
+            "every kernel name occurs exactly once: with a launch filter (--kernel-id :::3) shares of time are those "
+            "of the sample, not of the program"
         )
     return notes
 
@@ -56,7 +56,7 @@ def _missing(launches: pd.DataFrame) -> list[str]:
 
 
 def check_rows(rows: pd.DataFrame, roofs: Roofs) -> list[str]:
-    """Return warnings on one run's tidy rows: hierarchy, clocks, phantom and unknown tensor work, points above roofs."""
+    """Return warnings on one run's rows: hierarchy, clocks, phantom and unknown tensor work, points above roofs."""
     return [
         *_check_hierarchy(rows),
         *_check_clocks(rows),
@@ -125,7 +125,8 @@ def _check_sections(rows: pd.DataFrame) -> list[str]:
             share = foreign["time_s"].sum() / mine["time_s"].sum()
             kinds = ", ".join(sorted(set(map(str, foreign["family"]))))
             notes.append(
-                f"section {section} holds {kinds} ({100 * share:.0f} % of its time): was ncu run without --profile-from-start off?"
+                f"section {section} holds {kinds} ({100 * share:.0f} % of its time): "
+                "was ncu run without --profile-from-start off?"
             )
     return notes
 
@@ -138,8 +139,9 @@ def _check_roofs(rows: pd.DataFrame, roofs: Roofs) -> list[str]:
     worst = above.loc[above["efficiency"].idxmax()]
     if (above["source"] == "analytic").all():
         return [
-            f"{len(above)} operators are above their roof, {worst['name']} at {100 * worst['efficiency']:.0f} %: their data was in "
-            "a cache (the count leaves caches out), or the machine was busier when its roofs were measured"
+            f"{len(above)} operators are above their roof, {worst['name']} at {100 * worst['efficiency']:.0f} %: "
+            "their data was in a cache (the count leaves caches out), or the machine was busier when its roofs were "
+            "measured"
         ]
     return [
         f"{len(above)} kernels are above their roof, {worst['name']} at {100 * worst['efficiency']:.0f} %: "

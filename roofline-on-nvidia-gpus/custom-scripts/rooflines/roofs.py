@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import UserError, atomic_file
+from . import RoofError, atomic_file
+from .columns import FLOP_COLUMNS, LEVELS, TENSOR_UNITS, UNITS
 from .read.metrics import CLOCK, OPS_PATH, PEAK, PEAK_RATE, thread_inst
-from .units import FLOP_COLUMNS, LEVELS, TENSOR_UNITS, UNITS
 
 GPU_TABLE = Path(__file__).resolve().parents[1] / "gpus.toml"
 _L1_PER_SM = 128  # bytes per clock
@@ -27,7 +27,7 @@ _LEVEL_PEAKS = (
     ("L1", "l1tex__lsu_writeback_active_mem_lg", 128, "l1tex__cycles_elapsed.avg.per_second"),
     ("L1", "l1tex__lsu_writeback_active", 128, "l1tex__cycles_elapsed.avg.per_second"),
 )
-#: FP16 FMA do 2 lanes x 2 operations, others 2; ops_path counts operations already.
+#: One FP16 FMA is 2 lanes x 2 operations, others 2; ops_path counts operations already.
 _UNIT_PEAKS = (
     ("fp64", thread_inst("dfma").removesuffix(".sum"), 2),
     ("fp32", thread_inst("ffma").removesuffix(".sum"), 2),
@@ -37,7 +37,7 @@ _UNIT_PEAKS = (
 
 @dataclass(frozen=True)
 class Roofs:
-    """Ceilings of one device. bandwidth: byte/s by level of LEVELS; peak: FLOP/s by unit of UNITS; clock_hz may be NaN."""
+    """Ceilings of one device. bandwidth: byte/s by level of LEVELS; peak: FLOP/s by unit of UNITS; clock_hz or NaN."""
 
     device: str
     bandwidth: dict[str, float] = field(default_factory=dict)
@@ -66,12 +66,12 @@ def gpu_table() -> tuple[dict, ...]:
 
 
 def find_gpu(text: str) -> dict:
-    """Return the row for a name as the user writes it ("a100-80", "H100 SXM"). Raises UserError listing the names."""
+    """Return the row for a name as the user writes it ("a100-80", "H100 SXM"). Raises RoofError listing the names."""
     words = re.findall(r"[a-z0-9]+?(?=gb|$|[^a-z0-9])", text.lower())
     rows = [row for row in gpu_table() if all(word in row["name"].lower() for word in words)] if words else []
     rows = rows or [row for row in gpu_table() if re.search(row["match"], text)]
     if not rows:
-        raise UserError(f"--gpu {text}: not in gpus.toml, which has {', '.join(r['name'] for r in gpu_table())}")
+        raise RoofError(f"--gpu {text}: not in gpus.toml, which has {', '.join(r['name'] for r in gpu_table())}")
     return rows[0]
 
 
@@ -99,7 +99,7 @@ def table_roofs(row: dict, clock_hz: float | None = None) -> Roofs:
     L1 and L2 run with the cores' clock, memory does not.
     """
     measured = clock_hz is not None and clock_hz == clock_hz
-    clock = clock_hz if measured else row["clock_hz"]
+    clock = float(clock_hz if clock_hz is not None and measured else row["clock_hz"])
     tensor_clock = clock if measured else row.get("tensor_clock_hz", clock)
     per_clock = row["flop_per_clock_per_sm"]
     peak = {
@@ -135,9 +135,9 @@ def report_roofs(launches: pd.DataFrame, device: str = "") -> Roofs:
         if match:
             unit = f"tensor_{match[1]}"
             peak[unit] = max(peak.get(unit, 0.0), _peak(launches, column.partition(".")[0], CLOCK))
-    clock = float(launches[CLOCK].median()) if CLOCK in launches else float("nan")
+    clock_hz = float(launches[CLOCK].median()) if CLOCK in launches else float("nan")
     peak = {unit: value for unit, value in peak.items() if value > 0}
-    return Roofs(device, bandwidth, peak, clock, "the report's own peaks at its clock" if bandwidth or peak else "")
+    return Roofs(device, bandwidth, peak, clock_hz, "the report's own peaks at its clock" if bandwidth or peak else "")
 
 
 def _peak(launches: pd.DataFrame, metric: str, clock: str) -> float:
@@ -160,17 +160,17 @@ def used(roofs: Roofs, rows: pd.DataFrame, *, least: float = 0.01) -> Roofs:
 def read_roofs(path: Path, clock_hz: float | None = None) -> Roofs:
     """Read a roofs file (format: README.md). With `clock_hz` in it, FLOP/s, L1 and L2 are scaled to the measured clock.
 
-    Raises UserError naming the file and the field.
+    Raises RoofError naming the file and the field.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no readable roofs file ({error})") from error
+        raise RoofError(f"{path}: no readable roofs file ({error})") from error
     bandwidth = _numbers(path, data, "bandwidth", tuple(LEVELS))
     peak = _numbers(path, data, "peak", tuple(UNITS))
     own = data.get("clock_hz")
     if own is not None and not (isinstance(own, (int, float)) and own > 0):
-        raise UserError(f"{path}: clock_hz must be a positive number of hertz")
+        raise RoofError(f"{path}: clock_hz must be a positive number of hertz")
     device, source = str(data.get("device", path.stem)), str(data.get("source", path.name))
     if own and clock_hz and clock_hz == clock_hz:
         factor = clock_hz / own
@@ -183,12 +183,12 @@ def read_roofs(path: Path, clock_hz: float | None = None) -> Roofs:
 def _numbers(path: Path, data: dict, name: str, allowed: tuple[str, ...]) -> dict[str, float]:
     table = data.get(name, {})
     if not isinstance(table, dict) or (name == "bandwidth" and not table):
-        raise UserError(f"{path}: needs a table [{name}] with {', '.join(allowed)}")
+        raise RoofError(f"{path}: needs a table [{name}] with {', '.join(allowed)}")
     for key, value in table.items():
         if key not in allowed:
-            raise UserError(f"{path}: [{name}] has {key}; known are {', '.join(allowed)}")
+            raise RoofError(f"{path}: [{name}] has {key}; known are {', '.join(allowed)}")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-            raise UserError(f"{path}: [{name}] {key} must be a positive number per second")
+            raise RoofError(f"{path}: [{name}] {key} must be a positive number per second")
     return {key: float(table[key]) for key in allowed if key in table}
 
 

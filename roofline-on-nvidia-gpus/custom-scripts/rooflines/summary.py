@@ -5,9 +5,9 @@ import pandas as pd
 from .analysis import analyse, by_name
 from .charts.sections import section_order
 from .charts.style import percent, seconds, si, significant
+from .columns import LEVELS, UNIT_NAMES
 from .read.inputs import Loaded
 from .roofs import Roofs
-from .units import LEVELS, UNIT_NAMES
 
 
 def summarise(loaded: Loaded, *, top: int = 10) -> str:
@@ -51,8 +51,10 @@ def _roof_values(roofs: Roofs) -> str:
 
 
 def _table(rows: pd.DataFrame) -> list[str]:
-    head = f"  {'':>3} {'kernel':<36} {'time':>9} {'share':>7} {'launches':>9} {'L1':>7} {'L2':>7} {'HBM':>7} {'rate':>13} {'of roof':>8}  bound by"
-    lines = [head]
+    lines = [
+        f"  {'':>3} {'kernel':<36} {'time':>9} {'share':>7} {'launches':>9} "
+        f"{'L1':>7} {'L2':>7} {'HBM':>7} {'rate':>13} {'of roof':>8}  bound by"
+    ]
     for place, (_, row) in enumerate(rows.iterrows(), start=1):
         flops = row["flop"] > 0
         levels = [significant(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS]

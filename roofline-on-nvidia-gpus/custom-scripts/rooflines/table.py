@@ -11,35 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import UserError, atomic_file
-from .units import FLOP_COLUMNS, LEVELS, MEMORY_ONLY
+from . import RoofError, atomic_file
+from .columns import FLOP_COLUMNS, MEMORY_ONLY, NUMBER_COLUMNS, TEXT_COLUMNS
 
-TEXT_COLUMNS = {
-    "run": "name of the run, e.g. bs8_optimized",
-    "section": "forward, loss, backward, optimizer_step, or another NVTX range; empty if not known",
-    "module": "module or inner NVTX range, e.g. backbone or transformer.encoder; empty if not known",
-    "kernel": "full name of the kernel or operator",
-    "name": "readable name",
-    "family": "kind of work, e.g. convolution, elementwise",
-    "device": "name of the GPU or CPU, or its number where the report has no name",
-    "compute_capability": "e.g. 8.0; empty on a CPU",
-    "grid": "launch grid, or the operator's shapes",
-    "block": "thread block",
-    "flop_source": "how the FLOPs were counted, see FLOP_SOURCES in flops.py",
-    "source": "ncu or analytic",
-}
-NUMBER_COLUMNS = {
-    "first": "number of the first launch in its file: the order in time",
-    "launches": "number of launches summed in this row",
-    "time_s": "seconds on the device",
-    "clock_hz": "clock of the cores while this ran, weighted by time",
-    **{column: "floating-point operations; an FMA counts 2" for column in FLOP_COLUMNS.values()},
-    "tensor_int_op": "integer operations of the tensor cores; no FLOPs, in no sum",
-    **{column: f"bytes between the cores and {level}" for level, column in LEVELS.items()},
-    "tensor_inst": "raw: warp instructions on the tensor pipe, constant loads included",
-    "hfma_inst": "raw: thread instructions HFMA and HFMA2, constant loads included",
-}
-COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
 _KEYS = (
     "run",
     "section",
@@ -59,7 +33,7 @@ _SUMS = tuple(name for name in NUMBER_COLUMNS if name not in ("first", "clock_hz
 def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
     """Return rows with exactly COLUMNS in order; missing texts are empty, missing numbers NaN, missing FLOPs 0.
 
-    Raises UserError naming `origin` and the column for text where a number belongs.
+    Raises RoofError naming `origin` and the column for text where a number belongs.
     """
     columns = {}
     for name in TEXT_COLUMNS:
@@ -72,7 +46,7 @@ def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
         try:
             columns[name] = pd.to_numeric(rows[name] if name in rows else pd.Series(default, index=rows.index))
         except (ValueError, TypeError) as error:
-            raise UserError(f"{origin}: column {name} holds something that is no number ({error})") from error
+            raise RoofError(f"{origin}: column {name} holds something that is no number ({error})") from error
         if default == default:
             columns[name] = columns[name].fillna(default)
     return pd.DataFrame(columns)
@@ -148,16 +122,16 @@ def write_parquet(rows: pd.DataFrame, path: Path) -> str | None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table that `write_table` or `write_parquet` wrote. Raises UserError for what is none."""
+    """Read a table that `write_table` or `write_parquet` wrote. Raises RoofError for what is none."""
     try:
         rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, low_memory=False)
     except ImportError as error:
-        raise UserError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow); the CSV does not") from error
+        raise RoofError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow); the CSV does not") from error
     except (ValueError, OSError) as error:
-        raise UserError(f"{path}: no readable table ({error})") from error
+        raise RoofError(f"{path}: no readable table ({error})") from error
     missing = {"kernel", "time_s"} - set(rows.columns)
     if missing:
-        raise UserError(f"{path}: not a tidy table, it has no column {', '.join(sorted(missing))}")
+        raise RoofError(f"{path}: not a tidy table, it has no column {', '.join(sorted(missing))}")
     return tidy(rows, origin=str(path))
 
 

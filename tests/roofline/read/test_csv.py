@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rooflines import RoofError
 from rooflines.read.csv import read_ncu_csv
 from rooflines.read.launches import Report
 
@@ -19,7 +20,6 @@ from tests.roofline.ncu_files import (
     rule_rows,
     wide_rows,
 )
-from util.errors import UserError
 
 KERNELS = [
     Kernel.counted(CONV, id=0, tensor=2_340_864, dram=8_964_352, cycles=97_895.48, rate=1_089_858_851.55),
@@ -158,7 +158,7 @@ def test_a_device_has_its_name_where_it_was_collected(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_without_kernels_says_why(tmp_path: Path, lines: list[str], reason: str) -> None:
-    with pytest.raises(UserError, match="output.csv: .*" + reason):
+    with pytest.raises(RoofError, match="output.csv: .*" + reason):
         read(tmp_path / "output.csv", lines)
 
 

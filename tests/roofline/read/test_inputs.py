@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from rooflines import RoofError
 from rooflines.read.inputs import find_files, load_runs
 from rooflines.roofs import Roofs, write_roofs
 from rooflines.table import write_table
 
 from tests.roofline.ncu_files import CAT, CONV, Kernel, long_rows
-from util.errors import UserError
 
 
 def write(path: Path, *kernels: Kernel) -> Path:
@@ -26,7 +26,7 @@ def test_a_broken_file_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     loaded = load_runs([good, bad])
     assert loaded.runs == ["a"]
     assert loaded.warnings[0].startswith(f"left out: {bad}: not a CSV of Nsight Compute")
-    with pytest.raises(UserError, match="output_b_loss.csv"):
+    with pytest.raises(RoofError, match="output_b_loss.csv"):
         load_runs([bad])
 
 
@@ -37,9 +37,9 @@ def test_folders_bare_calls_and_missing_paths(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path / "run")
     assert find_files([]) == [Path("output_a.csv")]
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no output"):
+    with pytest.raises(RoofError, match="no output"):
         find_files([])
-    with pytest.raises(UserError, match="nowhere: no such file"):
+    with pytest.raises(RoofError, match="nowhere: no such file"):
         find_files([Path("nowhere")])
 
 

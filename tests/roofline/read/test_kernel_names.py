@@ -1,4 +1,4 @@
-"""What names say: readable names, kinds of work, matrix shapes and types."""
+"""Meaning of kernel names: readable names, kinds of work, matrix shapes and types."""
 
 import pytest
 from rooflines.read.kernel_names import family, mma_shape, readable, tensor_type

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rooflines import RoofError
 from rooflines.read.counters import tabulate
 from rooflines.read.rep import read_ncu_rep
 
 from tests.roofline.ncu_files import CONV
-from util.errors import UserError
 
 
 class Metric:
@@ -87,7 +87,7 @@ def test_a_report_becomes_the_same_table(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_the_package_a_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ncu_report", None)
-    with pytest.raises(UserError, match="x.ncu-rep: .*pip install ncu-report.*ncu --import x.ncu-rep --csv --page raw"):
+    with pytest.raises(RoofError, match="x.ncu-rep: .*pip install ncu-report.*ncu --import x.ncu-rep --csv --page raw"):
         read_ncu_rep(Path("x.ncu-rep"))
 
 
@@ -95,5 +95,5 @@ def test_the_real_package_refuses_what_is_no_report(tmp_path: Path) -> None:
     pytest.importorskip("ncu_report", reason="ncu-report is not installed")
     path = tmp_path / "x.ncu-rep"
     path.write_bytes(b"not a report")
-    with pytest.raises(UserError, match="x.ncu-rep"):
+    with pytest.raises(RoofError, match="x.ncu-rep"):
         read_ncu_rep(path)

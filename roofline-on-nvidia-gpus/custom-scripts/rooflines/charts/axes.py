@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..columns import LEVELS, UNITS
 from ..roofs import Roofs
-from ..units import LEVELS, UNITS
 from .style import FAINT, INK, ROOF, level_name, si
 
 _SHOWN = 0.985  # of the time: the tiny kernels of the rest do not stretch the axes

@@ -46,7 +46,7 @@ def draw(a: pd.DataFrame, b: pd.DataFrame, roofs_a: Roofs, roofs_b: Roofs, *, na
     x0, x1, y0, y1 = limits(both, shown, ("HBM",))
     draw_roofs(axes, shown, (x0, 40 * x1, y0, y1), font=9)  # room for the names of two runs' roofs
     name_axes(axes, level="HBM")
-    _draw_arrows(axes, *points, list(table.index))
+    _draw_arrows(axes, points[0], points[1], list(table.index))
     figure.text(0.075, 0.94, f"{names[0]}  →  {names[1]}", fontsize=13, fontweight="bold", color=INK)
     figure.text(0.075, 0.895, f"{_totals(a, b)}; hollow: before, filled: after", fontsize=10, color=FAINT)
     _draw_bars(figure.add_axes((0.625, 0.06, 0.365, 0.8)), table)
@@ -54,7 +54,7 @@ def draw(a: pd.DataFrame, b: pd.DataFrame, roofs_a: Roofs, roofs_b: Roofs, *, na
 
 
 def _totals(a: pd.DataFrame, b: pd.DataFrame) -> str:
-    """Return times and launches of both runs. Only equally many launches may be the same work: else there is no factor."""
+    """Return times and launches of both runs; a factor only where equally many launches may be the same work."""
     (time_a, count_a), (time_b, count_b) = ((rows["time_s"].sum(), int(rows["launches"].sum())) for rows in (a, b))
     if count_a != count_b:
         return f"{seconds(time_a)} in {count_a:,} launches → {seconds(time_b)} in {count_b:,}"
@@ -109,8 +109,8 @@ def _draw_bars(axes: Any, table: pd.DataFrame) -> None:
     for place, (family, row) in enumerate(table.iterrows()):
         won = row["change"] <= 0
         axes.barh(place + 0.18, row["change"], height=0.34, color=WON if won else LOST, alpha=0.85)
-        side = {"ha": "right", "x": -reach * 0.04} if won else {"ha": "left", "x": reach * 0.04}
-        axes.text(side["x"], place - 0.2, f"{place + 1}  {family}", fontsize=10, color=INK, ha=side["ha"], va="center")
+        side, x = ("right", -reach * 0.04) if won else ("left", reach * 0.04)
+        axes.text(x, place - 0.2, f"{place + 1}  {family}", fontsize=10, color=INK, ha=side, va="center")
         share = f"{'-' if won else '+'}{percent(abs(row['change']) / row['time_a'])}" if row["time_a"] > 0 else "new"
         text = f"{seconds(row['time_a'])} → {seconds(row['time_b'])}  ({share})"
-        axes.text(-side["x"], place + 0.02, text, fontsize=9, color=FAINT, va="center", ha="left" if won else "right")
+        axes.text(-x, place + 0.02, text, fontsize=9, color=FAINT, va="center", ha="left" if won else "right")

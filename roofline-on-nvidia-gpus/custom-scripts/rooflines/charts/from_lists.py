@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .. import UserError
+from .. import RoofError
+from ..columns import LEVELS, MEMORY_ONLY
 from ..roofs import Roofs, gpu_table, table_roofs
-from ..units import LEVELS, MEMORY_ONLY
 
-#: What the original calls the processing units; a tensor core's type is not in its lists.
+#: The original's words for the processing units; a tensor core's type is not in its lists.
 _ORIGINAL_UNITS = {
     "FP64": "fp64",
     "FP32": "fp32",
@@ -32,7 +32,7 @@ def rows_from_lists(
 ) -> tuple[pd.DataFrame, Roofs]:
     """Return analysed rows without times, the fastest first, and the roofs (default: A100 SXM 40 GB, nominal clock).
 
-    flops: GFLOP/s. intensities: FLOP/byte by level. Raises UserError naming the argument that does not fit.
+    flops: GFLOP/s. intensities: FLOP/byte by level. Raises RoofError naming the argument that does not fit.
     """
     _check(flops, intensities, labels, flag, flags)
     roofs = roofs or table_roofs(gpu_table()[0])
@@ -42,8 +42,10 @@ def rows_from_lists(
     rows["rate"] = rows["flop"] = np.asarray(flops, float) * 1e9
     for level in LEVELS:
         rows[f"ai_{level.lower()}"] = np.asarray(intensities[level], float) if intensities.get(level) else np.nan
-    known = isinstance(units, Sequence) and len(units) == count
-    rows["unit"] = [_ORIGINAL_UNITS.get(unit, MEMORY_ONLY) for unit in units] if known else "fp32"
+    if isinstance(units, Sequence) and len(units) == count:
+        rows["unit"] = [_ORIGINAL_UNITS.get(unit, MEMORY_ONLY) for unit in units]
+    else:
+        rows["unit"] = "fp32"
     rows.loc[rows["flop"] == 0, "unit"] = MEMORY_ONLY
     attainable = pd.DataFrame(
         {level: rate * rows[f"ai_{level.lower()}"] for level, rate in roofs.bandwidth.items()}
@@ -55,13 +57,13 @@ def rows_from_lists(
 
 def _check(flops, intensities, labels, flag: str, flags: tuple[str, ...]) -> None:
     if flag not in flags:
-        raise UserError(f"flag {flag!r} must be one of {', '.join(flags)}")
+        raise RoofError(f"flag {flag!r} must be one of {', '.join(flags)}")
     if not len(flops) or max(flops) <= 0:
-        raise UserError("FLOPS holds no kernel with FLOPs")
+        raise RoofError("FLOPS holds no kernel with FLOPs")
     if not any(values for values in intensities.values()):
-        raise UserError("one of AIHBM, AIL2 and AIL1 must be given")
+        raise RoofError("one of AIHBM, AIL2 and AIL1 must be given")
     for name, values in [*((f"AI{level}", values) for level, values in intensities.items()), ("LABELS", labels)]:
         if values and len(values) != len(flops):
-            raise UserError(f"{name} has {len(values)} entries, FLOPS has {len(flops)}")
+            raise RoofError(f"{name} has {len(values)} entries, FLOPS has {len(flops)}")
     if flag in LEVELS and not intensities.get(flag):
-        raise UserError(f"flag {flag} needs AI{flag}")
+        raise RoofError(f"flag {flag} needs AI{flag}")

@@ -12,10 +12,10 @@ import pandas as pd
 
 from .. import atomic_file
 from ..analysis import analyse
+from ..columns import LEVELS, UNIT_NAMES
 from ..read.inputs import Loaded
 from ..roofs import Roofs
 from ..table import sum_rows
-from ..units import LEVELS, UNIT_NAMES
 from .style import SECTION_COLOURS, SERIES, UNIT_COLOURS
 
 TEMPLATE = Path(__file__).with_name("roofline.template.html")

@@ -22,7 +22,7 @@ def areas(share: pd.Series) -> pd.Series:
 def draw_points(
     axes: Any, rows: pd.DataFrame, level: str, colours: pd.Series, *, filled: bool = True, marker: str | None = None
 ) -> None:
-    """Draw the kernels at their intensity of one level. Kernels with FLOPs but no bytes of it stand at the right edge."""
+    """Draw the kernels at their intensity of one level; those with FLOPs but no bytes of it at the right edge."""
     x, y = places(axes, rows, level)
     marker = marker or LEVEL_MARKERS[level]
     if filled:
@@ -35,14 +35,14 @@ def draw_points(
 
 
 def places(axes: Any, rows: pd.DataFrame, level: str) -> tuple[pd.Series, pd.Series]:
-    """Return where kernels stand; an infinite intensity (no bytes of this level) is moved to the right edge."""
+    """Return x and y of the kernels; an infinite intensity (no bytes of this level) is moved to the right edge."""
     x0, x1 = axes.get_xlim()
     x = rows[f"ai_{level.lower()}"].replace(np.inf, x1 / 1.15)
     return x, rows["rate"]
 
 
 def draw_levels(axes: Any, rows: pd.DataFrame, colours: pd.Series, levels: tuple[str, ...]) -> None:
-    """Draw each kernel at its farthest level, filled; the first ones at the other levels too, hollow, on a thin line."""
+    """Draw each kernel at its farthest level, filled, and the first ones at the others too, hollow, on a thin line."""
     first = rows.head(_WITH_LEVELS)
     for (_, row), colour in zip(first.iterrows(), colours):
         x = [row[f"ai_{level.lower()}"] for level in levels]

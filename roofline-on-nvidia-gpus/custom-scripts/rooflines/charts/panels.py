@@ -1,10 +1,10 @@
-"""What stands around a roofline: where all the time goes, as one bar, and the table of the top kernels."""
+"""Panels around a roofline: a bar of all the time by kernel, the table of the top kernels, the legend of units."""
 
 from typing import Any
 
 import pandas as pd
 
-from ..units import LEVELS, MEMORY_ONLY, UNIT_NAMES
+from ..columns import LEVELS, MEMORY_ONLY, UNIT_NAMES
 from .style import FAINT, INK, level_name, percent, seconds, si, significant
 
 _LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end

@@ -1,12 +1,12 @@
-"""Forward, loss, backward and optimizer step side by side: one small roofline each, and their times below one another."""
+"""Forward, loss, backward and optimizer step side by side: a small roofline each, and bars of their times below."""
 
 from typing import Any
 
 import pandas as pd
 
 from ..analysis import analyse, by_name
+from ..columns import MEMORY_ONLY, SECTIONS, UNIT_NAMES
 from ..roofs import Roofs, used
-from ..units import MEMORY_ONLY, SECTIONS, UNIT_NAMES
 from .axes import draw_roofs, limits, name_axes
 from .markers import draw_points, number_points
 from .style import (

@@ -1,10 +1,10 @@
-"""How charts look: colours that stay apart for colour-blind eyes (Okabe and Ito's), one marker per unit, short numbers."""
+"""Style of the charts: colours apart for colour-blind eyes (Okabe and Ito's), one marker per unit, short numbers."""
 
 from pathlib import Path
 from typing import Any
 
 from .. import atomic_file
-from ..units import LEVELS, MEMORY_ONLY
+from ..columns import LEVELS, MEMORY_ONLY
 
 INK, FAINT, ROOF = "#222222", "#8a8a8a", "#4d4d4d"
 UNIT_COLOURS = {
@@ -82,7 +82,7 @@ def percent(value: float) -> str:
 
 
 def level_name(level: str, device: str) -> str:
-    """Return what a level is called: the farthest is HBM on a GPU, memory on a CPU; other texts stay as they are."""
+    """Return the name of a level: the farthest is HBM on a GPU, memory on a CPU; other texts stay as they are."""
     return "memory" if level == list(LEVELS)[-1] and str(device).startswith("CPU") else level
 
 

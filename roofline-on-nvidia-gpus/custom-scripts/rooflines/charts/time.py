@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..analysis import analyse, by_name
+from ..columns import MEMORY_ONLY, UNITS
 from ..roofs import Roofs, used
-from ..units import MEMORY_ONLY, UNITS
 from .style import (
     FAINT,
     INK,

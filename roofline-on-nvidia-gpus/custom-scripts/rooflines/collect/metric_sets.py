@@ -1,10 +1,11 @@
-"""Which of Nsight Compute's metrics a roofline needs on a GPU of which compute capability, its own peaks and clocks included.
+"""Metrics of Nsight Compute that a roofline needs, by compute capability, the GPU's own peaks and clocks included.
 
-Each name was looked up with `ncu --query-metrics --chips` of 2024.1 for 7.0 to 9.0 (gv100, tu102, ga100, ga102, ad102, gh100), and
-in the section files of 2025.3 for 10.0 and later, where `collect.py` also asks the ncu at hand which of them it knows.
+Each name was looked up with `ncu --query-metrics --chips` of 2024.1 for 7.0 to 9.0 (gv100, tu102, ga100, ga102, ad102,
+gh100), and in the section files of 2025.3 for 10.0 and later, where `collect.py` also asks the ncu at hand which of
+them it knows.
 """
 
-from .. import UserError
+from .. import RoofError
 from ..read.metrics import (
     CLOCK,
     CYCLES,
@@ -26,7 +27,7 @@ from ..read.metrics import (
 
 Capability = tuple[int, int]
 
-#: What tells one GPU from another in a report; it is in every report and is not to be collected.
+#: Attributes that tell one GPU from another; they are in every report and need not be collected.
 DEVICE_ATTRIBUTES = (
     DEVICE_NAME,
     f"{DEVICE}clock_rate",
@@ -44,7 +45,7 @@ _BLACKWELL = (*_AMPERE, "fp4_dst_fp32", "fp4_fp6_fp8_dst_fp16", "fp4_fp6_fp8_dst
 _SPARSE_KINDS = ("fp8_dst_fp16", "fp8_dst_fp32", "fp4_dst_fp32", "fp4_fp6_dst_fp16", "fp4_fp6_dst_fp32")
 _GEFORCE_BLACKWELL = (*_AMPERE, *(f"{kind}_sparsity_{state}" for kind in _SPARSE_KINDS for state in ("off", "on")))
 #: Operations of tensor cores by source and result type: totals only, for the parts of a total overlap it.
-#: A GPU has the entry of the newest capability that is not newer than its own.
+#: A GPU has the kinds of the newest capability that is not newer than its own.
 _TENSOR_KINDS: dict[Capability, tuple[str, ...]] = {
     (7, 0): ("fp16_dst_fp16", "fp16_dst_fp32"),
     (7, 5): ("fp16_bf16_tf32_dst_fp32", "fp16_dst_fp16"),
@@ -61,13 +62,13 @@ _WITH_HFMA2_COUNTER = {(8, 0), (9, 0)}
 
 
 def parse_capability(text: str) -> Capability:
-    """Return (8, 0) for "8.0". Raises UserError for anything else, and for GPUs before the tensor cores' counters."""
+    """Return (8, 0) for "8.0". Raises RoofError for anything else, and for GPUs before the tensor cores' counters."""
     major, dot, minor = text.strip().partition(".")
     if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise UserError(f"--compute_capability {text}: give it as 8.0 (A100), 9.0 (H100), ...")
+        raise RoofError(f"--compute_capability {text}: give it as 8.0 (A100), 9.0 (H100), ...")
     capability = int(major), int(minor)
     if capability < (7, 0):
-        raise UserError(f"compute capability {text}: Nsight Compute profiles 7.0 (V100) and later")
+        raise RoofError(f"compute capability {text}: Nsight Compute profiles 7.0 (V100) and later")
     return capability
 
 

@@ -1,4 +1,4 @@
-"""The command lines of Nsight Compute (`ncu`) and Nsight Systems (`nsys`), and what their messages mean.
+"""The command lines of Nsight Compute (`ncu`) and Nsight Systems (`nsys`), and the meaning of their messages.
 
 Options were checked with ncu 2024.1 and nsys 2023.4: https://docs.nvidia.com/nsight-compute/NsightComputeCli,
 https://docs.nvidia.com/nsight-systems/UserGuide.
@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import UserError
+from .. import RoofError
 from .metric_sets import DEVICE_ATTRIBUTES, Capability, base_name, parse_capability
 
 #: NCCL's kernels wait for other processes: run several times over, as counters need it, they would hang.
@@ -18,9 +18,11 @@ NOT_NCCL = "regex:^(?!nccl).*"
 #: Summaries of a timeline that `nsys stats` writes as CSV.
 NSYS_REPORTS = ("nvtx_sum", "nvtx_kern_sum", "nvtx_gpu_proj_sum", "cuda_gpu_kern_sum", "cuda_gpu_trace")
 _WHERE = {
-    "ncu": "Nsight Compute (ncu) is not on the PATH: it is part of the CUDA toolkit (Perlmutter: module load cudatoolkit) and of "
+    "ncu": "Nsight Compute (ncu) is not on the PATH: it is part of the CUDA toolkit "
+    "(Perlmutter: module load cudatoolkit) and of "
     "https://developer.nvidia.com/nsight-compute; --print shows the commands without it",
-    "nsys": "Nsight Systems (nsys) is not on the PATH: it is part of the CUDA toolkit (Perlmutter: module load cudatoolkit) and of "
+    "nsys": "Nsight Systems (nsys) is not on the PATH: it is part of the CUDA toolkit "
+    "(Perlmutter: module load cudatoolkit) and of "
     "https://developer.nvidia.com/nsight-systems; --print shows the commands without it",
 }
 _NOTHING = "No kernels were profiled"
@@ -40,33 +42,33 @@ _MEANING = (
         "another user's ncu left its lock in the temporary folder: set TMPDIR to a folder of your own",
     ),
     ("libcuda.so", "there is no CUDA driver here: profile on a machine with a GPU"),
-    (_NOTHING, "no kernel ran in the window: were there more steps than --profile_warmup, and a GPU?"),
+    (_NOTHING, "no kernel ran in the capture window: were there more steps than --profile_warmup, and a GPU?"),
 )
 
 
 def find_profiler(name: str) -> str:
-    """Return the path of ncu or nsys. Raises UserError saying where to get it."""
+    """Return the path of ncu or nsys. Raises RoofError saying where to get it."""
     path = shutil.which(name)
     if path is None:
-        raise UserError(_WHERE[name])
+        raise RoofError(_WHERE[name])
     return path
 
 
 def gpu_at_hand() -> tuple[Capability, str]:
-    """Return compute capability and name of this machine's GPU, asked of nvidia-smi. Raises UserError where there is none."""
+    """Return compute capability and name of this machine's GPU, asked of nvidia-smi. Raises RoofError without one."""
     advice = "give --compute_capability (8.0 for A100, 9.0 for H100), or run this where the GPU is"
     try:
         command = ["nvidia-smi", "--query-gpu=compute_cap,name", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
-        raise UserError(f"no nvidia-smi, so no GPU that can be seen: {advice}") from None
+        raise RoofError(f"no nvidia-smi, so no GPU that can be seen: {advice}") from None
     rows = sorted(
         {tuple(part.strip() for part in line.split(",", 1)) for line in done.stdout.splitlines() if "," in line}
     )
     if done.returncode or not rows:
-        raise UserError(f"nvidia-smi shows no GPU: {advice}")
+        raise RoofError(f"nvidia-smi shows no GPU: {advice}")
     if len({capability for capability, _ in rows}) > 1:
-        raise UserError(
+        raise RoofError(
             f"GPUs of several kinds ({', '.join(name for _, name in rows)}): give --compute_capability of the one used"
         )
     return parse_capability(rows[0][0]), rows[0][1]
@@ -80,9 +82,9 @@ def profiler_version(path: str) -> tuple[int, ...]:
 
 
 def known_metrics(ncu: str, metrics: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split metrics into those that this ncu has for this machine's GPU, and the others: ncu refuses to run with one of these.
+    """Split metrics into those that this ncu has for this machine's GPU, and the others.
 
-    All count as known where ncu does not answer.
+    ncu refuses to run with one of the others. All count as known where it does not answer.
     """
     done = subprocess.run([ncu, "--query-metrics"], capture_output=True, text=True)
     listed = {line.split()[0] for line in done.stdout.splitlines() if line[:1].isalpha()}
@@ -101,7 +103,7 @@ def ncu_command(
     clock_control: str = "none",
     cache_control: str = "none",
 ) -> list[str]:
-    """Return the options that count `metrics` for every launch in main.py's window; the program's command follows them.
+    """Return the options that count `metrics` for every launch in the capture window; the program's command follows.
 
     report: the file to write, without its ending. version: of ncu, empty if not known.
     """
@@ -131,7 +133,7 @@ def ncu_export_command(ncu: str, report: Path, metrics: Sequence[str]) -> list[s
 
 
 def nsys_command(nsys: str, report: Path) -> list[str]:
-    """Return the options that record a timeline from the window's first opening to the end of the run.
+    """Return the options that record a timeline from the first opening of the capture window to the end of the run.
 
     The windows of later steps are part of it: closing one ends nothing, for nsys would ignore all that follow.
     """
@@ -153,7 +155,7 @@ def programs_exit_code(messages: str) -> int:
 
 
 def explain(messages: str) -> str:
-    """Return what a profiler's messages mean and what to do, else its first error, else nothing."""
+    """Return the meaning of a profiler's messages and what to do, else its first error, else nothing."""
     # A program that ends with an error launched nothing for a reason of its own.
     failed = programs_exit_code(messages) != 0
     for text, meaning in _MEANING:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..columns import SECTIONS
 from ..table import sum_rows, tidy
-from ..units import SECTIONS
 from .flops import count_flops
 from .kernel_names import family, readable
 from .launches import Report
@@ -99,7 +99,7 @@ def _inner(text: str) -> list[str]:
 
 
 def _time(launches: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Return seconds (the kernel's duration; else cycles over clock) and clock in hertz, NaN where not in the report."""
+    """Return seconds (the duration, else cycles over clock) and clock in hertz; NaN where not in the report."""
     nothing = pd.Series(np.nan, index=launches.index)
     clock = launches[CLOCK] if CLOCK in launches else nothing
     time = launches[TIME] if TIME in launches else nothing

@@ -14,8 +14,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from .. import UserError
-from .csv_layout import Layout, find_layout, is_header
+from .. import RoofError
+from .csv_layout import CsvLayout, find_layout, is_header
 from .launches import LaunchBuilder, Report
 from .metrics import DEVICE_NAME, column_of
 from .numbers import has_decimal_comma, parse_number, unit_factor
@@ -25,7 +25,7 @@ _PROGRESS_LINES = 1 << 16
 
 
 def read_ncu_csv(path: Path) -> Report:
-    """Read one CSV. Raises UserError when it holds no kernels, with the reason that the file itself gives, if any."""
+    """Read one CSV. Raises RoofError when it holds no kernels, with the reason that the file itself gives, if any."""
     encoding = _encoding(path)
     with _open(path, encoding) as file:
         decimal_comma = has_decimal_comma(_sample_values(file))
@@ -84,7 +84,7 @@ class _Parser:
         self.path = path
         self.decimal_comma = decimal_comma
         self.builder = LaunchBuilder()
-        self.layout: Layout | None = None
+        self.layout: CsvLayout | None = None
         self.units: list[float] | None = None  # of a wide table, from its second row
         self.columns: list[tuple[int, str]] = []
         self.broken_rows = 0
@@ -122,20 +122,20 @@ class _Parser:
         elif self.layout.is_cut(line):
             self.broken_rows += 1
         else:
-            return self._take_row(line)
+            return self._take_row(line, self.layout)
         return None, 0, -1
 
     def _take_header(self, line: str) -> None:
         layout = find_layout(line)
         if layout is None:
-            raise UserError(
-                f"{self.path}: a summary (--print-summary), which has no single kernels; run ncu again without that flag"
+            raise RoofError(
+                f"{self.path}: a summary (--print-summary), which has no single kernels; "
+                "run ncu again without that flag"
             )
         self.layout, self.units = layout, None
         self.columns = [(place, name) for place, metric in layout.metric_columns if (name := column_of(metric))]
 
-    def _take_row(self, line: str) -> tuple[str | None, int, int]:
-        layout = self.layout
+    def _take_row(self, line: str, layout: CsvLayout) -> tuple[str | None, int, int]:
         cells = layout.split(line)
         if not layout.is_long and not layout.cell(cells, "ID"):
             self.units = [unit_factor(cell) for cell in cells]
@@ -171,9 +171,9 @@ class _Parser:
             self.builder.set(launch, name, factor * parse_number(cells[place], decimal_comma=self.decimal_comma))
 
     def report(self) -> Report:
-        """Return what was read. Raises UserError when that is nothing."""
+        """Return what was read. Raises RoofError when that is nothing."""
         if not len(self.builder):
-            raise UserError(f"{self.path}: {self._why_empty()}")
+            raise RoofError(f"{self.path}: {self._why_empty()}")
         notes = []
         if self.last_row_cut:
             notes.append("the last row is cut off: was the run stopped?")

@@ -1,4 +1,4 @@
-"""The columns of one Nsight Compute CSV: where its header puts the kernel, the metric, the NVTX ranges."""
+"""The layout of one Nsight Compute CSV: the columns of kernel, metric and NVTX ranges by its header."""
 
 import csv
 import re
@@ -37,13 +37,13 @@ def is_header(line: str) -> bool:
     return "Kernel Name" in line and re.match(r'\W*"?ID"?[,;\t]', line) is not None
 
 
-def find_layout(header: str) -> "Layout | None":
+def find_layout(header: str) -> "CsvLayout | None":
     """Return the layout that a header line describes, None for the summary tables of --print-summary."""
     delimiter = max(",;\t", key=header.count) if '","' not in header else ","
     names = [name.strip().strip("\ufeff") for name in _split(header, delimiter)]
     if _SUMMARY & set(names):
         return None
-    return Layout(
+    return CsvLayout(
         delimiter=delimiter,
         places={name: place for place, name in enumerate(names) if name in _FIXED},
         ranges=tuple(place for place, name in enumerate(names) if _NVTX in name),
@@ -57,8 +57,8 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where things stand in a row. `metric_columns` are those of a wide table (place, metric)."""
+class CsvLayout:
+    """Places of things in a row. `metric_columns` are those of a wide table (place, metric)."""
 
     delimiter: str
     places: dict[str, int]
@@ -78,7 +78,7 @@ class Layout:
 
     @property
     def least_cells(self) -> int:
-        """How many cells a row must have to be whole; rows without a rule are shorter than the header."""
+        """Least number of cells in a whole row; rows without a rule are shorter than the header."""
         if self.is_long:
             return self.places["Metric Value"] + 1
         return max([place for place, _ in self.metric_columns], default=0) + 1
@@ -99,11 +99,11 @@ class Layout:
         return [cells[place] for place, _ in self.metric_columns if place < len(cells)]
 
     def key(self, cells: list[str]) -> tuple[str, ...]:
-        """Return what makes a launch: IDs begin anew in every process and on every host."""
+        """Return the identity of a launch: IDs begin anew in every process and on every host."""
         return tuple(self.cell(cells, name) for name in ("Host Name", "Process ID", "Device", "ID", "Kernel Name"))
 
     def texts(self, cells: list[str]) -> dict[str, str]:
-        """Return what a launch carries besides its metrics; `ranges` are NVTX names, outermost first, joined by " > "."""
+        """Return the texts of a launch; `ranges` are NVTX names, outermost first, joined by " > "."""
         names = [name for place in self.ranges if place < len(cells) for name in _range_names(cells[place])]
         return {
             "kernel": self.cell(cells, "Kernel Name"),
@@ -121,16 +121,16 @@ class Layout:
         return line.count('"') % 2 == 1
 
     def beginning(self, line: str, metric: str, unit: str, value: str) -> tuple[str | None, int]:
-        """Return what all rows of this kernel and section begin with, and its length; None where rows are not quoted."""
+        """Return the beginning that all rows of this kernel and section share, and its length; None without quotes."""
         place = line.rfind(f'"{metric}","{unit}","{value}"') if self.quoted and metric else -1
         return (line[: place + 1], place + 1) if place > 0 else (None, 0)
 
 
 def _range_names(cell: str) -> list[str]:
-    """Return the names in an NVTX cell: `1 "domain:forward:none:…" "domain:layer1:none:…"`, bottom of the stack first."""
+    """Return the names in an NVTX cell, `1 "domain:forward:none:…" "domain:layer1:none:…"`, the outermost first."""
     names = []
-    for entry in cell.split('"')[1::2]:
-        _, _, rest = entry.partition(":")
+    for text in cell.split('"')[1::2]:
+        _, _, rest = text.partition(":")
         fields = rest.split(":")
         name = ":".join(fields[:-_RANGE_FIELDS]) if len(fields) > _RANGE_FIELDS else fields[0]
         if name:

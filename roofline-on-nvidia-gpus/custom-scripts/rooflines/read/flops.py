@@ -1,4 +1,4 @@
-"""Floating-point operations of each kernel launch, and where each count comes from.
+"""Floating-point operations of each kernel launch, and the source of each count.
 
 CUDA cores: add + mul + 2 fma over threads whose predicate is true; FP16 instructions work on two lanes, so twice that
 (ncu 2025.3's own sections: hadd x2 + hmul x2 + hfma x4). Tensor cores, the first of these that the report allows:
@@ -10,12 +10,12 @@ CUDA cores: add + mul + 2 fma over threads whose predicate is true; FP16 instruc
 4. A name without a shape, on 8.x, whose tensor instructions cannot be HFMA2.MMA (no HFMA at all): 16x8x16 for 16-bit
    types, 16x8x8 for TF32, as the estimate that it is.
 
-`HFMA2.MMA` runs on the tensor pipe of A100 and later but is a half2 FMA, and the compiler uses it to load constants: copy
-kernels count thousands. In a kernel whose name gives no matrix shape, tensor instructions are these, and count 0 unless it
-computes in half precision. The raw counts stay in the table.
+`HFMA2.MMA` runs on the tensor pipe of A100 and later but is a half2 FMA, and the compiler uses it to load constants:
+copy kernels count thousands. In a kernel whose name gives no matrix shape, tensor instructions are these, and count 0
+unless it computes in half precision. The raw counts stay in the table.
 
-What no counter tells apart: half to float conversions are HADD2.F32 and count as FP16 additions; exponentials, roots and
-comparisons are no FLOPs.
+No counter tells these apart: half to float conversions are HADD2.F32 and count as FP16 additions; exponentials, roots
+and comparisons are no FLOPs.
 """
 
 import re
@@ -23,7 +23,7 @@ import re
 import numpy as np
 import pandas as pd
 
-from ..units import FLOP_COLUMNS
+from ..columns import FLOP_COLUMNS
 from .kernel_names import does_half_math, has_half_type, mma_shape, tensor_type
 from .metrics import HFMA2_INST, OPS_PATH, TENSOR_INST, thread_inst
 
@@ -81,7 +81,7 @@ def _metric(launches: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _describe(launches: pd.DataFrame) -> pd.DataFrame:
-    """Return what the names say, per launch: FLOPs per matrix instruction (NaN for none), unit, half2 arithmetic."""
+    """Return facts in the names, per launch: FLOPs per matrix instruction (NaN for none), unit, half2 arithmetic."""
     pairs = launches[["kernel", "compute_capability"]].drop_duplicates()
     shapes = [mma_shape(kernel) for kernel in pairs["kernel"]]
     pairs["per_inst"] = [2.0 * np.prod(shape) if shape else np.nan for shape in shapes]
@@ -98,7 +98,7 @@ def _constant_loads(
     """Say per launch whether its HFMA are HFMA2.MMA that load constants.
 
     They are where the name gives no matrix shape and the tensor pipe executed enough warp instructions to hold them all
-    (32 lanes each; fewer threads when some are predicated off): verified on 100 kernels of an A100 without an exception.
+    (32 lanes each; fewer threads when some are predicated off): true for all of 100 kernels of an A100.
     Kernels that say hgemm or half2, and kernels on half types with more than a few HFMA per thread, compute with them.
     Without the tensor metric, the same goes for every HFMA. V100 has no HFMA2.MMA.
     """
@@ -112,11 +112,11 @@ def _constant_loads(
 
 def _threads(launches: pd.DataFrame) -> np.ndarray:
     """Return the threads of each launch, infinitely many where the report has no grid or block."""
-    counts = 1.0
+    counts = np.ones(len(launches))
     for name in ("grid", "block"):
         sizes = [[int(number) for number in re.findall(r"\d+", text)] for text in launches[name].cat.categories]
-        sizes = np.array([float(np.prod(size)) if size else np.inf for size in sizes])
-        counts = counts * sizes[launches[name].cat.codes.to_numpy()]
+        products = np.array([float(np.prod(size)) if size else np.inf for size in sizes])
+        counts = counts * products[launches[name].cat.codes.to_numpy()]
     return counts
 
 
@@ -166,7 +166,7 @@ def _ops_path(launches: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _ops_column(source_type: str) -> str:
-    """Return the table's column for a source type in an ops_path metric's name, e.g. fp16_bf16_tf32 of Turing -> FP16."""
+    """Return the column for a source type in an ops_path metric's name: fp16_bf16_tf32 of Turing -> FP16."""
     if source_type.startswith("int"):
         return "tensor_int_op"
     first = source_type.split("_")[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import UserError
+from .. import RoofError
 from ..checks import check_report, check_rows
 from ..roofs import Roofs, find_gpu, guess_gpu, read_roofs, report_roofs, table_roofs
 from ..table import is_table, read_table
@@ -32,15 +32,15 @@ class Loaded:
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """Return the files to read: files as given; of a folder its *.csv and *.ncu-rep; without any path, output*.csv here.
+    """Return the files to read: files as given, of a folder its *.csv and *.ncu-rep, by default output*.csv here.
 
-    A table that an earlier call wrote into the folder is left out. Raises UserError for a path that is not there.
+    A table that an earlier call wrote into the folder is left out. Raises RoofError for a path that is not there.
     """
     paths = list(paths)
     if not paths:
         files = sorted(Path().glob("output*.csv"))
         if not files:
-            raise UserError("no output*.csv here: name files or folders, e.g. postprocess.py runs/profile")
+            raise RoofError("no output*.csv here: name files or folders, e.g. postprocess.py runs/profile")
         return files
     files = []
     for path in paths:
@@ -49,33 +49,33 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
                 file for kind in ("*.csv", "*.ncu-rep") for file in path.glob(kind) if file.name != _TABLE_NAME
             )
             if not found:
-                raise UserError(f"{path}: no *.csv and no *.ncu-rep in this folder")
+                raise RoofError(f"{path}: no *.csv and no *.ncu-rep in this folder")
             files += found
         elif path.is_file():
             files.append(path)
         else:
-            raise UserError(f"{path}: no such file or folder")
+            raise RoofError(f"{path}: no such file or folder")
     return list(dict.fromkeys(files))
 
 
 def load_runs(
     paths: Iterable[Path], *, roofs_file: Path | None = None, gpu: str | None = None, per_launch: bool = False
 ) -> Loaded:
-    """Read all files. Raises UserError when none of them can be read, or for a bad roofs file or GPU name."""
+    """Read all files. Raises RoofError when none of them can be read, or for a bad roofs file or GPU name."""
     gpu_row = find_gpu(gpu) if gpu else None
     tables, reports, warnings, errors = [], [], [], []
     for path in find_files(paths):
         try:
             table, report = _load(path, per_launch)
-        except (UserError, OSError) as error:
-            errors.append(error.line() if isinstance(error, UserError) else f"{path}: {error.strerror}")
+        except (RoofError, OSError) as error:
+            errors.append(error.line() if isinstance(error, RoofError) else f"{path}: {error.strerror}")
             continue
         tables.append(table)
         reports.append(report)
         if isinstance(report, Report):
             warnings += [f"{path.name}: {note}" for note in report.notes + check_report(report, table)]
     if not tables:
-        raise UserError("; ".join(errors))
+        raise RoofError("; ".join(errors))
     rows = pd.concat(
         [table.astype({name: object for name in table.select_dtypes("category")}) for table in tables],
         ignore_index=True,
@@ -116,8 +116,8 @@ def _roofs(
 ) -> tuple[Roofs, list[str]]:
     """Return a run's roofs, and a note when they are guessed or missing.
 
-    A file the user names counts alone. Else the report's own peaks, completed from gpus.toml; a tidy table brings the file
-    `<name>.roofs.toml` that was written with it.
+    A file the user names counts alone. Else the report's own peaks, completed from gpus.toml; a tidy table brings the
+    file `<name>.roofs.toml` that was written with it.
     """
     timed = rows[rows["clock_hz"].notna() & (rows["time_s"] > 0)]
     clock = float((timed["clock_hz"] * timed["time_s"]).sum() / timed["time_s"].sum()) if len(timed) else None

@@ -1,4 +1,4 @@
-"""What a kernel's name says: a readable name, the kind of work, the matrix instruction's shape and type.
+"""Meaning of a kernel's name: a readable name, the kind of work, the matrix instruction's shape and type.
 
 PyTorch, cuDNN, cuBLAS, CUTLASS and Triton put it into the name; there is no other place for it in a report.
 """
@@ -31,7 +31,8 @@ _TYPES = (
 def mma_shape(kernel: str) -> tuple[int, int, int] | None:
     """Return M, N, K of the matrix instruction named in a kernel's name (`tensor16x8x8`, `s16816gemm`), else None."""
     if match := _SHAPE.search(kernel):
-        return tuple(int(number) for number in match.groups())
+        m, n, k = map(int, match.groups())
+        return m, n, k
     if match := _COMPACT.search(kernel):
         return _MNK[match[1]]
     return None
@@ -107,7 +108,7 @@ def family(kernel: str) -> str:
 
 @cache
 def readable(kernel: str) -> str:
-    """Return a short name that still tells kernels apart: direction, type and tile of a matrix kernel, functor of others."""
+    """Return a short name that tells kernels apart: direction, type and tile of a matrix kernel, functor of others."""
     kind, label = _kind(kernel)
     if kind in ("convolution", "matrix product", "attention") and (details := _matrix_details(kernel)):
         prefix = "conv" if kind == "convolution" else "attention" if kind == "attention" else "gemm"
@@ -156,15 +157,15 @@ def _base_name(kernel: str) -> str:
 
 
 def _functor(kernel: str) -> str:
-    """Return what an elementwise or reduction kernel computes: MulFunctor -> mul, MeanOps -> mean."""
+    """Return the operation of an elementwise or reduction kernel: MulFunctor -> mul, MeanOps -> mean."""
     for match in re.finditer(r"(\w+?)(?:Functor|Ops?)(?=<|>|,)", kernel):
         word = match[1].split("_")[-1]
         if word not in ("", "Binary", "Unary", "Reduce", "AUnary", "BUnary", "Ternary", "InnerReduce"):
             return word.lower()
-    match = re.search(r"(\w+?)_kernel_(?:cuda|impl)", kernel)
-    return (
-        match[1].split("_")[-1] if match and "elementwise" in kernel and match[1] not in ("gpu", "direct_copy") else ""
-    )
+    named = re.search(r"(\w+?)_kernel_(?:cuda|impl)", kernel)
+    if named is None or "elementwise" not in kernel or named[1] in ("gpu", "direct_copy"):
+        return ""
+    return named[1].split("_")[-1]
 
 
 _TYPE_NAMES = (("c10::Half", "half"), ("__half", "half"), ("BFloat16", "bf16"), ("__nv_bfloat16", "bf16"))

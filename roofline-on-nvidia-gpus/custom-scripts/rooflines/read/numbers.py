@@ -24,7 +24,7 @@ _BASES = {
 }
 _PREFIXES = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "K": 1e3, "G": 1e9, "g": 1e9, "T": 1e12}
 
-# What only one of the two conventions can have written. "1,234" and "1.234" say nothing.
+# Numbers that only one of the two conventions can have written. "1,234" and "1.234" say nothing.
 _DECIMAL_POINT = re.compile(r"\d\.(\d{1,2}|\d{4,})$|,\d{3},\d{3}|,\d{3}\.\d|^0\.\d|e[+-]?\d+$", re.I)
 _DECIMAL_COMMA = re.compile(r"\d,(\d{1,2}|\d{4,})$|\.\d{3}\.\d{3}|\.\d{3},\d|^0,\d|[ \u00a0\u202f']\d{3},\d")
 _POINT_NOISE = str.maketrans("", "", ", '’\u00a0\u202f")
@@ -32,7 +32,7 @@ _COMMA_NOISE = str.maketrans(",", ".", ". '’\u00a0\u202f")
 
 
 def has_decimal_comma(values: Iterable[str]) -> bool:
-    """Say whether a file's numbers are written 27.595.520 and 65,77 (a European locale), by majority of the telling ones."""
+    """Say whether numbers are written 27.595.520 and 65,77, as in Europe, by majority of those that tell."""
     comma = point = 0
     for value in values:
         value = value.partition(";")[0].strip()
@@ -54,7 +54,7 @@ def parse_number(text: str, *, decimal_comma: bool = False) -> float:
 
 
 def unit_factor(unit: str) -> float:
-    """Return what a value in `unit` is multiplied by to be in seconds, bytes, hertz and plain counts.
+    """Return the factor that brings a value in `unit` to seconds, bytes, hertz and plain counts.
 
     Nsight Compute's prefixes are SI (Kbyte = 1000 byte). Its spellings over the versions: nsecond, ns, usecond, us,
     Kbyte/second, cycle/nsecond, Ghz. A unit that is not known (%, none) has the factor 1.

@@ -1,21 +1,22 @@
-"""Nsight Compute's own reports (.ncu-rep), read with NVIDIA's `ncu-report` package (pip install ncu-report): no ncu needed."""
+"""Nsight Compute's own reports (.ncu-rep), read with NVIDIA's package (pip install ncu-report): no ncu needed."""
 
 from pathlib import Path
 from typing import Any
 
-from .. import UserError
+from .. import RoofError
 from .launches import LaunchBuilder, Report
 from .metrics import DEVICE, DEVICE_NAME, column_of
 from .numbers import NAN, unit_factor
 
 
 def read_ncu_rep(path: Path) -> Report:
-    """Read one report. Raises UserError when the package is missing or the report holds no kernels."""
+    """Read one report. Raises RoofError when the package is missing or the report holds no kernels."""
     try:
         import ncu_report
     except ImportError as error:
-        raise UserError(
-            f"{path}: reading reports needs `pip install ncu-report`; or export it: ncu --import {path.name} --csv --page raw"
+        raise RoofError(
+            f"{path}: reading reports needs `pip install ncu-report`; "
+            f"or export it: ncu --import {path.name} --csv --page raw"
         ) from error
     try:
         context = ncu_report.load_report(str(path))
@@ -25,9 +26,9 @@ def read_ncu_rep(path: Path) -> Report:
             for number in range(actions.num_actions()):
                 _take_action(builder, actions.action_by_idx(number), (range_number, number))
     except (RuntimeError, OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: no readable report ({error}); it may need a newer ncu-report") from error
+        raise RoofError(f"{path}: no readable report ({error}); it may need a newer ncu-report") from error
     if not len(builder):
-        raise UserError(f"{path}: a report without kernels; did the capture window open?")
+        raise RoofError(f"{path}: a report without kernels; did the capture window open?")
     return Report(path, builder.frame())
 
 

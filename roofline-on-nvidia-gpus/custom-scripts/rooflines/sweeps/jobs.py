@@ -1,4 +1,4 @@
-"""What a sweep runs: the parameters and their values, the two configurations, and one job for each value and seed."""
+"""Jobs of a sweep: the parameters and their values, the two configurations, and one job for each value and seed."""
 
 import json
 import sys
@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import ROOT, UserError, atomic_file
+from .. import RoofError, atomic_file
 
 Flags = dict[str, str]
 
-#: hgp_detr's configurations (R18, two layers on each side): a small one, and the best value of each of its sweeps.
+#: The program that a job runs: the project's, four folders up.
+MAIN = Path(__file__).resolve().parents[4] / "main.py"
+
+#: Configurations of hgp_detr (R18, two layers on each side): a small one, and the best value of each of its sweeps.
 CONFIGURATIONS: dict[str, Flags] = {
     "basic": {"dim_feedforward": "512", "hidden_dim": "64", "nheads": "4", "num_queries": "20"},
     "optimized": {"dim_feedforward": "2048", "hidden_dim": "256", "nheads": "32", "num_queries": "5"},
@@ -33,7 +36,7 @@ _OURS = ("seed", "output_dir", "resume")
 
 @dataclass(frozen=True)
 class Job:
-    """One training run. changes: the parameters whose value is not the configuration's; extra: main.py's other flags."""
+    """One training run. changes: parameters whose value is not the configuration's; extra: main.py's other flags."""
 
     root: Path
     configuration: str
@@ -54,7 +57,7 @@ class Job:
 
     @property
     def batch_size(self) -> int:
-        """Pictures a step and process."""
+        """Images of a step and process."""
         given = [after for flag, after in zip(self.extra, self.extra[1:]) if flag == "--batch_size"]
         return int((given or [(_COMMON | self.changes)["batch_size"]])[-1])
 
@@ -69,18 +72,18 @@ class Job:
     def command(self, gpus: int = 1) -> list[str]:
         """Return the command that trains; on several GPUs torchrun starts a process for each."""
         many = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={gpus}"] if gpus > 1 else []
-        return [sys.executable, *many, str(ROOT / "main.py"), *self.flags()]
+        return [sys.executable, *many, str(MAIN), *self.flags()]
 
     @property
     def finished(self) -> bool:
-        """Whether the run ended well."""
+        """True once the run has ended well."""
         return (self.folder / "finished.json").is_file()
 
     def state(self) -> str:
-        """Return finished, started or new. Raises UserError where the folder holds a run with other flags."""
+        """Return finished, started or new. Raises RoofError where the folder holds a run with other flags."""
         record = self.record()
         if record and record["flags"] != self.flags():
-            raise UserError(f"{self.folder}: holds a run with other flags; choose another --output_dir, or remove it")
+            raise RoofError(f"{self.folder}: holds a run with other flags; choose another --output_dir, or remove it")
         return "finished" if self.finished else "started" if (self.folder / "log.txt").is_file() else "new"
 
     def record(self) -> dict:
@@ -117,18 +120,18 @@ def points(
 
 
 def check_values(parameters: Sequence[str], values: Sequence[str], extra: Sequence[str]) -> None:
-    """Refuse values that are none, and main.py's flags that the sweep sets itself. Raises UserError."""
+    """Refuse values that are none, and main.py's flags that the sweep sets itself. Raises RoofError."""
     if values and len(parameters) > 1:
-        raise UserError(f"--values are those of one parameter, not of {', '.join(parameters)}")
+        raise RoofError(f"--values are those of one parameter, not of {', '.join(parameters)}")
     allowed = {"precision": tuple(_PRECISION), CONFIGURATION: tuple(CONFIGURATIONS)}
     for parameter in parameters:
         for value in values:
             if parameter in allowed and value not in allowed[parameter]:
-                raise UserError(f"--values {value}: {parameter} is one of {', '.join(allowed[parameter])}")
+                raise RoofError(f"--values {value}: {parameter} is one of {', '.join(allowed[parameter])}")
             if parameter not in allowed and not (value.isdecimal() and int(value) > 0):
-                raise UserError(f"--values {value}: {parameter} is a positive number")
+                raise RoofError(f"--values {value}: {parameter} is a positive number")
     swept = {*parameters, *_OURS, *(("amp", "tf32") if "precision" in parameters else ())}
     for word in extra:
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in swept:
-            raise UserError(f"--{name} is the sweep's to set: leave it out behind --")
+            raise RoofError(f"--{name} is the sweep's to set: leave it out behind --")

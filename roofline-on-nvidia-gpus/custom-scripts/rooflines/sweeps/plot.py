@@ -1,7 +1,6 @@
-"""What a sweep found: AP, time and memory of every run as a table, and over each parameter as a chart."""
+"""Results of a sweep: AP, time and memory of every run as a table, and over each parameter as a chart."""
 
 import json
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,33 +15,29 @@ from .jobs import Job
 #: Column -> the chart's title.
 MEASURES = {
     "ap": "AP of the last epoch",
-    "ms_per_picture": "training, ms a picture (with waiting for data)",
-    "gpu_memory_mb": "GPU memory at its peak, MB",
+    "ms_per_image": "training, ms an image (with waiting for data)",
+    "memory_mib": "memory at its peak, MiB (on a CPU: of the process)",
 }
 _MISSING = {
     "ap": "no log.txt yet",
-    "ms_per_picture": "no step was printed yet",
-    "gpu_memory_mb": "not in these runs:\nmain.py prints memory on GPUs only",
+    "ms_per_image": "not in log.txt yet",
+    "memory_mib": "not in log.txt yet",
 }
-# A line of main.py's output while it trains; log.txt has neither times nor memory.
-_STEP = re.compile(r"^Epoch: \[\d+\].* time: (?P<time>[\d.]+)  data: [\d.]+(?:  max mem: (?P<memory>\d+))?", re.M)
 
 
 def read_run(job: Job) -> dict[str, float]:
-    """Return the measures of a run, those that it has. Times are of the printed steps, the first of several left out."""
-    found = {}
+    """Return the measures of a run that its log.txt has: time of the median epoch, the first of several left out."""
+    found: dict[str, float] = {}
     rows = _rows(job.folder / "log.txt")
     if rows and rows[-1].get("test_coco_eval_bbox"):
         found["ap"] = float(rows[-1]["test_coco_eval_bbox"][0])
         found["epochs"] = float(len(rows))
-    output = job.folder / "output.txt"
-    steps = list(_STEP.finditer(output.read_text(errors="replace"))) if output.is_file() else []
-    times = [float(step["time"]) for step in steps]
-    if times:
-        found["ms_per_picture"] = 1e3 * statistics.median(times[1:] or times) / job.batch_size
-    memory = [float(step["memory"]) for step in steps if step["memory"]]
+    times = [float(row["train_step_time"]) for row in rows if "train_step_time" in row]
+    if times:  # the first epoch also compiles, and fills caches
+        found["ms_per_image"] = 1e3 * statistics.median(times[1:] or times) / job.batch_size
+    memory = [float(row["train_max_memory"]) for row in rows if "train_max_memory" in row]
     if memory:
-        found["gpu_memory_mb"] = max(memory)
+        found["memory_mib"] = max(memory)
     return found
 
 
@@ -75,7 +70,7 @@ def write_results(jobs: Sequence[tuple[str, str, str, Job]], root: Path) -> list
 
 
 def draw(table: pd.DataFrame, parameter: str) -> Any:
-    """Return a chart of each measure over a parameter: dots are runs, the line their mean, bars from least to largest."""
+    """Return a chart of each measure over a parameter: dots for runs, a line for their mean, bars for their range."""
     figure = new_figure(13, 4.2)
     values = list(dict.fromkeys(table["value"]))
     seeds = table["seed"].nunique()

@@ -1,4 +1,4 @@
-"""Runs a sweep's jobs by submitit: on this machine a few at a time, on Slurm as one job array."""
+"""Runs of a sweep's jobs by submitit: on this machine a few at a time, on Slurm as one job array."""
 
 import contextlib
 import json
@@ -12,14 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .. import UserError, atomic_file
+from .. import RoofError, atomic_file
 from .jobs import Job
 
 _POLL_SECONDS = 0.2
 
 
 class TrainingRun:
-    """What submitit runs: main.py in a process of its own, which prints to output.txt of the run's folder.
+    """The task that submitit runs: main.py in a process of its own, which prints to output.txt of the run's folder.
 
     Stopped for another job, or out of time, it is put in the queue again and goes on from its last checkpoint.
     """
@@ -48,7 +48,7 @@ class TrainingRun:
 
         process, self._process = self._process, None
         if process is not None:
-            # This is a signal's handler that came in the midst of process.wait(): Popen's own methods would wait for its lock.
+            # A signal's handler, in the midst of process.wait(): Popen's own methods would wait for that one's lock.
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(process.pid, signal.SIGTERM)
                 os.waitpid(process.pid, 0)
@@ -56,11 +56,11 @@ class TrainingRun:
 
 
 def import_submitit() -> ModuleType:
-    """Return the package. Raises UserError where it is missing."""
+    """Return the package. Raises RoofError where it is missing."""
     try:
         import submitit
     except ImportError as error:
-        raise UserError(
+        raise RoofError(
             "sweep.py runs jobs by submitit, which is missing: pip install submitit; --print lists the jobs"
         ) from error
     # The jobs' processes unpickle TrainingRun, so they need to find this module.
@@ -74,7 +74,8 @@ def run_here(jobs: Sequence[Job], root: Path, *, parallel: int, gpus: int, timeo
     """Run jobs on this machine, `parallel` at a time, each with `gpus` GPUs of its own. Returns how many broke."""
     submitit = import_submitit()
     visible = _gpus_of_places(parallel, gpus)
-    waiting, running, broken, done = list(jobs), {}, 0, 0
+    running: dict[int, tuple[Job, Any]] = {}
+    waiting, broken, done = list(jobs), 0, 0
     while waiting or running:
         for place in range(parallel):
             if place not in running and waiting:
@@ -100,7 +101,7 @@ def _gpus_of_places(parallel: int, gpus: int) -> list[str]:
         return [""] * parallel
     names = list(map(str, range(parallel * gpus))) if seen is None else seen.split(",")
     if len(names) < parallel * gpus:
-        raise UserError(f"--parallel {parallel} with --gpus {gpus}: CUDA_VISIBLE_DEVICES has only {len(names)}")
+        raise RoofError(f"--parallel {parallel} with --gpus {gpus}: CUDA_VISIBLE_DEVICES has only {len(names)}")
     return [",".join(names[place * gpus : (place + 1) * gpus]) for place in range(parallel)]
 
 
@@ -115,7 +116,7 @@ def _outcome(job: Job) -> str:
 def submit_array(
     jobs: Sequence[Job], root: Path, *, parallel: int, gpus: int, cpus: int, timeout: int, options: dict[str, str]
 ) -> list[str]:
-    """Hand jobs to Slurm as one array, `parallel` of them at a time at most; return their ids. Raises UserError."""
+    """Hand jobs to Slurm as one array, `parallel` of them at a time at most; return their ids. Raises RoofError."""
     submitit = import_submitit()
     waiting = still_queued()
     jobs = [job for job in jobs if job.record().get("slurm_job") not in waiting]
@@ -134,7 +135,7 @@ def submit_array(
         with executor.batch():
             submitted = [executor.submit(TrainingRun(job.command(gpus), job.folder)) for job in _recorded(jobs)]
     except (RuntimeError, NameError, ValueError, OSError, submitit.core.utils.FailedJobError) as error:
-        raise UserError(f"Slurm did not take the jobs: {' '.join(str(error).split())}") from error
+        raise RoofError(f"Slurm did not take the jobs: {' '.join(str(error).split())}") from error
     for job, handed in zip(jobs, submitted):
         job.write_record(slurm_job=handed.job_id)
     return [handed.job_id for handed in submitted]

@@ -1,0 +1,27 @@
+"""Which of how many processes this one is, by the variables that torchrun or Slurm set."""
+
+from collections.abc import Mapping
+
+from .. import RoofError
+
+
+def find_rank(environ: Mapping[str, str]) -> tuple[int, int]:
+    """Return rank and number of processes, (0, 1) without a launcher. Raises RoofError for what is no number.
+
+    A batch script and the shell of `salloc` also see SLURM_PROCID and the job's SLURM_NTASKS, but they are alone: only
+    what `srun` started has a step. https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES
+    """
+    if "RANK" in environ and "WORLD_SIZE" in environ:
+        names = ("RANK", "WORLD_SIZE")
+    elif "SLURM_PROCID" in environ and "SLURM_STEP_ID" in environ:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS")
+    else:
+        return 0, 1
+    words = [environ.get(name, "1") for name in names]
+    for name, word in zip(names, words):
+        if not word.isdecimal():
+            raise RoofError(f"{name} is set to {word!r}, not to a number")
+    rank, count = map(int, words)
+    if not rank < count:
+        raise RoofError(f"{names[0]}={rank} and {names[1]}={count} do not fit together: start with torchrun or srun")
+    return rank, count
