@@ -8,7 +8,7 @@ from pathlib import Path
 
 import postprocess
 
-from .ncu_files import Kernel, long_rows
+from tests.roofline.ncu_files import Kernel, long_rows
 
 SCRIPTS = Path(postprocess.__file__).parent
 

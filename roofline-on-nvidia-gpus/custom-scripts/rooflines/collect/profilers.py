@@ -42,7 +42,7 @@ _MEANING = (
         "another user's ncu left its lock in the temporary folder: set TMPDIR to a folder of your own",
     ),
     ("libcuda.so", "there is no CUDA driver here: profile on a machine with a GPU"),
-    (_NOTHING, "no kernel ran in the capture window: were there more steps than --profile_warmup, and a GPU?"),
+    (_NOTHING, "no kernel ran in the window: were there more steps than --profile_warmup, and a GPU?"),
 )
 
 
