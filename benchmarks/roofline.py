@@ -57,8 +57,8 @@ def kernel_names(count: int, rng: random.Random) -> list[str]:
                 f"sm80_xmma_fprop_implicit_gemm_indexed_tf32f32_tf32f32_f32_nhwckrsc_nchw_tilesize{tile}x{number % 64}_"
                 f"stage3_warpsize4x2x1_g1_tensor16x8x8_execute_kernel_cudnn_infer",
                 f"void at::native::vectorized_elementwise_kernel<(int){number}, at::native::BinaryFunctor<float, "
-                f"float, float, at::native::binary_internal::{functor}Functor<float>>, at::detail::Array<char *, (int)3>>"
-                "(int, T2, T3)",
+                f"float, float, at::native::binary_internal::{functor}Functor<float>>, at::detail::Array<char *, "
+                "(int)3>>(int, T2, T3)",
                 f"ampere_sgemm_{tile}_tn_{number}",
             )[number % 3]
         )
