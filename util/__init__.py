@@ -1,1 +1,1 @@
-"""Small helpers, one subject a file; nothing here knows models or datasets."""
+"""Tools of all parts, one subject a file or folder; nothing here knows models or datasets."""

@@ -1,4 +1,4 @@
-"""Values that flags take by name, kept apart from what they mean: this file needs no torch, and `--help` none either."""
+"""Names that flags take, kept apart from their meaning: this file needs no torch, and so `--help` needs none."""
 
 #: --amp: each name with torch's name of the type that products are computed in; `util/dist/precision.py` uses them.
 AMP_TYPES = {"off": None, "bf16": "bfloat16", "fp16": "float16"}

@@ -5,7 +5,7 @@ import difflib
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .dist.launch import launch_rank, let_rank_0_speak
 
@@ -18,7 +18,7 @@ class Flags(argparse.Namespace):
     """Parsed flags that remember which of them were typed, apart from the values: `vars` does not show it."""
 
     __slots__ = ("given",)
-    #: Names (dest) of the flags that were typed, whatever their value.
+    #: Names (dest) of the flags that were typed, also with their default value.
     given: frozenset[str]
 
 
@@ -35,23 +35,24 @@ class FlagParser(argparse.ArgumentParser):
     A plain parser given in `parents` gets all of this too.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
-    def parse_known_args(
+    # typeshed overloads both by the type of the namespace; here it is a Flags unless one is given.
+    def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As in argparse, after giving every known flag the spelling it was declared with."""
+        """Parse as argparse does, after giving every known flag the spelling it was declared with."""
         typed = self._declared_spelling(sys.argv[1:] if args is None else args)
         parsed, left = super().parse_known_args(typed, Flags() if namespace is None else namespace)
         if isinstance(parsed, Flags):
             parsed.given = self._given(typed)
         return parsed, left
 
-    def parse_args(
+    def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """As in argparse; what is left over ends the program with one line and exit code 2."""
+        """Parse as argparse does; a word left over ends the program with one line and exit code 2."""
         parsed, left = self.parse_known_args(args, namespace)
         if left:
             self.error(self._unknown(left))
@@ -62,7 +63,7 @@ class FlagParser(argparse.ArgumentParser):
         let_rank_0_speak(os.environ)
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
-    def _print_message(self, message: str, file=None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         if launch_rank(os.environ) == 0:
             super()._print_message(message, file)
 

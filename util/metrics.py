@@ -31,12 +31,12 @@ class Progress:
         self.bar = tqdm(total=total, initial=done, desc=label, smoothing=0, disable=None if is_main_process() else True)
 
     def advance(self) -> None:
-        """One step more is done."""
+        """Count one step more."""
         self.done += 1
         self.bar.update()
 
     def eta(self) -> str:
-        """Time left at the average pace so far, evaluations included, as h:mm:ss."""
+        """Return the time left at the average pace so far, evaluations included, as h:mm:ss."""
         steps = self.done - self.initial
         left = (time.monotonic() - self.start) / max(1, steps) * (self.total - self.done)
         return f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
@@ -61,13 +61,13 @@ class Progress:
 
 
 class StepLog:
-    """Collects the losses of one pass over a loader.
+    """The losses and times of the steps of one pass over a loader.
 
     Args:
-        header: what a line starts with, `Epoch: [3]` or `Test:`.
+        header: the beginning of a line, `Epoch: [3]` or `Test:`.
         weight_dict: weight of each loss in the total.
         print_freq: steps between two reads of the device, and between two lines.
-        progress: where lines go, and the count of steps.
+        progress: prints the lines, and counts the steps.
     """
 
     def __init__(self, *, header: str, weight_dict: dict[str, float], print_freq: int, progress: Progress) -> None:
@@ -104,7 +104,7 @@ class StepLog:
 
     def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
         """Note a step's losses (scalars on the device), the images they came from, and the learning rate."""
-        self.names = list(losses)
+        self.names = list(losses)  # the same in every step, so that steps can be stacked to (steps, losses)
         self.device = losses[self.names[0]].device
         self.unread.append(torch.stack([losses[name].detach().float() for name in self.names]))
         self.image_ids.append(list(image_ids))
@@ -114,8 +114,8 @@ class StepLog:
     def averages(self) -> dict[str, float]:
         """Means over all steps with DETR's names: `loss`, each weighted loss, `<name>_unscaled`, and `class_error`.
 
-        Of training steps, which have a learning rate, also `lr` and those of MEASURED: seconds of a step (waiting for data
-        included), seconds of it that the loader makes it wait, and the peak of memory so far in MiB.
+        Of training steps, which have a learning rate, also `lr` and those of MEASURED: seconds a step (with its wait
+        for data), seconds of that wait, and the peak of memory so far in MiB.
         """
         means = {name: total / max(1, self.steps) for name, total in zip(self.names, self.sums)}
         lr = {"lr": sum(self.lr) / len(self.lr)} | self._times() if self.lr else {}
@@ -131,7 +131,7 @@ class StepLog:
         return {"loss": sum(weighted.values())} | weighted
 
     def _read(self, steps: int) -> None:
-        """The one read of the device: bring the losses home, check them, add them up, show a line."""
+        """Read the device, once for many steps: bring the losses home, check them, add them up, show a line."""
         rows = reduce_mean(torch.stack(self.unread)).cpu().tolist()
         self._check_finite(rows)
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
@@ -155,7 +155,7 @@ class StepLog:
                 )
 
     def _line(self, rows: list[list[float]], steps: int) -> str:
-        """DETR's line: position, time left, then `median (mean)` of the main quantities, times, and GPU memory."""
+        """Return DETR's line: position, time left, `median (mean)` of the main quantities, times, and GPU memory."""
         medians = dict(zip(self.names, map(statistics.median, zip(*rows))))
         means = self.averages()
         shown = {"class_error": medians["class_error"]} | self._weighted(medians)

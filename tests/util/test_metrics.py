@@ -1,5 +1,7 @@
 """Progress on terminals and in log files, and the collection of losses."""
 
+import io
+
 import pytest
 import torch
 
@@ -14,6 +16,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Terminal(io.StringIO):
+    """Stands in for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class Bar:
@@ -77,6 +86,18 @@ def test_averages_of_an_evaluation_have_no_times() -> None:
     for _ in log.each([1], 1):
         log.add({"class_error": torch.tensor(1.0)}, [1])
     assert log.averages().keys().isdisjoint(MEASURED)
+
+
+def test_the_bar_shows_the_average_pace_and_not_that_of_the_last_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    clock = Clock()
+    progress = Progress(total=100)
+    progress.bar._time, progress.bar.start_t, progress.bar.last_print_t = clock, clock.now, clock.now
+    for seconds in [1.0] * 10 + [3.0] * 10:
+        clock.now += seconds
+        progress.advance()
+    assert "<02:40" in str(progress.bar), "80 steps are left, and a step took 2 s in the mean"
+    progress.close()
 
 
 def test_time_left_is_the_average_pace_times_the_steps_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def use_deterministic_algorithms() -> None:
             f"unset it, or set it to {' or '.join(_CUBLAS_WORKSPACES)}"
         )
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set up when imported
     torch.backends.cudnn.benchmark = False
 
 

@@ -1,6 +1,6 @@
 """Several processes that train one model: joining them, asking which one this is, and combining what each has.
 
-Every function also works in a single process, where it communicates with nobody.
+Every function also works in a single process, which communicates with no other.
 """
 
 import os
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Launch:
-    """What `init_distributed` found; `gpu` is the index to give DistributedDataParallel, None on the CPU."""
+    """The process as `init_distributed` found it; `gpu` is for DistributedDataParallel, None on the CPU."""
 
     rank: int = 0
     world_size: int = 1
@@ -52,14 +52,15 @@ def init_distributed(*, device: str, dist_url: str = "env://", world_size: int =
         init_method=place.init_method,
         rank=place.rank,
         world_size=place.world_size,
-        device_id=torch.device("cuda", gpu) if backend == "nccl" else None,
+        # Told its GPU, NCCL connects at once, and a machine that cannot is known before the model is built.
+        device_id=torch.device("cuda", gpu) if backend == "nccl" and gpu is not None else None,
     )
     print_once(f"{place.world_size} processes ({place.launcher}, {backend})")
     return Launch(place.rank, place.world_size, place.local_rank, True, backend, gpu)
 
 
 def is_dist_avail_and_initialized() -> bool:
-    """Whether this process has joined others."""
+    """Tell if this process has joined others."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -74,7 +75,7 @@ def get_world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is rank 0: the one that prints and writes files."""
+    """Tell if this is rank 0: the one that prints and writes files."""
     return get_rank() == 0
 
 
@@ -120,6 +121,7 @@ def shutdown() -> None:
 def _take_gpu(place: Place) -> int:
     """Make the GPU of this local rank the current one and return its index."""
     count = torch.cuda.device_count()
+    # With its own GPU alone in sight, every task counts it as number 0, whatever its rank on the machine.
     gpu = 0 if count == 1 and has_gpu_of_its_own(os.environ) else place.local_rank
     if gpu >= count:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, read from the variables that torchrun or Slurm set.
+"""The place of this process among all, read from the variables that torchrun or Slurm set.
 
 Variables of Slurm: https://slurm.schedmd.com/srun.html#SECTION_OUTPUT-ENVIRONMENT-VARIABLES
 """
@@ -61,14 +61,15 @@ def let_rank_0_speak(environ: Mapping[str, str], seconds: float = 2.0) -> None:
 
 
 def has_gpu_of_its_own(environ: Mapping[str, str]) -> bool:
-    """Whether Slurm was asked to show each task only its own GPU, which then is number 0 in every task."""
+    """Tell if Slurm was asked to show each task only its own GPU, which then is number 0 in every task."""
     per_task = "SLURM_GPUS_PER_TASK" in environ or "gpu" in environ.get("SLURM_TRES_PER_TASK", "")
     return per_task or environ.get("SLURM_GPU_BIND", "none") != "none"
 
 
 def first_host(nodelist: str) -> str:
     """Return the first machine of Slurm's short form: `gpu[003-007,12],login1` gives `gpu003`."""
-    first = re.match(r"(?:[^,\[]|\[[^\]]*\])*", nodelist.strip()).group()
+    # Up to the first comma outside brackets; then, of each bracket, the first number alone.
+    first = re.split(r",(?![^\[]*\])", nodelist.strip())[0]
     return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first)
 
 
@@ -86,7 +87,7 @@ def _torchrun_place(environ: Mapping[str, str], dist_url: str) -> Place:
 
 
 def _is_slurm_step(environ: Mapping[str, str]) -> bool:
-    """Whether `srun` started this process.
+    """Tell if `srun` started this process.
 
     A batch script and the shell of `salloc` also see SLURM_PROCID=0 and the job's SLURM_NTASKS, but they are
     alone and no one would ever meet them: they have no step, or a step of one task.
@@ -116,9 +117,11 @@ def _slurm_meeting_point(environ: Mapping[str, str]) -> str:
 
 
 def _slurm_port(environ: Mapping[str, str]) -> int:
-    """A port every task of a step agrees on, and two steps on one machine most likely do not share.
+    """Return a port that every task of a step agrees on, and that two steps on one machine most likely do not share.
 
-    Below 32768, where Linux starts to hand out ports to anybody.
+    Steps of a job are numbered from 0 and jobs one after the other, so steps are kept far apart (by a prime number): the
+    second step of a job must not meet where the first step of the next job does. Below 32768, where Linux starts to
+    hand out ports to any program.
     """
     job, step = _number(environ, "SLURM_JOB_ID"), _number(environ, "SLURM_STEP_ID")
     return 10_000 + (job + 7919 * step) % 20_000

@@ -1,8 +1,8 @@
-"""The numbers a model computes in: float32, or half precision (autocast) around what is safe in it.
+"""The type of number that a model computes in: float32, or half precision (autocast) around the parts that bear it.
 
-Weights, gradients of weights and the optimizer's state are always float32. Under autocast matrix products, convolutions and
-attention compute in bfloat16 or float16; what adds up over many layers or needs more than bfloat16's 8 bits (the transformer's
-residual stream, position encoding, heads, matcher, losses) stays in float32.
+Weights, gradients of weights and the optimizer's state are always float32. Under autocast matrix products, convolutions
+and attention compute in bfloat16 or float16; sums over many layers and numbers that need more than bfloat16's 8 bits
+(the transformer's residual stream, position encoding, heads, matcher, losses) stay in float32.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ _BF16_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 
 class Precision:
-    """What a step computes in, and the scale of its loss.
+    """The type that a step computes in, and the scale of its loss.
 
     Args:
-        device: where the model is.
+        device: that of the model.
         dtype: the type of products under autocast; None computes everything in float32. float16 has few exponents, so
             the loss is multiplied by `scaler`'s scale, and a step whose gradients overflow is left out.
     """
@@ -37,7 +37,7 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def autocast(self) -> AbstractContextManager:
-        """A context for the forward pass."""
+        """Return a context for the forward pass."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device_type, self.dtype)
 
     def restore(self, checkpoint: dict[str, Any] | None) -> None:
@@ -47,7 +47,7 @@ class Precision:
 
 
 def pick_precision(amp: str, device: torch.device) -> Precision:
-    """What `--amp` (a name of `AMP_TYPES`) means on a device; a line where that is slow.
+    """Return the precision of `--amp` (a name of `AMP_TYPES`) on a device; print a line if that is slow.
 
     Raises UserError for float16 without a GPU: nothing there multiplies it fast, and bfloat16 needs no scaling.
     """
@@ -62,7 +62,7 @@ def pick_precision(amp: str, device: torch.device) -> Precision:
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware; True where that cannot be found out."""
+    """Tell if the device multiplies bfloat16 matrices in hardware; True if that cannot be found out."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     try:
@@ -73,7 +73,7 @@ def has_bf16_units(device: torch.device) -> bool:
 
 
 def use_tf32(device: torch.device) -> None:
-    """Let float32 matrix products on a GPU round their factors to TF32 (10 bits); a line where there is no such unit.
+    """Let float32 matrix products on a GPU round their factors to TF32 (10 bits); print a line without such a unit.
 
     Convolutions do so by PyTorch's default.
     """
@@ -86,27 +86,27 @@ def use_tf32(device: torch.device) -> None:
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The type in which products with `x` are computed: autocast's, where it is on, else that of `x`."""
+    """Return the type in which products with `x` are computed: autocast's if it is on, else that of `x`."""
     return torch.get_autocast_dtype(x.device.type) if in_autocast(x.device) else x.dtype
 
 
 def wide_dtype(x: Tensor) -> torch.dtype:
-    """The type for what must not be rounded: float32 under autocast, else that of `x`, which is the model's."""
+    """Return the type for numbers that must not be rounded: float32 under autocast, else that of `x` and the model."""
     return torch.float32 if in_autocast(x.device) else x.dtype
 
 
 def in_autocast(device: torch.device) -> bool:
-    """Whether products on a device are computed in half precision now."""
+    """Tell if products on a device are computed in half precision now."""
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
-    """A context that computes in the types of its inputs."""
+    """Return a context that computes in the types of its inputs."""
     return torch.autocast(device.type, enabled=False) if in_autocast(device) else nullcontext()
 
 
 def autocast_of_now(device: torch.device) -> Callable[[], AbstractContextManager]:
-    """What makes contexts that compute as now, for work that is done later."""
+    """Return a function that makes contexts that compute as now, for work that is done later."""
     if not in_autocast(device):
         return nullcontext
     return partial(torch.autocast, device.type, torch.get_autocast_dtype(device.type))

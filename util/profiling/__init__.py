@@ -62,7 +62,7 @@ def process_range(name: Section | str) -> Iterator[None]:
 
 @contextmanager
 def _recorded(name: str) -> Iterator[None]:
-    """The range in NVTX and in torch.profiler's trace."""
+    """A range in NVTX and in torch.profiler's trace."""
     nvtx = _nvtx()
     with nvtx.annotate(name) if nvtx else nullcontext(), _trace(name):
         yield

@@ -1,4 +1,4 @@
-"""What padding costs an epoch: the share of padded pixels and the number of distinct shapes, counted on the host."""
+"""The costs of padding over an epoch: share of padded pixels and number of distinct shapes, counted on the host."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from ..nested_tensor import NestedTensor
 
 
 class BatchShapes:
-    """Counts over the batches of an epoch. Every new shape is one more that a compiler, or a CUDA graph, has to serve."""
+    """Counts over the batches of an epoch. Each new shape is one more for a compiler, or a CUDA graph, to serve."""
 
     def __init__(self) -> None:
         self.visible = 0
@@ -27,8 +27,11 @@ class BatchShapes:
         self.shapes.add(tuple(samples.tensors.shape))
 
     def summary(self) -> dict[str, float]:
-        """Over all processes: `padding`, the share (0..1) of pixels that are padding; `shapes`, the distinct shapes
-        (B, C, H, W) of the input; `object_sizes`, the distinct lengths of an image's list of objects."""
+        """Return the counts over all processes.
+
+        `padding` is the share (0..1) of pixels that are padding; `shapes` the number of distinct shapes (B, C, H, W) of
+        the input; `object_sizes` that of distinct lengths of an image's list of objects.
+        """
         visible, canvas, shapes, sizes = zip(*all_gather((self.visible, self.canvas, self.shapes, self.object_sizes)))
         return {
             "padding": (sum(canvas) - sum(visible)) / max(1, sum(canvas)),
@@ -38,7 +41,7 @@ class BatchShapes:
 
 
 def describe_shapes(summary: Mapping[str, float]) -> str:
-    """The summary as the end of a line of the log."""
+    """Return the summary as the end of a line of the log."""
     return (
         f"padding: {summary['padding']:.1%} of the pixels, distinct input shapes: {summary['shapes']}, "
         f"lengths of object lists: {summary['object_sizes']}"

@@ -1,10 +1,9 @@
-"""Counts FLOPs and bytes of one training step, operator by operator, from torch's dispatcher: no GPU or counters needed.
+"""FLOPs and bytes of one training step, operator by operator, from torch's dispatcher: no GPU or counters needed.
 
-Every operator that reaches a kernel is seen, with its shapes: those of the forward, the loss, autograd's backward and the optimizer.
-`util/profiling/op_costs.py` has the formulas, `util/profiling/cost_table.py` the file.
+Every operator that reaches a kernel is seen, with its shapes: those of the forward, the loss, autograd's backward and
+the optimizer. `util/profiling/op_costs.py` has the formulas, `util/profiling/cost_table.py` the file.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +15,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 from . import Section
 from .op_costs import OpCost, base_name, op_cost, shapes
-
-#: A moment: seconds of the clock, or an event in the GPU's queue.
-_Mark = float | torch.cuda.Event
+from .timing import Mark, marker, milliseconds_between
 
 #: What DistributedDataParallel and the mask head's model call the detector inside them.
 _WRAPPED = ("module", "detr")
@@ -26,7 +23,7 @@ _WRAPPED = ("module", "detr")
 
 @dataclass
 class OpRow:
-    """One operator in one section, module and shape: costs and times summed over its calls."""
+    """Costs and times of one operator in one section, module and shape, summed over its calls."""
 
     section: str
     module: str
@@ -44,11 +41,12 @@ class OpRow:
 
 
 class CostCounter:
-    """A watcher (`util/profiling/phases.py`) that counts the step after `warmup` others, and times each operator in it.
+    """A watcher (`util/profiling/phases.py`) that counts the step after `warmup` others, and times its operators.
 
-    The time of an operator is that of its call below the dispatcher: on the CPU by the clock; on a GPU between two events
-    around it, so that a kernel that is shorter than its launch counts as long as the launch. Counting happens between
-    the operators, so the step as a whole is slower, the operators are not. After the step `rows` holds the result.
+    The time of an operator is that of its call below the dispatcher: on the CPU by the clock; on a GPU between two
+    events around it, so that a kernel that is shorter than its launch counts as long as the launch. Counting happens
+    between the operators, so the step as a whole is slower, the operators are not. After the step `rows` holds the
+    result.
     """
 
     def __init__(self, *, warmup: int, device: torch.device) -> None:
@@ -57,7 +55,7 @@ class CostCounter:
         self.rows: list[OpRow] = []
         self.current = -1
         self._found: dict[tuple, OpRow] = {}
-        self._spans: list[tuple[OpRow, _Mark, _Mark]] = []
+        self._spans: list[tuple[OpRow, Mark, Mark]] = []
         self._tracker: ModuleTracker | None = None
         self._mode: _Dispatch | None = None
         self._section = ""
@@ -77,8 +75,8 @@ class CostCounter:
         if self._tracker is None:
             return
         self._section = str(section)
-        self._tracker.parents = _InOrder()
-        self._mode = _Dispatch(self._add, on_gpu=self.device.type == "cuda")
+        self._tracker.parents = _InOrder()  # type: ignore[assignment]  # it only adds, removes and looks up
+        self._mode = _Dispatch(self._add, mark=marker(self.device))
         self._mode.__enter__()
 
     def end(self, section: Section) -> None:
@@ -96,22 +94,24 @@ class CostCounter:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         for row, begin, end in self._spans:
-            row.seconds += end - begin if isinstance(begin, float) else begin.elapsed_time(end) / 1e3
+            row.seconds += milliseconds_between(begin, end) / 1e3
         self.rows = list(self._found.values())
         self._spans.clear()
 
     @property
     def done(self) -> bool:
-        """Whether the step is counted."""
+        """True once the step is counted."""
         return self.current >= self.warmup and self._tracker is None
 
     @property
     def unknown(self) -> list[str]:
-        """Names of the operators that have no formula, sorted: their bytes are counted, their FLOPs are not."""
+        """Sorted names of the operators that have no formula: their bytes are counted, their FLOPs are not."""
         return sorted({row.kernel for row in self.rows if not row.known})
 
-    def _add(self, func: Any, args: tuple, kwargs: dict, result: Any, begin: _Mark, end: _Mark) -> None:
+    def _add(self, func: Any, args: tuple, kwargs: dict, result: Any, begin: Mark, end: Mark) -> None:
+        assert self._tracker is not None  # the mode is on only between `begin` and `end` of a step that is followed
         cost = op_cost(func, args, kwargs, result)
+        # Views and allocations cost nothing; an unknown operator stays, so that `unknown` names it.
         if cost.family == "view" or (cost.known and not cost.bytes and not cost.flops):
             return
         module, unit, text = module_label(self._tracker.parents), compute_unit(args, cost), shapes(args)
@@ -138,10 +138,10 @@ class CostCounter:
 class _Dispatch(TorchDispatchMode):
     """Times each operator and hands it to `add`."""
 
-    def __init__(self, add: Callable[..., None], *, on_gpu: bool) -> None:
+    def __init__(self, add: Callable[..., None], *, mark: Callable[[], Mark]) -> None:
         super().__init__()
         self._add = add
-        self._mark = _event if on_gpu else time.perf_counter
+        self._mark = mark
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -152,7 +152,7 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _InOrder(dict):
-    """What a ModuleTracker asks of its set of modules at work, in the order they were entered.
+    """A ModuleTracker's set of modules at work, in the order they were entered.
 
     In backward several are open at once: a module ends there with the last gradient of its inputs, which may be a
     tensor that others also got. Of the innermost, the one entered last is at work.
@@ -168,12 +168,13 @@ class _InOrder(dict):
 
 
 def module_label(at_work: Iterable[str]) -> str:
-    """The part of the model at work, from all modules at work, the last entered last: two levels, e.g. transformer.encoder.
+    """Return the part of the model at work as two levels, e.g. transformer.encoder; "" outside all modules.
 
-    Containers are left out: backbone.0.body.conv1 is backbone, transformer.encoder.layers.3 is transformer.encoder. Outside
-    all modules "".
+    `at_work` are the names of all modules at work, the last entered last. Containers are left out: of
+    backbone.0.body.conv1 remains backbone, of transformer.encoder.layers.3 transformer.encoder.
     """
     names = [name for name in at_work if name != "Global"]
+    # A module is at work together with those around it: only the innermost say which part it is.
     innermost = [name for name in names if not any(other.startswith(f"{name}.") for other in names)]
     last = innermost[-1] if innermost else ""
     root, *inner = last.split(".")
@@ -187,7 +188,7 @@ def module_label(at_work: Iterable[str]) -> str:
 
 
 def op_label(func: Any, args: tuple) -> str:
-    """A readable name: convolution 3x3, convolution 3x3 backward, addmm, layer_norm backward."""
+    """Return a readable name: convolution 3x3, convolution 3x3 backward, addmm, layer_norm backward."""
     name = base_name(func)
     label = (
         name.strip("_").removeprefix("native_").replace("_backward_data", "_backward").replace("_backward", " backward")
@@ -199,9 +200,10 @@ def op_label(func: Any, args: tuple) -> str:
 
 
 def compute_unit(args: tuple, cost: OpCost) -> str:
-    """The unit of the charts that does the work: fp64, fp32; on a GPU tensor cores for matrix products that may use them.
+    """Return the unit of the charts that does the work: fp64, fp32, or a GPU's tensor cores.
 
-    Elementwise work on half precision is done in float32 and counted there; a CPU has one unit for all but float64.
+    Tensor cores do matrix products whose type, or a setting for float32, lets them. Elementwise work on half precision
+    is done in float32 and counted there; a CPU has one unit for all but float64.
     """
     tensor = next((part for part in _flat(args) if part.is_floating_point()), None)
     if tensor is None:
@@ -220,9 +222,3 @@ def _flat(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for part in value for tensor in _flat(part)] if isinstance(value, (list, tuple)) else []
-
-
-def _event() -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
-    event.record()
-    return event

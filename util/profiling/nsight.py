@@ -70,7 +70,7 @@ class CaptureWindow:
 
     @property
     def done(self) -> bool:
-        """Whether the last window was closed."""
+        """True once the last window was closed."""
         return self.current >= self.end_at - 1 and not self.open
 
 

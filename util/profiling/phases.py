@@ -1,4 +1,4 @@
-"""The phases of a training step, and who watches them: a capture window, a stopwatch, a trace.
+"""The phases of a training step, and their watchers: a capture window, a stopwatch, a trace.
 
 The engine says where a phase begins and ends; without watchers that is an NVTX range and nothing else.
 """
@@ -13,7 +13,7 @@ Batch = TypeVar("Batch")
 
 
 class Watcher(Protocol):
-    """Something that follows the training steps of a run. Steps are counted from 0 over all epochs of this process."""
+    """Something that follows the training steps of a run, counted from 0 over all epochs of this process."""
 
     def begin_wait(self) -> None:
         """The next batch is asked for."""
@@ -22,7 +22,7 @@ class Watcher(Protocol):
         """A batch is at hand, the step begins."""
 
     def begin(self, section: Section) -> None:
-        """A phase begins; called outside its NVTX range. A phase may come several times a step, once per part of its batch."""
+        """Begin a phase; called outside its NVTX range. It may come several times a step, once per part of a batch."""
 
     def end(self, section: Section) -> None:
         """A phase ended, also when it failed."""
@@ -32,7 +32,7 @@ class Watcher(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether it has all it wanted and needs no further step; always True for one that takes what comes."""
+        """True once it needs no further step; always True for one that takes what comes."""
 
 
 class StepPhases:
@@ -71,7 +71,7 @@ class StepPhases:
 
     @contextmanager
     def phase(self, section: Section) -> Iterator[None]:
-        """One phase of the step, in a range of its name; for backward one of the whole process, see `process_range`."""
+        """A phase of the step, in a range of its name; for backward one of the whole process, see `process_range`."""
         for watcher in self.watchers:
             watcher.begin(section)
         try:
@@ -83,5 +83,5 @@ class StepPhases:
 
     @property
     def finished(self) -> bool:
-        """Whether the run may end here, because what it was started for is done."""
+        """True once the run may end, because all it was started for is done."""
         return self.stop_when_done and all(watcher.done for watcher in self.watchers)

@@ -42,7 +42,7 @@ class PhaseTimer:
         self.warmup = warmup
         self.end_at = None if steps is None else warmup + steps
         self.device = device
-        self._mark: Callable[[], Mark] = partial(_event, device) if device.type == "cuda" else time.perf_counter
+        self._mark = marker(device)
         self.spans: dict[str, list[Span]] = {name: [] for name in (DATA_WAIT, *map(str, Section), STEP)}
         self.begun: dict[str, Mark] = {}
         self.waits_since = time.perf_counter()
@@ -50,17 +50,18 @@ class PhaseTimer:
 
     @property
     def counting(self) -> bool:
-        """Whether the step under way is one that counts."""
+        """True while the step under way is one that counts."""
         return self.current >= self.warmup and (self.end_at is None or self.current < self.end_at)
 
     def begin_wait(self) -> None:
-        """From here on it is waiting for data."""
+        """Note that from here on it is waiting for data."""
         self.waits_since = time.perf_counter()
 
     def begin_step(self, step: int) -> None:
-        """The data is here."""
+        """Note that the data is here, and mark the beginning of the step."""
         self.current = step
         if self.counting:
+            # By the clock on a GPU too: it is the host that waits, and the GPU's queue knows nothing of it.
             self.spans[DATA_WAIT].append((step, self.waits_since, time.perf_counter()))
             self.begun[STEP] = self._mark()
 
@@ -79,11 +80,11 @@ class PhaseTimer:
 
     @property
     def done(self) -> bool:
-        """Whether all steps asked for are timed; a timer without an end takes what comes."""
+        """True once all steps asked for are timed; a timer without an end takes all that come."""
         return self.end_at is None or self.current >= self.end_at - 1
 
     def milliseconds(self) -> dict[str, list[float]]:
-        """What each step measured so far took, by name, in the order of a step. Waits for the GPU."""
+        """Return the milliseconds of each step measured so far, by name, in the order of a step. Waits for the GPU."""
         if self.spans[STEP] and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return {name: _per_step(spans) for name, spans in self.spans.items()}
@@ -94,12 +95,12 @@ class PhaseTimer:
 
 
 def summarise(milliseconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Median, quartiles and number of steps of each span that was measured."""
+    """Return median, quartiles and number of steps of each span that was measured."""
     return {name: _quartiles(values) for name, values in milliseconds.items() if values}
 
 
 def timing_table(summary: dict[str, dict[str, float]]) -> str:
-    """The summary as lines: milliseconds, and each phase's share of the step."""
+    """Return the summary as lines: milliseconds, and each phase's share of the step."""
     whole = summary[STEP]["median_ms"]
     lines = [f"{'phase':15}{'median ms':>11}{'quartiles':>21}{'of the step':>13}"]
     for name, row in summary.items():
@@ -122,12 +123,26 @@ def write_timing(
 
 
 def gpu_driver() -> str | None:
-    """Version of NVIDIA's driver, None where there is none."""
+    """Return the version of NVIDIA's driver, None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.split()[0] if done.returncode == 0 and done.stdout.split() else None
+
+
+def marker(device: torch.device) -> Callable[[], Mark]:
+    """Return a function that marks a moment: by an event in a GPU's queue, by the clock on the CPU."""
+    return partial(_event, device) if device.type == "cuda" else time.perf_counter
+
+
+def milliseconds_between(begin: Mark, end: Mark) -> float:
+    """Return the time between two marks of one kind; the GPU must have reached both."""
+    if isinstance(begin, torch.cuda.Event):
+        assert isinstance(end, torch.cuda.Event)
+        return begin.elapsed_time(end)
+    assert not isinstance(end, torch.cuda.Event)
+    return 1000 * (end - begin)
 
 
 def _event(device: torch.device) -> torch.cuda.Event:
@@ -140,13 +155,8 @@ def _per_step(spans: Sequence[Span]) -> list[float]:
     """Milliseconds of each step, the spans of one step added up."""
     sums: dict[int, float] = {}
     for step, begin, end in spans:
-        sums[step] = sums.get(step, 0.0) + _between(begin, end)
+        sums[step] = sums.get(step, 0.0) + milliseconds_between(begin, end)
     return list(sums.values())
-
-
-def _between(begin: Mark, end: Mark) -> float:
-    """Milliseconds between two marks of one kind."""
-    return 1000 * (end - begin) if isinstance(begin, float) else begin.elapsed_time(end)
 
 
 def _quartiles(values: Sequence[float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A window of torch.profiler's trace, with the same ranges that NVTX has: to be opened in Perfetto or chrome://tracing."""
+"""torch.profiler's trace of a few steps, with the ranges that NVTX has, for Perfetto or chrome://tracing."""
 
 from pathlib import Path
 
@@ -56,5 +56,5 @@ class TorchTrace:
 
     @property
     def done(self) -> bool:
-        """Whether the trace is written."""
+        """True once the trace is written."""
         return self.current >= self.end_at - 1 and self.profile is None

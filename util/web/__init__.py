@@ -1,1 +1,1 @@
-"""TODO"""
+"""Files from the web: fetched with resume, checked, and unpacked safely."""

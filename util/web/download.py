@@ -15,7 +15,7 @@ from ..errors import CheckpointError
 
 
 def is_url(path: str | os.PathLike) -> bool:
-    """Whether `path` is an http or https address."""
+    """Tell if `path` is an http or https address."""
     return str(path).startswith(("https://", "http://"))
 
 

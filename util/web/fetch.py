@@ -93,7 +93,7 @@ def _receive_all(url: str, part: Path, size: int | None) -> None:
 
 
 def _receive(url: str, part: Path, start: int, size: int | None) -> None:
-    """One connection: append what the server sends behind byte `start` of the part."""
+    """Open one connection and append to the part the bytes that the server sends from `start` on."""
     headers = {"User-Agent": "detr-prepare"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
@@ -113,7 +113,7 @@ def _receive(url: str, part: Path, start: int, size: int | None) -> None:
 
 
 def _span(response: http.client.HTTPResponse, part: Path, start: int) -> tuple[int, int | None]:
-    """The first byte that the server is about to send, and the size of the whole file where it says so."""
+    """Return the first byte that the server is about to send, and the size of the whole file if it says so."""
     if response.status == 206:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if span is None or int(span[1]) != start:
@@ -157,7 +157,7 @@ def _digest(path: Path, kind: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, without the wrapping that urllib puts around it."""
+    """Return the reason of an error without the wrapping that urllib puts around it."""
     reason = getattr(error, "reason", None)
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code} {error.reason}"

@@ -1,4 +1,4 @@
-"""Unpacking archives that nobody has looked into: every entry is judged before the first one is written."""
+"""Unpacking of archives that may be harmful: every entry is judged before the first one is written."""
 
 import lzma
 import re
@@ -33,8 +33,8 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One entry of an archive: its name, unpacked size, and why it is refused, None where it is sound."""
+class ArchiveEntry:
+    """An entry of an archive: its name, its unpacked size, and the reason to refuse it, None if it is sound."""
 
     name: str
     size: int
@@ -44,7 +44,7 @@ class Entry:
 class _Reader(Protocol):
     """An open archive."""
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ArchiveEntry]:
         """Every entry, in the archive's order."""
 
     def extract(self, name: str, folder: Path) -> None:
@@ -76,8 +76,8 @@ class _RefusedError(Exception):
     pass
 
 
-def _checked(entries: Iterator[Entry], *, limit: int) -> Iterator[Entry]:
-    """The entries that are to be unpacked; raises at the first that must not be, or when they become too many."""
+def _checked(entries: Iterator[ArchiveEntry], *, limit: int) -> Iterator[ArchiveEntry]:
+    """Yield the entries that are to be unpacked; raise at the first that must not be, or when they become too many."""
     total = 0
     for number, entry in enumerate(entries):
         total += entry.size
@@ -100,7 +100,7 @@ def _bad_name(name: str) -> str | None:
     return None
 
 
-def _extract(reader: _Reader, entries: list[Entry], folder: Path, progress: ByteProgress) -> None:
+def _extract(reader: _Reader, entries: list[ArchiveEntry], folder: Path, progress: ByteProgress) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for entry in entries:
@@ -124,14 +124,14 @@ class _Zip:
     def __init__(self, file: zipfile.ZipFile) -> None:
         self.file = file
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ArchiveEntry]:
         for info in self.file.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
             refusal = None if plain else "is a link or a device"
             if info.flag_bits & 1:
                 refusal = "is encrypted"
-            yield Entry(info.filename, info.file_size, refusal)
+            yield ArchiveEntry(info.filename, info.file_size, refusal)
 
     def extract(self, name: str, folder: Path) -> None:
         self.file.extract(name, folder)
@@ -142,11 +142,11 @@ class _Tar:
         self.file = file
         self.members: dict[str, tarfile.TarInfo] = {}
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ArchiveEntry]:
         for member in self.file:
             plain = (member.isreg() or member.isdir()) and member.size >= 0
             self.members[member.name] = member
-            yield Entry(member.name, member.size, None if plain else "is a link, a device or broken")
+            yield ArchiveEntry(member.name, member.size, None if plain else "is a link, a device or broken")
 
     def extract(self, name: str, folder: Path) -> None:
         self.file.extract(self.members[name], folder, filter="data")

@@ -78,7 +78,7 @@ def slurm_variables():
 
 @pytest.fixture(scope="module")
 def pair():
-    """What both processes found: [torchrun, Slurm] for each rank, and their standard output."""
+    """The findings of both processes: [torchrun, Slurm] for each rank, and their standard output."""
     clean = {name: value for name, value in os.environ.items() if name not in LAUNCHERS and "SLURM" not in name}
     clean |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     rounds = zip(torchrun_variables(free_port()), slurm_variables())

@@ -1,4 +1,4 @@
-"""Which process of how many: torchrun's and Slurm's variables, and nobody's."""
+"""The place of a process: by torchrun's variables, by Slurm's, and without a launcher."""
 
 import pytest
 
@@ -64,6 +64,12 @@ def test_steps_of_one_job_meet_at_different_ports():
     ports = {find_place({**SRUN, "SLURM_STEP_ID": str(step)}).init_method for step in range(20)}
     assert len(ports) == 20
     assert all(10_000 <= int(port.rpartition(":")[2]) < 30_000 for port in ports)
+
+
+def test_steps_of_jobs_that_follow_each_other_meet_at_different_ports():
+    jobs, steps = range(123456, 123476), range(20)
+    places = [find_place({**SRUN, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)}) for job in jobs for step in steps]
+    assert len({place.init_method for place in places}) == len(places)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What padding costs an epoch, counted by hand."""
+"""Costs of padding over an epoch, counted by hand."""
 
 import pytest
 import torch

@@ -134,8 +134,8 @@ def test_module_labels(at_work: list[str], label: str) -> None:
 def test_a_forward_of_detr_r50_is_the_one_in_the_literature(monkeypatch: pytest.MonkeyPatch) -> None:
     """86 GMAC, as DETR's README has it, is the mean over images a little larger than 800 x 1066.
 
-    The closed form here is ResNet-50's 4.09 GMAC at 224 x 224 times the area, and the transformer's products. On the meta
-    device nothing is computed.
+    The closed form here is ResNet-50's 4.09 GMAC at 224 x 224 times the area, and the transformer's products. On the
+    meta device nothing is computed.
     """
     height, width, tokens, queries, d, hidden = 800, 1066, 25 * 34, 100, 256, 2048
     args = get_args_parser().parse_args(["--backbone_weights", "none", "--dropout", "0"])

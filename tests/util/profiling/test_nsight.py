@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def story_of(section: str, *, warmup: int, steps: int, run: int) -> tuple[list, CaptureWindow]:
-    """What happens in `run` steps: phases, and where between them the window opens (`[`) and closes (`]`)."""
+    """Phases of `run` steps, and between them the opening (`[`) and the closing (`]`) of the window."""
     story: list = []
     window = CaptureWindow(
         section=section,

@@ -1,4 +1,4 @@
-"""What operators cost: closed forms, torch's own counter where both count, and nothing silently for free."""
+"""Costs of operators: closed forms, torch's own counter where both count, and nothing silently for free."""
 
 from collections import defaultdict
 from collections.abc import Callable

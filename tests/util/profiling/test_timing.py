@@ -27,7 +27,7 @@ class Clock:
 
 
 def run_steps(timer: PhaseTimer, clock: Clock, count: int) -> None:
-    """Steps of 40 + 10 + 60 + 20 ms and 5 ms between phases, each a tenth longer than the one before; 30 ms of loading."""
+    """Steps of 40 + 10 + 60 + 20 ms and 5 ms between phases, each a tenth longer than the last; 30 ms of loading."""
     phases = StepPhases([timer])
 
     def load() -> Iterator[int]:
