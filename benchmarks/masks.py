@@ -37,7 +37,7 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict]]:
     """Memory, seconds and losses of every step, by implementation."""
     flags = ["--device", "cpu", "--masks", "--batch_size", str(args.batch_size), "--dropout", "0", *args.model_flags]
     order = {"size": args.size, "objects": args.objects, "threads": args.threads}
-    results = {}
+    results: dict[str, list[dict]] = {}
     for name, one in implementations(args).items():
         worker = Child("step_worker.py", one.checkout, order | {"flags": [*flags, *one.flags]})
         results[name] = []

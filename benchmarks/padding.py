@@ -67,7 +67,8 @@ class MixedSizes(Dataset):
     @cached_property
     def coco(self) -> COCO:
         """The ground truth of all images."""
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for index in range(len(self)):
             target = self.load(index)[1]
             height, width = target["size"].tolist()
@@ -151,7 +152,8 @@ def measure(args: argparse.Namespace) -> list[dict]:
     flags.device = args.device = str(pick_device(args.device))
     shapes = ShapesDataset(image_set="test", size=args.images, image_size=flags.image_size, seed=flags.seed)
     dataset = MixedSizes(shapes)
-    rows, alone = [], {}
+    rows: list[dict] = []
+    alone: Detections = {}
     for padding_invariant in (False, True):
         model = build(checkpoint, flags, args.resume, padding_invariant=padding_invariant)
         for batch_size in (1, args.batch_size):

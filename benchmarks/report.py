@@ -60,9 +60,8 @@ def benchmark_parser(
 
 def implementations(args: argparse.Namespace) -> dict[str, Implementation]:
     """Return what to compare by name: ours, ours with each `--also`, and the original where `--original` names it."""
-    also = getattr(args, "also", None)
-    if also is None:
-        also = getattr(args, "also_default", ())
+    given: list[str] | None = getattr(args, "also", None)
+    also: Sequence[str] = getattr(args, "also_default", ()) if given is None else given
     found = {"ours": Implementation(ROOT)}
     found |= {f"ours {flags}": Implementation(ROOT, tuple(flags.split())) for flags in also if flags}
     if args.original:
