@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 import datasets
 from datasets.check.preflight import check_before_training
 from datasets.coco_eval import CocoEvaluator
-from datasets.loader import make_loader, set_epoch
+from datasets.loader import make_loader, make_sampler, set_epoch
 from engine import evaluate, train_one_epoch
 from flags import check_flags, check_model_flags, get_args_parser, given_flags
 from models import build_model, follow_checkpoint
@@ -275,17 +275,22 @@ def build_loader(
 
     `training_set` is where the lengths of padded object lists come from, by default the split itself.
     """
-    return make_loader(
+    sampler = make_sampler(
         dataset,
         batch_size=args.batch_size,
         shuffle=train,
-        drop_last=train,
-        num_workers=args.num_workers,
         seed=args.seed,
         rank=launch.rank,
         world_size=launch.world_size,
-        collate=datasets.build_collate(dataset, args, training_set=training_set),
         aspects=datasets.aspect_ratios(dataset) if train and args.aspect_grouping else None,
+    )
+    return make_loader(
+        dataset,
+        sampler,
+        batch_size=args.batch_size,
+        drop_last=train,
+        num_workers=args.num_workers,
+        collate=datasets.build_collate(dataset, args, training_set=training_set),
         pin_memory=torch.device(args.device).type == "cuda",
     )
 

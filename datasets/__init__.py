@@ -1,7 +1,7 @@
-"""Datasets by name. Nothing below this file reads the namespace of flags."""
+"""Datasets by name: what the flags ask for, and where it lies. Nothing below this file reads the namespace of flags."""
 
 from argparse import Namespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,21 +10,22 @@ from torch.utils.data import Dataset, Subset
 
 from util.errors import DatasetError
 
-from . import coco, coco_panoptic, cppe5, hgp
+from . import coco, coco_panoptic
 from .collate import Collate, ObjectSizes, percentile_sizes
-from .images import FindImage, by_base_name, by_file_name
-from .layout import HGP, SHAPES, Layout, find_layout
+from .image_files import image_finder
+from .interface import DatasetOrSubset, DetectionDataset
+from .layout import FOLDER_LAYOUTS, DatasetSplits, find_layout
 from .shapes.dataset import ShapesDataset, make_shapes_transforms
 from .transforms import Transform, make_coco_transforms
 
 #: The names that --dataset_file takes.
-DATASETS = (*SHAPES, "shapes")
+DATASETS = (*FOLDER_LAYOUTS, "shapes")
 
 #: Height and width with --pad: DETR's longest side in both, so that upright images fit as well.
 DEFAULT_PAD_SIZE = (1333, 1333)
 
 
-def build_dataset(image_set: str, args: Namespace) -> Dataset:
+def build_dataset(image_set: str, args: Namespace) -> DetectionDataset:
     """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
 
     Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
@@ -48,13 +49,13 @@ def build_dataset(image_set: str, args: Namespace) -> Dataset:
     return coco.CocoDetection(**parts, find_image=image_finder(args.dataset_file, layout, image_set))
 
 
-def layout_from_flags(args: Namespace) -> Layout:
-    """Where the data of `args.dataset_file`, other than shapes, lies.
+def layout_from_flags(args: Namespace) -> DatasetSplits:
+    """Find where the data of `args.dataset_file`, other than shapes, lies.
 
     Reads data_path, coco_path, coco_panoptic_path, train_images, train_annotations, val_images, val_annotations. Raises
     DatasetError for an unknown name and as `find_layout` does.
     """
-    if args.dataset_file not in SHAPES:
+    if args.dataset_file not in FOLDER_LAYOUTS:
         raise DatasetError(f"--dataset_file {args.dataset_file}: no such dataset; known are {', '.join(DATASETS)}")
     data_path = _flag(args, "data_path") or _flag(args, "coco_path")
     parts = ("train_images", "train_annotations", "val_images", "val_annotations")
@@ -66,29 +67,20 @@ def layout_from_flags(args: Namespace) -> Layout:
     )
 
 
-def image_finder(dataset_file: str, layout: Layout, image_set: str) -> FindImage:
-    """How the image files of a split are found: by the dataset's own names where it has such."""
-    if dataset_file == "hgp" or layout.name == HGP.name:
-        return hgp.image_finder(image_set)
-    if dataset_file == "cppe5":
-        return cppe5.image_finder(image_set)
-    return by_base_name if dataset_file == "custom" else by_file_name
-
-
-def unwrap(dataset: Dataset) -> Dataset:
-    """The dataset under any number of `Subset`s."""
+def unwrap(dataset: DatasetOrSubset | Dataset) -> DetectionDataset:
+    """Return the dataset under any number of `Subset`s."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
-    return dataset
+    return cast(DetectionDataset, dataset)
 
 
-def get_coco_api_from_dataset(dataset: Dataset) -> COCO:
-    """The ground truth, as pycocotools reads it, of a dataset or a Subset of one."""
+def get_coco_api_from_dataset(dataset: DatasetOrSubset | Dataset) -> COCO:
+    """Return the ground truth, as pycocotools reads it, of a dataset or a Subset of one."""
     return unwrap(dataset).coco
 
 
-def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
-    """A random `fraction` of the images, at least one, in their order; the same for the same seed on every rank.
+def subset(dataset: DetectionDataset, fraction: float, seed: int) -> DatasetOrSubset:
+    """Choose a random `fraction` of the images, at least one, in their order; the same for a seed on every rank.
 
     A fraction of 1 gives the dataset itself. Raises DatasetError for a fraction outside (0, 1].
     """
@@ -98,11 +90,11 @@ def subset(dataset: Dataset, fraction: float, seed: int) -> Dataset:
         return dataset
     count = max(1, round(fraction * len(dataset)))
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
-    return Subset(dataset, order[:count].sort().values.tolist())
+    return Subset(cast(Dataset, dataset), order[:count].sort().values.tolist())
 
 
-def build_collate(dataset: Dataset, args: Namespace, *, training_set: Dataset | None = None) -> Collate:
-    """How the images and objects of a batch of `dataset` are padded: pad, pad_size, pad_multiple, num_buckets.
+def build_collate(dataset: DatasetOrSubset, args: Namespace, *, training_set: DatasetOrSubset | None = None) -> Collate:
+    """Decide how the batches of `dataset` are padded: by the flags pad, pad_size, pad_multiple, num_buckets.
 
     The lengths of object lists come from the objects of `training_set` (by default the dataset itself), the
     last extended to the largest image of `dataset`; no image is opened.
@@ -119,11 +111,11 @@ def build_collate(dataset: Dataset, args: Namespace, *, training_set: Dataset | 
     return Collate(canvas=canvas, multiple=args.pad_multiple, objects=objects)
 
 
-def aspect_ratios(dataset: Dataset) -> np.ndarray:
-    """Width / height of each image (n,) of a dataset or a Subset of one."""
+def aspect_ratios(dataset: DatasetOrSubset | Dataset) -> np.ndarray:
+    """Return width / height of each image (n,) of a dataset or a Subset of one."""
     if isinstance(dataset, Subset):
-        return aspect_ratios(dataset.dataset)[dataset.indices]
-    return dataset.aspect_ratios()
+        return aspect_ratios(dataset.dataset)[np.asarray(dataset.indices)]
+    return unwrap(dataset).aspect_ratios()
 
 
 def _transforms(image_set: str, args: Namespace) -> Transform:
@@ -139,7 +131,7 @@ def _transforms(image_set: str, args: Namespace) -> Transform:
     )
 
 
-def _build_shapes(image_set: str, args: Namespace) -> Dataset:
+def _build_shapes(image_set: str, args: Namespace) -> DetectionDataset:
     return ShapesDataset(
         image_set=image_set,
         size=args.train_size if image_set == "train" else args.val_size,
@@ -151,5 +143,5 @@ def _build_shapes(image_set: str, args: Namespace) -> Dataset:
 
 
 def _flag(args: Namespace, name: str, default: Any = None) -> Any:
-    """A flag that DETR does not have: scripts written for DETR bring a namespace without it."""
+    """Return a flag that DETR does not have: scripts written for DETR bring a namespace without it."""
     return getattr(args, name, default)

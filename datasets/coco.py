@@ -21,8 +21,10 @@ from util.errors import DatasetError, ImageError
 from .annotations import describe_repairs, read_annotations
 from .annotations.findings import Findings
 from .annotations.masks import drawable
-from .images import FindImage, by_file_name, read_image, size_finder
-from .transforms import Example, Target, Transform
+from .image_files import FindImage, by_file_name
+from .images import read_image, size_finder
+from .interface import Target
+from .transforms import Example, Transform
 from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 
 
@@ -65,6 +67,8 @@ class CocoDetection(Dataset):
         if repairs is not None:
             print_once(repairs)
         self.class_names = self.annotations.class_names
+        self.is_thing: dict[int, bool] | None = None
+        self.ann_folder: Path | None = None
         self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
         self.transforms = transforms
         self.prepare = ConvertCocoPolysToMask(return_masks)
@@ -82,11 +86,11 @@ class CocoDetection(Dataset):
 
     @cached_property
     def coco(self) -> COCO:
-        """The ground truth as pycocotools has it, made when the evaluation first asks for it."""
+        """Ground truth as pycocotools has it, made when the evaluation first asks for it."""
         return self.annotations.to_coco()
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
-        """The RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when it cannot be read."""
+        """Return the RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when it cannot be read."""
         image_id = self.image_id(index)
         image = read_image(self.image_path(index), described=f"the image with image id {image_id} of {self.ann_file}")
         objects = self.annotations.objects_of(index, segmentation=self.prepare.return_masks)
@@ -96,23 +100,26 @@ class CocoDetection(Dataset):
             raise ImageError(f"{self.ann_file}: image id {image_id}: bad segmentation ({error})") from None
 
     def image_id(self, index: int) -> int:
-        """The id, in the annotation file, of image number `index`."""
+        """Return the id, in the annotation file, of image number `index`."""
         return int(self.annotations.image_ids[index])
 
     def image_path(self, index: int) -> Path:
-        """The file of image number `index`, which may not exist."""
+        """Return the file of image number `index`, which may not exist."""
         return self.find_image(self.img_folder, self.annotations.file_name(index), self.image_id(index))
 
+    def segments_path(self, index: int) -> None:
+        """Return None: there are no panoptic PNGs."""
+
     def get_height_and_width(self, index: int) -> tuple[int, int] | None:
-        """The size of image number `index` as the annotation file gives it, if it does; no image is opened."""
+        """Return the size of image number `index` as the annotation file gives it, if it does."""
         return self.annotations.image_size(index)
 
     def object_counts(self) -> np.ndarray:
-        """Objects in each image (n,), crowds left out; no image is opened."""
+        """Count the objects of each image (n,), crowds left out; no image is opened."""
         return self.annotations.object_counts()
 
     def aspect_ratios(self) -> np.ndarray:
-        """Width / height of each image (n,), by the annotation file; by the image itself where that says nothing."""
+        """Return width / height of each image (n,), by the annotation file, or else by the image itself."""
         sizes = (self.get_height_and_width(i) or self.load(i)[1]["size"].tolist() for i in range(len(self)))
         return np.array([width / height for height, width in sizes])
 
@@ -157,7 +164,7 @@ class ConvertCocoPolysToMask:
 
 
 def convert_coco_poly_to_mask(segmentations: list[Any], height: int, width: int) -> Tensor:
-    """Masks (n, H, W) bool of COCO segmentations: polygons, or run lengths, plain or compressed.
+    """Draw the masks (n, H, W) bool of COCO segmentations: polygons, or run lengths, plain or compressed.
 
     No polygon with three points gives an empty mask. Raises ValueError for run lengths of another size.
     """
@@ -192,7 +199,7 @@ def build(
 
 
 def _is_object(annotation: dict[str, Any]) -> bool:
-    """True for what is trained on: no crowd, and a box with width and height."""
+    """Return True for what is trained on: no crowd, and a box with width and height."""
     box = annotation.get("bbox") or ()
     return not annotation.get("iscrowd") and len(box) == 4 and box[2] > 0 and box[3] > 0
 
@@ -203,7 +210,7 @@ def _area(annotation: dict[str, Any]) -> float:
 
 
 def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """One segmentation as a uint8 mask (H, W)."""
+    """Decode one segmentation to a uint8 mask (H, W)."""
     if isinstance(segmentation, list):
         polygons = drawable(segmentation)
         if not polygons:

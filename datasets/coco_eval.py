@@ -17,7 +17,7 @@ from torch import Tensor
 
 from util.dist.distributed import all_gather, print_once
 
-from .scoring.backends import Detections, Judged, judge
+from .scoring.backends import CocoScores, Detections, compute_scores
 
 #: COCO's twelve numbers in COCO's order; s, m and l are areas below 32^2, between, and above 96^2 pixels.
 STAT_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -38,7 +38,7 @@ class CocoEvaluator:
     """Collect predictions with `update`, then `synchronize_between_processes`, `accumulate`, `summarize`.
 
     coco_gt: ground truth; it is not changed. iou_types: "bbox", "segm" or both. Only images passed to `update` are
-    evaluated, so a subset is judged by its own objects. Numbers are those of pycocotools on the same
+    evaluated, so a subset is scored by its own objects. Numbers are those of pycocotools on the same
     results as JSON; -1 where there is nothing to measure.
     """
 
@@ -49,7 +49,7 @@ class CocoEvaluator:
         self.iou_types = tuple(iou_types)
         self.coco_gt = coco_gt
         #: By kind, once accumulated: `stats`, `eval` and `params` as pycocotools' COCOeval has them.
-        self.coco_eval: dict[str, Judged] = {}
+        self.coco_eval: dict[str, CocoScores] = {}
         self._detections: dict[int, _Detections] = {}
 
     def update(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> None:
@@ -74,7 +74,7 @@ class CocoEvaluator:
     def accumulate(self) -> None:
         """Match predictions to objects and compute all numbers."""
         found, image_ids = self._all_detections(), sorted(self._detections)
-        self.coco_eval = {kind: judge(self.coco_gt, found, kind, image_ids) for kind in self.iou_types}
+        self.coco_eval = {kind: compute_scores(self.coco_gt, found, kind, image_ids) for kind in self.iou_types}
 
     def summarize(self) -> str:
         """Return the table of all numbers, also per class; rank 0 prints it."""
@@ -83,15 +83,15 @@ class CocoEvaluator:
         return table
 
     def results(self, iou_type: str) -> list[dict[str, Any]]:
-        """All predictions in COCO's results format, in plain types, by image id."""
+        """Return all predictions in COCO's results format, in plain types, by image id."""
         return self._all_detections().results(iou_type)
 
     def stats(self, iou_type: str) -> dict[str, float]:
-        """COCO's twelve numbers by name; call `accumulate` before."""
+        """Return COCO's twelve numbers by name; call `accumulate` before."""
         return dict(zip(STAT_NAMES, map(float, self.coco_eval[iou_type].stats)))
 
     def precision_recall(self, iou_type: str) -> dict[str, Any]:
-        """What was accumulated, as tensors and plain lists that `torch.load` reads safely; see `eval.pth`.
+        """Return what was accumulated, as tensors and plain lists that `torch.load` reads safely; see `eval.pth`.
 
         `precision` and `scores` (IoU thresholds, recalls, classes, areas, most detections), `recall` (without recalls),
         and the thresholds, recalls and category ids along them; -1 where there is nothing to measure.
@@ -106,7 +106,7 @@ class CocoEvaluator:
         }
 
     def per_class(self, iou_type: str) -> list[dict[str, Any]]:
-        """Id, name, AP, AP50 and number of instances (crowds excluded) of each category; call `accumulate` before."""
+        """List id, name, AP, AP50 and instances (without crowds) of each category; call `accumulate` before."""
         instances = Counter(
             annotation["category_id"]
             for image_id in self._detections
@@ -128,7 +128,7 @@ class CocoEvaluator:
         ]
 
     def _all_detections(self) -> Detections:
-        """Those of all images, by image id."""
+        """Join those of all images, by image id."""
         packed = sorted(self._detections.items())
         images = [image for _, image in packed]
         ids, counts = [image_id for image_id, _ in packed], [len(image.scores) for image in images]
@@ -141,7 +141,7 @@ class CocoEvaluator:
         )
 
     def _table(self, iou_type: str) -> str:
-        """The twelve numbers in pycocotools' words, then the classes that have instances."""
+        """Format the twelve numbers in pycocotools' words, then the classes that have instances."""
         table = [f"IoU metric: {iou_type}, images: {len(self._detections)}"]
         table += [_describe(name, value) for name, value in self.stats(iou_type).items()]
         classes = [row for row in self.per_class(iou_type) if row["instances"]]
@@ -154,7 +154,7 @@ class CocoEvaluator:
 
 
 def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> list[_Detections]:
-    """A batch's predictions as arrays on the host, boxes xyxy to xywh (in float32, as DETR does).
+    """Return a batch's predictions as arrays on the host, boxes xyxy to xywh (in float32, as DETR does).
 
     All images together come in one transfer a quantity: each transfer waits for the device.
     """
@@ -170,7 +170,7 @@ def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> l
 
 
 def _encode(masks: Tensor) -> list[dict[str, Any]]:
-    """Compressed run lengths, with text counts as JSON needs them, of masks (Q, 1, H, W) or (Q, H, W).
+    """Return compressed run lengths, with text counts as JSON needs them, of masks (Q, 1, H, W) or (Q, H, W).
 
     Masks of uint8 are 0 and 1, as the postprocessor leaves them; others are cut at a half.
     """
@@ -184,7 +184,7 @@ def _encode(masks: Tensor) -> list[dict[str, Any]]:
 
 
 def _describe(name: str, value: float) -> str:
-    """A number's line: its short name, then what pycocotools prints for it."""
+    """Return a number's line: its short name, then what pycocotools prints for it."""
     kind, rest = name[:2], name[2:]
     words = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
     iou = f"0.{rest}" if name in ("AP50", "AP75") else "0.50:0.95"
@@ -194,6 +194,6 @@ def _describe(name: str, value: float) -> str:
 
 
 def _mean_of_measured(precision: np.ndarray) -> float:
-    """Mean of the entries that were measured (-1 marks the others), -1 where none was."""
+    """Return the mean of the entries that were measured (-1 marks the others), -1 where none was."""
     measured = precision[precision > -1]
     return float(measured.mean()) if measured.size else -1.0

@@ -1,7 +1,7 @@
 """COCO panoptic segmentation: every pixel of an image belongs to a segment, a thing (dog) or stuff (sky).
 
-The annotation file lists the segments of each image; a PNG beside it says which pixel is whose. Boxes are those around the
-segments' pixels, one pixel smaller than COCO's boxes, as in DETR; crowd segments are trained on, as there.
+The annotation file lists the segments of each image; a PNG beside it says which pixel is whose. Boxes are those around
+the segments' pixels, one pixel smaller than COCO's boxes, as in DETR; crowd segments are trained on, as there.
 """
 
 import json
@@ -22,14 +22,15 @@ from util.panoptic_png import decode_segments
 
 from .annotations import read_annotations
 from .images import DECODE_ERRORS, one_line, read_image
-from .transforms import Example, Target, Transform
+from .interface import Target
+from .transforms import Example, Transform
 
 
 class CocoPanoptic(Dataset):
     """The images that `ann_file` lists, in the order of their ids, with the segments of the PNGs in `ann_folder`.
 
     `ds[i]` is the image and its target after `transforms`, `ds.load(i)` before them. Targets have the keys of
-    `CocoDetection`, `masks` (n, H, W) bool with `return_masks`. `is_thing` says of each category id whether it is a thing.
+    `CocoDetection`, `masks` (n, H, W) bool with `return_masks`. `is_thing` has each category id, True for things.
     Segments without a single pixel in their PNG are left out. Raises DatasetError for a folder or file that
     is absent, no panoptic annotation file, or contradicts itself; with `num_classes` for a label beyond it.
     """
@@ -79,7 +80,7 @@ class CocoPanoptic(Dataset):
 
     @cached_property
     def coco(self) -> COCO:
-        """The ground truth that boxes are judged by: the things of the instance annotations, as in DETR.
+        """Ground truth that boxes are judged by: the things of the instance annotations, as in DETR.
 
         Raises DatasetError where they are not there.
         """
@@ -88,28 +89,33 @@ class CocoPanoptic(Dataset):
         return read_annotations(self.instances_file).to_coco()
 
     def image_id(self, index: int) -> int:
-        """The id, in the annotation file, of image number `index`."""
+        """Return the id, in the annotation file, of image number `index`."""
         return self.images[index]["id"]
 
     def get_height_and_width(self, index: int) -> tuple[int, int] | None:
-        """The size of image number `index` as the annotation file gives it, if it does; no image is opened."""
+        """Return the size of image number `index` as the annotation file gives it, if it does."""
         image = self.images[index]
         return (image["height"], image["width"]) if "height" in image and "width" in image else None
 
     def object_counts(self) -> np.ndarray:
-        """Segments in each image (n,); no image is opened."""
+        """Count the segments of each image (n,); no image is opened."""
         return np.array([len(annotation["segments_info"]) for annotation in self.annotations])
 
+    def aspect_ratios(self) -> np.ndarray:
+        """Return width / height of each image (n,), by the annotation file, or else by the image itself."""
+        sizes = (self.get_height_and_width(i) or self.load(i)[1]["size"].tolist() for i in range(len(self)))
+        return np.array([width / height for height, width in sizes])
+
     def image_path(self, index: int) -> Path:
-        """The file of image number `index`."""
+        """Return the file of image number `index`."""
         return self.img_folder / self.images[index]["file_name"]
 
     def segments_path(self, index: int) -> Path:
-        """The PNG that holds the segments of image number `index`."""
+        """Return the PNG that holds the segments of image number `index`."""
         return self.ann_folder / self.annotations[index]["file_name"]
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
-        """The RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when one cannot be read."""
+        """Return the RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when one cannot be read."""
         image_id = self.image_id(index)
         image = read_image(self.image_path(index), described=f"the image with image id {image_id}")
         owners = read_segments(self.segments_path(index), described=f"the segments of image id {image_id}")
@@ -138,7 +144,7 @@ class CocoPanoptic(Dataset):
 
 
 def read_segments(path: Path, *, described: str) -> Tensor:
-    """The segment id of each pixel (H, W) int64 of a panoptic PNG. Raises ImageError where it cannot be read."""
+    """Read the segment id of each pixel (H, W) int64 of a panoptic PNG. Raises ImageError where it cannot be read."""
     try:
         return torch.from_numpy(decode_segments(path))
     except DECODE_ERRORS as error:
@@ -212,10 +218,10 @@ def build(
     return_masks: bool = True,
     num_classes: int | None = None,
 ) -> CocoPanoptic:
-    """The split of an annotation file panoptic_*.json, with the rest of it where COCO has it.
+    """Build the split of an annotation file panoptic_*.json, with the rest of it where COCO has it.
 
-    The PNGs are in a folder of the annotation file's name, beside it (as COCO's archive unpacks) or beside its folder (as DETR
-    has it); the instance annotations that boxes are judged by, in annotations/ beside `img_folder`.
+    The PNGs are in a folder of the annotation file's name, beside it (as COCO's archive unpacks) or beside its folder
+    (as DETR has it); the instance annotations that boxes are judged by, in annotations/ beside `img_folder`.
     Raises DatasetError as CocoPanoptic does.
     """
     ann_file, img_folder = Path(ann_file), Path(img_folder)

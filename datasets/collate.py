@@ -1,4 +1,4 @@
-"""From examples to a batch: images on one canvas, lists of objects of agreed lengths, and a cheap way between processes."""
+"""Make a batch of examples: images on one canvas, lists of objects of agreed lengths, a cheap way between processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from util.errors import ImageError
 from util.nested_tensor import NUM_OBJECTS, NestedTensor, nested_tensor_from_tensor_list
 
-Target = dict[str, Any]
+from .interface import Target
 
 #: Bytes from which a tensor is worth shared memory (and page-locked memory) of its own.
 _LARGE = 2**16
@@ -20,7 +20,7 @@ _LARGE = 2**16
 _FILL = {"boxes": 0.5, "area": 0, "iscrowd": 0, "masks": 0}
 
 
-class Targets(tuple[Target, ...]):
+class TargetBatch(tuple[Target, ...]):
     """The targets of a batch.
 
     Between processes, small tensors travel as plain bytes and only large ones (masks) through shared memory, of which
@@ -30,9 +30,9 @@ class Targets(tuple[Target, ...]):
     def __reduce__(self) -> tuple:
         return _from_arrays, ([{key: _small_to_array(value) for key, value in target.items()} for target in self],)
 
-    def pin_memory(self) -> "Targets":
-        """Page-lock what is large; a small copy to a GPU goes through the driver's own buffer and does not wait either."""
-        return Targets(
+    def pin_memory(self) -> "TargetBatch":
+        """Page-lock what is large; a small copy to a GPU goes through the driver's own buffer and does not wait."""
+        return TargetBatch(
             {key: value.pin_memory() if _is_large(value) else value for key, value in target.items()} for target in self
         )
 
@@ -45,8 +45,8 @@ def _small_to_array(value: Any) -> Any:
     return value.numpy() if isinstance(value, Tensor) and not _is_large(value) else value
 
 
-def _from_arrays(targets: list[Target]) -> Targets:
-    return Targets(
+def _from_arrays(targets: list[Target]) -> TargetBatch:
+    return TargetBatch(
         {key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for key, value in target.items()}
         for target in targets
     )
@@ -75,7 +75,7 @@ class ObjectSizes:
 
 
 def percentile_sizes(counts: np.ndarray, number: int, *, largest: int = 0) -> tuple[int, ...]:
-    """At most `number` lengths: percentiles, in equal steps, of the objects per image (n,), the last their maximum.
+    """Choose at most `number` lengths: percentiles, in equal steps, of the objects per image (n,), up to the maximum.
 
     Where `largest` objects are more than that, the last length is extended to them. None is below 1.
     """
@@ -99,11 +99,11 @@ class Collate:
     multiple: int = 1
     objects: ObjectSizes | None = None
 
-    def __call__(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[NestedTensor, Targets]:
+    def __call__(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[NestedTensor, TargetBatch]:
         """Pad images and, if asked to, objects. Raises ImageError for an image that is larger than the canvas."""
         images, targets = zip(*batch)
         samples = nested_tensor_from_tensor_list(images, canvas=self._canvas(images, targets))
-        return samples, Targets(targets if self.objects is None else map(self.objects.pad, targets))
+        return samples, TargetBatch(targets if self.objects is None else map(self.objects.pad, targets))
 
     def _canvas(self, images: Sequence[Tensor], targets: Sequence[Target]) -> tuple[int, int]:
         if self.canvas is None:
@@ -113,7 +113,8 @@ class Collate:
             if any(side > room for side, room in zip(image.shape[1:], self.canvas)):
                 height, width = image.shape[1:]
                 raise ImageError(
-                    f"--pad_size {self.canvas[0]} {self.canvas[1]}: the image with image id {int(target['image_id'])} is "
-                    f"{height} x {width} (height x width) after resizing; give a larger --pad_size or a smaller --max_size"
+                    f"--pad_size {self.canvas[0]} {self.canvas[1]}: the image with image id "
+                    f"{int(target['image_id'])} is {height} x {width} (height x width) after resizing; "
+                    f"give a larger --pad_size or a smaller --max_size"
                 )
         return self.canvas

@@ -1,8 +1,6 @@
-"""Image files: finding the one that an annotation file means, and decoding any kind of them to 8-bit RGB."""
+"""Decode image files of any kind to 8-bit RGB."""
 
-from collections.abc import Callable
-from os.path import isfile  # false for names that no file can have, where Path.is_file raises
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,9 +9,7 @@ from util.errors import ImageError
 
 from .annotations.headers import SizeOfFile
 from .annotations.masks import Size
-
-#: From (folder, file_name, image id) to the path of an image; which may not exist.
-FindImage = Callable[[Path, str, int], Path]
+from .image_files import FindImage
 
 #: What PIL's decoders raise on broken bytes; OSError covers missing files, unknown formats and truncated ones.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -22,21 +18,8 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.Decompression
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
-def by_file_name(folder: Path, file_name: str, image_id: int) -> Path:
-    """The file that `file_name` says."""
-    return folder / file_name
-
-
-def by_base_name(folder: Path, file_name: str, image_id: int) -> Path:
-    """The file that `file_name` says, or else the one of its last part: names may carry folders of the machine where
-    they were written, with slashes of either kind."""
-    path = folder / file_name
-    base = folder / PurePosixPath(file_name.replace("\\", "/")).name
-    return base if not isfile(path) and isfile(base) else path
-
-
 def size_finder(folder: Path, find_image: FindImage) -> SizeOfFile:
-    """Sizes as the headers of the images in `folder` say; an image that is not there or broken has none."""
+    """Return a function to the size in the header of an image in `folder`; one that is absent or broken has none."""
 
     def size_of_file(file_name: str, image_id: int) -> Size | None:
         try:
@@ -80,7 +63,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message in one line, or its kind where it has none."""
+    """Return an error's message in one line, or its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

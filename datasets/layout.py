@@ -1,4 +1,4 @@
-"""Where the images and annotations of each split lie: recognised from a folder's shape, or named part by part."""
+"""Places of the images and annotations of each split: recognised from a folder's layout, or named part by part."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Shape:
+class FolderLayout:
     """A way to arrange a dataset: for each split, the places (images, annotations) where it may lie, best first."""
 
     name: str
     places: Mapping[str, tuple[tuple[str, str], ...]]
     #: Folders below the one that was named in which the whole may lie, as its archive or repository unpacks.
     inside: tuple[str, ...] = ()
-    #: The split whose annotations tell this shape from those that are looked for after it.
+    #: The split whose annotations tell this layout from those that are looked for after it.
     told_by: str | None = None
 
     def find(self, root: Path, annotations_root: Path) -> dict[str, Split]:
-        """The splits whose annotation file is there; none where the folder has another shape."""
+        """Return the splits whose annotation file is there; none where the folder has another layout."""
         for inside in ("", *self.inside):
             splits = {}
             for split, places in self.places.items():
@@ -46,19 +46,21 @@ class Shape:
         return {}
 
     def looked_for(self) -> str:
-        """The annotation file that shows this shape, with the name of the shape."""
+        """Return the annotation file that shows this layout, with the name of the layout."""
         places = self.places[self.told_by or next(iter(self.places))]
         return f"{places[0][1]} ({self.name})"
 
 
-COCO = Shape("COCO", {s: ((f"{s}2017", f"annotations/instances_{s}2017.json"),) for s in ("train", "val")})
-PANOPTIC = Shape("COCO panoptic", {s: ((f"{s}2017", f"annotations/panoptic_{s}2017.json"),) for s in ("train", "val")})
-HGP = Shape(
+COCO = FolderLayout("COCO", {s: ((f"{s}2017", f"annotations/instances_{s}2017.json"),) for s in ("train", "val")})
+PANOPTIC = FolderLayout(
+    "COCO panoptic", {s: ((f"{s}2017", f"annotations/panoptic_{s}2017.json"),) for s in ("train", "val")}
+)
+HGP = FolderLayout(
     "HGP",
     {s: ((f"images/{s}2017", f"images/annotations/instances_{s}2017.json"),) for s in ("train", "val")},
     inside=("HGP",),
 )
-ROBOFLOW = Shape(
+ROBOFLOW = FolderLayout(
     "Roboflow",
     {
         "train": (("train", "train/_annotations.coco.json"),),
@@ -66,15 +68,17 @@ ROBOFLOW = Shape(
         "test": (("test", "test/_annotations.coco.json"),),
     },
 )
-ONE_FOLDER = Shape("one folder of images", {s: (("images", f"annotations/{s}.json"),) for s in SPLITS}, told_by="val")
-CPPE5 = Shape(
+ONE_FOLDER = FolderLayout(
+    "one folder of images", {s: (("images", f"annotations/{s}.json"),) for s in SPLITS}, told_by="val"
+)
+CPPE5 = FolderLayout(
     "CPPE-5",
     {"train": (("images", "annotations/train.json"),), "val": (("images", "annotations/test.json"),)},
     inside=("data",),
 )
 
-#: What each --dataset_file may look like; where shapes resemble each other, the more particular one is first.
-SHAPES: dict[str, tuple[Shape, ...]] = {
+#: What each --dataset_file may look like; where layouts resemble each other, the more particular one is first.
+FOLDER_LAYOUTS: dict[str, tuple[FolderLayout, ...]] = {
     "coco": (COCO,),
     "coco_panoptic": (PANOPTIC,),
     "hgp": (HGP,),
@@ -86,26 +90,27 @@ DEFAULT_PLACES = {"hgp": Path("HGP")}
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The splits of a dataset that were found, and the name of its shape ("COCO", "Roboflow", "named by flags", ...)."""
+class DatasetSplits:
+    """The splits of a dataset that were found; `name` of its layout ("COCO", "Roboflow", "named by flags", ...)."""
 
     name: str
     root: Path | None
     splits: dict[str, Split]
-    shape: Shape | None = None
+    layout: FolderLayout | None = None
 
     def split(self, name: str) -> Split:
-        """The split "train" or "val". Raises DatasetError, naming the flags for its parts, where there is none."""
+        """Return the split "train" or "val". Raises DatasetError, naming its flags, where there is none."""
         if name not in self.splits:
-            places = self.shape.places.get(name) if self.shape else None
+            places = self.layout.places.get(name) if self.layout else None
             lacking = f"{places[0][1]} is not there" if places else f"there is no {name} split"
             raise DatasetError(
-                f"{self.root or 'data'} ({self.name}): {lacking}; name the parts with --{name}_images --{name}_annotations"
+                f"{self.root or 'data'} ({self.name}): {lacking}; "
+                f"name the parts with --{name}_images --{name}_annotations"
             )
         return self.splits[name]
 
     def describe(self) -> str:
-        """A line for the whole and one for each split."""
+        """Return a line for the whole and one for each split."""
         lines = [f"layout: {self.name}{f' in {self.root}' if self.root else ''}"]
         for name in SPLITS:
             if name in self.splits:
@@ -123,29 +128,29 @@ def find_layout(
     train_annotations: str | Path | None = None,
     val_images: str | Path | None = None,
     val_annotations: str | Path | None = None,
-) -> Layout:
-    """Recognise the layout of the folder `data_path` for the dataset `dataset_file`, one of SHAPES.
+) -> DatasetSplits:
+    """Recognise the layout of the folder `data_path` for the dataset `dataset_file`, one of FOLDER_LAYOUTS.
 
     A named split (both parts of it) stands in place of the one found; with both splits named, `data_path` is not
     needed. `annotations_path` is the folder to look for annotations in, where it is another. Raises DatasetError
-    in one line: for half a split, a missing folder, or a folder without a known shape.
+    in one line: for half a split, a missing folder, or a folder without a known layout.
     """
     named = _named_splits({"train": (train_images, train_annotations), "val": (val_images, val_annotations)})
     data_path = data_path or (None if named else DEFAULT_PLACES.get(dataset_file))
     if data_path is None:
         if named:
-            return Layout("named by flags", None, named)
+            return DatasetSplits("named by flags", None, named)
         raise DatasetError(
             f"--dataset_file {dataset_file} needs --data_path DIR (or DETR's --coco_path), the folder with "
-            f"{_looked_for(SHAPES[dataset_file])}; or name the parts with {NAMING_FLAGS}"
+            f"{_looked_for(FOLDER_LAYOUTS[dataset_file])}; or name the parts with {NAMING_FLAGS}"
         )
     root = Path(data_path)
     annotations_root = Path(annotations_path or data_path)
-    shape, splits = _recognise(root, annotations_root, SHAPES[dataset_file])
-    if shape is None and not named:
+    layout, splits = _recognise(root, annotations_root, FOLDER_LAYOUTS[dataset_file])
+    if layout is None and not named:
         raise DatasetError(_unknown(annotations_root, dataset_file))
-    name = ", ".join(([shape.name] if shape else []) + (["named by flags"] if named else []))
-    return Layout(name, root, splits | named, shape)
+    name = ", ".join(([layout.name] if layout else []) + (["named by flags"] if named else []))
+    return DatasetSplits(name, root, splits | named, layout)
 
 
 def _named_splits(parts: Mapping[str, tuple[str | Path | None, str | Path | None]]) -> dict[str, Split]:
@@ -159,23 +164,25 @@ def _named_splits(parts: Mapping[str, tuple[str | Path | None, str | Path | None
     return splits
 
 
-def _recognise(root: Path, annotations_root: Path, shapes: Iterable[Shape]) -> tuple[Shape | None, dict[str, Split]]:
-    for shape in shapes:
-        splits = shape.find(root, annotations_root)
+def _recognise(
+    root: Path, annotations_root: Path, layouts: Iterable[FolderLayout]
+) -> tuple[FolderLayout | None, dict[str, Split]]:
+    for layout in layouts:
+        splits = layout.find(root, annotations_root)
         if splits:
-            return shape, splits
+            return layout, splits
     return None, {}
 
 
 def _unknown(root: Path, dataset_file: str) -> str:
-    """What is wrong with a folder in which nothing was recognised."""
-    looked_for = _looked_for(SHAPES[dataset_file])
+    """Describe what is wrong with a folder in which nothing was recognised."""
+    looked_for = _looked_for(FOLDER_LAYOUTS[dataset_file])
     if not root.is_dir():
         return f"{root}: no such folder; --data_path is the folder with {looked_for}"
-    other, _ = _recognise(root, root, SHAPES["custom"])
+    other, _ = _recognise(root, root, FOLDER_LAYOUTS["custom"])
     hint = f"; it looks like {other.name}: --dataset_file custom reads that" if other else ""
     return f"{root}: looked for {looked_for} and found none{hint}; or name the parts with {NAMING_FLAGS}"
 
 
-def _looked_for(shapes: Iterable[Shape]) -> str:
-    return ", ".join(shape.looked_for() for shape in shapes)
+def _looked_for(layouts: Iterable[FolderLayout]) -> str:
+    return ", ".join(layout.looked_for() for layout in layouts)

@@ -1,6 +1,7 @@
 """From a dataset to padded batches whose order and augmentation depend only on seed, epoch and rank."""
 
 from collections.abc import Callable
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -9,49 +10,90 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from util.errors import DatasetError
 
 from .collate import Collate
+from .interface import DatasetOrSubset
 from .samplers import AspectGroupedSampler
 
 #: Pads the images of a batch as DETR does: to the largest height and width among them.
 collate_fn = Collate()
 
 
-def make_loader(
-    dataset: Dataset,
+class EpochSampler(Protocol):
+    """The order of one process, which depends on seed, epoch and rank alone."""
+
+    seed: int
+    rank: int
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+def make_sampler(
+    dataset: DatasetOrSubset,
     *,
     batch_size: int,
     shuffle: bool,
-    drop_last: bool,
-    num_workers: int,
     seed: int,
     rank: int,
     world_size: int,
-    collate: Callable = collate_fn,
     aspects: np.ndarray | None = None,
+) -> EpochSampler:
+    """Order the images of one process.
+
+    Every process gets the same number of images: with `world_size` > 1 the last few are repeated to make it even.
+
+    Args:
+        dataset: only its length counts.
+        batch_size: images per process and step.
+        shuffle: a new order in every epoch.
+        seed, rank, world_size: as for torch's `DistributedSampler`.
+        aspects: width / height of each image (n,); puts like ones together (`AspectGroupedSampler`, always shuffled).
+
+    Raises:
+        DatasetError: for a dataset without images.
+    """
+    if len(dataset) == 0:
+        raise DatasetError("the dataset has no images: nothing to train or evaluate on")
+    if aspects is not None:
+        return AspectGroupedSampler(aspects, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+    # Also in a single process: its order then depends on seed and epoch alone, not on what drew random numbers before.
+    data = cast(Dataset, dataset)
+    return DistributedSampler(data, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)
+
+
+def make_loader(
+    dataset: DatasetOrSubset,
+    sampler: EpochSampler,
+    *,
+    batch_size: int,
+    drop_last: bool,
+    num_workers: int,
+    collate: Callable = collate_fn,
     pin_memory: bool = False,
 ) -> DataLoader:
     """Build the loader of one process; call `set_epoch` before each epoch.
 
-    Every process gets the same number of images: with `world_size` > 1 the last few are repeated to make it even.
-    Where a process has fewer images than a batch, `drop_last` would leave nothing: it trains on one smaller
-    batch instead, and rank 0 says so. `aspects` (n,), width / height of each image, puts like ones together
-    (`AspectGroupedSampler`, always shuffled, no batch dropped). `pin_memory` is for copies to a GPU only: elsewhere
-    it is one copy more. Workers live for one epoch: then what they draw depends on its number alone, and starting
-    them costs little beside an epoch. Raises DatasetError for a dataset without images.
+    Workers live for one epoch: then what they draw depends on its number alone, and starting them costs little beside
+    an epoch.
+
+    Args:
+        dataset: the images of `sampler`.
+        sampler: their order, from `make_sampler`.
+        batch_size: images per process and step.
+        drop_last: leave out a last batch that is not full. Where a process has fewer images than a batch, that would
+            leave nothing: it trains on one smaller batch instead, and rank 0 says so.
+        num_workers: processes that load; 0 loads in this one.
+        collate: makes a batch of examples.
+        pin_memory: for copies to a GPU; elsewhere it is one copy more.
     """
-    if len(dataset) == 0:
-        raise DatasetError("the dataset has no images: nothing to train or evaluate on")
-    # Also in a single process: its order then depends on seed and epoch alone, not on what drew random numbers before.
-    sampler = DistributedSampler(dataset, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)
-    if aspects is not None:
-        sampler = AspectGroupedSampler(aspects, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
     if drop_last and len(sampler) < batch_size:
         drop_last = False
-        if rank == 0:
+        if sampler.rank == 0:
             print(f"Fewer images ({len(sampler)} per process) than --batch_size {batch_size}: one smaller batch.")
     loader = DataLoader(
-        dataset,
+        cast(Dataset, dataset),
         batch_size=batch_size,
-        sampler=sampler,
+        sampler=cast(DistributedSampler, sampler),
         drop_last=drop_last,
         num_workers=num_workers,
         collate_fn=collate,
@@ -68,7 +110,8 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
     The generator seeds the workers. Without workers (`num_workers=0`) transforms draw from the process's own
     random state, which the caller reseeds for each epoch.
     """
-    sampler = loader.sampler
+    sampler = cast(EpochSampler, loader.sampler)
     sampler.set_epoch(epoch)
+    # The rank too: with equal seeds, the workers of all processes would augment alike.
     state = np.random.SeedSequence([sampler.seed % 2**64, epoch, sampler.rank]).generate_state(1, np.uint64)
     loader.generator.manual_seed(int(state[0]))

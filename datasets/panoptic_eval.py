@@ -22,7 +22,7 @@ class PanopticEvaluator:
         ann_file, ann_folder: the panoptic annotations and their PNGs.
         output_dir: where the predictions' PNGs and `predictions.json` go; None or '': nowhere.
 
-    Only images passed to `update` are judged, each once, so a subset is judged by its own segments.
+    Only images passed to `update` are scored, each once, so a subset is scored by its own segments.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class PanopticEvaluator:
 
     @property
     def predictions(self) -> list[dict[str, Any]]:
-        """The predictions as `predictions.json` lists them under "annotations"."""
+        """Predictions as `predictions.json` lists them under "annotations"."""
         return [row for row, _ in self._images.values()]
 
     def summarize(self) -> dict[str, dict]:
-        """Panoptic quality; rank 0 prints it as a table and writes `predictions.json`.
+        """Compute panoptic quality; rank 0 prints it as a table and writes `predictions.json`.
 
         Returns `All`, `Things` and `Stuff`, each {pq, sq, rq (0..1), n (classes that occur)}, and `per_class`, the same
         without n by category id.
@@ -101,7 +101,7 @@ class PanopticEvaluator:
         return result
 
     def _table(self, result: dict[str, dict], total: dict[int, Counts]) -> str:
-        """PQ, SQ and RQ in per cent, then the classes that occur."""
+        """Format PQ, SQ and RQ in per cent, then the classes that occur."""
         names = {id_: str(category.get("name", id_)) for id_, category in self.categories.items()}
         shown = {names[id_]: result["per_class"][id_] | {"n": ""} for id_ in names if id_ in total}
         width = max(map(len, [*shown, "Things"]))

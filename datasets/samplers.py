@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-#: Batches (of all processes together) among whose images the like ones are put together. Few enough that a batch differs
-#: from epoch to epoch, many enough that its images are alike.
-WINDOW = 64
+#: Batches (of all processes together) among whose images the like ones are put together. Few enough that a batch
+#: differs from epoch to epoch, many enough that its images are alike.
+NEIGHBOURHOOD = 64
 
 
 class AspectGroupedSampler(Sampler[int]):
     """The order of one process in which every `batch_size` images that follow each other have a like aspect ratio.
 
-    Every epoch shuffles all images, sorts windows of them by aspect ratio, cuts these into batches, and shuffles the
-    batches. What the processes load at the same step is alike too. Each image comes at least once an epoch; the
+    Every epoch shuffles all images, sorts neighbourhoods of them by aspect ratio, cuts these into batches, and shuffles
+    the batches. What the processes load at the same step is alike too. Each image comes at least once an epoch; the
     first of the shuffle come twice where a last batch has to be filled, so that all batches are whole and all
     processes have as many. Equal seed and epoch give equal batches, whatever ran before.
 
@@ -45,8 +45,10 @@ class AspectGroupedSampler(Sampler[int]):
         rng = np.random.default_rng([self.seed % 2**64, self.epoch])
         together = self.batch_size * self.world_size
         order = np.resize(rng.permutation(len(self.aspects)), self.steps * together)
-        windows = np.split(order, range(WINDOW * together, len(order), WINDOW * together))
-        # Stable, so that among equal shapes the shuffle decides.
-        order = np.concatenate([w[np.argsort(self.aspects[w], kind="stable")] for w in windows])
+        # 64 steps' images at a time, each part (<= 64 * together,) of the shuffle.
+        parts = np.split(order, range(NEIGHBOURHOOD * together, len(order), NEIGHBOURHOOD * together))
+        # Stable: the order among equal ratios is then the shuffle's, on every processor and numpy.
+        order = np.concatenate([part[np.argsort(self.aspects[part], kind="stable")] for part in parts])
+        # Steps in a new random order, so that shapes do not rise over the epoch.
         batches = order.reshape(self.steps, self.world_size, self.batch_size)
         yield from rng.permutation(batches)[:, self.rank].flatten().tolist()

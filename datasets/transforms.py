@@ -26,13 +26,14 @@ from util.box_ops import box_xyxy_to_cxcywh
 from util.errors import DatasetError
 from util.nested_tensor import IMAGENET_MEAN, IMAGENET_STD
 
-Target = dict[str, Tensor]
+from .interface import Target
+
 Example = tuple[Any, Target | None]
 Transform = Callable[[Any, Target | None], Example]
 
 
 def image_size(image: Image | Tensor) -> tuple[int, int]:
-    """Height and width of a PIL image or a tensor (..., H, W)."""
+    """Return height and width of a PIL image or a tensor (..., H, W)."""
     return tuple(image.shape[-2:]) if isinstance(image, Tensor) else (image.height, image.width)
 
 
@@ -77,7 +78,7 @@ def hflip(image: Image | Tensor, target: Target | None) -> Example:
 
 
 def resized_shape(width: int, height: int, size: int, max_size: int | None = None) -> tuple[int, int]:
-    """Height and width after the shorter side became `size`, or less where the longer would pass `max_size`.
+    """Return height and width after the shorter side became `size`, or less where the longer would pass `max_size`.
 
     Python's rounding for the limited size, truncation for the longer side: DETR's sizes to the pixel.
     """
@@ -308,7 +309,7 @@ def _with_relative_boxes(target: Target | None, height: int, width: int) -> Targ
 
 
 def to_model_input(*, as_uint8: bool) -> Transform:
-    """The last transform: a normalised float image as the model takes it, or bytes for a loop that normalises them."""
+    """Return the last transform: a normalised float image as models take it, or bytes for a loop that normalises."""
     return ToUint8Tensor() if as_uint8 else Compose([ToTensor(), Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
@@ -323,7 +324,7 @@ def make_coco_transforms(
     fast_resize: bool = False,
     as_uint8: bool = False,
 ) -> Compose:
-    """DETR's augmentation (`image_set` "train") or its resizing for evaluation ("val").
+    """Return DETR's augmentation (`image_set` "train") or its resizing for evaluation ("val").
 
     image_size: shorter side in evaluation; whatever else is not given keeps DETR's proportion to it (DETR: 800).
     max_size: limit of the longer side (1333). train_scales: shorter sides in training (480 to 800 in 11 steps).

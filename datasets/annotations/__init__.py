@@ -1,4 +1,4 @@
-"""Reading a COCO annotation file: what is harmless is repaired in the open, what would corrupt a training is refused.
+"""Read a COCO annotation file: what is harmless is repaired in the open, what would corrupt a training is refused.
 
 `datasets/annotations/kinds.py` is the list of oddities with what is done about each.
 """
@@ -16,11 +16,11 @@ from . import kinds
 from .findings import Action, Findings
 from .flat_masks import FlatMasks, MaskBuilder
 from .headers import Images, SizeOfFile, no_size_of_file, note_unused, read_categories
-from .kinds import Notes
+from .kinds import IssueLog
 from .masks import MaskRules
 from .objects import AnnotationTable
 from .parse import not_json, parse_coco, without_collector
-from .table import Annotations
+from .table import Annotations, ImageColumns, ObjectColumns
 from .table import index_coco as index_coco  # the evaluation imports it from here
 
 
@@ -48,27 +48,27 @@ def read_annotations(
         DatasetError: it names the file and, where an entry is at fault, the id.
     """
     path = Path(path)
-    notes = Notes(path)
+    issues = IssueLog(path)
     with without_collector():
         data = parse_coco(path)
-        categories = read_categories(data.categories, notes)
-        images = Images(data.images, notes, need_sizes=need_masks)
+        categories = read_categories(data.categories, issues)
+        images = Images(data.images, issues, need_sizes=need_masks)
         table = AnnotationTable(
             data.annotations,
-            notes,
+            issues,
             images=images,
             categories=categories,
             num_classes=num_classes,
             size_of_file=size_of_file,
         )
         rows = _by_image(table)
-        masks = _read_masks(table, rows, images, MaskRules(notes, needed=need_masks))
+        masks = _read_masks(table, rows, images, MaskRules(issues, needed=need_masks))
         annotations = _pack(table, rows, images, masks, list(categories.values()))
         del data
-        note_unused(categories, table.labels[rows], notes)
-        _note_counts(annotations, num_queries, notes)
+        note_unused(categories, table.labels[rows], issues)
+        _note_counts(annotations, num_queries, issues)
         del table
-    notes.settle(Findings() if findings is None else findings, strict=strict)
+    issues.settle(Findings() if findings is None else findings, strict=strict)
     return annotations
 
 
@@ -90,7 +90,7 @@ def repair_file(path: str | Path, out_path: str | Path, *, findings: Findings | 
 
 
 def describe_repairs(path: str | Path, findings: Findings) -> str | None:
-    """One line on what was repaired in the file at `path`, None where nothing was."""
+    """Describe in one line what was repaired in the file at `path`, None where nothing was."""
     repairs = [finding for finding in findings if finding.action is Action.REPAIRED]
     if not repairs:
         return None
@@ -99,7 +99,7 @@ def describe_repairs(path: str | Path, findings: Findings) -> str | None:
 
 
 def _by_image(table: AnnotationTable) -> np.ndarray:
-    """The rows that live (m,), by image, within one in the file's order."""
+    """Return the rows that live (m,), by image, within one in the file's order."""
     rows = np.flatnonzero(table.alive)
     return rows[np.argsort(table.images[rows], kind="stable")]
 
@@ -112,32 +112,29 @@ def _read_masks(table: AnnotationTable, rows: np.ndarray, images: Images, rules:
         for row, position, box, crowd in zip(rows.tolist(), *columns):
             builder.append(rules.read(table.entries[row], size=sizes[position], box=box, crowd=crowd))
     except (ValueError, RecursionError) as error:
-        raise not_json(rules.notes.path, error) from None
+        raise not_json(rules.issues.path, error) from None
     if rules.needed and not rules.drawn and not table.crowd[rows].all():
         first = table.entries[rows[0]]
-        rules.notes.add(kinds.NO_MASKS_AT_ALL, "annotation", first.id, "segmentation", first.segmentation)
+        rules.issues.add(kinds.NO_MASKS_AT_ALL, "annotation", first.id, "segmentation", first.segmentation)
     return FlatMasks(builder)
 
 
 def _pack(
     table: AnnotationTable, rows: np.ndarray, images: Images, masks: FlatMasks, categories: list[dict[str, Any]]
 ) -> Annotations:
-    return Annotations(
-        image_ids=images.ids,
-        file_names=images.names,
-        sizes=images.sizes,
-        object_images=table.images[rows],
-        object_ids=table.ids[rows],
+    objects = ObjectColumns(
+        images=table.images[rows],
+        ids=table.ids[rows],
         labels=table.labels[rows],
         boxes=table.boxes[rows],
         areas=table.areas[rows],
         crowd=table.crowd[rows],
         masks=masks,
-        categories=categories,
     )
+    return Annotations(ImageColumns(ids=images.ids, names=images.names, sizes=images.sizes), objects, categories)
 
 
-def _note_counts(annotations: Annotations, num_queries: int | None, notes: Notes) -> None:
+def _note_counts(annotations: Annotations, num_queries: int | None, issues: IssueLog) -> None:
     """Note the images without objects and those with more than `num_queries`."""
     counts = annotations.object_counts()
     most = np.inf if num_queries is None else num_queries
@@ -145,4 +142,6 @@ def _note_counts(annotations: Annotations, num_queries: int | None, notes: Notes
         found = np.flatnonzero(odd)
         if len(found):
             first = int(found[0])
-            notes.add(kind, "image", int(annotations.image_ids[first]), "objects", int(counts[first]), count=len(found))
+            issues.add(
+                kind, "image", int(annotations.image_ids[first]), "objects", int(counts[first]), count=len(found)
+            )

@@ -1,4 +1,4 @@
-"""What is odd about a dataset and what loading does about it: counted by kind, each with its first example."""
+"""Findings: oddities of a dataset and the action of loading, counted by kind, each with its first example."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Action(IntEnum):
-    """What loading does about a finding, the mildest first; the value is the exit code that `datasets.check` gives it."""
+    """The action of loading on a finding, the mildest first; its value is the exit code of `datasets.check`."""
 
     KEPT = 0
     REPAIRED = 1
@@ -26,7 +26,7 @@ class Finding:
     count: int = 1
 
     def line(self) -> str:
-        """The finding as one line of a report."""
+        """Return the finding as one line of a report."""
         return f"{self.kind}: {self.count} ({self.action.name.lower()}: {self.remedy}), first {self.example}"
 
 
@@ -59,5 +59,5 @@ class Findings:
         return self._by_kind[kind]
 
     def worst(self) -> Action:
-        """The gravest action of all; KEPT when there is nothing."""
+        """Return the gravest action of all; KEPT when there is nothing."""
         return max((finding.action for finding in self), default=Action.KEPT)

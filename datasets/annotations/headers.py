@@ -1,4 +1,4 @@
-"""What the images and the categories of an annotation file must be."""
+"""The rules for the images and the categories of an annotation file."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,77 +8,77 @@ import numpy as np
 from util.errors import DatasetError
 
 from . import kinds
-from .kinds import Notes
+from .kinds import IssueLog
 from .masks import LARGEST_SIDE, Size
-from .numbers import to_int
+from .parse import to_int
 
 #: (height, width) of an image's file by its file_name and image id, None where that is not known.
 SizeOfFile = Callable[[str, int], Size | None]
 
 
-def read_categories(entries: list[dict[str, Any]], notes: Notes) -> dict[int, dict[str, Any]]:
-    """Id, name and, where given, supercategory of each category, by id, in the file's order."""
+def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int, dict[str, Any]]:
+    """Read id, name and, where given, supercategory of each category, by id, in the file's order."""
     if not entries:
-        raise DatasetError(f"{notes.path}: it lists no categories")
+        raise DatasetError(f"{issues.path}: it lists no categories")
     categories: dict[int, dict[str, Any]] = {}
     ids_by_name: dict[str, int] = {}
     for entry in entries:
-        id_ = _read_id(entry, "category", notes)
+        id_ = _read_id(entry, "category", issues)
         if id_ is None:
             continue
         if not 0 <= id_ < 2**31:
-            notes.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
+            issues.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
             continue
-        category = _category(entry, id_, notes)
+        category = _category(entry, id_, issues)
         known = categories.setdefault(id_, category)
         if known is not category:
             same = known["name"] == category["name"]
-            notes.add(kinds.REPEATED_CATEGORIES if same else kinds.CONTRADICTING_CATEGORIES, "category", id_)
+            issues.add(kinds.REPEATED_CATEGORIES if same else kinds.CONTRADICTING_CATEGORIES, "category", id_)
         elif ids_by_name.setdefault(category["name"], id_) != id_:
-            notes.add(kinds.SAME_NAMES, "category", id_, "name", category["name"])
+            issues.add(kinds.SAME_NAMES, "category", id_, "name", category["name"])
     return categories
 
 
-def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, notes: Notes) -> None:
+def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, issues: IssueLog) -> None:
     """Note the categories not in `used` (m,): parents, which another names as its supercategory, and others."""
     unused = sorted(set(categories) - set(used.tolist()))
     for id_ in unused:
         name = categories[id_]["name"]
         children = (c for other, c in categories.items() if other != id_ and c.get("supercategory") == name)
         kind = kinds.PARENT_CATEGORIES if any(children) else kinds.UNUSED_CATEGORIES
-        notes.add(kind, "category", id_, "name", name)
+        issues.add(kind, "category", id_, "name", name)
 
 
 class Images:
     """The images of a file by their ids: `ids` (n,) int64 rising, `names`, `sizes` (n, 2) height, width or -1."""
 
-    def __init__(self, entries: list[dict[str, Any]], notes: Notes, *, need_sizes: bool) -> None:
+    def __init__(self, entries: list[dict[str, Any]], issues: IssueLog, *, need_sizes: bool) -> None:
         if not entries:
-            raise DatasetError(f"{notes.path}: it lists no images")
-        self.notes = notes
+            raise DatasetError(f"{issues.path}: it lists no images")
+        self.issues = issues
         by_id: dict[int, dict[str, Any]] = {}
         for entry in entries:
-            id_ = _read_id(entry, "image", notes)
+            id_ = _read_id(entry, "image", issues)
             if id_ is not None and self._has_name(entry):
                 known = by_id.setdefault(id_, entry)
                 if known is not entry:
                     same = known["file_name"] == entry["file_name"]
                     kind = kinds.REPEATED_IMAGES if same else kinds.CONTRADICTING_IMAGES
-                    notes.add(kind, "image", id_, "file_name", entry["file_name"])
+                    issues.add(kind, "image", id_, "file_name", entry["file_name"])
         self.ids = np.array(sorted(by_id), dtype=np.int64)
         self.names: list[str] = [by_id[id_]["file_name"] for id_ in self.ids.tolist()]
         sizes = [self._size(by_id[id_], need=need_sizes) for id_ in self.ids.tolist()]
         self.sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
-        """Where each of `ids` (m,) stands, (m,) int64, -1 for one that is not listed."""
+        """Return the position of each of `ids` (m,), (m,) int64, -1 for one that is not listed."""
         if not len(self.ids):
             return np.full(len(ids), -1)
         places = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         return np.where(self.ids[places] == ids, places, -1)
 
     def size(self, position: int) -> Size | None:
-        """(height, width) of an image, None where it is not known."""
+        """Return (height, width) of an image, None where it is not known."""
         height, width = self.sizes[position].tolist()
         return (height, width) if height > 0 else None
 
@@ -88,13 +88,13 @@ class Images:
             size = size_of_file(self.names[position], int(self.ids[position]))
             if size is not None and size != self.size(position):
                 listed = self.sizes[position].tolist()
-                self.notes.add(kinds.WRONG_SIZE, "image", int(self.ids[position]), "[height, width]", listed)
+                self.issues.add(kinds.WRONG_SIZE, "image", int(self.ids[position]), "[height, width]", listed)
                 self.sizes[position] = size
 
     def _has_name(self, entry: dict[str, Any]) -> bool:
         has = isinstance(entry.get("file_name"), str) and entry["file_name"] != ""
         if not has:
-            self.notes.add(kinds.NO_FILE_NAME, "image", entry["id"], "file_name", entry.get("file_name"))
+            self.issues.add(kinds.NO_FILE_NAME, "image", entry["id"], "file_name", entry.get("file_name"))
         return has
 
     def _size(self, entry: dict[str, Any], *, need: bool) -> Size:
@@ -105,31 +105,31 @@ class Images:
             size = [to_int(side) for side in listed]
             if None not in size and 0 < min(size) and max(size) <= LARGEST_SIDE:
                 if not all(type(side) is int for side in listed):
-                    self.notes.add(kinds.CAST_NUMBERS, "image", entry["id"], "[height, width]", listed)
+                    self.issues.add(kinds.CAST_NUMBERS, "image", entry["id"], "[height, width]", listed)
                 return tuple(size)
             kind = kinds.BAD_SIZE
-        self.notes.add(kinds.SIZE_FOR_MASKS if need else kind, "image", entry["id"], "[height, width]", listed)
+        self.issues.add(kinds.SIZE_FOR_MASKS if need else kind, "image", entry["id"], "[height, width]", listed)
         return -1, -1
 
 
 def no_size_of_file(file_name: str, image_id: int) -> Size | None:
-    """What is known of an image where there is no folder to look into."""
+    """Return None: there is no folder to look into."""
     return None
 
 
-def _read_id(entry: dict[str, Any], what: str, notes: Notes) -> int | None:
+def _read_id(entry: dict[str, Any], what: str, issues: IssueLog) -> int | None:
     id_ = to_int(entry.get("id"))
     if id_ is None:
-        notes.add(kinds.BAD_IDS, what, entry.get("id"))
+        issues.add(kinds.BAD_IDS, what, entry.get("id"))
     elif type(entry["id"]) is not int:
-        notes.add(kinds.CAST_NUMBERS, what, entry["id"])
+        issues.add(kinds.CAST_NUMBERS, what, entry["id"])
     return id_
 
 
-def _category(entry: dict[str, Any], id_: int, notes: Notes) -> dict[str, Any]:
+def _category(entry: dict[str, Any], id_: int, issues: IssueLog) -> dict[str, Any]:
     name = entry.get("name")
     if name is None or name == "":
-        notes.add(kinds.NAMELESS_CATEGORIES, "category", id_)
+        issues.add(kinds.NAMELESS_CATEGORIES, "category", id_)
         name = id_
     parent = entry.get("supercategory")
     return {"id": id_, "name": str(name)} | ({"supercategory": parent} if isinstance(parent, str) else {})

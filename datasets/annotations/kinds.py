@@ -1,4 +1,4 @@
-"""The oddities of annotation files, and what reading does about each, in one table.
+"""The oddities of annotation files with the action of reading on each, in one table.
 
 Repaired is what has one harmless reading; refused is what would train on something wrong or has several readings.
 """
@@ -89,8 +89,8 @@ BAD_MASK = _repaired("segmentations that cannot be read", "left out; only --mask
 BAD_MASK_REFUSED = _refused("segmentations that cannot be read", "--masks needs them")
 
 
-class Notes:
-    """What reading one file comes upon. The place is put into words only for the first of each kind."""
+class IssueLog:
+    """Oddities of one file as reading comes upon them; only the first of each kind is put into words."""
 
     def __init__(self, path: Any) -> None:
         self.path = path
@@ -120,7 +120,7 @@ class Notes:
 
 
 def shorten(value: Any) -> str:
-    """`value` for a message: on one line, and cut where it is long."""
+    """Return `value` for a message: on one line, and cut where it is long."""
     text = reprlib.repr(value)
     return text if len(text) <= 100 else text[:97] + "..."
 

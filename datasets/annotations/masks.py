@@ -1,4 +1,4 @@
-"""What a segmentation must be: polygons or run lengths; the rest is repaired, left out or refused.
+"""The rules for segmentations: polygons or run lengths; the rest is repaired, left out or refused.
 
 Nothing may reach pycocotools unchecked: its C code reads past the end of broken run lengths and runs out of memory on
 polygons far away.
@@ -11,9 +11,8 @@ from pycocotools import mask as rle_tools
 
 from . import kinds
 from .flat_masks import Polygons, RunLengths
-from .kinds import Notes
-from .numbers import FARTHEST, to_float, to_int
-from .parse import Entry
+from .kinds import IssueLog
+from .parse import FARTHEST, Entry, to_float, to_int
 
 #: (height, width)
 Size = tuple[int, int]
@@ -24,8 +23,8 @@ LARGEST_SIDE = 65_535
 class MaskRules:
     """Reads segmentations; with `needed` (--masks) one that is missing or broken is refused, else left out."""
 
-    def __init__(self, notes: Notes, *, needed: bool) -> None:
-        self.notes = notes
+    def __init__(self, issues: IssueLog, *, needed: bool) -> None:
+        self.issues = issues
         self.needed = needed
         #: Objects whose mask has pixels.
         self.drawn = 0
@@ -33,7 +32,7 @@ class MaskRules:
     def read(
         self, annotation: Entry, *, size: Size | None, box: np.ndarray, crowd: bool
     ) -> Polygons | RunLengths | None:
-        """The mask of an annotation in an image of `size`, whose `box` (4,) is xywh; None for none."""
+        """Read the mask of an annotation in an image of `size`, whose `box` (4,) is xywh; None for none."""
         segmentation = annotation.segmentation
         if segmentation is None:
             return self._missing(annotation, box, crowd) if self.needed else None
@@ -58,7 +57,7 @@ class MaskRules:
         return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
     def _polygons(self, polygons: list, annotation: Entry) -> Polygons | None:
-        """The polygons that can be drawn, perhaps none; None where these are no polygons."""
+        """Return the polygons that can be drawn, perhaps none; None where these are no polygons."""
         if polygons and all(to_float(value) is not None for value in polygons):
             self._note(kinds.FLAT_POLYGON, annotation)
             polygons = [polygons]
@@ -73,7 +72,7 @@ class MaskRules:
         return drawable
 
     def _mend(self, polygon: Any, annotation: Entry) -> list[float] | None:
-        """A polygon of floats, [] for one to drop, None for what is none."""
+        """Return a polygon of floats, [] for one to drop, None for what is none."""
         numbers = [to_float(value) for value in polygon] if isinstance(polygon, list) else [None]
         if None in numbers:
             return None
@@ -88,26 +87,26 @@ class MaskRules:
         return numbers
 
     def _note(self, kind: kinds.Kind, annotation: Entry) -> None:
-        self.notes.add(kind, "annotation", annotation.id, "segmentation", annotation.segmentation)
+        self.issues.add(kind, "annotation", annotation.id, "segmentation", annotation.segmentation)
 
 
 def empty_mask(size: Size | None) -> RunLengths | None:
-    """The mask without a pixel: pycocotools stops at an empty list of polygons; a run of zeros is what it means."""
+    """Return the mask without a pixel, a run of zeros: pycocotools stops at an empty list of polygons."""
     return None if size is None else compress([size[0] * size[1]], size)
 
 
 def drawable(polygons: list) -> list:
-    """The polygons [x, y, x, y, ...] that have at least three points (pycocotools takes two points for a box)."""
+    """Return the polygons [x, y, x, y, ...] with at least three points (pycocotools takes two points for a box)."""
     return [polygon for polygon in polygons if isinstance(polygon, list) and len(polygon) >= 6]
 
 
 def compress(counts: list[int], size: Size) -> RunLengths:
-    """Plain run lengths (zeros, ones, zeros, ..., down the columns) as pycocotools' compressed ones."""
+    """Compress plain run lengths (zeros, ones, zeros, ..., down the columns) as pycocotools does."""
     return rle_tools.frPyObjects({"size": list(size), "counts": counts}, *size)
 
 
 def read_run_lengths(segmentation: Any, size: Size | None) -> RunLengths | None:
-    """Compressed run lengths that fill an image of `size` exactly, None where `segmentation` is none such."""
+    """Return compressed run lengths that fill an image of `size` exactly, None where `segmentation` is none such."""
     if not isinstance(segmentation, dict):
         return None
     own, counts = _size_of(segmentation.get("size")), segmentation.get("counts")
@@ -126,7 +125,7 @@ def read_run_lengths(segmentation: Any, size: Size | None) -> RunLengths | None:
 
 
 def decompress(text: bytes) -> np.ndarray | None:
-    """The run lengths (n,) int64 in pycocotools' compressed text, None where it is broken.
+    """Return the run lengths (n,) int64 in pycocotools' compressed text, None where it is broken.
 
     The code is that of `rleToString` in pycocotools' maskApi.c: five bits a byte from 48 on, the lowest first; 32 marks
     that more follow, 16 in the last the sign. From the fourth on, a run is written as its difference to the last but
@@ -157,7 +156,7 @@ def _size_of(value: Any) -> Size | None:
 
 
 def _is_sound(polygon: Any) -> bool:
-    """True, quickly, for most polygons that need no mending; NaN and text fail the comparison."""
+    """Return True, quickly, for most polygons that need no mending; NaN and text fail the comparison."""
     try:
         return (
             type(polygon) is list and len(polygon) >= 6 and not len(polygon) % 2 and sum(map(abs, polygon)) < FARTHEST

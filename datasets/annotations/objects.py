@@ -1,4 +1,4 @@
-"""What the annotations of a file must be: ids, labels, boxes, crowds and areas, checked column by column.
+"""The rules for the annotations of a file: ids, labels, boxes, crowds and areas, checked column by column.
 
 A file has hundreds of thousands of annotations: a rule is one comparison of whole columns, and only what differs from
 the plain types that JSON should hold is looked at one by one.
@@ -13,9 +13,8 @@ import numpy as np
 
 from . import kinds
 from .headers import Images, SizeOfFile
-from .kinds import Kind, Notes
-from .numbers import FARTHEST, to_float, to_int
-from .parse import Entry
+from .kinds import IssueLog, Kind
+from .parse import FARTHEST, Entry, to_float, to_int
 
 #: What a box may reach over the edge without being an error: COCO's are rounded outlines of polygons.
 ROUNDING = 1.0
@@ -33,7 +32,7 @@ class AnnotationTable:
     def __init__(
         self,
         entries: list[Entry],
-        notes: Notes,
+        issues: IssueLog,
         *,
         images: Images,
         categories: Iterable[int],
@@ -41,7 +40,7 @@ class AnnotationTable:
         size_of_file: SizeOfFile,
     ) -> None:
         self.entries = entries
-        self.notes = notes
+        self.issues = issues
         self.alive = np.ones(len(entries), dtype=bool)
         self.images = images.positions(self._integers("image_id"))
         # First: nothing else about an object of no image matters.
@@ -60,7 +59,7 @@ class AnnotationTable:
         count = np.count_nonzero(odd)
         if count:
             first = self.entries[int(odd.argmax())]
-            self.notes.add(kind, "annotation", first.id, field, getattr(first, field), count=count)
+            self.issues.add(kind, "annotation", first.id, field, getattr(first, field), count=count)
         if drop:
             self.alive &= ~odd
 
@@ -68,7 +67,7 @@ class AnnotationTable:
         return list(map(attrgetter(field), self.entries))
 
     def _integers(self, field: str) -> np.ndarray:
-        """A column of integers (m,) int64; rows without one are refused."""
+        """Return a column of integers (m,) int64; rows without one are refused."""
         values = self._column(field)
         numbers, known, cast = _cast_column(values, to_int, {int}, np.int64)
         self._find(kinds.BAD_IDS, ~known, field, drop=True)
@@ -119,7 +118,7 @@ class AnnotationTable:
         self.boxes[hanging] = clamped[hanging]
 
     def _clamp(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (m, 4) xyxy cut to their images, and by how many pixels each hung over, 0 where not alive."""
+        """Return boxes (m, 4) xyxy cut to their images, and by how many pixels each hung over, 0 where not alive."""
         corners = np.where(self.alive[:, None], self.boxes, 0.0)
         corners[:, 2:] += corners[:, :2]
         sizes = np.full((len(corners), 2), -1.0)  # width, height
@@ -140,7 +139,7 @@ class AnnotationTable:
         return np.where(sound, numbers, self.boxes[:, 2] * self.boxes[:, 3])
 
     def _read_ids(self) -> np.ndarray:
-        """Ids that are unique and not 0: what has none, or another one's, is numbered from the largest id on."""
+        """Return ids that are unique and not 0: what has none, or another one's, is numbered from the largest id on."""
         values = self._column("id")
         absent = _mark(values, _is_none)
         ids, known, cast = _cast_column(values, to_int, {int}, np.int64)
@@ -157,7 +156,7 @@ class AnnotationTable:
         return ids
 
     def _repeated(self, ids: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (m,) bool with the id of an earlier one, and among them those that are the same object again."""
+        """Mark the rows (m,) with the id of an earlier one, and among them those that are the same object again."""
         repeated, copies = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
         rows = np.flatnonzero(self.alive & ~fresh)
         _, first, inverse = np.unique(ids[rows], return_index=True, return_inverse=True)
@@ -173,7 +172,7 @@ class AnnotationTable:
 def _cast_column(
     values: list[Any], cast: Callable[[Any], Any], plain: set[type], dtype: type
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`values` as numbers, which of them are any (the rest is 0), and which had to be `cast` from no `plain` type."""
+    """Return `values` as numbers (0 for none), the mask of those known, and of those `cast` from no `plain` type."""
     if set(map(type, values)) <= plain:
         try:
             return np.array(values, dtype=dtype), np.ones(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
@@ -198,7 +197,7 @@ def _mark(values: list[Any], test: Callable[[Any], bool]) -> np.ndarray:
 
 
 def _free_numbers(count: int, *, taken: np.ndarray) -> np.ndarray:
-    """`count` integers from 1 on that are not `taken`: those after the largest where 64 bits have room for them."""
+    """Return `count` integers from 1 on that are not `taken`: after the largest where 64 bits have room for them."""
     largest = int(taken.max(initial=0))
     if largest < 2**62:
         return np.arange(largest + 1, largest + 1 + count)

@@ -1,4 +1,7 @@
-"""From the bytes of an annotation file to COCO's three lists, or one line that says why not."""
+"""Parse the bytes of an annotation file to COCO's three lists, or say in one line why not.
+
+Numbers come as JSON files of the field write them: 12, 12.0, "12", and some that are none.
+"""
 
 import gc
 import json
@@ -13,6 +16,9 @@ from msgspec import Raw, Struct
 from util.errors import DatasetError
 
 LISTS = ("images", "annotations", "categories")
+#: Beyond this many pixels nothing is meant; it also keeps sums and pycocotools' integers far from overflow.
+FARTHEST = 1e6
+_INT64 = range(-(2**63), 2**63)
 
 
 class Entry(Struct, gc=False):
@@ -37,7 +43,7 @@ class Entry(Struct, gc=False):
 
 
 class CocoLists(Struct):
-    """What is read of a COCO file."""
+    """The lists of a COCO file."""
 
     images: list[dict[str, Any]]
     annotations: list[Entry]
@@ -48,7 +54,7 @@ _DECODER = msgspec.json.Decoder()
 
 
 def parse_coco(path: Path) -> CocoLists:
-    """The lists of the file at `path`. Raises DatasetError, naming it, where it is absent, unreadable, or not COCO."""
+    """Read the lists of the file at `path`. Raises DatasetError where it is absent, unreadable, or not COCO."""
     try:
         return _parse(path.read_bytes(), path)
     except FileNotFoundError:
@@ -61,8 +67,31 @@ def parse_coco(path: Path) -> CocoLists:
         raise DatasetError(f"{path}: does not fit into memory") from None
 
 
+def to_int(value: Any) -> int | None:
+    """Return an int, a decimal without fraction, or either as text, as an integer of 64 bits; None for the rest."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = _int_of_text(value)
+    if isinstance(value, float):
+        value = int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and value in _INT64 else None
+
+
+def to_float(value: Any) -> float | None:
+    """Return `value` as a float (perhaps NaN or infinite): a number, or one as text; None for the rest."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value) if isinstance(value, int | float) or (isinstance(value, str) and "_" not in value) else None
+    except ValueError:
+        return None
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
 def not_json(path: Path, error: Exception) -> DatasetError:
-    """The error of a file that is no JSON, with the parser's reason on one line."""
+    """Make the error of a file that is no JSON, with the parser's reason on one line."""
     return DatasetError(f"{path}: not JSON ({' '.join(str(error).split())})")
 
 
@@ -94,3 +123,10 @@ def _parse(content: bytes, path: Path) -> CocoLists:
 def _entry(fields: dict[str, Any]) -> Entry:
     known = {key: fields.get(key) for key in Entry.__struct_encode_fields__ if key != "segmentation"}
     return Entry(**known, raw_segmentation=Raw(json.dumps(fields.get("segmentation"))))
+
+
+def _int_of_text(text: str) -> int | float | None:
+    try:
+        return int(text) if "_" not in text else None
+    except ValueError:
+        return to_float(text)

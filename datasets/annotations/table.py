@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,31 @@ from torch import Tensor
 from .flat_masks import FlatMasks
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageColumns:
+    """The n images: ids (n,) int64, rising, file names, and sizes (n, 2) int32 height, width or -1."""
+
+    ids: np.ndarray
+    names: Sequence[str]
+    sizes: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectColumns:
+    """The m objects, sorted by the position `images` (m,) of their image.
+
+    `ids` and `labels` (m,) int64, `boxes` (m, 4) float64 xywh, `areas` (m,) float64, `crowd` (m,) bool, and m masks.
+    """
+
+    images: np.ndarray
+    ids: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    masks: FlatMasks
+
+
 class Annotations:
     """n images in the order of their ids and their m objects, in the file's order within an image.
 
@@ -21,38 +47,20 @@ class Annotations:
     `class_names` names all categories by id, `categories` has them as COCO does.
     """
 
-    def __init__(
-        self,
-        *,
-        image_ids: np.ndarray,
-        file_names: Sequence[str],
-        sizes: np.ndarray,
-        object_images: np.ndarray,
-        object_ids: np.ndarray,
-        labels: np.ndarray,
-        boxes: np.ndarray,
-        areas: np.ndarray,
-        crowd: np.ndarray,
-        masks: FlatMasks,
-        categories: list[dict[str, Any]],
-    ) -> None:
-        """`sizes` (n, 2) int32 height, width or -1; of the objects, sorted by `object_images` (m,) positions:
-
-        `object_ids` and `labels` (m,) int64, `boxes` (m, 4) float64 xywh, `areas` (m,) float64, `crowd` (m,) bool.
-        """
+    def __init__(self, images: ImageColumns, objects: ObjectColumns, categories: list[dict[str, Any]]) -> None:
         # A lone surrogate, which JSON can hold, is no UTF-8.
-        encoded = [name.encode("utf-8", "surrogatepass") for name in file_names]
-        self._image_ids = torch.from_numpy(image_ids)
+        encoded = [name.encode("utf-8", "surrogatepass") for name in images.names]
+        self._image_ids = torch.from_numpy(images.ids)
         self._names = torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy())
         self._name_ends = torch.from_numpy(np.cumsum([0, *map(len, encoded)]))
-        self._sizes = torch.from_numpy(sizes)
-        self._first = torch.from_numpy(np.searchsorted(object_images, np.arange(len(image_ids) + 1)))
-        self._object_ids = torch.from_numpy(object_ids)
-        self._labels = torch.from_numpy(labels)
-        self._boxes = torch.from_numpy(boxes)
-        self._areas = torch.from_numpy(areas)
-        self._crowd = torch.from_numpy(crowd)
-        self._masks = masks
+        self._sizes = torch.from_numpy(images.sizes)
+        self._first = torch.from_numpy(np.searchsorted(objects.images, np.arange(len(images.ids) + 1)))
+        self._object_ids = torch.from_numpy(objects.ids)
+        self._labels = torch.from_numpy(objects.labels)
+        self._boxes = torch.from_numpy(objects.boxes)
+        self._areas = torch.from_numpy(objects.areas)
+        self._crowd = torch.from_numpy(objects.crowd)
+        self._masks = objects.masks
         self.categories = categories
         self.class_names: dict[int, str] = {category["id"]: category["name"] for category in categories}
 
@@ -65,17 +73,17 @@ class Annotations:
         return self._image_ids.numpy()
 
     def file_name(self, index: int) -> str:
-        """The name of image number `index` in its folder."""
+        """Return the name of image number `index` in its folder."""
         first, last = self._name_ends[index : index + 2].tolist()
         return self._names[first:last].numpy().tobytes().decode("utf-8", "surrogatepass")
 
     def image_size(self, index: int) -> tuple[int, int] | None:
-        """(height, width) as the file says, None where it does not."""
+        """Return (height, width) as the annotation file says, None where it does not."""
         height, width = self._sizes[index].tolist()
         return (height, width) if height > 0 else None
 
     def objects_of(self, index: int, *, segmentation: bool = True) -> list[dict[str, Any]]:
-        """COCO's annotations of an image, crowds too, as fresh dictionaries; `segmentation` where there is one."""
+        """Return COCO's annotations of an image, crowds too, as fresh dictionaries."""
         part = self._part(index)
         image_id = int(self._image_ids[index])
         columns = (self._object_ids, self._labels, self._boxes, self._areas, self._crowd)
@@ -91,22 +99,22 @@ class Annotations:
         return objects
 
     def boxes_of(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (k, 4) float64 xywh and labels (k,) int64 of an image's objects, crowds left out."""
+        """Return boxes (k, 4) float64 xywh and labels (k,) int64 of an image's objects, crowds left out."""
         part = self._part(index)
         single = ~self._crowd[part].numpy()
         return self._boxes[part].numpy()[single], self._labels[part].numpy()[single]
 
     def object_counts(self) -> np.ndarray:
-        """Objects in each image (n,) int64, crowds left out."""
+        """Count the objects in each image (n,) int64, crowds left out."""
         before = np.concatenate([[0], np.cumsum(~self._crowd.numpy())])
         return np.diff(before[self._first.numpy()])
 
     def to_coco(self) -> COCO:
-        """All of it as pycocotools has it, for the evaluation: Python objects, as large as they are there."""
+        """Return all of it as pycocotools has it, for the evaluation: Python objects, as large as they are there."""
         return index_coco(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in COCO's format."""
+        """Return all of it in COCO's format."""
         images = []
         for index, id_ in enumerate(self.image_ids.tolist()):
             size = self.image_size(index)
@@ -116,7 +124,7 @@ class Annotations:
         return {"images": images, "annotations": objects, "categories": [dict(c) for c in self.categories]}
 
     def memory(self) -> int:
-        """Bytes of all tensors."""
+        """Count the bytes of all tensors."""
         tensors = [value for part in (self, self._masks) for value in vars(part).values() if isinstance(value, Tensor)]
         return sum(tensor.nbytes for tensor in tensors)
 
@@ -126,7 +134,7 @@ class Annotations:
 
 
 def index_coco(data: dict[str, Any]) -> COCO:
-    """pycocotools' COCO over annotations in memory (keys images, annotations, categories), without its prints."""
+    """Return pycocotools' COCO over annotations in memory (images, annotations, categories), without its prints."""
     coco = COCO()
     coco.dataset = data
     with contextlib.redirect_stdout(io.StringIO()):

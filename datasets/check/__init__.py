@@ -1,1 +1,1 @@
-"""TODO"""
+"""Check a dataset before training on it: `python -m datasets.check`."""

@@ -1,6 +1,7 @@
-"""Is this dataset sound? Everything that is odd about it, with a count, an example, and what loading does about it.
+"""Check a dataset: everything that is odd about it, with a count, an example, and the action of loading.
 
-    python -m datasets.check --data_path DIR                       any layout; writes check.png, images with their boxes
+    python -m datasets.check --data_path DIR                       any layout
+    python -m datasets.check --data_path DIR --sheet boxes.png     also draws a few images with their boxes
     python -m datasets.check --data_path DIR --fix repaired        also writes the annotations as loading reads them
     python -m datasets.check --data_path DIR --json report.json    for machines
 
@@ -16,29 +17,34 @@ from flags import add_place_flags, check_place_flags
 from util.errors import UserError
 from util.flags import FlagParser
 
-from .. import image_finder, layout_from_flags
-from ..annotations.class_names import note_class_names
+from .. import layout_from_flags
 from ..annotations.findings import Findings
-from ..layout import NAMED_SPLITS, Layout, Split
-from .images import note_leaks
+from ..image_files import image_finder
+from ..layout import NAMED_SPLITS, DatasetSplits, Split
+from .across import note_class_names, note_leaks
 from .outputs import draw_sheet, write_json, write_repaired
 from .panoptic import check_panoptic_split
 from .report import Report, as_dict, as_text
-from .split import Checked, check_split
+from .split import SplitCheck, check_split
 
 #: From a split's name, places, and number of classes (None: its own) to the check of it.
-CheckSplit = Callable[[str, Split, int | None], Checked]
+CheckSplit = Callable[[str, Split, int | None], SplitCheck]
 
 
 def check(
-    layout: Layout, check_one: CheckSplit, *, num_queries: int, num_classes: int | None = None, strict: bool = False
-) -> tuple[Report, list[Checked]]:
+    layout: DatasetSplits,
+    check_one: CheckSplit,
+    *,
+    num_queries: int,
+    num_classes: int | None = None,
+    strict: bool = False,
+) -> tuple[Report, list[SplitCheck]]:
     """Check all splits of a dataset with `check_one`, which gets a split's name, places, and number of classes.
 
-    As in training, the validation labels must be below the largest of the training split + 1, or `num_classes`. Whatever is
-    wrong with the data is in the report and raises nothing.
+    As in training, the validation labels must be below the largest of the training split + 1, or `num_classes`.
+    Whatever is wrong with the data is in the report and raises nothing.
     """
-    checked: list[Checked] = []
+    checked: list[SplitCheck] = []
     for name, split in layout.splits.items():
         one = check_one(name, split, num_classes)
         checked.append(one)
@@ -51,7 +57,7 @@ def check(
 
 
 def get_args_parser() -> argparse.ArgumentParser:
-    """The flags of this command."""
+    """Make the parser of this command."""
     parser = FlagParser(prog="python -m datasets.check", description=__doc__.splitlines()[0])
     add_place_flags(parser, dataset_file=None)
     parser.add_argument("--num_queries", default=100, type=int, help="queries of the model to be trained (%(default)s)")
@@ -72,10 +78,10 @@ def get_args_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--sheet",
-        default=Path("check.png"),
+        default=None,
         metavar="FILE",
         type=Path,
-        help="where the sheet of images with their boxes goes (%(default)s)",
+        help="draw a few images of each split with their boxes on a sheet (PNG)",
     )
     return parser
 
@@ -91,11 +97,11 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--fix repairs boxes; panoptic annotations are not repaired in a file")
     layout = layout_from_flags(args)
 
-    def check_boxes(name: str, split: Split, num_classes: int | None) -> Checked:
+    def check_boxes(name: str, split: Split, num_classes: int | None) -> SplitCheck:
         find = image_finder(args.dataset_file, layout, name)
         return check_split(name, split, find, args.num_queries, num_classes, args.masks)
 
-    def check_segments(name: str, split: Split, num_classes: int | None) -> Checked:
+    def check_segments(name: str, split: Split, num_classes: int | None) -> SplitCheck:
         return check_panoptic_split(name, split, args.num_queries, num_classes)
 
     numbers = {"num_queries": args.num_queries, "num_classes": args.num_classes, "strict": args.strict}
@@ -104,8 +110,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_json(as_dict(report), args.json)
         print(f"wrote {args.json}")
-    drawn = draw_sheet(checked, args.sheet, title=f"{layout.root or layout.name}: boxes as loading reads them")
-    if drawn:
+    if args.sheet is None:
+        print("--sheet FILE draws some images with their boxes: look at them once")
+    elif drawn := draw_sheet(checked, args.sheet, title=f"{layout.root or layout.name}: boxes as loading reads them"):
         print(f"wrote {args.sheet}: {drawn} images with their boxes")
     if args.fix is not None:
         written = write_repaired(checked, args.fix)
@@ -113,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
     return int(report.worst())
 
 
-def _flags_for(checked: list[Checked], written: list[Path]) -> str:
-    """The flags with which main.py, and this command, read the repaired annotations."""
+def _flags_for(checked: list[SplitCheck], written: list[Path]) -> str:
+    """Return the flags with which main.py, and this command, read the repaired annotations."""
     parts = [(one.report.name, one.report.split.images, path) for one, path in zip(checked, written)]
     named = [part for part in parts if part[0] in NAMED_SPLITS]
     return " ".join(f"--{name}_images {images} --{name}_annotations {path}" for name, images, path in named)

@@ -1,8 +1,8 @@
-"""Looking at image files: are they there, can they be decoded, do they have the size that the annotations give?"""
+"""Check of image files: they are there, can be decoded, and have the size that the annotations give."""
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,24 +32,23 @@ EXIF = Kind("images that EXIF turns", Action.KEPT, "EXIF is ignored, as in DETR"
 DEEP = Kind("images with 16 bits a pixel", Action.KEPT, "scaled to 8 bits")
 NOT_RGB = Kind("images that are not RGB", Action.KEPT, "converted, transparency dropped")
 TWICE = Kind("images listed more than once in a split", Action.KEPT, "each counts")
-LEAK = Kind("images in several splits", Action.KEPT, "what is measured on them is not held out")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedImage:
     """An image as the annotations list it, and the file that is read for it."""
 
     image_id: int
     file_name: str
     size: Size | None
     path: Path
-    #: Whether the file is called otherwise than `file_name` says.
+    #: True where the file is called otherwise than `file_name` says.
     renamed: bool = False
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What an image file is: its decoded size, PIL's mode, EXIF's orientation (1: upright), a digest of its pixels.
+class ImageFacts:
+    """Facts of an image file: its decoded size, PIL's mode, EXIF's orientation (1: upright), a digest of its pixels.
 
     `error` says why it cannot be decoded; then the rest says nothing. `missing` when there is no file at all.
     """
@@ -62,27 +61,27 @@ class Facts:
     missing: bool = False
 
 
-def inspect(path: Path) -> Facts:
+def inspect(path: Path) -> ImageFacts:
     """Decode the file at `path`."""
     try:
         with Image.open(path) as image:
             mode, orientation = image.mode, _orientation(image)
             rgb = to_rgb(image)
     except FileNotFoundError:
-        return Facts(error="no such file", missing=True)
+        return ImageFacts(error="no such file", missing=True)
     except DECODE_ERRORS as error:
-        return Facts(error=one_line(error))
+        return ImageFacts(error=one_line(error))
     digest = hashlib.blake2b(rgb.tobytes(), digest_size=16, salt=b"%dx%d" % rgb.size).digest()
-    return Facts(size=(rgb.height, rgb.width), mode=mode, orientation=orientation, digest=digest)
+    return ImageFacts(size=(rgb.height, rgb.width), mode=mode, orientation=orientation, digest=digest)
 
 
-def inspect_all(paths: Sequence[Path], *, label: str) -> list[Facts]:
+def inspect_all(paths: Sequence[Path], *, label: str) -> list[ImageFacts]:
     """Decode many files on all cores (PIL lets go of Python's lock), showing how far it is."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(with_progress(pool.map(inspect, paths), label, unit="image", total=len(paths)))
 
 
-def note_images(listed: Sequence[Listed], facts: Sequence[Facts], source: Path, findings: Findings) -> None:
+def note_images(listed: Sequence[ListedImage], facts: Sequence[ImageFacts], source: Path, findings: Findings) -> None:
     """Add what is odd about the image files that the annotation file `source` lists."""
     for image, fact in zip(listed, facts, strict=True):
         for kind, detail in _oddities(image, fact):
@@ -94,9 +93,9 @@ def note_images(listed: Sequence[Listed], facts: Sequence[Facts], source: Path, 
             )
 
 
-def note_repeats(listed: Sequence[Listed], facts: Sequence[Facts], source: Path, findings: Findings) -> None:
+def note_repeats(listed: Sequence[ListedImage], facts: Sequence[ImageFacts], source: Path, findings: Findings) -> None:
     """Add images whose pixels were seen before in the same split."""
-    first: dict[bytes, Listed] = {}
+    first: dict[bytes, ListedImage] = {}
     for image, fact in zip(listed, facts, strict=True):
         known = first.setdefault(fact.digest, image) if fact.error is None else image
         if known is not image:
@@ -104,24 +103,8 @@ def note_repeats(listed: Sequence[Listed], facts: Sequence[Facts], source: Path,
             findings.add(TWICE.name, TWICE.action, remedy=TWICE.remedy, example=example)
 
 
-def note_leaks(splits: Iterable[tuple[str, Sequence[Listed], Sequence[Facts]]], findings: Findings) -> None:
-    """Add images of a split (name, images, facts) whose pixels an earlier split has too."""
-    seen: dict[bytes, tuple[str, Listed]] = {}
-    for name, listed, facts in splits:
-        mine: dict[bytes, tuple[str, Listed]] = {}
-        for image, fact in zip(listed, facts, strict=True):
-            if fact.error is not None:
-                continue
-            mine.setdefault(fact.digest, (name, image))
-            if fact.digest in seen:
-                other, known = seen[fact.digest]
-                example = f"{known.path} (image {known.image_id} of {other}) and {image.path} (image {image.image_id} of {name})"
-                findings.add(LEAK.name, LEAK.action, remedy=LEAK.remedy, example=example)
-        seen = mine | seen
-
-
-def _oddities(image: Listed, fact: Facts) -> list[tuple[Kind, str]]:
-    """The kinds that apply to an image, each with what its example says after the path."""
+def _oddities(image: ListedImage, fact: ImageFacts) -> list[tuple[Kind, str]]:
+    """List the kinds that apply to an image, each with what its example says after the path."""
     if fact.error is not None:
         return [(MISSING, "")] if fact.missing else [(BROKEN, f": {fact.error}")]
     found = []

@@ -1,4 +1,4 @@
-"""What the check of a dataset writes beside its report: repaired annotations, and a sheet of images with their boxes."""
+"""Files that the check of a dataset writes: repaired annotations, and a sheet of images with their boxes."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from util.runs.atomic import atomic_file
 
 from ..annotations import read_annotations, write_annotations
 from ..images import read_image
-from .split import Checked
+from .split import SplitCheck
 
 SHEET_IMAGES, SHEET_COLUMNS = 12, 4
 
 
-def write_repaired(checked: list[Checked], out: Path) -> list[Path]:
+def write_repaired(checked: list[SplitCheck], out: Path) -> list[Path]:
     """Write the annotations of each split as loading reads them to {out}/{split}.json, or to `out` for a single split.
 
     Sizes and file names are those of the files; images that cannot be read are left out. Raises DatasetError for
@@ -46,10 +46,11 @@ def write_repaired(checked: list[Checked], out: Path) -> list[Path]:
     return written
 
 
-def draw_sheet(checked: list[Checked], path: Path, *, title: str) -> int:
+def draw_sheet(checked: list[SplitCheck], path: Path, *, title: str) -> int:
     """Write a sheet of images with boxes and names, spread evenly over each split.
 
-    Returns how many images there are on it; there is no sheet without any. Raises DatasetError where it cannot be written.
+    Returns how many images there are on it; there is no sheet without any. Raises DatasetError where it cannot be
+    written.
     """
     readable = [one for one in checked if one.annotations is not None]
     tiles = [tile for one in readable for tile in _tiles(one, max(1, SHEET_IMAGES // len(readable)))]
@@ -70,8 +71,8 @@ def write_json(data: dict[str, Any], path: Path) -> None:
         raise DatasetError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _repaired(checked: Checked) -> dict[str, Any]:
-    """The annotations with the sizes and names of the files, without the images that cannot be read."""
+def _repaired(checked: SplitCheck) -> dict[str, Any]:
+    """Return the annotations with the sizes and names of the files, without the images that cannot be read."""
     data = checked.annotations.to_dict()
     files = {listed_image.image_id: (listed_image, fact) for listed_image, fact in zip(checked.listed, checked.facts)}
     images = []
@@ -90,8 +91,8 @@ def _repaired(checked: Checked) -> dict[str, Any]:
     return data | {"images": images, "annotations": objects}
 
 
-def _tiles(checked: Checked, count: int) -> list[tuple[Image.Image, str]]:
-    """Up to `count` drawn images of a split with captions, those with objects if there are such."""
+def _tiles(checked: SplitCheck, count: int) -> list[tuple[Image.Image, str]]:
+    """Draw up to `count` images of a split with captions, those with objects if there are such."""
     annotations = checked.annotations
     files = {
         listed_image.image_id: listed_image

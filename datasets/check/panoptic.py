@@ -17,9 +17,9 @@ from ..annotations.kinds import CROWDED, NEGATIVES, UNUSED_CATEGORIES, Kind
 from ..annotations.masks import Size
 from ..coco_panoptic import CocoPanoptic, build, read_segments
 from ..layout import Split
-from .images import Facts, Listed, inspect_all, note_images, note_repeats
+from .images import ImageFacts, ListedImage, inspect_all, note_images, note_repeats
 from .report import SplitReport
-from .split import Checked
+from .split import SplitCheck
 
 BAD_PNG = Kind(
     "panoptic PNGs that are not there or cannot be decoded", Action.REFUSED, "training would stop at the first"
@@ -33,7 +33,7 @@ NO_STUFF = Kind("classes without any stuff", Action.KEPT, "PQ of stuff is not de
 
 @dataclass(frozen=True)
 class SegmentFacts:
-    """What a panoptic PNG holds: its size, the segments listed that have no pixel, segments (not 0) that are not listed.
+    """The content of a panoptic PNG: its size, segments listed without a pixel, segments (not 0) that are not listed.
 
     `error` says why it cannot be read.
     """
@@ -44,17 +44,17 @@ class SegmentFacts:
     error: str | None = None
 
 
-def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes: int | None) -> Checked:
+def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes: int | None) -> SplitCheck:
     """Read a split's panoptic annotations and decode all its images and PNGs; there is nothing to repair in a file."""
     report = SplitReport(name, split)
     try:
         dataset = build(img_folder=split.images, ann_file=split.annotations, num_classes=num_classes)
     except DatasetError as error:
         report.error = str(error)
-        return Checked(report, [], [])
+        return SplitCheck(report, [], [])
     indices = range(len(dataset))
     listed = [
-        Listed(
+        ListedImage(
             dataset.image_id(k),
             dataset.images[k]["file_name"],
             dataset.get_height_and_width(k),
@@ -68,7 +68,7 @@ def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes:
     _note_segments(dataset, listed, facts, report.findings, label=f"{name} PNGs")
     _measure(dataset, report)
     _note_counts(dataset, report, num_queries)
-    return Checked(report, listed, facts)
+    return SplitCheck(report, listed, facts)
 
 
 def inspect_segments(path: Path, ids: Sequence[int]) -> SegmentFacts:
@@ -83,7 +83,7 @@ def inspect_segments(path: Path, ids: Sequence[int]) -> SegmentFacts:
 
 
 def _note_segments(
-    dataset: CocoPanoptic, listed: Sequence[Listed], facts: Sequence[Facts], findings: Findings, *, label: str
+    dataset: CocoPanoptic, listed: Sequence[ListedImage], facts: Sequence[ImageFacts], findings: Findings, *, label: str
 ) -> None:
     paths = [dataset.segments_path(index) for index in range(len(dataset))]
     ids = [[segment["id"] for segment in annotation["segments_info"]] for annotation in dataset.annotations]

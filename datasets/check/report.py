@@ -1,4 +1,4 @@
-"""What the check of a dataset found: numbers for each split, findings, and both as text and as JSON."""
+"""Report of a dataset's check: numbers for each split and findings, as text and as JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..annotations.findings import Action, Finding, Findings
-from ..layout import Layout, Split
+from ..layout import DatasetSplits, Split
 
 #: Edges of the histogram in pixels: the side of the square with a box's area. COCO's sizes meet at 32 and 96.
 SIZE_EDGES = (0, 8, 16, 32, 64, 96, 128, 256, 512, np.inf)
@@ -21,10 +21,11 @@ VERDICTS = {
 
 @dataclass
 class SplitReport:
-    """A split: how much there is of what, and what is odd about it.
+    """Numbers and findings of a split.
 
     `counts` (n,) are objects in each image; `sides` (m,) the sides in pixels of the squares with the boxes' areas;
-    `labels` (m,) their classes. All are empty when the annotations are refused: `error` has the line that training would end with.
+    `labels` (m,) their classes. All are empty when the annotations are refused: `error` has the line that training
+    would end with.
     """
 
     name: str
@@ -38,12 +39,12 @@ class SplitReport:
     error: str | None = None
 
     def class_counts(self) -> dict[int, int]:
-        """Boxes of each class, by id, also of those without any."""
+        """Count the boxes of each class, by id, also of those without any."""
         values, counts = np.unique(self.labels, return_counts=True)
         return dict.fromkeys(self.class_names, 0) | dict(zip(values.tolist(), counts.tolist()))
 
     def histogram(self) -> list[int]:
-        """Boxes between each two of SIZE_EDGES."""
+        """Count the boxes between each two of SIZE_EDGES."""
         return np.histogram(self.sides, SIZE_EDGES)[0].tolist()
 
 
@@ -51,27 +52,27 @@ class SplitReport:
 class Report:
     """The check of a whole dataset; `across` is what concerns several splits."""
 
-    layout: Layout
+    layout: DatasetSplits
     splits: list[SplitReport]
     across: Findings
     num_queries: int
     strict: bool = False
 
     def worst(self) -> Action:
-        """The gravest of all findings; `strict` refuses what loading would repair."""
+        """Return the gravest of all findings; `strict` refuses what loading would repair."""
         worst = max([*(split.findings.worst() for split in self.splits), self.across.worst()])
         if any(split.error for split in self.splits) or (self.strict and worst is Action.REPAIRED):
             return Action.REFUSED
         return worst
 
     def class_names(self) -> dict[int, str]:
-        """The classes of all splits by id."""
+        """Return the classes of all splits by id."""
         names = {id_: name for split in reversed(self.splits) for id_, name in split.class_names.items()}
         return dict(sorted(names.items()))
 
 
 def as_text(report: Report) -> str:
-    """The whole report for people."""
+    """Describe the whole for people."""
     parts = [report.layout.describe()]
     read = [split for split in report.splits if split.error is None]
     if read:
@@ -87,7 +88,7 @@ def as_text(report: Report) -> str:
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """The whole report for machines: only what JSON can hold."""
+    """Return the whole for machines: only what JSON can hold."""
     return {
         "layout": report.layout.name,
         "data_path": None if report.layout.root is None else str(report.layout.root),
@@ -133,9 +134,10 @@ def _describe_split(split: SplitReport, num_queries: int) -> str:
     else:
         counts = split.counts
         lines = [
-            f"{split.name}: {split.images} images, {(counts == 0).sum()} of them without objects; {len(split.labels)} boxes "
-            f"of {len(split.class_names)} classes; objects an image: median {np.median(counts):g}, "
-            f"at most {counts.max(initial=0)} (--num_queries {num_queries})"
+            f"{split.name}: {split.images} images, {(counts == 0).sum()} of them without objects; "
+            f"{len(split.labels)} boxes of {len(split.class_names)} classes; "
+            f"objects an image: median {np.median(counts):g}, at most {counts.max(initial=0)} "
+            f"(--num_queries {num_queries})"
         ]
     return "\n".join(lines + (_finding_lines(split.findings) or ["  nothing is odd about it"]))
 

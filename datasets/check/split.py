@@ -1,4 +1,4 @@
-"""The check of one split: its annotations are read and all its images are decoded."""
+"""Check of one split: its annotations are read and all its images are decoded."""
 
 from dataclasses import dataclass
 
@@ -10,31 +10,30 @@ from ..annotations import read_annotations
 from ..annotations.findings import Findings
 from ..annotations.kinds import OUTSIDE_BOX, OVERHANGING_BOX, WRONG_SIZE, Kind
 from ..annotations.masks import Size
-from ..annotations.numbers import to_int
-from ..annotations.parse import parse_coco
+from ..annotations.parse import parse_coco, to_int
 from ..annotations.table import Annotations
-from ..images import FindImage
+from ..image_files import FindImage
 from ..layout import Split
-from .images import Facts, Listed, inspect_all, note_images, note_repeats
+from .images import ImageFacts, ListedImage, inspect_all, note_images, note_repeats
 from .report import SplitReport
 
 
 @dataclass
-class Checked:
+class SplitCheck:
     """A split after the check: its report, the images that are listed, what their files are, and the annotations.
 
     `annotations` is None where they are refused.
     """
 
     report: SplitReport
-    listed: list[Listed]
-    facts: list[Facts]
+    listed: list[ListedImage]
+    facts: list[ImageFacts]
     annotations: Annotations | None = None
 
 
 def check_split(
     name: str, split: Split, find: FindImage, num_queries: int, num_classes: int | None, need_masks: bool
-) -> Checked:
+) -> SplitCheck:
     """Read a split's annotations and decode all its images; whatever is wrong is in the report.
 
     Args:
@@ -48,12 +47,12 @@ def check_split(
         listed = list_images(split, find)
     except DatasetError as error:
         report.error = str(error)
-        return Checked(report, [], [])
+        return SplitCheck(report, [], [])
     report.images = len(listed)
     facts = inspect_all([image.path for image in listed], label=f"{name} images")
     sizes = {image.image_id: fact.size for image, fact in zip(listed, facts) if fact.error is None}
     found = Findings()
-    checked = Checked(report, listed, facts)
+    checked = SplitCheck(report, listed, facts)
     try:
         checked.annotations = read_annotations(
             split.annotations,
@@ -78,12 +77,12 @@ def check_split(
     return checked
 
 
-def list_images(split: Split, find: FindImage) -> list[Listed]:
-    """The images that an annotation file lists, also where it is to be refused; entries without id or name are left out.
+def list_images(split: Split, find: FindImage) -> list[ListedImage]:
+    """List the images of an annotation file, also where it is to be refused.
 
-    Raises DatasetError where the file is absent or not COCO.
+    Entries without id or name are left out. Raises DatasetError where the file is absent or not COCO.
     """
-    listed: dict[int, Listed] = {}
+    listed: dict[int, ListedImage] = {}
     for entry in parse_coco(split.annotations).images:
         id_, name = to_int(entry.get("id")), entry.get("file_name")
         if id_ is None or not isinstance(name, str) or not name or id_ in listed:
@@ -91,11 +90,11 @@ def list_images(split: Split, find: FindImage) -> list[Listed]:
         path = find(split.images, name, id_)
         height, width = to_int(entry.get("height")), to_int(entry.get("width"))
         size = None if height is None or width is None else (height, width)
-        listed[id_] = Listed(id_, name, size, path, renamed=path != split.images / name)
+        listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name)
     return [listed[id_] for id_ in sorted(listed)]
 
 
-def _note_cut_boxes(checked: Checked) -> None:
+def _note_cut_boxes(checked: SplitCheck) -> None:
     """Add the boxes that fit the size listed, if any is, and not that of the file: loading cuts them there."""
     annotations, report = checked.annotations, checked.report
     facts = {image.image_id: fact for image, fact in zip(checked.listed, checked.facts)}
@@ -105,12 +104,13 @@ def _note_cut_boxes(checked: Checked) -> None:
             continue
         for kind, count in _count_cut(annotations.boxes_of(index)[0], fact.size):
             if count:
-                example = f"{report.split.annotations}: image {image_id}: a box beyond the size of the file, not beyond one listed"
+                place = f"{report.split.annotations}: image {image_id}"
+                example = f"{place}: a box beyond the size of the file, not beyond one listed"
                 report.findings.add(kind.name, kind.action, remedy=kind.remedy, example=example, count=count)
 
 
 def _count_cut(boxes: np.ndarray, size: Size) -> list[tuple[Kind, int]]:
-    """How many boxes (k, 4) xywh are outside an image of (height, width), and how many reach over its edge."""
+    """Count the boxes (k, 4) xywh that are outside an image of (height, width), and those that reach over its edge."""
     outside = (boxes[:, 0] >= size[1]) | (boxes[:, 1] >= size[0])
     over = (boxes[:, 0] + boxes[:, 2] > size[1] + 1) | (boxes[:, 1] + boxes[:, 3] > size[0] + 1)
     return [(OUTSIDE_BOX, int(outside.sum())), (OVERHANGING_BOX, int((over & ~outside).sum()))]

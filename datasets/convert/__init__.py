@@ -1,1 +1,1 @@
-"""TODO"""
+"""Convert Pascal VOC and YOLO folders to COCO's layout: `python -m datasets.convert`."""

@@ -41,7 +41,7 @@ def convert(
 
 
 def summary(folder: LabelledFolder) -> str:
-    """What was converted: notes, then images and objects of each split, then objects of each class."""
+    """Describe what was converted: notes, then images and objects of each split, then objects of each class."""
     lines = [f"note: {note}" for note in folder.notes]
     for split, images in folder.splits.items():
         objects = [thing for image in images for thing in image.objects]
@@ -58,7 +58,7 @@ def summary(folder: LabelledFolder) -> str:
 
 
 def get_args_parser() -> FlagParser:
-    """The flags of this command."""
+    """Make the parser of this command."""
     parser = FlagParser(prog="datasets.convert", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("voc", "yolo"))
     parser.add_argument(
@@ -77,14 +77,14 @@ def get_args_parser() -> FlagParser:
     parser.add_argument(
         "--difficult_as_crowd",
         action="store_true",
-        help="voc: make difficult objects crowds, which are not trained on and ignored in the evaluation; else they are "
-        "objects like any other. Either way each annotation keeps the field difficult",
+        help="voc: make difficult objects crowds, which are not trained on and ignored in the evaluation; else they "
+        "are objects like any other. Either way each annotation keeps the field difficult",
     )
     return parser
 
 
 def read_classes(path: Path) -> list[str]:
-    """The names in a file, one a line. Raises DatasetError for none, or the same one twice."""
+    """Read the names in a file, one a line. Raises DatasetError for none, or the same one twice."""
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

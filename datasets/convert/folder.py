@@ -92,7 +92,7 @@ class ImageSize:
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
     def to_stored(self, points: np.ndarray) -> np.ndarray:
-        """Points (n, 2) of the upright image, in 0..1, as pixels of the stored one."""
+        """Return points (n, 2) of the upright image, in 0..1, as pixels of the stored one."""
         x, y = _TO_STORED[self.orientation](points[:, 0], points[:, 1])
         return np.stack([x * self.width, y * self.height], axis=1)
 
@@ -108,7 +108,7 @@ def image_size(path: Path) -> ImageSize:
 
 
 def polygon_area(points: np.ndarray) -> float:
-    """Area of a polygon (n, 2) by the shoelace formula: half the sum of the cross products of neighbouring corners."""
+    """Return the area of a polygon (n, 2) by the shoelace formula: half the sum of neighbours' cross products."""
     x, y = points.T
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
@@ -139,7 +139,7 @@ def write_coco(folder: LabelledFolder, dest: Path, *, copy: bool) -> None:
 
 
 def _documents(folder: LabelledFolder) -> dict[str, dict[str, Any]]:
-    """The annotations of each split as COCO has them."""
+    """Return the annotations of each split as COCO has them."""
     mistakes, documents, clipped = Mistakes(), {}, 0
     categories = [{"id": index + 1, "name": name} for index, name in sorted(folder.classes.items())]
     for split, images in folder.splits.items():
@@ -162,7 +162,7 @@ def _documents(folder: LabelledFolder) -> dict[str, dict[str, Any]]:
 
 
 def _corners(thing: LabelledObject, image: LabelledImage) -> tuple[np.ndarray, float]:
-    """The box around an object, clipped to the image, as two corners (2, 2); and how many pixels were cut off."""
+    """Return the box around an object, clipped to the image, as two corners (2, 2), and the pixels cut off."""
     corners = np.stack([thing.points.min(0), thing.points.max(0)])
     clipped = np.clip(corners, 0, (image.width, image.height))
     return clipped, float(np.abs(corners - clipped).max())

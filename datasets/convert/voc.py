@@ -1,4 +1,4 @@
-"""Reading Pascal VOC: Annotations/*.xml, JPEGImages, and ImageSets/Main/{set}.txt with the names of each set."""
+"""Read Pascal VOC: Annotations/*.xml, JPEGImages, and ImageSets/Main/{set}.txt with the names of each set."""
 
 import math
 import xml.etree.ElementTree as ElementTree
@@ -29,11 +29,11 @@ def read_voc(
 ) -> LabelledFolder:
     """Read the sets of a folder in Pascal VOC's layout.
 
-    `sets` names the set of each split: {"train": "train", "val": "val"}; a set for "val" may be missing, which is noted.
+    `sets` names the set of each split: {"train": "train", "val": "val"}; one for "val" may be missing, which is noted.
     Classes are in alphabetical order, or that of `classes`. VOC counts pixels from 1 and includes the last: the box
     (xmin, ymin, xmax, ymax) becomes x = xmin - 1, y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
-    Each object keeps `difficult` as a field; `difficult_as_crowd` makes such objects crowds, which are not trained on and
-    neither rewarded nor punished in the evaluation, as VOC's own does. Raises DatasetError, with file and line.
+    Each object keeps `difficult` as a field; `difficult_as_crowd` makes such objects crowds, which are not trained on
+    and neither rewarded nor punished in the evaluation, as VOC's own does. Raises DatasetError, with file and line.
     """
     images = {path.stem: path for path in _images(root / "JPEGImages")}
     names: dict[str, int] = {name: index for index, name in enumerate(classes or [])}
@@ -93,7 +93,7 @@ class _Reader:
         self.resized = 0
 
     def read_set(self, listed: Path, images: dict[str, Path]) -> list[LabelledImage]:
-        """The images that a file of ImageSets/Main lists."""
+        """Read the images that a file of ImageSets/Main lists."""
         try:
             lines = listed.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -117,7 +117,7 @@ class _Reader:
         return result
 
     def _read_image(self, path: Path) -> list[LabelledImage]:
-        """The image with its objects, none where it has no XML; an empty list after a mistake."""
+        """Read an image with its objects, none where it has no XML; an empty list after a mistake."""
         xml = self.annotations / f"{path.stem}.xml"
         try:
             size = image_size(path)
@@ -135,14 +135,14 @@ class _Reader:
         return [LabelledImage(path, path.name, size.width, size.height, objects)]
 
     def _is_turned(self, root: Element, size: ImageSize) -> bool:
-        """Whether the XML speaks of the image turned upright as EXIF says; the size that it gives shows it."""
+        """Return True where the XML speaks of the image turned upright as EXIF says: the size it gives shows it."""
         written = tuple(root.findtext(f"size/{side}", "").strip() for side in ("width", "height"))
         stored, upright = ((str(w), str(h)) for w, h in ((size.width, size.height), size.upright))
         self.resized += all(written) and written not in (stored, upright)
         return written == upright != stored
 
     def _object(self, element: Element, size: ImageSize, turned: bool) -> LabelledObject:
-        """One object; raises ValueError with what is wrong."""
+        """Read one object; raises ValueError with what is wrong."""
         name = element.findtext("name", "").strip()
         if not name:
             raise ValueError("object without a name")

@@ -1,4 +1,4 @@
-"""Reading YOLO folders: a text file of labels for each image, and data.yaml with the names of the classes."""
+"""Read YOLO folders: a text file of labels for each image, and data.yaml with the names of the classes."""
 
 import math
 from pathlib import Path
@@ -27,10 +27,11 @@ _TOLERANCE = 0.01
 def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = None) -> LabelledFolder:
     """Read the sets of a YOLO folder.
 
-    `sets` names the set of each split: {"train": "train", "val": "val"}; one for "val" may be missing, which is noted. A
-    set's images lie where data.yaml says, if that is inside `root`, else in images/{set} or {set}/images; its labels
-    where "labels" stands for the last "images" of that path. A label is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...`
-    for a polygon, as fractions of the upright image's size. `classes` stands in place of data.yaml.
+    `sets` names the set of each split: {"train": "train", "val": "val"}; one for "val" may be missing, which is noted.
+    A set's images lie where data.yaml says, if that is inside `root`, else in images/{set} or {set}/images; its labels
+    where "labels" stands for the last "images" of that path. A label is `class cx cy w h`, or
+    `class x1 y1 x2 y2 x3 y3 ...` for a polygon, as fractions of the upright image's size. `classes` stands in place of
+    data.yaml.
     Images without labels are kept. Raises DatasetError, with file and line.
     """
     if not root.is_dir():
@@ -53,7 +54,7 @@ def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = N
 
 
 def _config_file(root: Path) -> Path | None:
-    """data.yaml, or the only file of that kind."""
+    """Return data.yaml, or the only file of that kind."""
     if (root / "data.yaml").exists():
         return root / "data.yaml"
     others = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
@@ -80,7 +81,7 @@ def _read_config(root: Path) -> dict[str, Any]:
 
 
 def _names(config: dict[str, Any], path: Path) -> dict[int, str]:
-    """Class index to name from a list, or from a dictionary with the indices."""
+    """Read class index to name from a list, or from a dictionary with the indices."""
     names = config.get("names")
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, dict) or not names or not all(type(i) is int and i >= 0 for i in names):
@@ -91,7 +92,7 @@ def _names(config: dict[str, Any], path: Path) -> dict[int, str]:
 
 
 def _find_set(root: Path, config: dict[str, Any], name: str) -> Path | None:
-    """The folder with the images of a set."""
+    """Return the folder with the images of a set."""
     places = [root / "images" / name, root / name / "images"]
     if name == "val":  # Roboflow's word
         places += [root / "images" / "valid", root / "valid" / "images"]
@@ -138,7 +139,7 @@ def _labels_folder(folder: Path) -> Path:
 
 
 def _read_labels(path: Path, size: ImageSize, names: dict[int, str], mistakes: Mistakes) -> list[LabelledObject]:
-    """The objects of one image; none where it has no file."""
+    """Read the objects of one image; none where it has no file."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -160,7 +161,7 @@ def _read_labels(path: Path, size: ImageSize, names: dict[int, str], mistakes: M
 
 
 def parse_label(line: str) -> tuple[int, np.ndarray]:
-    """The class index of a label and its points (n, 2) in 0..1: two corners of a box, or a polygon's.
+    """Parse the class index of a label and its points (n, 2) in 0..1: two corners of a box, or a polygon's.
 
     Raises ValueError with what is wrong.
     """

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Download, verify and lay out public datasets: `python -m datasets.prepare`."""

@@ -90,7 +90,7 @@ def _prepare_repository(source: Repository, url: str, dest: Path, work: Path) ->
 
 
 def _is_done(what: str, pieces: tuple[Piece, ...], dest: Path) -> bool:
-    """Whether every piece is in place; raises DownloadError where one is there but holds another number of files."""
+    """Return True where every piece is in place. Raises DownloadError for one with another number of files."""
     if not all((dest / piece.target).exists() for piece in pieces):
         return False
     for piece in pieces:
@@ -117,7 +117,7 @@ def _put_in_place(pieces: Iterable[Piece], unpacked: Path, dest: Path, *, origin
 
 
 def _find(unpacked: Path, source: str) -> Path | None:
-    """The path below `unpacked` that ends in `source`: the least deep one."""
+    """Return the path below `unpacked` that ends in `source`: the least deep one."""
     found = unpacked.rglob(Path(source).name)
     whole = (path for path in found if f"/{path.relative_to(unpacked).as_posix()}".endswith(f"/{source}"))
     return min(whole, key=lambda path: len(path.parts), default=None)
@@ -133,7 +133,7 @@ def _check_count(piece: Piece, folder: Path) -> None:
 
 @contextmanager
 def _alone(work: Path) -> Iterator[Path]:
-    """The folder for unfinished work, locked against a second run; removed at the end if nothing is left in it."""
+    """Make the folder for unfinished work, locked against a second run; removed at the end if nothing is left in it."""
     try:
         work.mkdir(parents=True, exist_ok=True)
         with open(work / "lock", "w") as lock:
@@ -174,7 +174,7 @@ def check_dataset(name: str, dest: Path) -> int:
 
 
 def get_args_parser() -> FlagParser:
-    """The flags of this command."""
+    """Make the parser of this command."""
     parser = FlagParser(prog="datasets.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", choices=tuple(SOURCES))
     parser.add_argument("--dest", required=True, type=Path, metavar="DIR", help="where the dataset goes")

@@ -1,4 +1,4 @@
-"""Where the datasets are published: addresses, sizes, checksums, and what of an archive belongs where."""
+"""Public homes of the datasets: addresses, sizes, checksums, and the place of each piece of an archive."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Numbers of an evaluation: COCO's average precision and panoptic quality."""

@@ -1,7 +1,7 @@
-"""Who computes COCO's numbers: hotcoco, far faster than pycocotools with the same bits, else pycocotools.
+"""Compute COCO's numbers: by hotcoco, far faster than pycocotools with the same bits, else by pycocotools.
 
-hotcoco differs in four cases, so there pycocotools is asked: an object with id 0 (which pycocotools takes for no match),
-objects that share an id, detections that are not finite, and no images at all.
+hotcoco differs in four cases, so there pycocotools is asked: an object with id 0 (which pycocotools takes for no
+match), objects that share an id, detections that are not finite, and no images at all.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ LARGEST_EXACT = 2**53
 
 @dataclass(frozen=True)
 class Detections:
-    """n detections, by image: image_ids, labels and scores (n,), boxes xywh (n, 4), with masks n compressed run lengths."""
+    """n detections, by image: image_ids, labels and scores (n,), boxes xywh (n, 4), with masks n run lengths."""
 
     image_ids: np.ndarray
     labels: np.ndarray
@@ -39,7 +39,7 @@ class Detections:
     rles: list[dict[str, Any]] | None
 
     def results(self, kind: str) -> list[dict[str, Any]]:
-        """In COCO's results format with boxes (kind "bbox") or masks ("segm"), in plain types."""
+        """Return them in COCO's results format with boxes (kind "bbox") or masks ("segm"), in plain types."""
         key, shapes = ("bbox", self.boxes.tolist()) if kind == "bbox" else ("segmentation", self.rles)
         columns = (self.image_ids.tolist(), self.labels.tolist(), shapes, self.scores.tolist())
         return [
@@ -48,14 +48,14 @@ class Detections:
         ]
 
     def of_categories(self, category_ids: list[int]) -> "Detections":
-        """Only those with one of these labels: no other counts anywhere."""
+        """Return only those with one of these labels: no other counts anywhere."""
         kept = np.flatnonzero(np.isin(self.labels, category_ids))
         rles = None if self.rles is None else [self.rles[i] for i in kept.tolist()]
         return Detections(self.image_ids[kept], self.labels[kept], self.scores[kept], self.boxes[kept], rles)
 
 
-class Judged(Protocol):
-    """What both libraries give: the 12 `stats`, `eval` with the arrays, `params`, and `summarize()`, which prints."""
+class CocoScores(Protocol):
+    """Result of either library: the 12 `stats`, `eval` with the arrays, `params`, and `summarize()`, which prints."""
 
     stats: np.ndarray
     eval: dict[str, Any]
@@ -64,7 +64,7 @@ class Judged(Protocol):
     def summarize(self) -> None: ...
 
 
-def judge(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
+def compute_scores(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> CocoScores:
     """Match detections to the objects of these images and compute all numbers; `truth` is not changed.
 
     One printed line, once, says when and why it is not hotcoco that computes.
@@ -77,7 +77,7 @@ def judge(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Ju
 
 
 def why_not_hotcoco() -> str | None:
-    """What is the matter with the installed hotcoco, None where nothing is."""
+    """Describe what is the matter with the installed hotcoco, None where nothing is."""
     try:
         version = _hotcoco().__version__
     except ImportError:
@@ -87,8 +87,8 @@ def why_not_hotcoco() -> str | None:
     return None if numbers >= OLDEST_HOTCOCO else f"hotcoco {version} is older than {oldest} (pip install -U hotcoco)"
 
 
-def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
-    """The numbers by hotcoco, whatever it thinks of the input."""
+def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> CocoScores:
+    """Compute the numbers by hotcoco, whatever it thinks of the input."""
     hotcoco = _hotcoco()
     objects = truth.dataset["annotations"]
     ground_truth = hotcoco.COCO.from_arrays(
@@ -107,19 +107,19 @@ def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) 
         results = np.concatenate(numbers, axis=1, dtype=np.float64)
     else:  # masks without their boxes, whose area they would be given
         results = found.results(kind)
-    judged = hotcoco.COCOeval(ground_truth, ground_truth.load_res(results), kind)
-    judged.params.img_ids = image_ids
-    return _run(judged)
+    scores = hotcoco.COCOeval(ground_truth, ground_truth.load_res(results), kind)
+    scores.params.img_ids = image_ids
+    return _run(scores)
 
 
-def by_pycocotools(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> Judged:
-    """The numbers by pycocotools."""
+def by_pycocotools(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> CocoScores:
+    """Compute the numbers by pycocotools."""
     # pycocotools writes into the annotations it evaluates: it gets copies of the outer dictionaries.
     objects = [dict(o) for o in truth.dataset["annotations"]]
-    judged = _quietly(COCOeval, index_coco({**truth.dataset, "annotations": objects}), iouType=kind)
-    judged.cocoDt = index_coco({**truth.dataset, "annotations": _with_areas(found.results(kind))})
-    judged.params.imgIds = image_ids
-    return _run(judged)
+    scores = _quietly(COCOeval, index_coco({**truth.dataset, "annotations": objects}), iouType=kind)
+    scores.cocoDt = index_coco({**truth.dataset, "annotations": _with_areas(found.results(kind))})
+    scores.params.imgIds = image_ids
+    return _run(scores)
 
 
 def _hotcoco() -> ModuleType:
@@ -132,7 +132,7 @@ def _say_once(line: str) -> None:
 
 
 def _where_they_differ(truth: COCO, found: Detections, image_ids: list[int]) -> str | None:
-    """Why hotcoco's numbers would not be pycocotools', None where they are."""
+    """Describe why hotcoco's numbers would not be pycocotools', None where they are."""
     if 0 in truth.anns:
         return "an object's id is 0"
     if len(truth.anns) < len(truth.dataset["annotations"]):
@@ -144,10 +144,10 @@ def _where_they_differ(truth: COCO, found: Detections, image_ids: list[int]) -> 
     return None
 
 
-def _run(judged: Any) -> Judged:
-    for step in (judged.evaluate, judged.accumulate, judged.summarize):
+def _run(scores: Any) -> CocoScores:
+    for step in (scores.evaluate, scores.accumulate, scores.summarize):
         _quietly(step)
-    return judged
+    return scores
 
 
 def _quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -157,7 +157,7 @@ def _quietly(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _with_areas(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What pycocotools' loadRes makes of results, but also of none, and without changing them."""
+    """Return what pycocotools' loadRes makes of results, but also of none, and without changing them."""
     annotations = []
     for number, result in enumerate(results, start=1):
         if "bbox" in result:

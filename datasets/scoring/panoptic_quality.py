@@ -1,11 +1,13 @@
-"""Panoptic quality, from its definition (Kirillov, He, Girshick, Rother, Dollar: Panoptic Segmentation, CVPR 2019, section 4).
+"""Panoptic quality by its definition.
 
-A predicted and a true segment of the same class match where their IoU is above 0.5; no segment can then match two. Per class,
+Source: Kirillov, He, Girshick, Rother, Dollar: Panoptic Segmentation, CVPR 2019, section 4. A predicted and a true
+segment of the same class match where their IoU is above 0.5; no segment can then match two. Per class,
 
-    PQ = sum of the matches' IoU / (TP + FP / 2 + FN / 2) = SQ * RQ,  SQ = mean IoU of the matches,  RQ = TP / (TP + FP/2 + FN/2)
+    PQ = sum of the matches' IoU / (TP + FP / 2 + FN / 2) = SQ * RQ
+    SQ = mean IoU of the matches,  RQ = TP / (TP + FP / 2 + FN / 2)
 
-and classes are averaged. Pixels of no true segment (void) do not count in any union, crowds match nothing and are not missed,
-and an unmatched prediction that lies by more than half in void or in crowds of its class is no false positive.
+and classes are averaged. Pixels of no true segment (void) do not count in any union, crowds match nothing and are not
+missed, and an unmatched prediction that lies by more than half in void or in crowds of its class is no false positive.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,7 +83,7 @@ def match_segments(
 
 
 def panoptic_quality(counts: Mapping[int, Counts], categories: Iterable[int]) -> dict[str, float]:
-    """The mean `pq`, `sq` and `rq` (0..1) of those of `categories` that occur, and their number `n`; zeros where none does."""
+    """Average `pq`, `sq` and `rq` (0..1) of those of `categories` that occur, and count them (`n`); zeros for none."""
     measured = [q for c in categories if c in counts and (q := counts[c].quality()) is not None]
     return {name: sum(q[name] for q in measured) / max(1, len(measured)) for name in ("pq", "sq", "rq")} | {
         "n": len(measured)
@@ -91,7 +93,7 @@ def panoptic_quality(counts: Mapping[int, Counts], categories: Iterable[int]) ->
 def _overlaps(
     truth: np.ndarray, true_segments: Sequence[Mapping], found: np.ndarray, found_segments: Sequence[Mapping]
 ) -> np.ndarray:
-    """Pixels that each true and each predicted segment share (T + 1, F + 1); void is the last row and column."""
+    """Count the pixels that true and predicted segments share (T + 1, F + 1); void is the last row and column."""
     rows, columns = _places(truth, true_segments), _places(found, found_segments)
     width = len(found_segments) + 1
     pairs = np.bincount(rows.ravel() * width + columns.ravel(), minlength=(len(true_segments) + 1) * width)
@@ -99,7 +101,7 @@ def _overlaps(
 
 
 def _places(ids: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
-    """For each pixel the place of its segment in the list, `len(segments)` where it has none."""
+    """Return for each pixel the place of its segment in the list, `len(segments)` where it has none."""
     seen, inverse = np.unique(ids, return_inverse=True)
     place = {segment["id"]: k for k, segment in enumerate(segments)}
     return np.array([place.get(int(id_), len(segments)) for id_ in seen])[inverse].reshape(ids.shape)

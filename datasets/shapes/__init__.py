@@ -1,1 +1,1 @@
-"""TODO"""
+"""Images of ellipses, rectangles, triangles and stars, generated on the fly."""

@@ -1,4 +1,4 @@
-"""Busy backgrounds for the generated `shapes` images; nothing here may look like an ellipse, rectangle, triangle or star.
+"""Busy backgrounds for the generated `shapes` images; nothing may look like an ellipse, rectangle, triangle or star.
 
 A canvas is planar, (3, S, S) float32 with values around 0..1; `random_background` is the main entry.
 All chance is `Generator.random`, the stream that numpy changes least between versions, and all arithmetic elementwise:
@@ -21,7 +21,7 @@ MIN_STROKES, MAX_STROKES = 2, 8
 
 
 def random_background(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return a (3, size, size) float32 canvas, roughly in 0..1: noise, wavy stripes, soft blobs, thin strokes and grain."""
+    """Return a (3, size, size) float32 canvas, roughly in 0..1: noise, stripes, soft blobs, thin strokes, grain."""
     canvas = _noise_and_blobs(rng, size)
     if rng.random() < STRIPE_PROBABILITY:
         _add_stripes(canvas, rng)
@@ -43,7 +43,7 @@ def add_grain(canvas: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _noise_and_blobs(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Add random grids of growing resolution to a base colour, then soft blobs; only the finest grid is drawn in full size."""
+    """Add random grids of growing resolution to a base colour, then soft blobs; only the finest is drawn in full."""
     strength = 0.6 + 0.8 * rng.random()
     canvas = np.zeros((3, 2, 2), np.float32) + (0.2 + 0.6 * rng.random((3, 1, 1))).astype(np.float32)
     for nodes, amplitude in NOISE_LAYERS:
@@ -55,7 +55,7 @@ def _noise_and_blobs(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _blob(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Return a coloured spot without an outline, (3, size, size): it falls to nothing as (1 - x^2)^2 along both axes."""
+    """Return a coloured spot without an outline, (3, size, size): it fades as (1 - x^2)^2 along both axes."""
     centres, widths = rng.random((2, 1)), 0.06 + 0.2 * rng.random((2, 1))
     tint = (rng.random((3, 1, 1)) * 2 - 1) * 0.35
     fall = np.maximum(0.0, 1 - ((np.arange(size) / size - centres) / widths) ** 2) ** 2
@@ -114,7 +114,7 @@ def _blend(near: np.ndarray, far: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _between_nodes(nodes: int, size: int, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for `size` points spread evenly over `nodes`, the node to the left and how far on to the next it is (0..1)."""
+    """Return, for `size` points spread evenly over `nodes`, the node to the left and the way on to the next (0..1)."""
     position = np.arange(size) * ((nodes - 1) / (size - 1))
     left = np.minimum(position.astype(int), nodes - 2)
     part = position - left

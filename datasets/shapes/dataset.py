@@ -1,12 +1,13 @@
 """The generated `shapes` dataset: images drawn on the fly from (seed, split, index), nothing on disk.
 
 Ellipses, rectangles, triangles and stars of any colour lie on busy backgrounds and partly cover each other; boxes,
-areas and masks count exactly the pixels that can be seen. The interface is that of `datasets.coco.CocoDetection`.
+areas and masks count exactly the pixels that can be seen.
 """
 
 import contextlib
 import io
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from torch.utils.data import Dataset
 
 from util.errors import DatasetError
 
-from ..transforms import Compose, RandomHorizontalFlip, Target, Transform, to_model_input
-from .draw import CLASS_NAMES, Layout, count_objects, paint, plan_layout
+from ..interface import Target
+from ..transforms import Compose, RandomHorizontalFlip, Transform, to_model_input
+from .draw import CLASS_NAMES, Scene, count_objects, paint, plan_scene
 
 #: The split enters the seed, so that images of different splits never coincide.
 SPLITS = {"train": 0, "val": 1, "test": 2}
@@ -75,11 +77,15 @@ class ShapesDataset(Dataset):
         self.max_objects = max_objects
         self.class_names = dict(CLASS_NAMES)
         self.num_classes = max(CLASS_NAMES) + 1
+        # Nothing lies on disk, and there is no stuff.
+        self.is_thing: dict[int, bool] | None = None
+        self.ann_file: Path | None = None
+        self.ann_folder: Path | None = None
 
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> tuple[Any, Target]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return (image, target) after the transforms."""
         image, target = self.load(index)
         return self.transforms(image, target) if self.transforms is not None else (image, target)
@@ -87,13 +93,23 @@ class ShapesDataset(Dataset):
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """Return the RGB image and its target before transforms; boxes (n, 4) xyxy, right and bottom edge exclusive."""
         rng = self._generator(index)
-        layout = self._layout(rng)
-        image = Image.merge("RGB", [Image.fromarray(plane) for plane in paint(layout, rng)])
-        return image, self._target(index, layout)
+        scene = self._scene(rng)
+        image = Image.merge("RGB", [Image.fromarray(plane) for plane in paint(scene, rng)])
+        return image, self._target(index, scene)
 
     def image_id(self, index: int) -> int:
         """Return the id of an image, as used in targets and in `coco`."""
         return index
+
+    def image_path(self, index: int) -> None:
+        """Return None: an image is drawn, not read."""
+
+    def segments_path(self, index: int) -> None:
+        """Return None: there are no panoptic PNGs."""
+
+    def get_height_and_width(self, index: int) -> tuple[int, int]:
+        """Return the size of image number `index`: all are square."""
+        return self.image_size, self.image_size
 
     def object_counts(self) -> np.ndarray:
         """Return the number of objects of every image, (len,) int64, without drawing any."""
@@ -107,7 +123,8 @@ class ShapesDataset(Dataset):
     @cached_property
     def coco(self) -> COCO:
         """The ground truth of all images as a pycocotools COCO, built in memory on first use."""
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for index in range(self.size):
             images.append({"id": self.image_id(index), "height": self.image_size, "width": self.image_size})
             # Ids from 1: pycocotools takes the id 0 of a matched object for "no match".
@@ -128,30 +145,30 @@ class ShapesDataset(Dataset):
             raise IndexError(f"image {index} of {self.size}")  # IndexError also ends Python's iteration protocol
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, SPLITS[self.image_set], index])))
 
-    def _layout(self, rng: np.random.Generator) -> Layout:
-        return plan_layout(rng, size=self.image_size, max_objects=self.max_objects)
+    def _scene(self, rng: np.random.Generator) -> Scene:
+        return plan_scene(rng, size=self.image_size, max_objects=self.max_objects)
 
-    def _target(self, index: int, layout: Layout) -> Target:
-        boxes, areas = layout.boxes_and_areas()
+    def _target(self, index: int, scene: Scene) -> Target:
+        boxes, areas = scene.boxes_and_areas()
         target = {
             "boxes": torch.from_numpy(boxes),
-            "labels": torch.tensor([shape.label for shape in layout.shapes], dtype=torch.int64),
+            "labels": torch.tensor([shape.label for shape in scene.shapes], dtype=torch.int64),
             "image_id": torch.tensor([self.image_id(index)]),
             "area": torch.from_numpy(areas),
-            "iscrowd": torch.zeros(len(layout.shapes), dtype=torch.int64),
+            "iscrowd": torch.zeros(len(scene.shapes), dtype=torch.int64),
             "orig_size": torch.tensor([self.image_size, self.image_size]),
             "size": torch.tensor([self.image_size, self.image_size]),
         }
         if self.return_masks:
-            target["masks"] = torch.from_numpy(layout.masks())
+            target["masks"] = torch.from_numpy(scene.masks())
         return target
 
     def _annotations(self, index: int, *, first_id: int) -> list[dict[str, Any]]:
         """Return the COCO annotations of one image; masks as compressed run lengths, which JSON can hold."""
-        layout = self._layout(self._generator(index))
-        boxes, areas = layout.boxes_and_areas()
+        scene = self._scene(self._generator(index))
+        boxes, areas = scene.boxes_and_areas()
         boxes[:, 2:] -= boxes[:, :2]
-        runs = coco_mask.encode(np.asfortranarray(layout.masks().transpose(1, 2, 0).astype(np.uint8)))
+        runs = coco_mask.encode(np.asfortranarray(scene.masks().transpose(1, 2, 0).astype(np.uint8)))
         return [
             {
                 "id": first_id + k,
@@ -162,5 +179,5 @@ class ShapesDataset(Dataset):
                 "iscrowd": 0,
                 "segmentation": {"size": runs[k]["size"], "counts": runs[k]["counts"].decode("ascii")},
             }
-            for k, shape in enumerate(layout.shapes)
+            for k, shape in enumerate(scene.shapes)
         ]

@@ -1,7 +1,7 @@
-"""Where the shapes of a generated image lie, which pixels of them can be seen, and how they are painted.
+"""Scenes of the generated images: places of the shapes, their visible pixels, and their paint.
 
-`plan_layout` decides classes, places and visible pixels without any colour, so that annotations cost no painting;
-`paint` turns a layout into an image. Both take all chance from the generator they are given.
+`plan_scene` decides classes, places and visible pixels without any colour, so that annotations cost no painting;
+`paint` turns a scene into an image. Both take all chance from the generator they are given.
 """
 
 import math
@@ -24,7 +24,7 @@ MIN_VISIBLE = 0.7
 SHRINK = 0.93
 #: Colours are kept this far apart (`_contrast`, 0..1) from the background and from every shape they touch.
 MIN_CONTRAST = 0.35
-#: Weights of red, green, blue in squared colour distances: green differences are seen best ("redmean" without its red term).
+#: Weights of red, green, blue in squared colour distances: green is seen best ("redmean" without its red term).
 CHANNEL_WEIGHTS = np.array([2, 4, 3], np.float32) / 9
 
 
@@ -38,7 +38,7 @@ class Shape:
 
 
 @dataclass(slots=True)
-class Layout:
+class Scene:
     """Shapes in drawing order (later ones on top) and which of them each pixel shows."""
 
     size: int
@@ -87,24 +87,24 @@ def count_objects(rng: np.random.Generator, max_objects: int) -> int:
     return 1 + int(rng.random() ** 2 * max_objects)
 
 
-def plan_layout(rng: np.random.Generator, *, size: int, max_objects: int) -> Layout:
+def plan_scene(rng: np.random.Generator, *, size: int, max_objects: int) -> Scene:
     """Place `count_objects` shapes of random class, size, place and tilt in an image of `size` x `size` pixels."""
-    layout = Layout(size)
+    scene = Scene(size)
     for _ in range(count_objects(rng, max_objects)):
         label = 1 + int(rng.random() * len(CLASS_NAMES))
         diameter = SMALLEST + (LARGEST - SMALLEST) * rng.random()
-        while not layout.place(_random_shape(rng, label, diameter * size / 2, size)):
+        while not scene.place(_random_shape(rng, label, diameter * size / 2, size)):
             diameter = max(SMALLEST, diameter * SHRINK)
-    return layout
+    return scene
 
 
-def paint(layout: Layout, rng: np.random.Generator) -> np.ndarray:
-    """Paint a layout on a fresh background; return (3, S, S) uint8."""
-    canvas = random_background(rng, layout.size)
-    colours = np.empty((len(layout.shapes), 3), np.float32)
-    for index, shape in enumerate(layout.shapes):
+def paint(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Paint a scene on a fresh background; return (3, S, S) uint8."""
+    canvas = random_background(rng, scene.size)
+    colours = np.empty((len(scene.shapes), 3), np.float32)
+    for index, shape in enumerate(scene.shapes):
         region = canvas[(slice(None), *shape.window)]
-        colours[index] = _pick_colour(rng, _neighbours(region, layout.owner[shape.window], colours[:index]))
+        colours[index] = _pick_colour(rng, _neighbours(region, scene.owner[shape.window], colours[:index]))
         alpha = np.clip(0.5 - shape.distance, 0.0, 1.0)
         region += alpha * (_shaded(rng, colours[index], shape.distance.shape) - region)
     add_grain(canvas, rng)
@@ -187,9 +187,9 @@ def _ellipse(dx: np.ndarray, dy: np.ndarray, angle: float, major: float, minor: 
 
 
 def _neighbours(region: np.ndarray, owner: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Return the colours (M, 3) that a shape must stand out from: the background in its window and earlier shapes there.
+    """Return the colours (M, 3) that a shape must stand out from: background and earlier shapes in its window.
 
-    region: (3, h, w) of the canvas; owner: (h, w) as in Layout; colours: (k, 3) of the shapes painted so far.
+    region: (3, h, w) of the canvas; owner: (h, w) as in Scene; colours: (k, 3) of the shapes painted so far.
     """
     background = (owner[::2, ::2] == 0).astype(np.float32)  # every other pixel tells enough
     mean = (region[:, ::2, ::2] * background).sum(axis=(1, 2)) / max(1.0, float(background.sum()))
@@ -204,7 +204,7 @@ def _contrast(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _pick_colour(rng: np.random.Generator, neighbours: np.ndarray) -> np.ndarray:
-    """Return the first of some random colours that stands out from every neighbour (M, 3), else the one that does most."""
+    """Return the first of some random colours that stands out from every neighbour (M, 3), else the best of them."""
     candidates = rng.random((16, 3), dtype=np.float32)
     contrast = _contrast(candidates, neighbours)
     enough = contrast >= MIN_CONTRAST

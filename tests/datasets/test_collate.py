@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.collate import Collate, ObjectSizes, Targets, percentile_sizes
+from datasets.collate import Collate, ObjectSizes, TargetBatch, percentile_sizes
 from util.errors import ImageError
 from util.nested_tensor import object_count
 
@@ -86,9 +86,9 @@ def test_the_last_length_is_extended_to_the_largest_image_of_another_split() -> 
 
 
 def test_targets_survive_the_way_from_a_worker() -> None:
-    sent = Targets([objects(3, height=20_000), ObjectSizes(sizes=(4,), no_object=9).pad(objects(0))])
+    sent = TargetBatch([objects(3, height=20_000), ObjectSizes(sizes=(4,), no_object=9).pad(objects(0))])
     got = pickle.loads(bytes(ForkingPickler.dumps(sent)))
-    assert isinstance(got, Targets) and len(got) == 2
+    assert isinstance(got, TargetBatch) and len(got) == 2
     for a, b in zip(sent, got):
         assert a.keys() == b.keys()
         for key, value in a.items():
@@ -103,7 +103,7 @@ def test_small_tensors_take_no_shared_memory_and_large_ones_do(monkeypatch: pyte
     monkeypatch.setattr(
         torch.UntypedStorage, "_share_fd_cpu_", lambda self, *a: shared.append(self.nbytes()) or reduce(self, *a)
     )
-    ForkingPickler.dumps(Targets([objects(3)]))
+    ForkingPickler.dumps(TargetBatch([objects(3)]))
     assert shared == []
-    ForkingPickler.dumps(Targets([objects(3, height=20_000)]))
+    ForkingPickler.dumps(TargetBatch([objects(3, height=20_000)]))
     assert shared == [3 * 20_000 * 5]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import by_base_name, by_file_name, decode_rgb, read_image, size_finder, to_rgb
+from datasets.image_files import by_base_name, by_file_name
+from datasets.images import decode_rgb, read_image, size_finder, to_rgb
 from util.errors import ImageError
 
 GREY = np.array([[0, 128, 256, 32768, 65280, 65535]], dtype=np.uint16)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.data import Subset, TensorDataset
 
-from datasets import build_dataset, get_coco_api_from_dataset, image_finder, subset, unwrap
-from datasets.images import by_base_name, by_file_name
+from datasets import build_dataset, get_coco_api_from_dataset, subset, unwrap
+from datasets.image_files import by_base_name, by_file_name, image_finder
 from datasets.layout import find_layout
 from util.errors import DatasetError
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.loader import collate_fn, make_loader, set_epoch
+from datasets.loader import collate_fn, make_loader, make_sampler, set_epoch
 from util.errors import DatasetError
 
 
@@ -28,7 +28,10 @@ class Numbered(Dataset):
 def loader(size: int = 10, *, rank: int = 0, world_size: int = 1, **changed: int) -> DataLoader:
     """A training loader of batches of 3, where nothing else is said."""
     settings = {"batch_size": 3, "shuffle": True, "drop_last": True, "num_workers": 0, "seed": 42, **changed}
-    return make_loader(Numbered(size), rank=rank, world_size=world_size, **settings)
+    images, batch_size = Numbered(size), settings.pop("batch_size")
+    order = {key: settings.pop(key) for key in ("shuffle", "seed", "aspects") if key in settings}
+    sampler = make_sampler(images, batch_size=batch_size, rank=rank, world_size=world_size, **order)
+    return make_loader(images, sampler, batch_size=batch_size, **settings)
 
 
 def batches(made: DataLoader) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Panoptic predictions of batches and ranks: numbers, the table, the files, and the reference implementation's numbers."""
+"""Panoptic predictions of batches and ranks: numbers, table, files, and the reference implementation's numbers."""
 
 import json
 import os

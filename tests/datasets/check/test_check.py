@@ -150,7 +150,15 @@ def test_what_people_read(run: Check, tmp_path: Path) -> None:
     assert "first: " in out and "across splits:" in out
     assert "0 to 8 small" in out and "####" in out
     assert out.splitlines()[-2] == "repaired: it loads, with the repairs above (exit code 1)"
-    with Image.open("check.png") as sheet:
+
+
+def test_a_sheet_is_drawn_only_where_it_is_asked_for(run: Check, tmp_path: Path) -> None:
+    root, before = write_fault_folder(tmp_path / "faults"), set(Path().iterdir())
+    _, out, _ = run("--data_path", root)
+    assert set(Path().iterdir()) == before and out.splitlines()[-1].startswith("--sheet FILE draws")
+    _, out, _ = run("--data_path", root, "--sheet", "boxes.png")
+    assert out.splitlines()[-1].startswith("wrote boxes.png: ")
+    with Image.open("boxes.png") as sheet:
         assert sheet.width > 4 * 320 and sheet.height > 2 * 240
 
 

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from datasets.annotations.findings import Findings
-from datasets.check.images import Facts, Listed, inspect, inspect_all, note_leaks
+from datasets.check.across import note_leaks
+from datasets.check.images import ImageFacts, ListedImage, inspect, inspect_all
 from tests.datasets.fault_folder import exif, noise
 
 
@@ -33,9 +34,9 @@ def test_blank_images_of_as_many_pixels_are_different(tmp_path: Path) -> None:
 
 
 def test_leaks_count_each_later_image_once_and_leave_out_what_cannot_be_read() -> None:
-    def split(name: str, *digests: bytes) -> tuple[str, list[Listed], list[Facts]]:
-        facts = [Facts(digest=d) if d else Facts(error="broken") for d in digests]
-        return name, [Listed(k, f"{k}.png", None, Path(name, f"{k}.png")) for k in range(len(digests))], facts
+    def split(name: str, *digests: bytes) -> tuple[str, list[ListedImage], list[ImageFacts]]:
+        facts = [ImageFacts(digest=d) if d else ImageFacts(error="broken") for d in digests]
+        return name, [ListedImage(k, f"{k}.png", None, Path(name, f"{k}.png")) for k in range(len(digests))], facts
 
     findings = Findings()
     note_leaks(

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from datasets.check.outputs import draw_sheet, write_json, write_repaired
-from datasets.check.split import Checked, check_split
-from datasets.images import by_base_name
+from datasets.check.split import SplitCheck, check_split
+from datasets.image_files import by_base_name
 from datasets.layout import Split
 from tests.datasets.fault_folder import write_fault_folder
 from util.errors import DatasetError
 
 
-def checked(root: Path, **faults: bool) -> Checked:
+def checked(root: Path, **faults: bool) -> SplitCheck:
     write_fault_folder(root, **faults)
     split = Split(root / "images", root / "annotations" / "train.json")
     return check_split("train", split, by_base_name, num_queries=100, num_classes=None, need_masks=False)

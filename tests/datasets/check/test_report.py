@@ -8,7 +8,7 @@ import pytest
 
 from datasets.annotations.findings import Action, Findings
 from datasets.check.report import Report, SplitReport, as_dict, as_text
-from datasets.layout import Layout, Split
+from datasets.layout import DatasetSplits, Split
 
 SPLIT = Split(Path("images"), Path("train.json"))
 
@@ -25,7 +25,9 @@ def split_report(**fields: object) -> SplitReport:
 
 
 def report(split: SplitReport, strict: bool = False) -> Report:
-    return Report(Layout("COCO", Path("data"), {"train": SPLIT}), [split], Findings(), num_queries=100, strict=strict)
+    return Report(
+        DatasetSplits("COCO", Path("data"), {"train": SPLIT}), [split], Findings(), num_queries=100, strict=strict
+    )
 
 
 def with_finding(action: Action) -> SplitReport:

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from datasets.check.split import Checked, check_split, list_images
-from datasets.images import by_file_name
+from datasets.check.split import SplitCheck, check_split, list_images
+from datasets.image_files import by_file_name
 from datasets.layout import Split
 from tests.datasets.fault_folder import annotation, listed, noise
 
@@ -18,7 +18,7 @@ def split_of(root: Path, images: list[dict[str, Any]], annotations: list[dict[st
     return Split(root, path)
 
 
-def checked(split: Split) -> Checked:
+def checked(split: Split) -> SplitCheck:
     return check_split("train", split, by_file_name, num_queries=100, num_classes=None, need_masks=False)
 
 

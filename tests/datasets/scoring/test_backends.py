@@ -1,4 +1,4 @@
-"""hotcoco's numbers are pycocotools' to the last bit; where they would not be, pycocotools is asked and a line says so."""
+"""hotcoco's numbers are pycocotools' to the last bit; where they would not be, pycocotools is asked, and says so."""
 
 import builtins
 import json
@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from pycocotools import mask as rle_tools
 
 from datasets.annotations.table import index_coco
-from datasets.scoring import backends as coco_judge
-from datasets.scoring.backends import Detections, by_hotcoco, by_pycocotools, judge
+from datasets.scoring import backends
+from datasets.scoring.backends import CocoScores, Detections, by_hotcoco, by_pycocotools, compute_scores
 
 SIDE = 64
 
 
 @pytest.fixture(autouse=True)
 def lines_are_said_again() -> Iterator[None]:
-    coco_judge._say_once.cache_clear()
+    backends._say_once.cache_clear()
     yield
-    coco_judge._say_once.cache_clear()
+    backends._say_once.cache_clear()
 
 
 @st.composite
@@ -90,7 +90,7 @@ def detections(rng: np.random.Generator, truth: dict[str, Any], n: int, *, ties:
     )
 
 
-def assert_same(ours: coco_judge.Judged, theirs: coco_judge.Judged) -> None:
+def assert_same(ours: CocoScores, theirs: CocoScores) -> None:
     assert np.array_equal(ours.stats, theirs.stats)
     for name in ("precision", "recall", "scores"):
         assert np.array_equal(ours.eval[name], theirs.eval[name]), name
@@ -102,9 +102,9 @@ def assert_same(ours: coco_judge.Judged, theirs: coco_judge.Judged) -> None:
 @given(case=cases())
 def test_every_bit_is_pycocotools(kind: str, case: tuple[dict[str, Any], Detections, list[int]]) -> None:
     truth, found, image_ids = case
-    judged = judge(index_coco(truth), found, kind, image_ids)
-    assert isinstance(judged, hotcoco.COCOeval)
-    assert_same(judged, by_pycocotools(index_coco(truth), found, kind, image_ids))
+    scores = compute_scores(index_coco(truth), found, kind, image_ids)
+    assert isinstance(scores, hotcoco.COCOeval)
+    assert_same(scores, by_pycocotools(index_coco(truth), found, kind, image_ids))
 
 
 def polygon_case() -> tuple[dict[str, Any], Detections]:
@@ -142,9 +142,9 @@ def polygon_case() -> tuple[dict[str, Any], Detections]:
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 def test_polygons_and_plain_run_lengths(kind: str) -> None:
     truth, found = polygon_case()
-    judged = judge(index_coco(truth), found, kind, [0, 1, 2])
-    assert isinstance(judged, hotcoco.COCOeval) and judged.stats[0] > 0.8
-    assert_same(judged, by_pycocotools(index_coco(truth), found, kind, [0, 1, 2]))
+    scores = compute_scores(index_coco(truth), found, kind, [0, 1, 2])
+    assert isinstance(scores, hotcoco.COCOeval) and scores.stats[0] > 0.8
+    assert_same(scores, by_pycocotools(index_coco(truth), found, kind, [0, 1, 2]))
 
 
 def test_ids_beyond_what_a_float_holds() -> None:
@@ -155,9 +155,9 @@ def test_ids_beyond_what_a_float_holds() -> None:
         row["image_id"] += 2**60
     ids = [i + 2**60 for i in range(3)]
     found = Detections(found.image_ids + 2**60, found.labels, found.scores, found.boxes, found.rles)
-    judged = judge(index_coco(truth), found, "bbox", ids)
-    assert isinstance(judged, hotcoco.COCOeval)
-    assert_same(judged, by_pycocotools(index_coco(truth), found, "bbox", ids))
+    scores = compute_scores(index_coco(truth), found, "bbox", ids)
+    assert isinstance(scores, hotcoco.COCOeval)
+    assert_same(scores, by_pycocotools(index_coco(truth), found, "bbox", ids))
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_where_they_differ_pycocotools_is_asked(fault: str, line: str, capsys: p
         truth["annotations"][3]["category_id"] = 2
         truth["categories"].append({"id": 2, "name": "y"})
     for _ in range(2):
-        judged = judge(index_coco(truth), found, "bbox", [0, 1, 2])
+        scores = compute_scores(index_coco(truth), found, "bbox", [0, 1, 2])
     assert capsys.readouterr().out == f"COCO's numbers by pycocotools, which takes longer: {line}\n"
-    assert_same(judged, by_pycocotools(index_coco(truth), found, "bbox", [0, 1, 2]))
+    assert_same(scores, by_pycocotools(index_coco(truth), found, "bbox", [0, 1, 2]))
     fast = by_hotcoco(index_coco(truth), found, "bbox", [0, 1, 2])
-    assert not np.array_equal(fast.stats, judged.stats), "hotcoco agrees now: no need to ask pycocotools"
+    assert not np.array_equal(fast.stats, scores.stats), "hotcoco agrees now: no need to ask pycocotools"
 
 
 @pytest.mark.parametrize(
@@ -189,17 +189,17 @@ def test_where_they_differ_pycocotools_is_asked(fault: str, line: str, capsys: p
 )
 def test_without_a_hotcoco_that_is_exact(module: Any, line: str, monkeypatch: Any, capsys: Any) -> None:
     truth, found = polygon_case()
-    expected = judge(index_coco(truth), found, "segm", [0, 1])
+    expected = compute_scores(index_coco(truth), found, "segm", [0, 1])
     monkeypatch.setitem(sys.modules, "hotcoco", module)
     for _ in range(2):  # said once
-        assert_same(judge(index_coco(truth), found, "segm", [0, 1]), expected)
+        assert_same(compute_scores(index_coco(truth), found, "segm", [0, 1]), expected)
     assert capsys.readouterr().out == f"COCO's numbers by pycocotools, which takes longer: {line}\n"
 
 
 def test_versions_are_compared_as_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     for version, accepted in (("1.3.0", True), ("1.10.1", True), ("2.0", True), ("0.9.9", False)):
         monkeypatch.setitem(sys.modules, "hotcoco", SimpleNamespace(__version__=version))
-        assert (coco_judge.why_not_hotcoco() is None) == accepted
+        assert (backends.why_not_hotcoco() is None) == accepted
 
 
 def test_nothing_is_printed_and_the_truth_stays(capfd: pytest.CaptureFixture[str]) -> None:
@@ -207,8 +207,8 @@ def test_nothing_is_printed_and_the_truth_stays(capfd: pytest.CaptureFixture[str
     found.labels[:5] = 70  # no category has it: DETR predicts such classes
     truth["categories"] = [{"id": 1}]
     ground_truth, before = index_coco(truth), json.dumps(truth)
-    judge(ground_truth, found, "bbox", [0, 1, 2])
-    judge(ground_truth, found, "segm", [0, 1, 2])
+    compute_scores(ground_truth, found, "bbox", [0, 1, 2])
+    compute_scores(ground_truth, found, "segm", [0, 1, 2])
     assert capfd.readouterr() == ("", "")
     assert json.dumps(ground_truth.dataset) == before
 

@@ -42,7 +42,7 @@ def test_another_class_in_the_same_place_is_wrong_and_missed() -> None:
 
 
 def test_the_numbers_of_a_class_by_hand() -> None:
-    """Two matches of IoU 0.8 and 0.6, one false positive, two missed: PQ = 1.4 / (2 + 1/2 + 1) = 0.4, SQ 0.7, RQ 4/7."""
+    """Two matches of IoU 0.8 and 0.6, one false positive, two missed: PQ = 1.4 / (2 + 1/2 + 1) = 0.4, RQ 4/7."""
     quality = Counts(iou=1.4, tp=2, fp=1, fn=2).quality()
     assert quality == pytest.approx({"pq": 0.4, "sq": 0.7, "rq": 4 / 7})
     assert quality["pq"] == pytest.approx(quality["sq"] * quality["rq"])

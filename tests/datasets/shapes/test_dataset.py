@@ -30,7 +30,7 @@ from datasets.shapes.draw import (
     RECTANGLE,
     STAR,
     TRIANGLE,
-    plan_layout,
+    plan_scene,
 )
 from util.errors import DatasetError
 
@@ -128,22 +128,22 @@ def test_boxes_and_areas_are_those_of_the_visible_pixels():
 
 def test_masks_are_the_drawn_pixels(monkeypatch):
     """Paint shape k in the flat grey 0.05 * (k + 1) on black: every pixel off the soft edges tells whose it is."""
-    layout = plan_layout(np.random.default_rng(5), size=160, max_objects=12)
-    count = len(layout.shapes)
+    scene = plan_scene(np.random.default_rng(5), size=160, max_objects=12)
+    count = len(scene.shapes)
     assert count >= 4
     greys = iter(0.05 * (k + 1) for k in range(count))
     monkeypatch.setattr(shapes_draw, "random_background", lambda rng, size: np.zeros((3, size, size), np.float32))
     monkeypatch.setattr(shapes_draw, "add_grain", lambda canvas, rng: None)
     monkeypatch.setattr(shapes_draw, "_pick_colour", lambda rng, neighbours: np.full(3, next(greys), np.float32))
     monkeypatch.setattr(shapes_draw, "_shaded", lambda rng, colour, shape: colour[:, None, None])
-    image = shapes_draw.paint(layout, np.random.default_rng(0))
+    image = shapes_draw.paint(scene, np.random.default_rng(0))
     drawn = np.rint(image[0] / 255 / 0.05).astype(int)
     edges = np.zeros((160, 160), bool)
-    for shape in layout.shapes:
+    for shape in scene.shapes:
         edges[shape.window] |= np.abs(shape.distance) < 0.5
     assert edges.mean() < 0.2
-    np.testing.assert_array_equal(drawn[~edges], layout.owner[~edges])
-    for k, mask in enumerate(layout.masks()):
+    np.testing.assert_array_equal(drawn[~edges], scene.owner[~edges])
+    for k, mask in enumerate(scene.masks()):
         np.testing.assert_array_equal(mask[~edges], drawn[~edges] == k + 1)
 
 
@@ -168,9 +168,9 @@ def test_shapes_have_the_area_of_their_formula(label, form, area):
 
 
 def test_every_class_occurs_and_some_objects_are_partly_hidden():
-    layouts = [plan_layout(np.random.default_rng(seed), size=160, max_objects=6) for seed in range(100)]
-    labels = [shape.label for layout in layouts for shape in layout.shapes]
-    hidden = [seen < full for layout in layouts for seen, full in zip(layout.visible, layout.drawn, strict=True)]
+    scenes = [plan_scene(np.random.default_rng(seed), size=160, max_objects=6) for seed in range(100)]
+    labels = [shape.label for scene in scenes for shape in scene.shapes]
+    hidden = [seen < full for scene in scenes for seen, full in zip(scene.visible, scene.drawn, strict=True)]
     assert min(labels.count(label) for label in CLASS_NAMES) > 0.15 * len(labels)
     assert 0.15 < np.mean(hidden) < 0.6
 
@@ -178,13 +178,13 @@ def test_every_class_occurs_and_some_objects_are_partly_hidden():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), size=st.integers(32, 200), max_objects=st.integers(1, 12))
 def test_layouts_of_any_size_are_sound(seed, size, max_objects):
-    layout = plan_layout(np.random.default_rng(seed), size=size, max_objects=max_objects)
-    boxes, areas = layout.boxes_and_areas()
-    assert 1 <= len(layout.shapes) <= max_objects
+    scene = plan_scene(np.random.default_rng(seed), size=size, max_objects=max_objects)
+    boxes, areas = scene.boxes_and_areas()
+    assert 1 <= len(scene.shapes) <= max_objects
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= size).all() and (boxes[:, 2:] > boxes[:, :2]).all()
     assert (boxes[:, 2:] - boxes[:, :2]).max() <= LARGEST * size + 2
-    np.testing.assert_array_equal(areas, layout.masks().sum(axis=(1, 2)))
-    drawn = [np.count_nonzero(shape.distance < 0) for shape in layout.shapes]
+    np.testing.assert_array_equal(areas, scene.masks().sum(axis=(1, 2)))
+    drawn = [np.count_nonzero(shape.distance < 0) for shape in scene.shapes]
     assert (areas >= MIN_VISIBLE * np.array(drawn)).all()
 
 

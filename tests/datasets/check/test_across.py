@@ -1,7 +1,7 @@
 """A class id means one thing in all splits."""
 
-from datasets.annotations.class_names import RENAMED_CLASSES, note_class_names
 from datasets.annotations.findings import Findings
+from datasets.check.across import RENAMED_CLASSES, note_class_names
 
 
 def noted(*splits: tuple[str, dict[int, str]]) -> Findings:

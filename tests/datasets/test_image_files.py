@@ -1,4 +1,4 @@
-"""Hands, Guns and Phones: images are found by name and id, in a folder made here in the dataset's shape."""
+"""Image files are found by the names and rules of each dataset: HGP by name and id, CPPE-5 with its known faults."""
 
 import json
 from argparse import Namespace
@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from datasets import build_dataset
-from datasets.hgp import image_finder
+from datasets.image_files import image_finder
+from datasets.layout import DatasetSplits
 from util.errors import ImageError
 
 CATEGORIES = [{"id": i, "name": name, "supercategory": name} for i, name in enumerate(("phone", "gun", "hand"))]
@@ -58,9 +59,11 @@ def test_images_by_id_never_by_position(hgp_folder: Path, dataset_file: str) -> 
 def test_file_name_comes_first(hgp_folder: Path) -> None:
     folder = hgp_folder / "images" / "train2017"
     (folder / "00000003.png").touch()
-    assert image_finder("train")(folder, "00000003.png", 3) == folder / "00000003.png"
-    assert image_finder("train")(folder, "00000005.png", 5) == folder / "T00000005.png"
-    assert image_finder("test")(folder, "x.png", 5) == folder / "T00000005.png"
+    found = DatasetSplits("HGP", None, {})
+    assert image_finder("hgp", found, "train")(folder, "00000003.png", 3) == folder / "00000003.png"
+    found = DatasetSplits("HGP", None, {})
+    assert image_finder("hgp", found, "train")(folder, "00000005.png", 5) == folder / "T00000005.png"
+    assert image_finder("hgp", found, "test")(folder, "x.png", 5) == folder / "T00000005.png"
 
 
 def test_a_missing_image_is_named_as_it_should_be(hgp_folder: Path) -> None:
@@ -68,3 +71,14 @@ def test_a_missing_image_is_named_as_it_should_be(hgp_folder: Path) -> None:
     dataset = build_dataset("val", Namespace(dataset_file="hgp", data_path=hgp_folder, masks=False))
     with pytest.raises(ImageError, match="V00000003.png: cannot read the image with image id 3 .*no such file"):
         dataset.load(1)
+
+
+def test_the_known_faults_of_cppe5_load(cppe5_folder: Path) -> None:
+    dataset = build_dataset("val", Namespace(dataset_file="cppe5", data_path=cppe5_folder, masks=False))
+    assert dataset.num_classes == 6 and dataset.class_names[5] == "Mask"
+    image, target = dataset.load(0)
+    assert image.mode == "RGB" and target["orig_size"].tolist() == [40, 60]
+    assert target["boxes"].tolist() == [[30, 10, 55, 20]]  # beyond the width of the annotations, within the image
+    image, target = dataset.load(1)
+    assert image.mode == "RGB" and image.getpixel((0, 0)) == (200, 200, 200)
+    assert target["boxes"].tolist() == [[20, 10, 30, 15]]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from datasets.annotations.numbers import to_float, to_int
+from datasets.annotations.parse import to_float, to_int
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""Which file of a folder an annotation means: by its name, or by the rules of a dataset whose names differ.
+
+Hands, Guns and Phones calls an image "00000012.png" where the file is T00000012.png (training) or V00000012.png
+(validation). CPPE-5's names carry the folder of the machine on which they were written.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from os.path import isfile  # false for names that no file can have, where Path.is_file raises
+from pathlib import Path, PurePosixPath
+
+from .layout import HGP, DatasetSplits
+
+#: From (folder, file_name, image id) to the path of an image; which may not exist.
+FindImage = Callable[[Path, str, int], Path]
+
+HGP_PREFIXES = {"train": "T", "val": "V"}
+
+
+def image_finder(dataset_file: str, layout: DatasetSplits, image_set: str) -> FindImage:
+    """Return how the image files of a split are found: by the dataset's own names where it has such."""
+    if dataset_file == "hgp" or layout.name == HGP.name:
+        prefixes = (HGP_PREFIXES[image_set],) if image_set in HGP_PREFIXES else tuple(HGP_PREFIXES.values())
+        return partial(by_hgp_name, prefixes=prefixes)
+    return by_base_name if dataset_file in ("custom", "cppe5") else by_file_name
+
+
+def by_file_name(folder: Path, file_name: str, image_id: int) -> Path:
+    """Return the file that `file_name` says."""
+    return folder / file_name
+
+
+def by_base_name(folder: Path, file_name: str, image_id: int) -> Path:
+    """Return the file that `file_name` says, or else the one of its last part.
+
+    Names may carry folders of the machine where they were written, with slashes of either kind.
+    """
+    path = folder / file_name
+    base = folder / PurePosixPath(file_name.replace("\\", "/")).name
+    return base if not isfile(path) and isfile(base) else path
+
+
+def by_hgp_name(folder: Path, file_name: str, image_id: int, *, prefixes: tuple[str, ...]) -> Path:
+    """Return the file of `file_name`, or else the first of {prefix}{image_id:08d}.png that exists.
+
+    The last of the places that were tried is returned when none exists.
+    """
+    path = folder / file_name
+    if isfile(path):
+        return path
+    places = [folder / f"{prefix}{image_id:08d}.png" for prefix in prefixes]
+    return next((place for place in places if isfile(place)), places[-1])
