@@ -119,9 +119,9 @@ def _slurm_meeting_point(environ: Mapping[str, str]) -> str:
 def _slurm_port(environ: Mapping[str, str]) -> int:
     """Return a port that every task of a step agrees on, and that two steps on one machine most likely do not share.
 
-    Steps of a job are numbered from 0 and jobs one after the other, so steps are kept far apart (by a prime number): the
-    second step of a job must not meet where the first step of the next job does. Below 32768, where Linux starts to
-    hand out ports to any program.
+    Steps of a job are numbered from 0 and jobs one after the other, so steps are kept far apart (by a prime number):
+    the second step of a job must not meet where the first step of the next job does. Below 32768, where Linux starts
+    to hand out ports to any program.
     """
     job, step = _number(environ, "SLURM_JOB_ID"), _number(environ, "SLURM_STEP_ID")
     return 10_000 + (job + 7919 * step) % 20_000
