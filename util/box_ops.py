@@ -28,7 +28,7 @@ def _iou_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and union of `xyxy` boxes whose leading dimensions broadcast against each other."""
     top_left = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
-    inter = (bottom_right - top_left).clamp(min=0).prod(-1)
+    inter = (bottom_right - top_left).clamp(min=0).prod(-1)  # boxes apart have a negative side: no overlap
     union = box_area(boxes1) + box_area(boxes2) - inter
     return inter / union, union
 
@@ -38,13 +38,13 @@ def _generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     iou, union = _iou_and_union(boxes1, boxes2)
     top_left = torch.minimum(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.maximum(boxes1[..., 2:], boxes2[..., 2:])
-    hull = (bottom_right - top_left).clamp(min=0).prod(-1)
+    hull = (bottom_right - top_left).clamp(min=0).prod(-1)  # the smallest box around both
     return iou - (hull - union) / hull
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     """Pairwise IoU and union, both (N, M), of `xyxy` boxes (N, 4) and (M, 4)."""
-    return _iou_and_union(boxes1[:, None], boxes2[None])
+    return _iou_and_union(boxes1[:, None], boxes2[None])  # (N, 1, 4) against (1, M, 4)
 
 
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -68,12 +68,14 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     if masks.numel() == 0:
         return masks.new_zeros((0, 4), dtype=torch.float32)
     masks = masks.bool()
+    # Columns (N, W) and rows (N, H) that the mask touches; their ends are x0, x1, y0, y1, in another order than xyxy.
     return torch.cat([_extent(masks.any(dim=1)), _extent(masks.any(dim=2))], dim=1)[:, [0, 2, 1, 3]]
 
 
 def _extent(occupied: Tensor) -> Tensor:
     """First and last True of each row of (N, L), as float (N, 2)."""
     index = torch.arange(occupied.shape[1], dtype=torch.float32, device=occupied.device)
+    # Elsewhere a number that never wins; an empty row keeps it.
     first = torch.where(occupied, index, 1e8).amin(1)
     last = torch.where(occupied, index, 0).amax(1)
     return torch.stack([first, last], dim=1)

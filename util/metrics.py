@@ -28,6 +28,7 @@ class Progress:
         self.total = total
         self.initial = self.done = done
         self.start = time.monotonic()
+        # smoothing=0: the bar's time left is by the mean pace of the run; by the last steps it swings with every evaluation.
         self.bar = tqdm(total=total, initial=done, desc=label, smoothing=0, disable=None if is_main_process() else True)
 
     def advance(self) -> None:
@@ -132,7 +133,7 @@ class StepLog:
 
     def _read(self, steps: int) -> None:
         """Read the device, once for many steps: bring the losses home, check them, add them up, show a line."""
-        rows = reduce_mean(torch.stack(self.unread)).cpu().tolist()
+        rows = reduce_mean(torch.stack(self.unread)).cpu().tolist()  # (steps, losses), means over the processes
         self._check_finite(rows)
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
@@ -145,6 +146,7 @@ class StepLog:
         for i, row in enumerate(rows):
             bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)]
             if bad:
+                # The means are not finite on any rank; each looks at its own numbers for the images.
                 finite_here = bool(self.unread[i].isfinite().all())
                 ids = sorted(j for ids in all_gather([] if finite_here else self.image_ids[i]) for j in ids)
                 more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
@@ -161,6 +163,7 @@ class StepLog:
         shown = {"class_error": medians["class_error"]} | self._weighted(medians)
         parts = [f"{self.header}  [{self.steps:{len(str(steps))}d}/{steps}]", f"eta: {self.progress.eta()}"]
         parts += [f"lr: {self.lr[-1]:.6f}"] if self.lr else []
+        # Without the losses of earlier decoder layers, whose names end in the layer's number.
         parts += [f"{n}: {v:.4f} ({means[n]:.4f})" for n, v in shown.items() if not n[-1].isdigit()]
         parts += [f"time: {statistics.median(self.times[-len(rows) :]):.4f}"]
         parts += [f"data: {statistics.median(self.waits[-len(rows) :]):.4f}"]

@@ -66,7 +66,7 @@ def nested_tensor_from_tensor_list(
     A batch tensor (B, C, H, W) is taken as it is, with a mask that is False everywhere.
     Raises ValueError when the images are not all (C, H, W) with the same C, or one is larger than the canvas.
     """
-    if isinstance(images, Tensor) and images.dim() == 4:
+    if isinstance(images, Tensor) and images.dim() == 4:  # (B, C, H, W)
         b, _, h, w = images.shape
         return NestedTensor(images, torch.zeros(b, h, w, dtype=torch.bool, device=images.device))
     shapes = [tuple(image.shape) for image in images]
@@ -75,6 +75,7 @@ def nested_tensor_from_tensor_list(
     height, width = canvas or (max(s[1] for s in shapes), max(s[2] for s in shapes))
     if any(s[1] > height or s[2] > width for s in shapes):
         raise ValueError(f"a canvas of {(height, width)} is too small for images of {shapes}")
+    # Only the padding is filled with zeros: the rest is written once.
     tensors = images[0].new_empty(len(shapes), shapes[0][0], height, width)
     mask = torch.ones(len(shapes), height, width, dtype=torch.bool, device=tensors.device)
     for image, place, padding in zip(images, tensors, mask):

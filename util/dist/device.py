@@ -46,6 +46,7 @@ def seed_everything(seed: int, *, rank: int = 0, epoch: int | None = None) -> No
     if not 0 <= own <= _LARGEST_SEED:
         raise UserError(f"--seed {seed}: must be between 0 and {_LARGEST_SEED - rank}")
     if epoch is not None:
+        # Mixed, not added: seed 1 in epoch 2 must not draw as seed 2 in epoch 1.
         own = int(np.random.SeedSequence([own, epoch]).generate_state(1)[0])
     torch.manual_seed(own)
     np.random.seed(own)

@@ -46,7 +46,7 @@ def init_distributed(*, device: str, dist_url: str = "env://", world_size: int =
             )
         return Launch()
     gpu = _take_gpu(place) if torch.device(device).type == "cuda" else None
-    backend = "gloo" if gpu is None or not dist.is_nccl_available() else "nccl"
+    backend = "gloo" if gpu is None or not dist.is_nccl_available() else "nccl"  # gloo knows GPUs too, more slowly
     dist.init_process_group(
         backend,
         init_method=place.init_method,
@@ -66,6 +66,7 @@ def is_dist_avail_and_initialized() -> bool:
 
 def get_rank() -> int:
     """Return the number of this process; outside the life of the group, the one its launcher gave it."""
+    # The launcher's, because an error before the group or after it should be printed once too.
     return dist.get_rank() if is_dist_avail_and_initialized() else launch_rank(os.environ)
 
 
@@ -92,7 +93,7 @@ def reduce_mean(tensor: Tensor) -> Tensor:
     """
     if get_world_size() == 1:
         return tensor
-    total = tensor.detach().clone()
+    total = tensor.detach().clone()  # all_reduce writes into its argument
     dist.all_reduce(total)
     return total / get_world_size()
 

@@ -96,6 +96,7 @@ def _is_slurm_step(environ: Mapping[str, str]) -> bool:
 
 
 def _slurm_place(environ: Mapping[str, str], dist_url: str) -> Place:
+    # SLURM_NTASKS is the job's in the shell of an interactive step, which is one task.
     tasks = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS"
     world_size = _number(environ, tasks) if tasks in environ else 1
     if world_size == 1:
@@ -107,8 +108,10 @@ def _slurm_place(environ: Mapping[str, str], dist_url: str) -> Place:
 
 
 def _slurm_meeting_point(environ: Mapping[str, str]) -> str:
+    # The step's variables before the job's: a step may use a part of the job's machines.
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_NODELIST", "")
     count = environ.get("SLURM_STEP_NUM_NODES") or environ.get("SLURM_NNODES")
+    # On a single machine no name has to be resolved, which in containers often fails.
     alone = int(count) == 1 if count else not re.search(r"[\[,]", nodes)
     address = environ.get("MASTER_ADDR") or ("127.0.0.1" if alone else first_host(nodes))
     if not address:

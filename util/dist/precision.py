@@ -64,8 +64,9 @@ def pick_precision(amp: str, device: torch.device) -> Precision:
 def has_bf16_units(device: torch.device) -> bool:
     """Tell if the device multiplies bfloat16 matrices in hardware; True if that cannot be found out."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
     try:
+        # The flags of all cores, as words; on other systems than Linux there is no such file.
         words = set(Path("/proc/cpuinfo").read_text().split()) if device.type == "cpu" else _BF16_UNITS
     except OSError:
         return True

@@ -59,6 +59,7 @@ class _Paper:
 
     def __init__(self, heights: Sequence[int], *, columns: int, cell_width: int, head: int) -> None:
         self.cell_width = cell_width
+        # The top of row k is below the heads and all rows before it, with a gap after each.
         self.tops = [MARGIN + head + sum(heights[:row]) + row * GAP for row in range(len(heights))]
         width = 2 * MARGIN + columns * cell_width + (columns - 1) * GAP
         self.image = Image.new("RGB", (width, self.tops[-1] + heights[-1] + MARGIN), PAPER)
@@ -188,7 +189,7 @@ def _results(evaluator: DetectionResults) -> list[dict[str, Any]]:
 def _from_results(results: list[dict[str, Any]]) -> Objects:
     """Turn detections in COCO's results format (boxes xywh, masks as run lengths) into objects."""
     boxes = np.array([result["bbox"] for result in results], dtype=float).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes[:, 2:] += boxes[:, :2]  # from x, y, width, height to corners
     masks = None
     if results and "segmentation" in results[0]:
         masks = [rle_tools.decode(result["segmentation"]) for result in results]
@@ -248,6 +249,7 @@ def _cut(pen: ImageDraw.ImageDraw, text: str, size: int, width: float) -> str:
     """Return a text in one line, without its middle if it is too long: both ends of a file's name tell it apart."""
     text = " ".join(text.split())
     font, keep, shown = load_font(size), len(text), text
+    # Letters differ in width: one less at a time, until the rest fits.
     while pen.textlength(shown, font) > width and keep > 2:
         keep -= 1
         shown = f"{text[: (keep + 1) // 2]}...{text[len(text) - keep // 2 :]}"

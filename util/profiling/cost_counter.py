@@ -72,7 +72,7 @@ class CostCounter:
 
     def begin(self, section: Section) -> None:
         """Listen to the dispatcher."""
-        if self._tracker is None:
+        if self._tracker is None:  # not the step that is counted
             return
         self._section = str(section)
         self._tracker.parents = _InOrder()  # type: ignore[assignment]  # it only adds, removes and looks up
@@ -92,7 +92,7 @@ class CostCounter:
         self._tracker.__exit__(None, None, None)
         self._tracker = None
         if self.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # events have no time before the GPU has reached them
         for row, begin, end in self._spans:
             row.seconds += milliseconds_between(begin, end) / 1e3
         self.rows = list(self._found.values())
@@ -147,7 +147,7 @@ class _Dispatch(TorchDispatchMode):
         kwargs = kwargs or {}
         begin = self._mark()
         result = func(*args, **kwargs)
-        self._add(func, args, kwargs, result, begin, self._mark())
+        self._add(func, args, kwargs, result, begin, self._mark())  # the mark is taken before the counting begins
         return result
 
 
@@ -214,6 +214,7 @@ def compute_unit(args: tuple, cost: OpCost) -> str:
         return "fp32"
     if tensor.dtype in (torch.float16, torch.bfloat16):
         return "tensor_fp16" if tensor.dtype is torch.float16 else "tensor_bf16"
+    # float32: on tensor cores if its rounding to TF32 is allowed, a setting apart for convolutions and products.
     allowed = torch.backends.cudnn.allow_tf32 if cost.family == "convolution" else torch.backends.cuda.matmul.allow_tf32
     return "tensor_tf32" if allowed else "fp32"
 

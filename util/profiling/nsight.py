@@ -55,6 +55,7 @@ class CaptureWindow:
 
     def begin(self, section: Section) -> None:
         """Open the window before its phase."""
+        # Open already: with accumulated batches the forward comes again before the step's last phase.
         if section is self.first and not self.open and self.begin_at <= self.current < self.end_at:
             self._start()
             self.open = True
@@ -76,11 +77,11 @@ class CaptureWindow:
 
 def _cuda_start(device: torch.device) -> None:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.synchronize(device)  # kernels that were queued before the phase are not the phase's
         torch.cuda.profiler.start()
 
 
 def _cuda_stop(device: torch.device) -> None:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.synchronize(device)  # and the phase's own have run
         torch.cuda.profiler.stop()

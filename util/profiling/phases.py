@@ -54,7 +54,7 @@ class StepPhases:
                 watcher.begin_wait()
             try:
                 batch = next(batches)
-            except StopIteration:
+            except StopIteration:  # must not leave a generator: Python makes a RuntimeError of it
                 return
             yield batch
 
@@ -65,6 +65,7 @@ class StepPhases:
             watcher.begin_step(self.steps)
         with annotate("iteration"):
             yield
+        # In reverse: a timer at the end of the list, the last told of a beginning, does not time the others' own work.
         for watcher in reversed(self.watchers):
             watcher.end_step()
         self.steps += 1
@@ -77,7 +78,7 @@ class StepPhases:
         try:
             with process_range(section) if section is Section.BACKWARD else annotate(section):
                 yield
-        finally:
+        finally:  # a failed phase ends too: a window or a mode left open would outlive the step
             for watcher in reversed(self.watchers):
                 watcher.end(section)
 

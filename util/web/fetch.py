@@ -85,7 +85,7 @@ def _receive_all(url: str, part: Path, size: int | None) -> None:
             return
         except (_BrokenError, ConnectionResetError, TimeoutError, http.client.HTTPException) as error:
             grown = part.exists() and part.stat().st_size > start
-            failures = 0 if grown else failures + 1
+            failures = 0 if grown else failures + 1  # a line that breaks every gigabyte still gets there
             if failures == _ATTEMPTS:
                 raise
             print(f"{part.stem}: the connection broke ({_reason(error)}); trying again", flush=True)
@@ -104,7 +104,7 @@ def _receive(url: str, part: Path, start: int, size: int | None) -> None:
             raise _BrokenError(f"HTTP {error.code}") from error
         raise
     with response:
-        start, total = _span(response, part, start)
+        start, total = _span(response, part, start)  # start is 0 again where the server cannot resume
         if None not in (size, total) and total != size:
             raise DownloadError(f"{url}: the server has {total} bytes, {size} are published: it is another file")
         if total is not None:

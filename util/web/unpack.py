@@ -83,9 +83,10 @@ def _checked(entries: Iterator[ArchiveEntry], *, limit: int) -> Iterator[Archive
         total += entry.size
         if refusal := entry.refusal or _bad_name(entry.name):
             raise _RefusedError(f"entry {entry.name!r} {refusal}")
+        # While reading the list, not after it: a list itself may be endless.
         if total > limit or number >= MAX_ENTRIES:
             raise _RefusedError(f"it would unpack to more than {MAX_ENTRIES} entries or {in_units(limit)}")
-        parts = PurePosixPath(entry.name).parts
+        parts = PurePosixPath(entry.name).parts  # none of "." and of "/", the folder itself
         if parts and "__MACOSX" not in parts and not parts[-1].startswith("._"):
             yield entry
 
@@ -93,6 +94,7 @@ def _checked(entries: Iterator[ArchiveEntry], *, limit: int) -> Iterator[Archive
 def _bad_name(name: str) -> str | None:
     if name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name):
         return "has an absolute name"
+    # Backslashes too: on Windows they separate folders.
     if ".." in re.split(r"[/\\]", name):
         return "points out of the folder"
     if "\\" in name or any(ord(letter) < 32 for letter in name):
