@@ -28,7 +28,7 @@ class Progress:
         self.total = total
         self.initial = self.done = done
         self.start = time.monotonic()
-        # smoothing=0: the bar's time left is by the mean pace of the run; by the last steps it swings with every evaluation.
+        # smoothing=0: the bar's time left is by the mean pace of the run; by default it swings with every pause.
         self.bar = tqdm(total=total, initial=done, desc=label, smoothing=0, disable=None if is_main_process() else True)
 
     def advance(self) -> None:
