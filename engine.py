@@ -1,8 +1,9 @@
 """One epoch of training and one pass of evaluation: forward, loss, backward, optimizer step."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pycocotools.coco import COCO
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
+from datasets.interface import Target
 from datasets.panoptic_eval import PanopticEvaluator
+from models.criterion import SetCriterion
 from util.dist.distributed import is_main_process, reduce_mean
 from util.dist.precision import Precision
 from util.metrics import Progress, StepLog
@@ -18,93 +21,79 @@ from util.nested_tensor import NestedTensor, object_count
 from util.profiling import Section, annotate
 from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
-from util.runs.accumulate import Windows, add_losses, without_exchange
+from util.runs.accumulate import StepBatches, add_losses, without_exchange
 from util.runs.atomic import atomic_file
+from util.runs.plan import EpochPart
 
-Targets = Sequence[dict[str, Any]]
+#: Images of a batch and their targets, as a loader yields them.
+Batch = tuple[NestedTensor, Sequence[Target]]
 
 
-def compute_losses(
-    model: nn.Module,
-    criterion: nn.Module,
-    samples: NestedTensor,
-    targets: Targets,
-    phases: StepPhases | None = None,
-    precision: Precision | None = None,
-    whole: Targets | None = None,
-) -> tuple[dict, dict]:
-    """Forward, in `precision` (float32), and loss of a batch: the model's outputs and the criterion's scalars.
+@dataclass(frozen=True)
+class StepContext:
+    """Constants of a run that its steps are made with; every default is plain DETR.
 
-    Box losses are divided by the mean number of objects over all processes (at least 1), so that averaging the
-    gradients of the processes weighs every object of the whole batch alike. Where these images are a part of a batch,
-    `whole` are the targets of all of it, which its losses are divided by.
+    Attributes:
+        precision: number type of the model's products, and the scale of the loss; by default float32, unscaled.
+        phases: tells profilers which part of a step is under way; once it is `finished` no further step is made.
+        lr_scheduler: moves after every step.
+        progress: counts the steps of the whole run; None makes one for this epoch.
+        print_freq: steps between two lines of the log, and between two reads of the device.
+        accumulate: batches a step, whose gradient is that of one batch of all their images.
+        part: the steps of the epoch to make; None for all.
     """
-    phases = phases or StepPhases()
-    precision = precision or Precision(samples.tensors.device)
-    with phases.phase(Section.FORWARD), precision.autocast():
-        outputs = model(samples)
-    with phases.phase(Section.LOSS):
-        objects = sum(map(object_count, whole or targets))
-        num_boxes = reduce_mean(outputs["pred_boxes"].new_tensor(float(objects))).clamp(min=1)
-        class_weight = criterion.class_weight(whole, outputs["pred_logits"].shape[1]) if whole else None
-        losses = criterion(outputs, targets, num_boxes=num_boxes, class_weight=class_weight)
-    return outputs, losses
+
+    precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
+    phases: StepPhases = field(default_factory=StepPhases)
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    progress: Progress | None = None
+    print_freq: int = 10
+    accumulate: int = 1
+    part: EpochPart | None = None
 
 
 def train_one_epoch(
     model: nn.Module,
     criterion: nn.Module,
-    data_loader: Iterable,
+    data_loader: Iterable[Batch],
     optimizer: torch.optim.Optimizer,
     device: torch.device,
     epoch: int,
     max_norm: float = 0,
     *,
-    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    steps: int | None = None,
-    print_freq: int = 10,
-    progress: Progress | None = None,
-    phases: StepPhases | None = None,
-    precision: Precision | None = None,
-    accumulate: int = 1,
+    context: StepContext | None = None,
 ) -> dict[str, float]:
-    """Train on the loader's batches (or as many as its first `steps` take) and return the means of the logged quantities.
+    """Train on the loader's batches and return the means of the logged quantities.
 
-    Beside them are `padding`, `shapes` and `object_sizes`, what `BatchShapes` counted.
-    `max_norm` clips the norm of the whole gradient, 0 leaves it; the scheduler, if any, moves after every step.
-    `phases` tells profilers what happens; once it is `finished` no further step is made. `precision` is what the model
-    computes in (float32). A step takes `accumulate` batches, and its gradient is that of one batch of all their images.
-    Raises NonFiniteLossError, naming the loss, the step and the images.
+    Beside the losses these are `step_time` and its like (`StepLog.averages`), and `padding`, `shapes` and
+    `object_sizes`, which `BatchShapes` counts.
+
+    Args:
+        model, criterion, data_loader, optimizer: DETR's, or any with their interface: a criterion needs `weight_dict`,
+            a batch `to(device)`, and targets may lack `image_id`.
+        max_norm: the norm of the whole gradient is clipped to this; 0 leaves it.
+
+    Raises NonFiniteLossError, which names the loss, the step and the images.
     """
+    context = context or StepContext()
     model.train()
     criterion.train()
-    windows = Windows(data_loader, accumulate)
-    steps = len(windows) if steps is None else steps
-    progress = progress or Progress(total=steps)
-    precision = precision or Precision(device)
-    log = StepLog(
-        header=f"Epoch: [{epoch}]", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress
-    )
+    part = context.part
+    step_batches = StepBatches(data_loader, context.accumulate, skip=part.skip if part else 0)
+    steps = part.steps if part else len(step_batches)
+    progress = context.progress or Progress(total=steps)
+    log = _step_log(f"Epoch: [{epoch}]", criterion, context, progress)
     shapes = BatchShapes()
-    phases = phases or StepPhases()
-    for window in log.each(phases.batches(windows), steps):
-        with phases.step():
-            image_ids = [int(t["image_id"]) for _, targets in window for t in targets]  # before they leave the host
-            for batch in window:
+    for batches in log.each(context.phases.batches(step_batches), steps):
+        with context.phases.step():
+            image_ids = [i for _, targets in batches for i in ids_of(targets)]  # before they leave the host
+            for batch in batches:
                 shapes.add(*batch)
-            losses = add_gradients(model, criterion, window, device, phases, precision)
-            with phases.phase(Section.OPTIMIZER_STEP):
-                lr = optimizer.param_groups[0]["lr"]
-                if max_norm > 0:
-                    precision.scaler.unscale_(optimizer)
-                    nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-                precision.scaler.step(optimizer)
-                precision.scaler.update()
-                optimizer.zero_grad()
-                if lr_scheduler is not None:
-                    lr_scheduler.step()
+            losses = add_gradients(model, criterion, batches, device, context)
+            lr = optimizer.param_groups[0]["lr"]
+            optimizer_step(model, optimizer, max_norm, context)
             log.add(losses, image_ids, lr=lr)
-        if phases.finished:
+        if context.phases.finished:
             break
     summary = shapes.summary()
     progress.note(f"{log.header}  {describe_shapes(summary)}")
@@ -114,22 +103,76 @@ def train_one_epoch(
 def add_gradients(
     model: nn.Module,
     criterion: nn.Module,
-    window: Sequence[tuple[NestedTensor, Targets]],
+    batches: Sequence[Batch],
     device: torch.device,
-    phases: StepPhases,
-    precision: Precision,
+    context: StepContext,
 ) -> dict[str, Tensor]:
-    """Forward, loss and backward of the batches of a step, one after the other; the losses of all of them together."""
-    whole = [t for _, targets in window for t in targets] if len(window) > 1 else None
+    """Forward, loss and backward of the batches of a step, one after the other; return the losses of all together."""
+    whole = [t for _, targets in batches for t in targets] if len(batches) > 1 else None
     sums: dict[str, Tensor] = {}
-    for i, (samples, targets) in enumerate(window, start=1):
+    for i, (samples, targets) in enumerate(batches, start=1):
         samples, targets = to_device(samples, targets, device)
-        with without_exchange(model, last=i == len(window)):
-            _, losses = compute_losses(model, criterion, samples, targets, phases, precision, whole)
-            with phases.phase(Section.BACKWARD):
-                precision.scaler.scale(criterion.total(losses)).backward()
-        sums = add_losses(sums, losses, criterion.weight_dict, len(window))
+        with without_exchange(model, last=i == len(batches)):
+            _, losses = compute_losses(model, criterion, samples, targets, context=context, whole=whole)
+            total = weighted_sum(criterion, losses)
+            # Our criterion divides by the objects of the whole step already; of any other the mean is taken.
+            if whole is not None and not isinstance(criterion, SetCriterion):
+                total = total / len(batches)
+            with context.phases.phase(Section.BACKWARD):
+                context.precision.scaler.scale(total).backward()
+        sums = add_losses(sums, losses, criterion.weight_dict, len(batches))
     return sums
+
+
+def compute_losses(
+    model: nn.Module,
+    criterion: nn.Module,
+    samples: NestedTensor,
+    targets: Sequence[Target],
+    *,
+    context: StepContext | None = None,
+    whole: Sequence[Target] | None = None,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Run forward pass and loss of a batch; return the model's outputs and the criterion's scalars.
+
+    The criterion divides box losses by the mean number of objects over all processes (at least 1), so that averaging
+    the gradients of the processes weighs every object of the whole batch alike. Where these images are a part of a
+    step, `whole` are the targets of all of it, which its losses are divided by.
+    """
+    context = context or StepContext()
+    with context.phases.phase(Section.FORWARD), context.precision.autocast():
+        outputs = model(samples)
+    with context.phases.phase(Section.LOSS):
+        if whole is None or not isinstance(criterion, SetCriterion):
+            return outputs, criterion(outputs, targets)
+        objects = outputs["pred_boxes"].new_tensor(float(sum(map(object_count, whole))))
+        losses = criterion(
+            outputs,
+            targets,
+            num_boxes=reduce_mean(objects).clamp(min=1),
+            class_weight=criterion.class_weight(whole, outputs["pred_logits"].shape[1]),
+        )
+    return outputs, losses
+
+
+def weighted_sum(criterion: nn.Module, losses: dict[str, Tensor]) -> Tensor:
+    """Return the sum that is trained on: every loss times its weight; those without a weight are only logged."""
+    weights: dict[str, float] = criterion.weight_dict
+    return cast(Tensor, sum(value * weights[name] for name, value in losses.items() if name in weights))
+
+
+def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float, context: StepContext) -> None:
+    """Clip the gradient, change the weights, move the schedule."""
+    with context.phases.phase(Section.OPTIMIZER_STEP):
+        scaler = context.precision.scaler  # without float16 it does nothing
+        if max_norm > 0:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        if context.lr_scheduler is not None:
+            context.lr_scheduler.step()
 
 
 @torch.no_grad()
@@ -137,42 +180,44 @@ def evaluate(
     model: nn.Module,
     criterion: nn.Module,
     postprocessors: dict[str, nn.Module],
-    data_loader: Iterable,
+    data_loader: Iterable[Batch],
     base_ds: COCO,
     device: torch.device,
     output_dir: str | Path = "",
     *,
-    print_freq: int = 10,
-    precision: Precision | None = None,
-) -> tuple[dict, CocoEvaluator]:
-    """Losses and COCO's measures over a loader; all processes together, the tables printed by rank 0.
+    context: StepContext | None = None,
+) -> tuple[dict[str, Any], CocoEvaluator]:
+    """Compute losses and COCO's measures over a loader; all processes together, the tables printed by rank 0.
 
-    `precision` is what the model computes in (float32); its outputs are float32.
-    Returns the means of the logged quantities, and among them `coco_eval_bbox`, COCO's 12 numbers; with a postprocessor
-    `segm` also `coco_eval_masks`, with `panoptic` `PQ_all`, `PQ_th` and `PQ_st`; and the evaluator, which
-    holds every detection. With `output_dir`, `eval.pth` there keeps precision and recall per class and threshold, for
-    plots, and `panoptic_eval` the panoptic images.
+    Args:
+        postprocessors: `bbox`, and for masks `segm` and `panoptic`.
+        base_ds: the ground truth.
+        output_dir: with it, `eval.pth` there keeps precision and recall per class and threshold, for plots, and
+            `panoptic_eval` the panoptic images.
+        context: constants of the run: `precision` (the outputs are float32) and `print_freq` count here.
+
+    Returns:
+        The means of the logged quantities, and among them `coco_eval_bbox`, COCO's 12 numbers; with a postprocessor
+        `segm` also `coco_eval_masks`, with `panoptic` `PQ_all`, `PQ_th` and `PQ_st`; and the evaluator, which holds
+        every detection.
     """
+    context = replace(context or StepContext(), phases=StepPhases())  # profilers watch training alone
     model.eval()
     criterion.eval()
     evaluator = CocoEvaluator(base_ds, [kind for kind in ("bbox", "segm") if kind in postprocessors])
     panoptic = _panoptic_evaluator(data_loader, output_dir) if "panoptic" in postprocessors else None
     steps = len(data_loader)
     progress = Progress(total=steps, label="test")
-    log = StepLog(header="Test:", weight_dict=criterion.weight_dict, print_freq=print_freq, progress=progress)
+    log = _step_log("Test:", criterion, context, progress)
     with annotate("evaluation"):
         for samples, targets in log.each(data_loader, steps):
-            image_ids = [int(t["image_id"]) for t in targets]
-            originals, sizes = (torch.stack([t[name] for t in targets]) for name in ("orig_size", "size"))
-            samples, targets = to_device(samples, targets, device)
-            outputs, losses = compute_losses(model, criterion, samples, targets, precision=precision)
+            image_ids = ids_of(targets)
+            samples, on_device = to_device(samples, targets, device)
+            outputs, losses = compute_losses(model, criterion, samples, on_device, context=context)
             log.add(losses, image_ids)
-            results = postprocessors["bbox"](outputs, originals.to(device))
-            if "segm" in postprocessors:
-                results = postprocessors["segm"](results, outputs, originals, sizes)
-            evaluator.update(dict(zip(image_ids, results)))
+            evaluator.update(dict(zip(image_ids, _detections(postprocessors, outputs, targets, device))))
             if panoptic is not None:
-                images = postprocessors["panoptic"](outputs, sizes, originals)
+                images = postprocessors["panoptic"](outputs, _sizes(targets, "size"), _sizes(targets, "orig_size"))
                 panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
         progress.close()
         stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
@@ -180,6 +225,25 @@ def evaluate(
         with atomic_file(Path(output_dir) / "eval.pth") as file:
             torch.save(evaluator.precision_recall("bbox"), file)
     return stats, evaluator
+
+
+def _detections(
+    postprocessors: dict[str, nn.Module],
+    outputs: dict[str, Any],
+    targets: Sequence[Target],
+    device: torch.device,
+) -> list[dict[str, Tensor]]:
+    """Boxes in pixels of the original images, and masks where there is a postprocessor for them."""
+    originals = _sizes(targets, "orig_size")
+    results = postprocessors["bbox"](outputs, originals.to(device))
+    if "segm" in postprocessors:
+        results = postprocessors["segm"](results, outputs, originals, _sizes(targets, "size"))
+    return results
+
+
+def _sizes(targets: Sequence[Target], name: str) -> Tensor:
+    """Heights and widths (B, 2) of a batch, on the host."""
+    return torch.stack([t[name] for t in targets])
 
 
 def _coco_stats(evaluator: CocoEvaluator) -> dict[str, list[float]]:
@@ -191,7 +255,7 @@ def _coco_stats(evaluator: CocoEvaluator) -> dict[str, list[float]]:
     return {names[kind]: list(evaluator.stats(kind).values()) for kind in evaluator.iou_types}
 
 
-def _panoptic_evaluator(data_loader: Iterable, output_dir: str | Path) -> PanopticEvaluator:
+def _panoptic_evaluator(data_loader: Any, output_dir: str | Path) -> PanopticEvaluator:
     dataset = unwrap(data_loader.dataset)
     folder = Path(output_dir) / "panoptic_eval" if output_dir else None
     return PanopticEvaluator(dataset.ann_file, dataset.ann_folder, folder)
@@ -204,9 +268,25 @@ def _panoptic_stats(evaluator: PanopticEvaluator) -> dict[str, dict[str, float]]
     return {"PQ_all": quality["All"], "PQ_th": quality["Things"], "PQ_st": quality["Stuff"]}
 
 
-def to_device(samples: NestedTensor, targets: Targets, device: torch.device) -> tuple[NestedTensor, Targets]:
-    """Move a batch and normalise its images there; copies from pinned memory do not wait."""
+def _step_log(header: str, criterion: nn.Module, context: StepContext, progress: Progress) -> StepLog:
+    return StepLog(header=header, weight_dict=criterion.weight_dict, print_freq=context.print_freq, progress=progress)
+
+
+def ids_of(targets: Sequence[Target]) -> list[int]:
+    """Image ids of a batch, for messages and results; none for targets that do not have them."""
+    return [int(t["image_id"]) for t in targets if "image_id" in t]
+
+
+def to_device(
+    samples: NestedTensor, targets: Sequence[Target], device: torch.device
+) -> tuple[NestedTensor, Sequence[Target]]:
+    """Move a batch and normalise bytes there; copies from pinned memory do not wait.
+
+    A batch of another class than ours only needs `to(device)`, and holds floats.
+    """
     moved = [
         {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets
     ]
+    if not isinstance(samples, NestedTensor):
+        return samples.to(device), moved
     return samples.to(device, non_blocking=True).normalized(), moved

@@ -1,13 +1,10 @@
 """The flags of `main.py`, in groups, each with its help: DETR's names and defaults, and what is new here."""
 
 import argparse
-from pathlib import Path
 
 from util.choices import AMP_TYPES, SCHEDULES
-from util.errors import UserError
-from util.flags import FlagParser, Flags
+from util.flags import FlagParser
 from util.profiling import SECTIONS
-from util.profiling.cost_file import check_cost_file
 
 
 def get_args_parser() -> argparse.ArgumentParser:
@@ -283,7 +280,8 @@ def _add_run_flags(group) -> None:
         "--channels_last",
         default="auto",
         choices=("auto", "on", "off"),
-        help="layout of the backbone's maps, same numbers; auto: on for large batches on the CPU, and with --amp (%(default)s)",
+        help="layout of the backbone's maps, same numbers; auto: on for large batches on the CPU, and with --amp "
+        "(%(default)s)",
     )
     group.add_argument(
         "--compile",
@@ -355,106 +353,3 @@ def _add_profiling_flags(group) -> None:
         help="count FLOPs and bytes of one step after --profile_warmup others, operator by operator, without "
         "counters; write FILE (.csv or .parquet) for postprocess.py, then end the run",
     )
-
-
-def check_flags(args: argparse.Namespace) -> None:
-    """Refuse values that cannot work, before anything is read. Raises UserError."""
-    at_least = dict(
-        epochs=0,
-        max_steps=0,
-        warmup_steps=0,
-        num_workers=0,
-        batch_size=1,
-        lr_drop=1,
-        print_freq=1,
-        enc_layers=0,
-        dec_layers=1,
-        hidden_dim=1,
-        dim_feedforward=1,
-        nheads=1,
-        num_queries=1,
-        image_size=1,
-        train_size=1,
-        val_size=1,
-        pad_multiple=1,
-        num_buckets=0,
-        mask_chunk=0,
-        profile_warmup=0,
-        profile_steps=1,
-        accumulate=1,
-    )
-    for name, least in at_least.items():
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
-    if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
-        raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
-    check_profiling_flags(args)
-    if args.frozen_weights and args.init_from:
-        raise UserError("--frozen_weights and --init_from both bring the detector's weights: give one of them")
-    check_place_flags(args)
-    if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
-        raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
-    if args.fast_resize and args.dataset_file == "shapes":
-        raise UserError("--fast_resize is for images that are resized: --dataset_file shapes draws them at their size")
-    if args.pad_size is not None and not args.pad:
-        raise UserError(f"--pad_size {' '.join(map(str, args.pad_size))} is the canvas of --pad: give that too")
-    if args.pad_size is not None and min(args.pad_size) < 1:
-        raise UserError(f"--pad_size {' '.join(map(str, args.pad_size))}: height and width must be at least 1")
-    if args.pad and args.pad_multiple > 1:
-        raise UserError("--pad has one canvas, --pad_multiple rounds that of each batch: give one of them")
-    if args.compile and args.grad_checkpoint:
-        raise UserError(
-            "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"
-        )
-    if args.resume and args.init_from:
-        raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
-    if args.resume == "auto" and not args.output_dir:
-        raise UserError("--resume auto looks in --output_dir: give that too")
-
-
-def check_profiling_flags(args: argparse.Namespace) -> None:
-    """Refuse profiling flags that would do nothing. Raises UserError."""
-    window = args.section or args.torch_profile or args.count_costs
-    if args.eval and (window or args.timing):
-        raise UserError(
-            "--section, --timing, --torch_profile and --count_costs look at training steps: --eval has none"
-        )
-    if args.count_costs:
-        check_cost_file(args.count_costs)
-        if args.timing or args.section or args.torch_profile:
-            raise UserError("--count_costs slows its step: run it without --section, --timing and --torch_profile")
-    if args.profile_continue and not window:
-        raise UserError(
-            "--profile_continue is about the end of a window: give --section, --torch_profile or --count_costs too"
-        )
-
-
-def check_place_flags(args: argparse.Namespace) -> None:
-    """Refuse flags that name two places for the data. Raises UserError."""
-    one, other = args.data_path, args.coco_path
-    if one and other and Path(one).resolve() != Path(other).resolve():
-        raise UserError(
-            f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them"
-        )
-
-
-def check_model_flags(args: argparse.Namespace) -> None:
-    """Refuse flags of the model that cannot work together, once it is known what a checkpoint says. Raises UserError."""
-    if args.hidden_dim % args.nheads or args.hidden_dim % 4:
-        raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
-    if args.frozen_weights and not args.masks:
-        raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
-    if args.original_panoptic and not (args.masks and args.dataset_file == "coco_panoptic"):
-        raise UserError("--original_panoptic is about panoptic images: give --dataset_file coco_panoptic and --masks")
-    if args.masks and args.hidden_dim < 16:
-        raise UserError(
-            f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
-        )
-
-
-def given_flags(args: argparse.Namespace) -> frozenset[str]:
-    """Names of the flags that were typed; in a namespace of another parser, those whose value is not the default."""
-    if isinstance(args, Flags):
-        return args.given
-    defaults = vars(get_args_parser().parse_args([]))
-    return frozenset(name for name, value in defaults.items() if getattr(args, name, value) != value)

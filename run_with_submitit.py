@@ -3,18 +3,20 @@
     python run_with_submitit.py --timeout 3000 --coco_path DIR --job_dir runs/%j
     SBATCH_ACCOUNT=m1234 SBATCH_QOS=regular SBATCH_CONSTRAINT=gpu python run_with_submitit.py --ngpus 4 --nodes 2 ...
 
-The flags are main.py's and DETR's four: --ngpus, --nodes, --timeout, --job_dir (%j: the job's id), where checkpoints, logs and
-submitit's files go. sbatch reads account, queue and more from its own variables, SBATCH_*.
+The flags are main.py's and DETR's four: --ngpus, --nodes, --timeout, --job_dir (%j: the job's id), where checkpoints,
+logs and submitit's files go. sbatch reads account, queue and more from its own variables, SBATCH_*.
 """
 
 import argparse
+import copy
 import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from flags import check_flags, get_args_parser
+from flag_checks import check_flags
+from flags import get_args_parser
 from util.errors import UserError
 from util.flags import FlagParser
 
@@ -40,27 +42,39 @@ def get_shared_folder() -> Path:
 
 
 class Trainer:
-    """What submitit runs in every process of the job: main.py's training with these flags."""
+    """Run main.py with these flags in every process of the job, and go on in another job when time is up."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
 
     def __call__(self) -> None:
-        """Train. Slurm's variables tell main.py which of the processes this is, and where they meet."""
+        """Train. Slurm's variables tell main.py which of the processes this is, and where they meet.
+
+        A mistake of the user ends the process with main.py's one line and exit code.
+        """
         import submitit
 
         import main as detection
 
-        self.args.output_dir = str(self.args.output_dir).replace("%j", submitit.JobEnvironment().job_id)
-        detection.main(self.args)
+        output_dir = str(self.args.output_dir).replace("%j", submitit.JobEnvironment().job_id)
+        self.args = with_values(self.args, output_dir=output_dir)
+        if code := detection.cli(typed=self.args):
+            sys.exit(code)
 
     def checkpoint(self) -> Any:
         """Return the job that goes on from the last checkpoint, for submitit to put in the queue."""
         import submitit
 
-        if (Path(self.args.output_dir) / "checkpoint.pth").exists():
-            self.args.resume, self.args.init_from = "auto", ""
-        return submitit.helpers.DelayedSubmission(type(self)(self.args))
+        resumes = (Path(self.args.output_dir) / "checkpoint.pth").exists()
+        args = with_values(self.args, resume="auto", init_from="") if resumes else self.args
+        return submitit.helpers.DelayedSubmission(type(self)(args))
+
+
+def with_values(args: argparse.Namespace, **values: Any) -> argparse.Namespace:
+    """Return a copy of the flags with other values."""
+    changed = copy.copy(args)
+    vars(changed).update(values)
+    return changed
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -70,8 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
         import submitit
     except ImportError as error:
         raise UserError("submitit is missing: pip install submitit; or train with srun: slurm/cluster.sh") from error
-    args.job_dir = args.job_dir or str(get_shared_folder() / "%j")
-    args.output_dir = args.job_dir
+    job_dir = args.job_dir or str(get_shared_folder() / "%j")
+    args = with_values(args, job_dir=job_dir, output_dir=job_dir)
     check_flags(args)
     try:
         executor = submitit.AutoExecutor(folder=args.job_dir, cluster="slurm", slurm_max_num_timeout=30)

@@ -27,7 +27,9 @@ def build(checkout: str, flags: list[str]) -> Iterable:
     args = argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args(flags)
     dataset = datasets.build_dataset("train", args)
     if hasattr(main, "build_loader"):
-        return main.build_loader(dataset, args, importlib.import_module("util.dist.distributed").Launch(), train=True)
+        return importlib.import_module("building").build_loader(
+            dataset, args, importlib.import_module("util.dist.distributed").Launch(), train=True
+        )
     sampler = BatchSampler(RandomSampler(dataset), args.batch_size, drop_last=True)
     collate = importlib.import_module("util.misc").collate_fn
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=args.num_workers)

@@ -22,11 +22,11 @@ from step_worker import build, make_batch, peak_mb
 def time_steps(order: dict) -> list[dict]:
     """Time the steps: seconds of every step after one that is not timed, with the images of all processes."""
     model, criterion, optimizer, args = build(order["checkout"], order["flags"])
-    main, engine = importlib.import_module("main"), importlib.import_module("engine")
+    engine = importlib.import_module("engine")
     distributed = importlib.import_module("util.dist.distributed")
     launch = distributed.init_distributed(device=args.device)
     device = torch.device(args.device)
-    model = main.wrap_model(model.to(device), launch)
+    model = importlib.import_module("building").wrap_model(model.to(device), launch)
     batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=False)
     rows = []
     for _ in range(order["rounds"] + 1):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
 from util.chunks import in_chunks
+from util.dist.distributed import reduce_mean
 from util.nested_tensor import object_count
 from util.profiling import annotate
 
@@ -64,7 +65,7 @@ class SetCriterion(nn.Module):
                 a model with a mask head, `pred_masks` (B, Q, h, w) and `canvas`, the padded images' (H, W).
             targets: for each image `labels` (T,), `boxes` (T, 4) cxcywh in 0..1, `masks` (T, H, W) if asked for; where `num_objects` says that only
                 the first so many are real, the rest counts for nothing.
-            num_boxes: what box losses are divided by: the objects of these targets by default, but with several
+            num_boxes: divisor of the box losses; by default the objects of these targets, at least 1, and with several
                 processes their mean over the processes, so that every object of the whole batch weighs the same.
             class_weight: what the classification loss is divided by: `class_weight` of these targets by default, but of
                 all of them where this is a part of a batch.
@@ -76,7 +77,8 @@ class SetCriterion(nn.Module):
         counts = [object_count(t) for t in targets]
         lengths = [len(t["labels"]) for t in targets]
         if num_boxes is None:
-            num_boxes = max(1, sum(counts))
+            objects = outputs["pred_boxes"].new_tensor(float(sum(counts)))
+            num_boxes = reduce_mean(objects).clamp(min=1)
         layers = [outputs, *outputs.get("aux_outputs", [])]
         with annotate("matcher"):
             matches = self.matcher.match_layers(layers, targets)

@@ -9,10 +9,11 @@ from pycocotools import mask as rle_tools
 from torch import nn
 
 from datasets.annotations.table import index_coco
-from engine import compute_losses, evaluate, train_one_epoch
+from engine import StepContext, compute_losses, evaluate, train_one_epoch
 from tests.helpers import CPU, batch, build
 from util.errors import NonFiniteLossError
 from util.metrics import Progress
+from util.runs.plan import EpochPart
 
 
 def test_training_overfits_two_images() -> None:
@@ -29,7 +30,9 @@ def test_averages_have_detrs_names_and_are_means_over_the_steps(capsys: pytest.C
     model, criterion, _ = build()
     model.eval()  # train_one_epoch switches to training; without dropout and with frozen norms nothing changes
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    stats = train_one_epoch(model, criterion, [batch(1), batch(2)], optimizer, CPU, 3, print_freq=1)
+    stats = train_one_epoch(
+        model, criterion, [batch(1), batch(2)], optimizer, CPU, 3, context=StepContext(print_freq=1)
+    )
     losses = [compute_losses(model, criterion, *b)[1] for b in (batch(1), batch(2))]
     mean = lambda name: sum(loss[name].item() for loss in losses) / 2
     assert stats["lr"] == 0 and model.training
@@ -68,7 +71,15 @@ def test_a_loss_that_is_not_finite_names_loss_step_and_images(print_freq: int) -
     model, criterion, _ = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     with pytest.raises(NonFiniteLossError) as error:
-        train_one_epoch(Poisoned(model, at=2), criterion, [batch()] * 6, optimizer, CPU, 1, print_freq=print_freq)
+        train_one_epoch(
+            Poisoned(model, at=2),
+            criterion,
+            [batch()] * 6,
+            optimizer,
+            CPU,
+            1,
+            context=StepContext(print_freq=print_freq),
+        )
     assert error.value.exit_code == 3
     for word in ("Epoch: [1]", "step 2", "loss_ce", "[10, 11]"):
         assert word in str(error.value)
@@ -80,9 +91,8 @@ def test_max_steps_limits_an_epoch_and_the_schedule_advances_every_step() -> Non
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0 if step < 2 else 1e-9)
     progress = Progress(total=10, done=4)
-    train_one_epoch(
-        model, criterion, [batch()] * 5, optimizer, CPU, 0, lr_scheduler=scheduler, steps=3, progress=progress
-    )
+    context = StepContext(lr_scheduler=scheduler, progress=progress, part=EpochPart(0, skip=0, steps=3))
+    train_one_epoch(model, criterion, [batch()] * 5, optimizer, CPU, 0, context=context)
     assert scheduler.last_epoch == 3 and progress.done == 7
 
 

@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import building
+import datasets
 import main
 from engine import compute_losses, to_device
 from tests.helpers import TINY, assert_refused, batch, build, rows, rows_without_measured
+from util.dist.distributed import Launch
 
 #: Operations that PyTorch's documentation of `torch.use_deterministic_algorithms` lists as having no deterministic
 #: kernel on CUDA, in the names that its dispatcher gives them.
@@ -84,7 +87,7 @@ def test_pad_multiple_rounds_every_canvas(coco_folder: Path) -> None:
     args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(
         f"{TINY} --dataset_file coco --coco_path {coco_folder} --pad_multiple 32 --batch_size 2".split()
     )
-    loader = main.build_loader(main.build_split("train", args), args, main.Launch(), train=True)
+    loader = building.build_loader(building.build_split("train", args), args, Launch(), train=True)
     sides = {side for samples, _ in loader for side in samples.tensors.shape[2:]}
     assert sides and all(side % 32 == 0 for side in sides)
 
@@ -99,10 +102,10 @@ def test_aspect_ratios_come_from_annotations_or_else_from_image_files(coco_folde
         data = json.loads(file.read_text())
         images = [{k: v for k, v in i.items() if keep or k not in ("width", "height")} for i in data["images"]]
         file.write_text(json.dumps(data | {"images": images}))
-        dataset = main.build_split("train", args)
-        assert main.datasets.aspect_ratios(dataset).tolist() == pytest.approx(expected)
+        dataset = building.build_split("train", args)
+        assert datasets.aspect_ratios(dataset).tolist() == pytest.approx(expected)
     part = torch.utils.data.Subset(torch.utils.data.Subset(dataset, [3, 2, 0]), [1, 2])
-    assert main.datasets.aspect_ratios(part).tolist() == pytest.approx([33 / 47, 60 / 40])
+    assert datasets.aspect_ratios(part).tolist() == pytest.approx([33 / 47, 60 / 40])
 
 
 def test_padded_object_lists_train_to_the_same_numbers(run, tmp_path: Path) -> None:
@@ -177,7 +180,7 @@ class Recorder(TorchDispatchMode):
 @pytest.mark.parametrize("flags", ["", "--backbone_norm batch", "--position_embedding learned --backbone mobilenet_v2"])
 def test_no_operation_of_a_step_lacks_a_deterministic_kernel_on_cuda(flags: str) -> None:
     model, criterion, _ = build(flags)
-    optimizer = main.build_optimizer(model, lr=1e-4, lr_backbone=1e-5, weight_decay=1e-4)
+    optimizer = building.build_optimizer(model, lr=1e-4, lr_backbone=1e-5, weight_decay=1e-4)
     with Recorder() as recorder:
         samples, targets = to_device(*batch(), torch.device("cpu"))
         criterion.total(compute_losses(model, criterion, samples, targets)[1]).backward()

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+import building
 import main
+from models import build_model
 from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
 from tests.models.official import official_checkpoint
 from tests.processes import Started
@@ -180,6 +182,57 @@ def test_max_steps_ends_the_run_saves_it_and_leaves_nothing_to_resume(run: Run, 
     assert code == 0 and "nothing to do" in out
 
 
+@pytest.mark.parametrize("epochs, steps", [(2, 4), (4, 8)])
+def test_the_rest_of_a_half_epoch_is_trained(run: Run, tmp_path: Path, epochs: int, steps: int) -> None:
+    cut, straight = tmp_path / "cut", tmp_path / "straight"
+    assert run(f"{TINY} --epochs {epochs} --max_steps 3 --output_dir {cut}")[0] == 0
+    assert [row["epoch"] for row in rows(cut)] == [0, 1]
+    code, out, _ = run(f"{TINY} --epochs {epochs} --output_dir {cut} --resume auto")
+    assert code == 0 and "resuming at epoch 1, step 3" in out and "Epoch: [1]  [1/1]" in out
+    assert torch.load(cut / "checkpoint.pth", weights_only=True)["step"] == steps
+    assert run(f"{TINY} --epochs {epochs} --output_dir {straight}")[0] == 0
+    assert [row["epoch"] for row in rows(cut)] == [row["epoch"] for row in rows(straight)] == list(range(epochs))
+
+
+def test_flags_are_recorded_as_typed_and_as_settled_and_stay_as_they_are(run: Run, tmp_path: Path) -> None:
+    args = main.parse_flags(f"{TINY} --device cuda --epochs 1 --output_dir {tmp_path}".split())
+    before = dict(vars(args))
+    main.main(args)
+    assert vars(args) == before
+    info = json.loads((tmp_path / "run.json").read_text())
+    checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
+    for settled, typed in ((info["flags"], info["flags_as_typed"]), (checkpoint["args"], checkpoint["args_as_typed"])):
+        assert typed["device"] == "cuda" and typed["epochs"] == 1 and "num_classes" not in typed and "lr" not in typed
+        assert settled["num_classes"] == 5 and settled["lr"] == 1e-4
+        assert settled["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_an_evaluation_of_initial_weights_says_one_true_line(run: Run, tmp_path: Path) -> None:
+    assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
+    code, out, _ = run(f"{TINY} --eval --init_from {tmp_path / 'checkpoint.pth'}")
+    assert code == 0 and "tensors loaded\n" in out and "has not been trained" not in out
+    code, out, _ = run(f"{TINY} --eval")
+    assert code == 0 and "note: --eval without --resume measures a model that has not been trained" in out
+
+
+def test_flags_of_the_original_alone_are_enough(run: Run, tmp_path: Path) -> None:
+    """A namespace without the flags that are new here, as a script for the original DETR brings it."""
+    known = {"resume": "", "eval": True, "dataset_file": "shapes"}
+    args = argparse.Namespace(**vars(main.parse_flags(TINY.split())) | known)
+    for name in ("amp", "compile", "section", "accumulate", "check", "pad", "num_buckets", "count_costs"):
+        delattr(args, name)
+    main.main(args)
+
+
+def test_help_needs_no_torch() -> None:
+    program = "import sys, runpy; sys.argv = ['main.py', '--help']; sys.modules['torch'] = None; "
+    program += "runpy.run_path('main.py', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(main.__file__).parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and "--lr_backbone" in done.stdout, done.stderr
+
+
 def test_a_resumed_run_keeps_a_better_best_checkpoint(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
@@ -210,8 +263,8 @@ def test_init_from_takes_what_fits_and_lists_the_rest(run: Run, tmp_path: Path) 
 def test_a_checkpoint_written_by_the_original_detr_resumes(run: Run, tmp_path: Path) -> None:
     """Weights, an AdamW over two groups, StepLR's state, and an argparse.Namespace, as the original pickles them."""
     args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(TINY.split() + ["--num_classes", "5"])
-    model = main.build_model(args)[0]
-    optimizer = main.build_optimizer(model, lr=1e-4, lr_backbone=1e-5, weight_decay=1e-4)
+    model = build_model(args)[0]
+    optimizer = building.build_optimizer(model, lr=1e-4, lr_backbone=1e-5, weight_decay=1e-4)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 200)
     namespace = argparse.Namespace(lr=1e-4, lr_backbone=1e-5, output_dir=tmp_path)
     torch.save(

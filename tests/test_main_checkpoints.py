@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import building
 import main
 from tests.file_server import serve
 from tests.helpers import TINY, Run, assert_refused, rows
@@ -60,8 +61,8 @@ def test_files_like_the_published_ones_evaluate_without_flags(
 def test_the_name_of_a_published_dc5_file_dilates(
     run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built, build = [], main.build_model
-    monkeypatch.setattr(main, "build_model", lambda args, **more: built.append(build(args, **more)) or built[-1])
+    built, build = [], building.build_model
+    monkeypatch.setattr(building, "build_model", lambda args, **more: built.append(build(args, **more)) or built[-1])
     file = write_published(tmp_path, "x").rename(tmp_path / "detr-r50-dc5-f0fb7ef5.pth")
     code, out, err = run(f"{PLAIN} --eval --coco_path {coco_folder} --resume {file}")
     assert code == 0, err

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import building
 import main
 from engine import train_one_epoch
 from tests.helpers import CPU, Run, assert_refused, batch, build, rows
@@ -99,7 +100,7 @@ def train_masks(folder: Path) -> None:
     torch.manual_seed(0)
     launch = init_distributed(device="cpu")
     model, criterion, _ = build("--masks --mask_chunk 1")
-    model = main.wrap_model(model, launch)
+    model = building.wrap_model(model, launch)
 
     def with_masks(objects: int) -> tuple:
         samples, targets = batch(2)
@@ -112,7 +113,7 @@ def train_masks(folder: Path) -> None:
     batches = [with_masks(1), with_masks(1 - launch.rank), with_masks(1)]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     train_one_epoch(model, criterion, batches, optimizer, CPU, 0)
-    torch.save(dict(main.without_wrapper(model).named_parameters()), folder / f"{launch.rank}.pth")
+    torch.save(dict(building.without_wrapper(model).named_parameters()), folder / f"{launch.rank}.pth")
     shutdown()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import building
 import main
 from engine import compute_losses
 from tests.helpers import TINY, batch, build, rows
@@ -76,7 +77,7 @@ def save_gradient(path: Path) -> None:
     targets[0]["boxes"] = torch.cat([targets[0]["boxes"], torch.rand(2, 4) * 0.3 + 0.3])
     halves = [slice(0, 2), slice(2, 4)]
     if launch.distributed:  # this process's half, with DDP's mean of the gradients
-        model = main.wrap_model(model, launch)
+        model = building.wrap_model(model, launch)
         mine = halves[launch.rank]
         mine_samples = nested_tensor_from_tensor_list(samples.tensors[mine])
         _, losses = compute_losses(model, criterion, mine_samples, targets[mine])
@@ -86,7 +87,7 @@ def save_gradient(path: Path) -> None:
             losses = criterion(model(samples.tensors[half]), targets[half], num_boxes=3.0)
             (criterion.total(losses) / 2).backward()
     if launch.rank == 0:
-        found = {n: p.grad for n, p in main.without_wrapper(model).named_parameters() if p.grad is not None}
+        found = {n: p.grad for n, p in building.without_wrapper(model).named_parameters() if p.grad is not None}
         torch.save(found, path)
     shutdown()
 

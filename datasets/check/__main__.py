@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from flags import add_place_flags, check_place_flags
+from flag_checks import check_place_flags
+from flags import add_place_flags
 from util.errors import UserError
 from util.flags import FlagParser
 

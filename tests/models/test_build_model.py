@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import main
+from building import count_trainable
 from models import build_model
 from models.backbone import Joiner
 from tests.models.official import official_checkpoint, official_shapes
@@ -39,7 +40,7 @@ def test_parameters_of_the_published_models(backbone: str, keys: int, total: int
         model = build(f"--backbone {backbone} --device meta")[0]
     assert len(model.state_dict()) == keys
     assert sum(p.numel() for p in model.parameters()) == total
-    assert main.count_trainable(model) == trainable
+    assert count_trainable(model) == trainable
     assert sum(b.numel() for b in model.buffers()) == buffers
 
 

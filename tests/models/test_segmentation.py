@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import main
+from building import count_trainable
 from models import build_model
 from models.segmentation import DETRsegm, MaskHeadSmallConv, MHAttentionMap
 from tests.models.official import official_shapes
@@ -77,7 +78,7 @@ def test_names_and_shapes_are_those_of_the_published_panoptic_model() -> None:
     assert {name: tuple(t.shape) for name, t in model.state_dict().items()} == detector | head_shapes(256, 8, 2048)
     assert len(model.state_dict()) == 490
     assert sum(p.numel() for p in model.parameters()) == 42_899_288
-    assert main.count_trainable(model) == 42_676_888 and main.count_trainable(frozen) == 1_333_657
+    assert count_trainable(model) == 42_676_888 and count_trainable(frozen) == 1_333_657
 
 
 @pytest.mark.parametrize(("backbone", "channels"), [("resnet18", 512), ("resnet34", 512), ("resnet50", 2048)])

@@ -1,6 +1,7 @@
-"""What a run's profiling flags ask for: the watchers of its steps, and their results once it is over."""
+"""Watchers of a run's steps, as its profiling flags ask for them, and their results once it is over."""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,51 +11,77 @@ from ..errors import UserError
 from .cost_counter import CostCounter
 from .cost_table import measure_ceilings, section_table, table_rows, write_costs
 from .nsight import CaptureWindow
-from .phases import StepPhases
+from .phases import StepPhases, Watcher
 from .timing import PhaseTimer, summarise, timing_table, write_timing
 from .torch_trace import TorchTrace
 
 
-def build_phases(
-    *,
-    section: str | None,
-    timing: bool,
-    torch_profile: str | None,
-    count_costs: str | None,
-    warmup: int,
-    steps: int,
-    go_on: bool,
-    device: torch.device,
-    total_steps: int,
-) -> StepPhases:
-    """The phases of a run of `total_steps`, watched as the flags say.
+@dataclass(frozen=True)
+class ProfilingOptions:
+    """The profiling flags of a run.
 
-    A window (`section`, `torch_profile`) or a count of costs ends the run unless `go_on`; `timing` alone times all steps
-    after the warm-up.
-    Raises UserError when the run is too short for what is asked.
+    Attributes:
+        section: the part of a step that the capture window is around (--section).
+        timing: time each phase (--timing).
+        torch_profile: folder of torch.profiler's trace (--torch_profile).
+        count_costs: file of the operators' costs (--count_costs).
+        warmup: steps before all of these begin (--profile_warmup).
+        steps: steps with a capture window, or in the trace (--profile_steps).
+        go_on: the run does not end with the window, the trace or the count (--profile_continue).
     """
-    window = section or torch_profile
+
+    section: str | None = None
+    timing: bool = False
+    torch_profile: str | None = None
+    count_costs: str | None = None
+    warmup: int = 10
+    steps: int = 3
+    go_on: bool = False
+
+    @property
+    def ends_run(self) -> bool:
+        """True for a run for the profiler alone: it ends early and leaves the files of other runs as they are."""
+        return bool(self.section or self.torch_profile or self.count_costs) and not self.go_on
+
+
+def profiling_options(args: argparse.Namespace) -> ProfilingOptions:
+    """Return the profiling flags of main.py's namespace."""
+    return ProfilingOptions(
+        section=args.section,
+        timing=args.timing,
+        torch_profile=args.torch_profile,
+        count_costs=args.count_costs,
+        warmup=args.profile_warmup,
+        steps=args.profile_steps,
+        go_on=args.profile_continue,
+    )
+
+
+def build_phases(options: ProfilingOptions, *, device: torch.device, total_steps: int) -> StepPhases:
+    """Return the phases of a run of `total_steps`, with the watchers that the flags ask for.
+
+    A capture window, a trace or a count of costs ends the run unless `go_on`; `timing` alone times all steps after the
+    warm-up. Raises UserError when the run is too short for the flags.
+    """
+    warmup, steps = options.warmup, options.steps
+    window = options.section or options.torch_profile
     needed = warmup + (steps if window else 1)
-    if (window or timing or count_costs) and total_steps < needed:
+    if (window or options.timing or options.count_costs) and total_steps < needed:
         raise UserError(
-            f"--profile_warmup {warmup}{f' and --profile_steps {steps}' if window else ''} need {needed} steps, and this run "
-            f"has {total_steps}: lower them, or raise --epochs, --max_steps or the number of images"
+            f"--profile_warmup {warmup}{f' and --profile_steps {steps}' if window else ''} need {needed} steps, and "
+            f"this run has {total_steps}: lower them, or raise --epochs, --max_steps or the number of images"
         )
-    watchers = []
-    if torch_profile:
-        watchers.append(TorchTrace(folder=torch_profile, warmup=warmup, steps=steps))
-    if section:
-        watchers.append(CaptureWindow(section=section, warmup=warmup, steps=steps, device=device))
-    if timing:  # the last to be told of a beginning, the first of an end: the others' own work is not timed
-        watchers.append(PhaseTimer(warmup=warmup, steps=steps if window and not go_on else None, device=device))
-    if count_costs:
+    watchers: list[Watcher] = []
+    if options.torch_profile:
+        watchers.append(TorchTrace(folder=options.torch_profile, warmup=warmup, steps=steps))
+    if options.section:
+        watchers.append(CaptureWindow(section=options.section, warmup=warmup, steps=steps, device=device))
+    if options.timing:  # the last to be told of a beginning, the first of an end: the others' own work is not timed
+        timed = steps if window and not options.go_on else None
+        watchers.append(PhaseTimer(warmup=warmup, steps=timed, device=device))
+    if options.count_costs:
         watchers.append(CostCounter(warmup=warmup, device=device))
-    return StepPhases(watchers, stop_when_done=bool(window or count_costs) and not go_on)
-
-
-def ends_with_its_window(args: argparse.Namespace) -> bool:
-    """Whether a run is for the profiler alone: it ends with its window and leaves the files of other runs as they are."""
-    return bool(args.section or args.torch_profile or args.count_costs) and not args.profile_continue
+    return StepPhases(watchers, stop_when_done=options.ends_run)
 
 
 def report_timing(phases: StepPhases, args: argparse.Namespace) -> None:
@@ -69,7 +96,7 @@ def report_timing(phases: StepPhases, args: argparse.Namespace) -> None:
 
 
 def report_costs(phases: StepPhases, args: argparse.Namespace, ceilings_script: Path) -> None:
-    """Print what the counted step cost per section on rank 0, and write the table and the machine's ceilings."""
+    """Print the counted step's cost per section on rank 0, and write the table and the machine's ceilings."""
     for counter in (watcher for watcher in phases.watchers if isinstance(watcher, CostCounter)):
         if not counter.rows or not is_main_process():
             continue

@@ -1,45 +1,52 @@
 """Several batches that count as one: their gradients add up to that of a batch of all their images."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .plan import steps_of
 
 
-class Windows:
-    """Groups of `size` consecutive batches of a loader, as lists; the last may be shorter."""
+class StepBatches:
+    """The batches of each step: lists of `size` consecutive batches of a loader; the last list may be shorter.
 
-    def __init__(self, loader: Iterable, size: int) -> None:
+    Args:
+        loader: the batches of an epoch.
+        size: batches a step.
+        skip: steps to leave out at the beginning. Their batches are loaded all the same, so that loader workers draw
+            the random numbers that they would have drawn.
+    """
+
+    def __init__(self, loader: Iterable[Any], size: int, *, skip: int = 0) -> None:
         self.loader = loader
         self.size = size
+        self.skip = skip
 
     def __len__(self) -> int:
-        return windows_of(len(self.loader), self.size)
+        return steps_of(len(cast(Sized, self.loader)), self.size) - self.skip
 
     def __iter__(self) -> Iterator[list[Any]]:
-        batches = iter(self.loader)
-        while window := list(islice(batches, self.size)):
-            yield window
-
-
-def windows_of(batches: int, size: int) -> int:
-    """How many groups of `size` there are in so many batches, a shorter last one included."""
-    return -(-batches // size)
+        batches = islice(self.loader, self.skip * self.size, None)
+        while batches_of_step := list(islice(batches, self.size)):
+            yield batches_of_step
 
 
 def without_exchange(model: nn.Module, *, last: bool) -> AbstractContextManager:
-    """A context for one of a window's batches: processes exchange gradients once, in the `last`."""
-    return nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync()
+    """Return a context for one of a step's batches: processes exchange gradients once, in the `last`."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
 
 
 def add_losses(
     sums: dict[str, Tensor], losses: Mapping[str, Tensor], weights: Mapping[str, float], batches: int
 ) -> dict[str, Tensor]:
-    """Add a batch's losses to those of the batches before it in a window of so many.
+    """Add a batch's losses to those of the batches before it in the same step of so many batches.
 
-    Losses with a weight are divided by the whole window's objects already and add up; of what is only logged the mean is taken.
+    Losses with a weight are divided by all of the step's objects already and add up; of those that are only logged the
+    mean is taken.
     """
     parts = {name: value.detach() / (1 if name in weights else batches) for name, value in losses.items()}
     return {name: sums[name] + part if sums else part for name, part in parts.items()}

@@ -108,15 +108,19 @@ def load_model(model: torch.nn.Module, checkpoint: dict[str, Any], path: str | o
 
 
 def load_frozen(detector: torch.nn.Module, checkpoint: dict[str, Any], path: str | os.PathLike) -> str:
-    """Load the detector under a mask head from a checkpoint of a detector or of one with masks; one line on what was loaded.
+    """Load the detector under a mask head and return one line on what was loaded.
 
-    `path` is for messages. Raises CheckpointError as `load_model` does.
+    The checkpoint is one of a detector or of one with masks; `path` is for messages. Raises CheckpointError as
+    `load_model` does.
     """
     load_model(detector, checkpoint, path)
     tensors = sum(not _is_counter(name) for name in detector.state_dict())
     rest = len(checkpoint["model"]) - len(_match_prefixes(checkpoint["model"], detector.state_dict()))
     left = f"; {rest} tensors of its own mask head were left there" if rest else ""
-    return f"--frozen_weights {path}: {tensors} tensors of the detector loaded and frozen{left}; the mask head alone trains"
+    return (
+        f"--frozen_weights {path}: {tensors} tensors of the detector loaded and frozen{left}; "
+        "the mask head alone trains"
+    )
 
 
 def init_from(model: torch.nn.Module, checkpoint: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""What one needs to repeat a run: its flags, its command, the versions, the commit and the machine."""
+"""All that is needed to repeat a run: its flags, its command, the versions, the commit and the machine."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,22 +23,32 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco")
 
 
-def run_info(args: argparse.Namespace) -> dict[str, Any]:
-    """Describe this run in plain types: flags, command, date, versions, git, device. No host or user name."""
+def run_info(
+    settled: argparse.Namespace | Mapping[str, Any], *, typed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Describe this run in plain types: flags, command, date, versions, git, device. No host or user name.
+
+    Args:
+        settled: all flags with the values that the run has, after checkpoint, data and machine had their say.
+        typed: the flags that were given, as they were given.
+    """
     return {
-        "flags": to_plain(args),
+        "flags": to_plain(settled),
+        **({} if typed is None else {"flags_as_typed": to_plain(typed)}),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "git": git_state(_ROOT),
-        "machine": _machine(getattr(args, "device", "cpu")),
+        "machine": _machine(to_plain(settled).get("device", "cpu")),
     }
 
 
-def write_run_info(output_dir: str | os.PathLike, args: argparse.Namespace) -> None:
-    """Write `run_info(args)` to `run.json` in `output_dir`."""
+def write_run_info(
+    output_dir: str | os.PathLike, settled: argparse.Namespace, *, typed: Mapping[str, Any] | None = None
+) -> None:
+    """Write `run_info` to `run.json` in `output_dir`."""
     with atomic_file(Path(output_dir) / "run.json") as file:
-        file.write(json.dumps(run_info(args), indent=2).encode() + b"\n")
+        file.write(json.dumps(run_info(settled, typed=typed), indent=2).encode() + b"\n")
 
 
 def git_state(root: Path) -> dict[str, str] | None:
@@ -58,7 +69,7 @@ def git_state(root: Path) -> dict[str, str] | None:
 
 
 def _git(root: Path, *command: str) -> str | None:
-    """What git prints, None without git or outside a checkout."""
+    """Return the output of git, None without git or outside a checkout."""
     try:
         done = subprocess.run(["git", "-C", root, *command], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -31,9 +31,11 @@ def _half_cosine(progress: float, *, start: float, end: float) -> float:
 
 
 def build_lr_scheduler(optimizer: Optimizer, *, done_steps: int = 0, **schedule) -> LambdaLR:
-    """A scheduler to call after every step, at the place where a run of `done_steps` steps left off.
+    """Return a scheduler to call after every step, at the place where a run of `done_steps` steps left off.
 
-    On resume the optimizer's `initial_lr` (from the checkpoint) is what the factor multiplies. Keywords: see `lr_factor`.
+    The factor multiplies `initial_lr`, on resume that of the checkpoint. Keywords: see `lr_factor`.
     """
+    for group in optimizer.param_groups:  # a checkpoint brings it; a run that starts at --start_epoch has none
+        group.setdefault("initial_lr", group["lr"])
     last = done_steps - 1 if done_steps else -1
     return LambdaLR(optimizer, lambda step: lr_factor(step, **schedule), last_epoch=last)

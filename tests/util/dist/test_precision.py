@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import main
-from engine import compute_losses, evaluate, train_one_epoch
+from engine import StepContext, compute_losses, evaluate, train_one_epoch
 from tests.helpers import CPU, batch, build
 from tests.helpers import TINY
 from util.errors import UserError
@@ -22,7 +22,7 @@ def losses_of_training(precision: Precision, steps: int = 24) -> list[float]:
     model, criterion, _ = build("--backbone_norm batch")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     return [
-        train_one_epoch(model, criterion, [batch()], optimizer, CPU, epoch, 0.1, precision=precision)["loss"]
+        train_one_epoch(model, criterion, [batch()], optimizer, CPU, epoch, 0.1, context=StepContext(precision=precision))["loss"]
         for epoch in range(steps)
     ]
 
@@ -51,7 +51,7 @@ def test_products_are_rounded_and_outputs_are_float32(masks: str, training: bool
     types = products(model)
     samples, targets = batch()
     targets = [t | {"masks": torch.ones(1, 64, 64, dtype=torch.bool)} for t in targets]
-    outputs, losses = compute_losses(model, criterion, samples, targets, precision=BF16)
+    outputs, losses = compute_losses(model, criterion, samples, targets, context=StepContext(precision=BF16))
     criterion.total(losses).backward()
     heads = {name: t for name, t in types.items() if "_embed" in name}
     assert set(heads.values()) == {torch.float32} and len(heads) == 4
@@ -85,7 +85,7 @@ def test_evaluation_computes_as_training_does() -> None:
     truth = COCO()
     truth.dataset = {"images": [{"id": 10 + i} for i in range(2)], "categories": [{"id": 0}], "annotations": []}
     truth.createIndex()
-    evaluate(model, criterion, post, [batch()], truth, CPU, precision=BF16)
+    evaluate(model, criterion, post, [batch()], truth, CPU, context=StepContext(precision=BF16))
     assert types["input_proj"] == torch.bfloat16 and types["class_embed"] == torch.float32
 
 
@@ -102,11 +102,11 @@ def test_a_step_that_overflows_is_left_out_and_the_scale_halved() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     poison = model.class_embed.bias.register_hook(lambda grad: grad * torch.inf)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1, precision=precision)
+    train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1, context=StepContext(precision=precision))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert precision.scaler.get_scale() == 4
     poison.remove()
-    train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1, precision=precision)
+    train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, 0.1, context=StepContext(precision=precision))
     assert not torch.equal(before["class_embed.bias"], model.class_embed.bias)
     resumed = Precision(CPU, torch.float16)
     resumed.restore({"scaler": precision.scaler.state_dict()})
@@ -124,7 +124,7 @@ def test_scaling_leaves_gradients_and_clipping_as_they_are() -> None:
         norms: list[float] = []
         optimizer.register_step_pre_hook(lambda *_, m=model, n=norms: n.append(float(m.bbox_embed.layers[2].weight.grad.norm())))
         for max_norm in (0.1, 0):
-            train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, max_norm, precision=precision)
+            train_one_epoch(model, criterion, [batch()], optimizer, CPU, 0, max_norm, context=StepContext(precision=precision))
         gradients.append(norms)
     assert gradients[1] == pytest.approx(gradients[0], rel=0.03)
 

@@ -6,26 +6,16 @@ import pytest
 import torch
 
 from util.errors import UserError
-from util.profiling.from_flags import build_phases
+from util.profiling.from_flags import ProfilingOptions, build_phases
 from util.profiling.nsight import CaptureWindow
 from util.profiling.phases import StepPhases
 from util.profiling.timing import PhaseTimer
 from util.profiling.torch_trace import TorchTrace
 
 
-def phases_of(**changed: object) -> StepPhases:
-    """The phases of a run of 13 steps with the default window, 3 steps after 10, and no other flag but those given."""
-    flags = dict(
-        section=None,
-        timing=False,
-        torch_profile=None,
-        count_costs=None,
-        warmup=10,
-        steps=3,
-        go_on=False,
-        total_steps=13,
-    )
-    return build_phases(device=torch.device("cpu"), **(flags | changed))
+def phases_of(*, total_steps: int = 13, **flags: object) -> StepPhases:
+    """The phases of a run with the default capture window, 3 steps after 10, and no other flag but those given."""
+    return build_phases(ProfilingOptions(**flags), device=torch.device("cpu"), total_steps=total_steps)
 
 
 def test_nobody_watches_without_a_flag() -> None:

@@ -7,17 +7,22 @@ import pytest
 import torch
 from torch import Tensor
 
-import main
-from engine import train_one_epoch
+from engine import StepContext, train_one_epoch
 from tests.helpers import CPU, TINY, assert_refused, batch, build
 from util.nested_tensor import NestedTensor
-from util.runs.accumulate import Windows
+from util.runs.accumulate import StepBatches
+from util.runs.plan import steps_of
 
 
-def test_windows_take_every_batch_once() -> None:
-    windows = Windows(range(5), 2)
-    assert list(windows) == [[0, 1], [2, 3], [4]] and len(windows) == 3
-    assert list(Windows([], 2)) == []
+def test_steps_take_every_batch_once() -> None:
+    steps = StepBatches(range(5), 2)
+    assert list(steps) == [[0, 1], [2, 3], [4]] and len(steps) == 3
+    assert list(StepBatches([], 2)) == []
+
+
+def test_steps_made_before_are_left_out() -> None:
+    rest = StepBatches(range(5), 2, skip=1)
+    assert list(rest) == [[2, 3], [4]] and len(rest) == 2
 
 
 def step(batches: list, accumulate: int, flags: str) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -29,7 +34,7 @@ def step(batches: list, accumulate: int, flags: str) -> tuple[dict[str, float], 
     optimizer.register_step_pre_hook(
         lambda *_: gradients.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
     )
-    stats = train_one_epoch(model, criterion, batches, optimizer, CPU, 0, accumulate=accumulate)
+    stats = train_one_epoch(model, criterion, batches, optimizer, CPU, 0, context=StepContext(accumulate=accumulate))
     return stats, gradients
 
 
@@ -57,4 +62,4 @@ def test_a_run_counts_windows_as_steps_and_resumes(run, tmp_path: Path) -> None:
     assert code == 0 and "resuming at epoch 1, step 3" in out
     assert [json.loads(line)["epoch"] for line in (tmp_path / "log.txt").read_text().splitlines()] == [0, 1]
     assert_refused(run(f"{TINY} --accumulate 0"), "--accumulate 0", "at least 1")
-    assert main.windows_of(8, 3) == 3
+    assert steps_of(8, 3) == 3

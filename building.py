@@ -1,0 +1,218 @@
+"""The parts of a run, built from its settled flags: data, loaders, weights in the model, optimizer."""
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pycocotools.coco import COCO
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+import datasets
+from datasets.check.preflight import check_before_training
+from datasets.interface import DetectionDataset
+from datasets.loader import make_loader, make_sampler
+from models import build_model
+from models.fast.compiled import Compiled
+from settings import Place, Weights
+from util.dist.distributed import Launch, is_main_process, print_once
+from util.runs.checkpoint import init_from, load_frozen, load_model
+from util.runs.plan import TrainingPlan, is_training_state, steps_done, steps_of
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of a run and their facts.
+
+    Attributes:
+        train: None in an evaluation.
+        val: the validation images.
+        num_classes: one more than the largest category id, unless --num_classes says otherwise.
+        class_names: by category id.
+        is_thing: of a panoptic dataset, by category id: True for a thing, False for stuff; else None.
+    """
+
+    train: DetectionDataset | None
+    val: DetectionDataset
+    num_classes: int
+    class_names: dict[int, str]
+    is_thing: Mapping[int, bool] | None
+
+    @property
+    def truth(self) -> COCO:
+        """Return the validation images' annotations as pycocotools reads them."""
+        return datasets.get_coco_api_from_dataset(self.val)
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """Batches of the splits; `train` is None in an evaluation."""
+
+    train: DataLoader | None
+    val: DataLoader
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Facts of a run that all its parts may know: flags as typed and as settled, its place, its data."""
+
+    typed: argparse.Namespace
+    cfg: argparse.Namespace
+    place: Place
+    data: Data
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that this process writes to; None without --output_dir and on ranks other than 0."""
+        return Path(self.cfg.output_dir) if self.cfg.output_dir and is_main_process() else None
+
+
+@dataclass(frozen=True)
+class Detector:
+    """The model, inside DistributedDataParallel where there are several processes, and all that belongs to it."""
+
+    model: nn.Module
+    criterion: nn.Module
+    postprocessors: dict[str, nn.Module]
+    compiled: Compiled | None
+
+
+def build_data(cfg: argparse.Namespace) -> Data:
+    """Read the annotations, say what was found, and check the data of a training run. Raises UserError."""
+    if cfg.dataset_file != "shapes":
+        print_once(datasets.layout_from_flags(cfg).describe())
+    train = None if cfg.eval else build_split("train", cfg)
+    # The class count is the training set's, and the validation set is checked against it.
+    known = cfg.num_classes or (datasets.unwrap(train).num_classes if train is not None else None)
+    val = build_split("val", argparse.Namespace(**vars(cfg) | {"num_classes": known}))
+    first = datasets.unwrap(val if train is None else train)
+    data = Data(train, val, known or first.num_classes, first.class_names, getattr(first, "is_thing", None))
+    describe_data(data, cfg)
+    if cfg.check and train is not None:
+        for line in check_before_training({"train": train, "val": val}):
+            print_once(line)
+    return data
+
+
+def build_split(image_set: str, cfg: argparse.Namespace) -> DetectionDataset:
+    """Return a split's dataset, or the part of it that --fast_dev_run asks for."""
+    return datasets.subset(datasets.build_dataset(image_set, cfg), cfg.fast_dev_run, cfg.seed)
+
+
+def describe_data(data: Data, cfg: argparse.Namespace) -> None:
+    """Print the images and classes that were found, and a warning for images with more objects than queries."""
+    splits = [(data.train, "training"), (data.val, "validation")]
+    sizes = ", ".join(f"{len(split)} {name} images" for split, name in splits if split is not None)
+    names = ", ".join(data.class_names.values())
+    print_once(f"{cfg.dataset_file}: {sizes}; {len(data.class_names)} classes: {names}")
+    counts = datasets.unwrap(data.val if data.train is None else data.train).object_counts()
+    crowded = int((counts > cfg.num_queries).sum())
+    if crowded:
+        print_once(
+            f"warning: --num_queries {cfg.num_queries} is less than the objects of {crowded} of {len(counts)} images "
+            f"(up to {counts.max()}); the objects beyond it are not learned"
+        )
+
+
+def build_loaders(data: Data, cfg: argparse.Namespace, launch: Launch) -> Loaders:
+    """Return the batches of training, shuffled and whole, and those of evaluation, in order and complete."""
+    train = None if data.train is None else build_loader(data.train, cfg, launch, train=True)
+    return Loaders(train, build_loader(data.val, cfg, launch, train=False, training_set=data.train))
+
+
+def build_loader(
+    dataset: DetectionDataset,
+    cfg: argparse.Namespace,
+    launch: Launch,
+    *,
+    train: bool,
+    training_set: DetectionDataset | None = None,
+) -> DataLoader:
+    """Return the batches of a split: shuffled and whole in training, in order and complete in evaluation.
+
+    The lengths of padded object lists come from the objects of `training_set`, by default the split itself.
+    """
+    sampler = make_sampler(
+        dataset,
+        batch_size=cfg.batch_size,
+        shuffle=train,
+        seed=cfg.seed,
+        rank=launch.rank,
+        world_size=launch.world_size,
+        aspects=datasets.aspect_ratios(dataset) if train and cfg.aspect_grouping else None,
+    )
+    return make_loader(
+        dataset,
+        sampler,
+        batch_size=cfg.batch_size,
+        drop_last=train,
+        num_workers=cfg.num_workers,
+        collate=datasets.build_collate(dataset, cfg, training_set=training_set),
+        pin_memory=torch.device(cfg.device).type == "cuda",
+    )
+
+
+def build_detector(run: Setup, weights: Weights) -> Detector:
+    """Build the model that the flags describe, with its criterion and postprocessors, and load its weights."""
+    model, criterion, postprocessors = build_model(run.cfg, is_thing_map=run.data.is_thing)
+    print_once(f"number of params: {count_trainable(model)}")
+    load_weights(model, weights)
+    compiled = Compiled(model.detr if run.cfg.masks else model) if run.cfg.compile else None
+    return Detector(wrap_model(model, run.place.launch), criterion, postprocessors, compiled)
+
+
+def load_weights(model: nn.Module, weights: Weights) -> None:
+    """Put the weights of the run's checkpoints into the model. Raises CheckpointError for those of another model."""
+    if weights.frozen is not None:
+        print_once(load_frozen(model.detr, weights.frozen, weights.paths["frozen"]))
+    if weights.resume is not None:
+        load_model(model, weights.resume, weights.paths["resume"])
+    if weights.start is not None:
+        loaded, left = init_from(model, weights.start)
+        rest = f"; left as initialised: {', '.join(left)}" if left else ""
+        print_once(f"--init_from {weights.paths['start']}: {len(loaded)} tensors loaded{rest}")
+
+
+def wrap_model(model: nn.Module, launch: Launch) -> nn.Module:
+    """Return the model, inside DistributedDataParallel when there are several processes."""
+    if not launch.distributed:
+        return model
+    # A 1x1 convolution's gradient in channels-last order lies in memory as its weight does; only the strides of the
+    # sides of length 1 differ, so nothing has to be rearranged for the exchange.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+    gpus = None if launch.gpu is None else [launch.gpu]
+    return DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)
+
+
+def without_wrapper(model: nn.Module) -> nn.Module:
+    """Return the model inside DistributedDataParallel, or the model itself."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def count_trainable(model: nn.Module) -> int:
+    """Return the number of parameters that training changes."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def build_optimizer(model: nn.Module, *, lr: float, lr_backbone: float, weight_decay: float) -> torch.optim.AdamW:
+    """Return AdamW over two groups, the backbone second with its own learning rate, as in DETR's checkpoints."""
+    trainable = [(n, p) for n, p in without_wrapper(model).named_parameters() if p.requires_grad]
+    head = [p for n, p in trainable if "backbone" not in n]
+    backbone = [p for n, p in trainable if "backbone" in n]
+    groups = [{"params": head}, {"params": backbone, "lr": lr_backbone}]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def plan_steps(cfg: argparse.Namespace, checkpoint: dict[str, Any] | None, *, batches: int) -> TrainingPlan:
+    """Return the steps of the run, those of its checkpoint as done; on resume, print where it goes on."""
+    per_epoch = steps_of(batches, cfg.accumulate)
+    done = steps_done(checkpoint, start_epoch=cfg.start_epoch, steps_per_epoch=per_epoch)
+    plan = TrainingPlan(per_epoch, cfg.epochs, cfg.max_steps, done)
+    if checkpoint is not None and is_training_state(checkpoint):
+        print_once(f"resuming at epoch {plan.first_epoch}, step {plan.done}")
+    return plan

@@ -1,0 +1,120 @@
+"""Flags that cannot work, alone or together: each is refused in one line, before anything is read."""
+
+import argparse
+from pathlib import Path
+
+from flags import get_args_parser
+from util.errors import UserError
+from util.flags import Flags
+from util.profiling.cost_file import check_cost_file
+
+#: The least value of a flag that counts something.
+AT_LEAST = {
+    0: ("epochs", "max_steps", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
+    1: (
+        *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size"),
+        *("dec_layers", "hidden_dim", "dim_feedforward", "nheads", "num_queries", "image_size", "pad_multiple"),
+    ),
+}
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Refuse values that cannot work, before anything is read. Raises UserError."""
+    for least, names in AT_LEAST.items():
+        for name in names:
+            if getattr(args, name) < least:
+                raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
+    if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
+        raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
+    check_profiling_flags(args)
+    check_checkpoint_flags(args)
+    check_place_flags(args)
+    if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
+        raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
+    check_image_flags(args)
+    if args.compile and args.grad_checkpoint:
+        raise UserError(
+            "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"
+        )
+
+
+def check_checkpoint_flags(args: argparse.Namespace) -> None:
+    """Refuse two sources of the same weights. Raises UserError."""
+    if args.frozen_weights and args.init_from:
+        raise UserError("--frozen_weights and --init_from both bring the detector's weights: give one of them")
+    if args.frozen_weights and not (args.masks or args.resume):  # of a checkpoint to resume more is known later
+        raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
+    if args.resume and args.init_from:
+        raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
+    if args.resume == "auto" and not args.output_dir:
+        raise UserError("--resume auto looks in --output_dir: give that too")
+
+
+def check_image_flags(args: argparse.Namespace) -> None:
+    """Refuse sizes of images that contradict each other. Raises UserError."""
+    if args.fast_resize and args.dataset_file == "shapes":
+        raise UserError("--fast_resize is for images that are resized: --dataset_file shapes draws them at their size")
+    if args.pad_size is not None:
+        canvas = f"--pad_size {' '.join(map(str, args.pad_size))}"
+        if not args.pad:
+            raise UserError(f"{canvas} is the canvas of --pad: give that too")
+        if min(args.pad_size) < 1:
+            raise UserError(f"{canvas}: height and width must be at least 1")
+    if args.pad and args.pad_multiple > 1:
+        raise UserError("--pad has one canvas, --pad_multiple rounds that of each batch: give one of them")
+
+
+def check_profiling_flags(args: argparse.Namespace) -> None:
+    """Refuse profiling flags that would do nothing. Raises UserError."""
+    window = args.section or args.torch_profile or args.count_costs
+    if args.eval and (window or args.timing):
+        raise UserError(
+            "--section, --timing, --torch_profile and --count_costs look at training steps: --eval has none"
+        )
+    if args.count_costs:
+        check_cost_file(args.count_costs)
+        if args.timing or args.section or args.torch_profile:
+            raise UserError("--count_costs slows its step: run it without --section, --timing and --torch_profile")
+    if args.profile_continue and not window:
+        raise UserError(
+            "--profile_continue is about the end of a window: give --section, --torch_profile or --count_costs too"
+        )
+
+
+def check_place_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that name two places for the data. Raises UserError."""
+    one, other = args.data_path, args.coco_path
+    if one and other and Path(one).resolve() != Path(other).resolve():
+        raise UserError(
+            f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them"
+        )
+
+
+def check_model_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of the model that cannot work together, once a checkpoint has had its say. Raises UserError."""
+    if args.hidden_dim % args.nheads or args.hidden_dim % 4:
+        raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
+    if args.frozen_weights and not args.masks:
+        raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
+    if args.original_panoptic and not (args.masks and args.dataset_file == "coco_panoptic"):
+        raise UserError("--original_panoptic is about panoptic images: give --dataset_file coco_panoptic and --masks")
+    if args.masks and args.hidden_dim < 16:
+        raise UserError(
+            f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
+        )
+
+
+def given_flags(args: argparse.Namespace) -> frozenset[str]:
+    """Return the names of the flags that were typed, or set to another value than their default after parsing."""
+    defaults = vars(get_args_parser().parse_args([]))
+    changed = frozenset(name for name, value in defaults.items() if getattr(args, name, value) != value)
+    return changed | args.given if isinstance(args, Flags) else changed
+
+
+def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
+    """Return a copy of the flags; those that a script for the original DETR does not know have their defaults."""
+    complete = get_args_parser().parse_args([])
+    if isinstance(args, Flags) and isinstance(complete, Flags):
+        complete.given = args.given
+    vars(complete).update(vars(args))
+    return complete

@@ -1,0 +1,104 @@
+"""From flags as they were typed to the settings of a run: where it computes, its weights, and one settled copy."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from flag_checks import check_model_flags, given_flags
+from models import follow_checkpoint
+from models.checkpoint_config import refuse_other_architecture
+from util.dist.device import pick_device, seed_everything, use_deterministic_algorithms
+from util.dist.distributed import Launch, init_distributed, print_once
+from util.dist.precision import Precision, pick_precision, use_tf32
+from util.runs.checkpoint import find_resume, load_checkpoint
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process computes: its rank among the others, its device, and the number type of products."""
+
+    launch: Launch
+    device: torch.device
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Checkpoints that a run reads, at most one of the first two; None where it has none of the kind.
+
+    Attributes:
+        resume: goes on with its run, or is evaluated.
+        start: --init_from: as much of its weights as fits starts a new run.
+        frozen: --frozen_weights: the detector under a mask head.
+        paths: file or address of each, by the names above.
+    """
+
+    resume: dict[str, Any] | None
+    start: dict[str, Any] | None
+    frozen: dict[str, Any] | None
+    paths: Mapping[str, str]
+
+    @property
+    def bring_backbone(self) -> bool:
+        """True where a checkpoint holds the backbone's weights."""
+        return any(checkpoint is not None for checkpoint in (self.resume, self.start, self.frozen))
+
+
+def join(args: argparse.Namespace) -> Place:
+    """Pick device and precision, join the other processes, and seed every random stream. Raises UserError."""
+    device = pick_device(args.device)
+    precision = pick_precision(args.amp, device)
+    if args.tf32:
+        use_tf32(device)
+    if args.deterministic:
+        use_deterministic_algorithms()
+    launch = init_distributed(device=str(device), dist_url=args.dist_url, world_size=args.world_size)
+    seed_everything(args.seed, rank=launch.rank)
+    return Place(launch, device, precision)
+
+
+def find_weights(args: argparse.Namespace) -> Weights:
+    """Read the checkpoints that the flags name. Raises UserError for one that cannot be read."""
+    names = {
+        "resume": find_resume(args.resume, args.output_dir),
+        "start": args.init_from or None,
+        "frozen": args.frozen_weights or None,
+    }
+    paths = {kind: path for kind, path in names.items() if path}
+    return Weights(**{kind: load_checkpoint(path) if path else None for kind, path in names.items()}, paths=paths)
+
+
+def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> argparse.Namespace:
+    """Return a copy of the flags with the values that the run will have; `args` stays as it was typed.
+
+    An evaluation takes the architecture from its checkpoint; a training run must have the same one. Raises UserError
+    for flags that contradict a checkpoint or each other.
+    """
+    settled: dict[str, Any] = {"device": str(place.device)}
+    if weights.resume is not None and args.eval:
+        values, lines = follow_checkpoint(args, weights.resume, weights.paths["resume"], given=given_flags(args))
+        settled |= values
+        for line in lines:
+            print_once(line)
+    elif weights.resume is not None:
+        refuse_other_architecture(weights.resume, weights.paths["resume"], flags=vars(args))
+    if weights.bring_backbone or place.launch.rank > 0:  # other ranks get the weights of rank 0
+        settled["backbone_weights"] = "none"
+    cfg = replace_flags(args, **settled)
+    check_model_flags(cfg)
+    if weights.frozen is not None:
+        refuse_other_architecture(weights.frozen, weights.paths["frozen"], flags=vars(cfg))
+    return cfg
+
+
+def replace_flags(args: argparse.Namespace, **values: Any) -> argparse.Namespace:
+    """Return a copy of the flags with other values."""
+    return argparse.Namespace(**vars(args) | values)
+
+
+def typed_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags that were given, as they were given."""
+    return {name: getattr(args, name) for name in sorted(given_flags(args))}
