@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader
 
 import datasets
 from datasets.check.preflight import check_before_training
-from datasets.interface import DetectionDataset
+from datasets.interface import DatasetOrSubset
 from datasets.loader import make_loader, make_sampler
 from models import build_model
 from models.fast.compiled import Compiled
+from models.segmentation import DETRsegm
 from settings import Place, Weights
 from util.dist.distributed import Launch, is_main_process, print_once
 from util.runs.checkpoint import init_from, load_frozen, load_model
@@ -37,10 +38,10 @@ class Data:
         is_thing: of a panoptic dataset, by category id: True for a thing, False for stuff; else None.
     """
 
-    train: DetectionDataset | None
-    val: DetectionDataset
+    train: DatasetOrSubset | None
+    val: DatasetOrSubset
     num_classes: int
-    class_names: dict[int, str]
+    class_names: Mapping[int, str]
     is_thing: Mapping[int, bool] | None
 
     @property
@@ -91,7 +92,7 @@ def build_data(cfg: argparse.Namespace) -> Data:
     known = cfg.num_classes or (datasets.unwrap(train).num_classes if train is not None else None)
     val = build_split("val", argparse.Namespace(**vars(cfg) | {"num_classes": known}))
     first = datasets.unwrap(val if train is None else train)
-    data = Data(train, val, known or first.num_classes, first.class_names, getattr(first, "is_thing", None))
+    data = Data(train, val, known or first.num_classes, first.class_names, first.is_thing)
     describe_data(data, cfg)
     if cfg.check and train is not None:
         for line in check_before_training({"train": train, "val": val}):
@@ -99,7 +100,7 @@ def build_data(cfg: argparse.Namespace) -> Data:
     return data
 
 
-def build_split(image_set: str, cfg: argparse.Namespace) -> DetectionDataset:
+def build_split(image_set: str, cfg: argparse.Namespace) -> DatasetOrSubset:
     """Return a split's dataset, or the part of it that --fast_dev_run asks for."""
     return datasets.subset(datasets.build_dataset(image_set, cfg), cfg.fast_dev_run, cfg.seed)
 
@@ -126,12 +127,12 @@ def build_loaders(data: Data, cfg: argparse.Namespace, launch: Launch) -> Loader
 
 
 def build_loader(
-    dataset: DetectionDataset,
+    dataset: DatasetOrSubset,
     cfg: argparse.Namespace,
     launch: Launch,
     *,
     train: bool,
-    training_set: DetectionDataset | None = None,
+    training_set: DatasetOrSubset | None = None,
 ) -> DataLoader:
     """Return the batches of a split: shuffled and whole in training, in order and complete in evaluation.
 
@@ -162,13 +163,15 @@ def build_detector(run: Setup, weights: Weights) -> Detector:
     model, criterion, postprocessors = build_model(run.cfg, is_thing_map=run.data.is_thing)
     print_once(f"number of params: {count_trainable(model)}")
     load_weights(model, weights)
-    compiled = Compiled(model.detr if run.cfg.masks else model) if run.cfg.compile else None
+    detr = model.detr if isinstance(model, DETRsegm) else model
+    compiled = Compiled(detr) if run.cfg.compile else None
     return Detector(wrap_model(model, run.place.launch), criterion, postprocessors, compiled)
 
 
 def load_weights(model: nn.Module, weights: Weights) -> None:
     """Put the weights of the run's checkpoints into the model. Raises CheckpointError for those of another model."""
     if weights.frozen is not None:
+        assert isinstance(model, DETRsegm)  # settle_flags refuses --frozen_weights without --masks
         print_once(load_frozen(model.detr, weights.frozen, weights.paths["frozen"]))
     if weights.resume is not None:
         load_model(model, weights.resume, weights.paths["resume"])
@@ -204,7 +207,7 @@ def build_optimizer(model: nn.Module, *, lr: float, lr_backbone: float, weight_d
     trainable = [(n, p) for n, p in without_wrapper(model).named_parameters() if p.requires_grad]
     head = [p for n, p in trainable if "backbone" not in n]
     backbone = [p for n, p in trainable if "backbone" in n]
-    groups = [{"params": head}, {"params": backbone, "lr": lr_backbone}]
+    groups: list[dict[str, Any]] = [{"params": head}, {"params": backbone, "lr": lr_backbone}]
     return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 

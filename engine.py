@@ -1,9 +1,9 @@
 """One epoch of training and one pass of evaluation: forward, loss, backward, optimizer step."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from pycocotools.coco import COCO
@@ -27,6 +27,14 @@ from util.runs.plan import EpochPart
 
 #: Images of a batch and their targets, as a loader yields them.
 Batch = tuple[NestedTensor, Sequence[Target]]
+
+
+class Loader(Protocol):
+    """Batches with a length, as of a DataLoader."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ def add_gradients(
                 total = total / len(batches)
             with context.phases.phase(Section.BACKWARD):
                 context.precision.scaler.scale(total).backward()
-        sums = add_losses(sums, losses, criterion.weight_dict, len(batches))
+        sums = add_losses(sums, losses, weights_of(criterion), len(batches))
     return sums
 
 
@@ -157,8 +165,13 @@ def compute_losses(
 
 def weighted_sum(criterion: nn.Module, losses: dict[str, Tensor]) -> Tensor:
     """Return the sum that is trained on: every loss times its weight; those without a weight are only logged."""
-    weights: dict[str, float] = criterion.weight_dict
+    weights = weights_of(criterion)
     return cast(Tensor, sum(value * weights[name] for name, value in losses.items() if name in weights))
+
+
+def weights_of(criterion: nn.Module) -> dict[str, float]:
+    """Return the weight of each loss, by name."""
+    return cast(dict[str, float], criterion.weight_dict)
 
 
 def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float, context: StepContext) -> None:
@@ -180,7 +193,7 @@ def evaluate(
     model: nn.Module,
     criterion: nn.Module,
     postprocessors: dict[str, nn.Module],
-    data_loader: Iterable[Batch],
+    data_loader: Loader,
     base_ds: COCO,
     device: torch.device,
     output_dir: str | Path = "",
@@ -257,6 +270,7 @@ def _coco_stats(evaluator: CocoEvaluator) -> dict[str, list[float]]:
 
 def _panoptic_evaluator(data_loader: Any, output_dir: str | Path) -> PanopticEvaluator:
     dataset = unwrap(data_loader.dataset)
+    assert dataset.ann_file is not None and dataset.ann_folder is not None  # of a panoptic dataset they are there
     folder = Path(output_dir) / "panoptic_eval" if output_dir else None
     return PanopticEvaluator(dataset.ann_file, dataset.ann_folder, folder)
 
@@ -269,7 +283,7 @@ def _panoptic_stats(evaluator: PanopticEvaluator) -> dict[str, dict[str, float]]
 
 
 def _step_log(header: str, criterion: nn.Module, context: StepContext, progress: Progress) -> StepLog:
-    return StepLog(header=header, weight_dict=criterion.weight_dict, print_freq=context.print_freq, progress=progress)
+    return StepLog(header=header, weight_dict=weights_of(criterion), print_freq=context.print_freq, progress=progress)
 
 
 def ids_of(targets: Sequence[Target]) -> list[int]:

@@ -150,7 +150,7 @@ def train(
             continue
         test_stats, evaluator = evaluate_now()
         # Of masks where they are trained: over a frozen detector, boxes are the same in every epoch.
-        ap = test_stats.get("coco_eval_masks", test_stats["coco_eval_bbox"])[0]
+        ap = test_stats["coco_eval_masks" if "coco_eval_masks" in test_stats else "coco_eval_bbox"][0]
         is_best, best_ap = ap > best_ap, max(best_ap, ap)
         if store is not None:
             store.log(log_row(train_stats, test_stats, epoch=part.epoch, n_parameters=building.count_trainable(model)))

@@ -23,7 +23,7 @@ from .atomic import atomic_file
 from .plain import to_plain
 
 #: Paths are read as pure ones, whichever system and Python wrote them: plain data that touches no disk.
-_ALLOWED = [argparse.Namespace] + [
+_ALLOWED: list[Any] = [argparse.Namespace] + [
     (pathlib.PureWindowsPath if "Windows" in name else pathlib.PurePosixPath, f"{module}.{name}")
     for module in ("pathlib", "pathlib._local")
     for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")

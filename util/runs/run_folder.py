@@ -47,7 +47,9 @@ class RunFolder:
 class HasDetections(Protocol):
     """An evaluator that holds detections in COCO's results format for each of its `iou_types`."""
 
-    iou_types: Sequence[str]
+    @property
+    def iou_types(self) -> Sequence[str]:
+        """The kinds: bbox, segm."""
 
     def results(self, iou_type: str) -> list[dict[str, Any]]:
         """Return the detections of one kind."""
