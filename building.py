@@ -18,7 +18,7 @@ from datasets.check.preflight import check_before_training
 from datasets.interface import DatasetOrSubset
 from datasets.loader import make_loader, make_sampler
 from models import build_model
-from models.fast.compiled import Compiled
+from models.fast.compiled import LayerCompiler
 from models.segmentation import DETRsegm
 from settings import Place, Weights
 from util.dist.distributed import Launch, is_main_process, print_once
@@ -80,7 +80,7 @@ class Detector:
     model: nn.Module
     criterion: nn.Module
     postprocessors: dict[str, nn.Module]
-    compiled: Compiled | None
+    compiled: LayerCompiler | None
 
 
 def build_data(cfg: argparse.Namespace) -> Data:
@@ -164,7 +164,7 @@ def build_detector(run: Setup, weights: Weights) -> Detector:
     print_once(f"number of params: {count_trainable(model)}")
     load_weights(model, weights)
     detr = model.detr if isinstance(model, DETRsegm) else model
-    compiled = Compiled(detr) if run.cfg.compile else None
+    compiled = LayerCompiler(detr) if run.cfg.compile else None
     return Detector(wrap_model(model, run.place.launch), criterion, postprocessors, compiled)
 
 

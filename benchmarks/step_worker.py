@@ -64,7 +64,7 @@ def switch_on(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any
     if args.tf32:
         precision.use_tf32(device)
     if args.compile:
-        importlib.import_module("models.fast.compiled").Compiled(model.detr if args.masks else model)
+        importlib.import_module("models.fast.compiled").LayerCompiler(model.detr if args.masks else model)
     return {"precision": precision.pick_precision(args.amp, device)}
 
 

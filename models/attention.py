@@ -1,10 +1,13 @@
 """Multi-head attention as DETR uses it, with the parameter names of `torch.nn.MultiheadAttention`."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .fast.dropout_attention import attend_with_dropout
 
@@ -12,40 +15,68 @@ from .fast.dropout_attention import attend_with_dropout
 class MultiheadAttention(nn.Module):
     """Scaled dot-product attention over `num_heads` heads (Vaswani et al. 2017, section 3.2.2).
 
-    Parameters are named and shaped as in `nn.MultiheadAttention`, so DETR's checkpoints load. The attention map is
-    only computed when somebody listens: a forward hook on this module gets `(output, map)` with the map averaged over
-    heads, (B, L, S); without hooks the fused kernel runs and the second item is None.
+    Parameters are named and shaped as in `nn.MultiheadAttention`, so DETR's checkpoints load; batches come first.
+
+    Attributes:
+        need_weights: also return the attention map, averaged over heads. False, so that the fused kernel runs, until
+            somebody registers a forward hook: public notebooks read the map from a hook's `output[1]`.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"--hidden_dim {embed_dim} must be a multiple of --nheads {num_heads}")
+        self.embed_dim = embed_dim
         self.num_heads = num_heads
+        self.head_dim = embed_dim // num_heads
         self.dropout = dropout
+        self.need_weights = False
         self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
         self.out_proj = nn.Linear(embed_dim, embed_dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, *, key_padding_mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend from `query` (B, L, D) to `key` and `value` (B, S, D); True in the mask (B, S) hides a key.
+    def register_forward_hook(self, hook: Callable[..., Any], **kwargs: Any) -> RemovableHandle:
+        """Register a hook as every module does, and switch `need_weights` on for it."""
+        self.need_weights = True
+        return super().register_forward_hook(hook, **kwargs)
 
-        Returns the output (B, L, D) and, only when a forward hook is registered, the map (B, L, S).
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool | None = None,
+        attn_mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from `query` (B, L, D) to `key` and `value` (B, S, D).
+
+        Args:
+            key_padding_mask: (B, S), True hides a key from all queries of an image.
+            need_weights: return the map; by default as the attribute says.
+            attn_mask: (L, S) or (B * heads, L, S), True hides a key from a query; or numbers that are added to scores.
+
+        Returns:
+            The output (B, L, D) and, where it is needed, the map (B, L, S); None elsewhere.
         """
         q, k, v = self._project(query, key, value)
         bias = _additive_mask(key_padding_mask, dtype=q.dtype)
+        per_query = attn_mask is not None
+        if attn_mask is not None:
+            allowed = _as_bias(attn_mask, self.num_heads, dtype=q.dtype)
+            bias = allowed if bias is None else bias + allowed
         dropout = self.dropout if self.training else 0.0
-        if self._forward_hooks:
+        attention_map = None
+        if self.need_weights if need_weights is None else need_weights:
+            # (B, heads, L, S): the fused kernels never hold this matrix, so a map costs time and memory.
             weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0 if bias is None else bias)).softmax(-1)
             heads, attention_map = F.dropout(weights, dropout) @ v, weights.mean(1)
-        elif 0 < dropout < 1 and q.device.type == "cpu" and not torch.compiler.is_compiling():
-            heads, attention_map = attend_with_dropout(q, k, v, bias, dropout), None
+        elif 0 < dropout < 1 and q.device.type == "cpu" and not per_query and not torch.compiler.is_compiling():
+            heads = attend_with_dropout(q, k, v, bias, dropout)
         else:
-            heads, attention_map = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout), None
+            heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return self.out_proj(heads.transpose(1, 2).flatten(2)), attention_map
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
@@ -66,3 +97,11 @@ def _additive_mask(key_padding_mask: Tensor | None, *, dtype: torch.dtype) -> Te
         return None
     bias = torch.zeros(key_padding_mask.shape, dtype=dtype, device=key_padding_mask.device)
     return bias.masked_fill_(key_padding_mask, -math.inf)[:, None, None]
+
+
+def _as_bias(attn_mask: Tensor, heads: int, *, dtype: torch.dtype) -> Tensor:
+    """A mask (L, S) or (B * heads, L, S) as numbers to add to scores (B, heads, L, S)."""
+    if attn_mask.dtype == torch.bool:
+        hidden, shape = attn_mask, attn_mask.shape
+        attn_mask = torch.zeros(shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)
+    return attn_mask.to(dtype) if attn_mask.dim() == 2 else attn_mask.to(dtype).unflatten(0, (-1, heads))

@@ -3,7 +3,8 @@
 State-dict keys are those of the original: `backbone.0.body.<torchvision's name>`.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +12,16 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
+from util.dist.distributed import is_main_process, print_once
 from util.dist.precision import in_autocast, wide_dtype
-from util.errors import CheckpointError, DownloadError, UserError
+from util.errors import DownloadError, UserError
 from util.nested_tensor import NestedTensor
 
+from .backbone_weights import load_backbone_weights, load_imagenet_weights
+from .fast.checkpointing import recompute_stages
 from .fast.folded_norm import FrozenBatchNorm2d, fold_frozen_norms
 from .fast.padding import PaddingEraser
+from .position_encoding import build_position_encoding
 
 #: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
 RESNETS = (
@@ -38,45 +43,44 @@ FEW_PIXELS = 2**18
 BASIC_BLOCK = ("resnet18", "resnet34")
 
 
-class Backbone(nn.Module):
-    """A torchvision network up to its last feature map (stride 32, or 16 with `dilation`).
+class BackboneBase(nn.Module):
+    """A network with stages `layer1` to `layer4`, up to the last of them or with the maps of all.
 
     Args:
-        name: one of `BACKBONES`.
+        backbone: the network, for example a ResNet; its later layers are dropped.
         train_backbone: False freezes every layer. True trains all but the first stages (stem and layer1), which
-            stay at their ImageNet values as in DETR; with trainable norms every layer trains.
+            stay at their ImageNet values as in DETR.
+        num_channels: of the last feature map.
         return_interm_layers: also return strides 4, 8 and 16, for the mask head.
-        dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
-        norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
-        channels_last: lay feature maps out with the channels of a pixel side by side, which suits convolutions on CPUs and
-            in half precision; None: there, but not for a few small images on a CPU. Parameters stay as they are.
-        padding_invariant: features and masks of an image are those it has without padding (see `models.fast.padding`).
-
-    Raises UserError for an unknown name, or `dilation` on a network that has none.
+        channels_last: lay feature maps out with the channels of a pixel side by side, which suits convolutions on
+            CPUs and in half precision; None: there, but not for a few small images on a CPU. Parameters stay.
     """
 
     def __init__(
         self,
+        backbone: nn.Module,
+        train_backbone: bool,
+        num_channels: int,
+        return_interm_layers: bool,
         *,
-        name: str,
-        train_backbone: bool = True,
-        return_interm_layers: bool = False,
-        dilation: bool = False,
-        norm: str = "frozen",
         channels_last: bool | None = None,
-        padding_invariant: bool = False,
     ) -> None:
         super().__init__()
-        body = _torchvision_network(name, dilation=dilation, norm=norm)
-        for parameter_name, parameter in body.named_parameters():
-            trains = train_backbone and (norm == "batch" or not _in_first_stages(name, parameter_name))
-            parameter.requires_grad_(trains)
-        fold_frozen_norms(body)
-        self.body = IntermediateLayerGetter(body, _layers(name, return_interm_layers))
-        self.padding = PaddingEraser(self.body, flag=f"--backbone {name}") if padding_invariant else None
+        for name, parameter in backbone.named_parameters():
+            if not (train_backbone and self.is_trained(name)):
+                parameter.requires_grad_(False)
+        self.body = IntermediateLayerGetter(backbone, self.layers_returned(return_interm_layers))
+        self.num_channels = num_channels
         self.channels_last = channels_last
-        self.name = name
-        self.num_channels = _num_channels(name)
+        self.padding: PaddingEraser | None = None
+
+    def is_trained(self, parameter: str) -> bool:
+        """True for parameters after the stages of stride 2 and 4, which DETR never trains."""
+        return parameter.startswith(("layer2", "layer3", "layer4"))
+
+    def layers_returned(self, intermediate: bool) -> dict[str, str]:
+        """Layers to return, by torchvision's names, and the names they get."""
+        return {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}
 
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
@@ -89,6 +93,143 @@ class Backbone(nn.Module):
             name: NestedTensor(features, resize_mask(samples.mask, features.shape[-2:]))
             for name, features in self.body(images).items()
         }
+
+    def recompute_stages(self) -> bool:
+        """Have blocks keep only their inputs for the backward pass; False where they cannot be run twice.
+
+        Batch norms that train count a batch twice, and `padding` knows its masks only in the forward pass.
+        """
+        counts = any(isinstance(module, nn.BatchNorm2d) for module in self.body.modules())
+        return self.padding is None and not counts and recompute_stages(self.body) > 0
+
+
+class Backbone(BackboneBase):
+    """A torchvision network up to its last feature map (stride 32, or 16 with `dilation`).
+
+    Args:
+        name: one of `BACKBONES`.
+        train_backbone, return_interm_layers: as in `BackboneBase`; with trainable norms every layer trains.
+        dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
+        norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
+        weights: what `load_backbone_weights` takes; `imagenet` as in DETR, in the first of several processes, but a
+            backbone whose weights cannot be downloaded starts random, with a printed line.
+        channels_last: as in `BackboneBase`.
+        padding_invariant: features and masks of an image are those it has without padding (see `models.fast.padding`).
+
+    Raises:
+        UserError: an unknown name, or `dilation` on a network that has none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        train_backbone: bool = True,
+        return_interm_layers: bool = False,
+        dilation: bool = False,
+        *,
+        norm: str = "frozen",
+        weights: str = "imagenet",
+        channels_last: bool | None = None,
+        padding_invariant: bool = False,
+    ) -> None:
+        network = _torchvision_network(name, dilation=dilation, norm=norm)
+        self.name, self.norm = name, norm
+        super().__init__(
+            network, train_backbone, _num_channels(name), return_interm_layers, channels_last=channels_last
+        )
+        fold_frozen_norms(self.body)
+        if padding_invariant:
+            self.padding = PaddingEraser(self.body, flag=f"--backbone {name}")
+        if weights != "imagenet":
+            load_backbone_weights(self.body, name, weights)
+        elif is_main_process():
+            load_imagenet_weights_if_possible(self, f"Backbone({name})")
+
+    def is_trained(self, parameter: str) -> bool:
+        """True for parameters that DETR trains, and for all where norms are trained as well."""
+        if self.norm == "batch":
+            return True
+        if self.name == "mobilenet_v2":
+            return not parameter.startswith("features.") or int(parameter.split(".")[1]) > 3
+        return super().is_trained(parameter)
+
+    def layers_returned(self, intermediate: bool) -> dict[str, str]:
+        """Layers to return. Raises UserError for a network that has only one map to return."""
+        if self.name != "mobilenet_v2":
+            return super().layers_returned(intermediate)
+        if intermediate:
+            raise UserError("--masks needs the feature maps of a ResNet; --backbone mobilenet_v2 offers only its last")
+        return {"features": "0"}
+
+
+class LazyEncodings(Sequence[Tensor]):
+    """Position encodings of feature maps, each computed when it is asked for: DETR itself asks for the last only."""
+
+    def __init__(self, encode: nn.Module, features: Sequence[NestedTensor]) -> None:
+        self._encode = encode
+        self._features = features
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        features = self._features[index]
+        return self._encode(features).to(wide_dtype(features.tensors))
+
+
+class Joiner(nn.Sequential):
+    """Backbone, then position encoding: what the transformer needs of a batch of images.
+
+    The backbone may be any module that returns a dictionary of batches, with `num_channels` there or set here.
+    """
+
+    num_channels: int
+
+    def __init__(self, backbone: nn.Module, position_embedding: nn.Module) -> None:
+        super().__init__(backbone, position_embedding)
+        if isinstance(channels := getattr(backbone, "num_channels", None), int):
+            self.num_channels = channels
+
+    def forward(self, samples: NestedTensor) -> tuple[list[NestedTensor], Sequence[Tensor]]:
+        """Feature maps (B, C, h, w), finest first, and as many encodings (B, D, h, w)."""
+        features = list(self[0](samples).values())
+        return features, LazyEncodings(self[1], features)
+
+
+def build_backbone(
+    args: Any, *, train_backbone: bool | None = None, weights: str | None = None, channels_last: bool | None = None
+) -> Joiner:
+    """Build backbone and position encoding of an `Architecture`, or of DETR's flags.
+
+    Args:
+        args: anything with the attributes; what is new here may be absent.
+        train_backbone: by default as `lr_backbone` says, which is above 0 or not.
+        weights: what `load_backbone_weights` takes; by default as `backbone_weights` says, or `imagenet`.
+        channels_last: as in `Backbone`.
+    """
+    backbone = Backbone(
+        args.backbone,
+        args.lr_backbone > 0 if train_backbone is None else train_backbone,
+        args.masks,
+        args.dilation,
+        norm=getattr(args, "backbone_norm", "frozen"),
+        weights="none",
+        channels_last=channels_last,
+        padding_invariant=getattr(args, "padding_invariant", False),
+    )
+    source = getattr(args, "backbone_weights", "imagenet") if weights is None else weights
+    load_backbone_weights(backbone.body, backbone.name, source)
+    return Joiner(backbone, build_position_encoding(args))
+
+
+def load_imagenet_weights_if_possible(backbone: Backbone, owner: str) -> None:
+    """Load torchvision's weights; where they cannot be downloaded leave random ones, and print a line that says so."""
+    try:
+        load_imagenet_weights(backbone.body, backbone.name)
+    except DownloadError as error:
+        print_once(f"{owner}: {error}; its backbone starts random as well")
 
 
 def _prefers_channels_last(images: Tensor) -> bool:
@@ -112,93 +253,5 @@ def _torchvision_network(name: str, *, dilation: bool, norm: str) -> nn.Module:
     return getattr(torchvision.models, name)(weights=None, norm_layer=norm_layer, **stages)
 
 
-def _layers(name: str, intermediate: bool) -> dict[str, str]:
-    """Which layers to return, by the name torchvision gives them, and the names they get."""
-    if name == "mobilenet_v2":
-        if intermediate:
-            raise UserError("--masks needs the feature maps of a ResNet; --backbone mobilenet_v2 offers only its last")
-        return {"features": "0"}
-    return {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}
-
-
-def _in_first_stages(name: str, parameter: str) -> bool:
-    """Whether a parameter lies in the stages of stride 2 and 4, which DETR never trains."""
-    if name == "mobilenet_v2":
-        return int(parameter.split(".")[1]) <= 3 if parameter.startswith("features.") else True
-    return not parameter.startswith(("layer2", "layer3", "layer4"))
-
-
 def _num_channels(name: str) -> int:
     return 512 if name in BASIC_BLOCK else 1280 if name == "mobilenet_v2" else 2048
-
-
-class Joiner(nn.Sequential):
-    """Backbone, then position encoding: what the transformer needs of a batch of images."""
-
-    def __init__(self, backbone: Backbone, position_embedding: nn.Module) -> None:
-        super().__init__(backbone, position_embedding)
-        self.num_channels = backbone.num_channels
-
-    def forward(self, samples: NestedTensor) -> tuple[list[NestedTensor], list[Tensor]]:
-        """Feature maps (B, C, h, w), finest first, and the encoding (B, D, h, w) of the last: no other is looked at."""
-        features = list(self[0](samples).values())
-        return features, [self[1](features[-1]).to(wide_dtype(features[-1].tensors))]
-
-
-def load_backbone_weights(backbone: Backbone, source: str) -> None:
-    """Fill a backbone with `imagenet` weights (downloaded on first use), a file's, or `none`: leave it random.
-
-    Batch norm counters and the classifier in a file are ignored; anything else missing or left over is a CheckpointError.
-    """
-    if source == "none":
-        return
-    if source != "imagenet":
-        _fill(backbone, _weights_of_file(source), source)
-        return
-    try:
-        load_imagenet_weights(backbone)
-    except DownloadError as error:
-        file = torchvision.models.get_model_weights(backbone.name).IMAGENET1K_V1.url.rpartition("/")[2]
-        raise DownloadError(
-            f"{error}: give --backbone_weights FILE with them ({file}), or --backbone_weights none to train from scratch"
-        ) from error
-
-
-def load_imagenet_weights(backbone: Backbone) -> None:
-    """Fill a backbone with torchvision's IMAGENET1K_V1 weights, the ones DETR was trained from, downloaded on first use.
-
-    Raises DownloadError when they cannot be.
-    """
-    weights = torchvision.models.get_model_weights(backbone.name).IMAGENET1K_V1
-    try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
-        raise DownloadError(f"cannot download the ImageNet weights of {backbone.name} ({error})") from error
-    _fill(backbone, state, "imagenet")
-
-
-def _fill(backbone: Backbone, state: dict[str, Tensor], source: str) -> None:
-    """Load the weights of a torchvision network; `source` is for the message when they are those of another."""
-    own = backbone.body.state_dict()
-    state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
-    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
-    counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
-    odd = sorted((own.keys() - counters.keys()) ^ (state.keys() - counters.keys()))
-    odd += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    if odd:
-        raise CheckpointError(
-            f"--backbone_weights {source} does not fit --backbone {backbone.name}: {len(odd)} tensors differ, first {odd[0]}"
-        )
-    backbone.body.load_state_dict(counters | state)
-
-
-def _weights_of_file(path: str) -> dict[str, Tensor]:
-    if not Path(path).is_file():
-        raise CheckpointError(f"--backbone_weights {path}: no such file (or write imagenet or none)")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many kinds for a broken file; all mean the same to the user
-        raise CheckpointError(f"--backbone_weights {path} is not a file of weights ({type(error).__name__})") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"--backbone_weights {path} is not a state dict of tensors")
-    return state

@@ -1,4 +1,4 @@
-"""Which model a checkpoint belongs to: read off its weights, the flags of the run that wrote it, and its name."""
+"""The model that a checkpoint belongs to: read off its weights, the flags of the run that wrote it, and its name."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -11,19 +11,19 @@ from util.errors import CheckpointError, UserError
 from util.runs.checkpoint import load_model
 
 from .config import Architecture, build_detector
-from .detr import DETR
+from .detector import DETR
 from .segmentation import DETRsegm
 from .zoo import published_under
 
-#: Of the architecture, what may be chosen anew for weights that exist: it does not change what they mean.
+#: Parts of the architecture that may be chosen anew for weights that exist: they do not change their meaning.
 FREE = ("backbone_norm", "padding_invariant")
-#: What weights do not show; `nheads` only where there is a mask head.
+#: Parts that weights do not show; `nheads` they do where there is a mask head.
 UNREADABLE = ("nheads", "dilation")
 DEFAULTS = asdict(Architecture())
 
-#: ResNets by the blocks of their four stages, the outputs and inputs (of a group) of the first 3x3 convolution after the
-#: stem, and whether their blocks are bottlenecks.
-_RESNETS = {
+#: ResNets by the blocks of their four stages, the outputs and inputs (of a group) of the first 3x3 convolution after
+#: the stem, and True if their blocks are bottlenecks.
+_RESNETS: dict[tuple[tuple[int, ...], tuple[int, ...], bool], str] = {
     ((2, 2, 2, 2), (64, 64), False): "resnet18",
     ((3, 4, 6, 3), (64, 64), False): "resnet34",
     ((3, 4, 6, 3), (64, 64), True): "resnet50",
@@ -38,11 +38,11 @@ _RESNETS = {
 
 
 def model_from_checkpoint(
-    checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Mapping[str, Any] | None = None
+    checkpoint: dict[str, Any], path: str | os.PathLike, *, given: Mapping[str, Any] | None = None
 ) -> tuple[DETR | DETRsegm, Architecture, str]:
-    """The model of a checkpoint that `load_checkpoint` read, with its weights, on the CPU; how it is made, and a line on that.
+    """Build the model of a checkpoint, with its weights, on the CPU; return also its architecture, and a line on that.
 
-    `path` and `given` are as in `architecture_of`. Raises UserError and CheckpointError as that and `load_model` do.
+    Arguments are as in `architecture_of`. Raises UserError and CheckpointError as that and `load_model` do.
     """
     architecture, line = architecture_of(checkpoint, path, given=given)
     model = build_detector(architecture)
@@ -53,17 +53,19 @@ def model_from_checkpoint(
 def architecture_of(
     checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Mapping[str, Any] | None = None
 ) -> tuple[Architecture, str]:
-    """The architecture of a checkpoint, and one line that says what was taken from where.
+    """The architecture of a checkpoint, and one line that says from where each part of it is known.
 
-    Weights tell most of it. Whether the last stage is dilated, and without a mask head how many heads there are, comes from
-    the flags that a training run keeps in the file, from the name of a published file, from `given`, or is DETR's default.
+    Weights tell most of it. The dilation of the last stage, and without a mask head the number of heads, come from the
+    flags that a training run keeps in the file, from the name of a published file, from `given`, or are DETR's.
 
     Args:
         checkpoint: as `load_checkpoint` returns it.
         path: where it came from, a path or an address.
         given: values of flags that the user chose, by name; others than the architecture's are ignored.
 
-    Raises UserError when a given flag contradicts the file or no model can be built, CheckpointError for weights of no DETR.
+    Raises:
+        UserError: a given flag contradicts the file, or no model can be built.
+        CheckpointError: the weights are those of no DETR.
     """
     chosen = {name: value for name, value in (given or {}).items() if name in DEFAULTS}
     sources = _read(checkpoint, path)
@@ -86,21 +88,22 @@ def architecture_of(
 def refuse_other_architecture(
     checkpoint: Mapping[str, Any], path: str | os.PathLike, *, flags: Mapping[str, Any]
 ) -> None:
-    """Raise UserError when a run with these flags, by name, would train on with the detector of a checkpoint that others made.
+    """Raise UserError if a run with these flags, by name, would train another detector than a checkpoint's.
 
-    Class count and mask head are not looked at: `load_model` has more to say about the one, and the other may be left or added.
+    Class count and mask head are not looked at: `load_model` has more to say about the one, and the other may be left
+    or added.
     """
     known = {name: value for source in _read(checkpoint, path).values() for name, value in source.items()}
     different = [name for name in _contradictions(known, flags) if name not in ("num_classes", "masks")]
     if different:
         raise UserError(
-            f"{path}: made with {_spell(known, different)}, this run has {_spell(flags, different)}; give the file's flags, "
-            f"or --init_from {path} to load what fits"
+            f"{path}: made with {_spell(known, different)}, this run has {_spell(flags, different)}; give the file's "
+            f"flags, or --init_from {path} to load what fits"
         )
 
 
 def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, dict[str, Any]]:
-    """What is known of the architecture, by source, each flag under the surest source only."""
+    """Flags of the architecture that are known, by source, each under the surest source only."""
     weights = _from_weights(checkpoint["model"], path)
     run = checkpoint.get("args")
     run = run if isinstance(run, Mapping) else {}
@@ -118,7 +121,7 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dic
     shapes = {name.removeprefix("module.").removeprefix("detr."): tuple(w.shape) for name, w in weights.items()}
     try:
         num_queries, hidden_dim = shapes["query_embed.weight"]
-        flags = {
+        flags: dict[str, Any] = {
             "backbone": _backbone(shapes, path),
             "backbone_norm": "batch" if any(name.endswith("num_batches_tracked") for name in shapes) else "frozen",
             "position_embedding": "learned" if "backbone.1.row_embed.weight" in shapes else "sine",
@@ -154,12 +157,12 @@ def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) ->
 
 
 def _count(names: Iterable[str], prefix: str) -> int:
-    """How many numbered parts there are under a prefix."""
+    """Number of numbered parts under a prefix."""
     return len({name[len(prefix) :].partition(".")[0] for name in names if name.startswith(prefix)})
 
 
 def _is_usable(value: Any, default: Any) -> bool:
-    """Whether a value in somebody's file can be that of a flag with this default: a switch, or a count."""
+    """True if a value in somebody's file can be that of a flag with this default: a switch, or a count."""
     return type(value) is type(default) and (isinstance(value, bool) or value >= 1)
 
 

@@ -1,12 +1,11 @@
-"""What a DETR is made of, weights aside, and the model built from it."""
+"""The parts of a DETR, weights aside, and the model built from them."""
 
 from dataclasses import dataclass
 
-from .backbone import Backbone, Joiner, load_backbone_weights
-from .detr import DETR
-from .position_encoding import build_position_encoding
+from .backbone import Backbone, build_backbone
+from .detector import DETR
 from .segmentation import DETRsegm
-from .transformer import Transformer
+from .transformer import build_transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +48,10 @@ def build_detector(
         channels_last: as in `Backbone`.
     """
     model = DETR(
-        backbone=_build_backbone(architecture, backbone_weights, train_backbone, channels_last),
-        transformer=Transformer(
-            d_model=architecture.hidden_dim,
-            nhead=architecture.nheads,
-            num_encoder_layers=architecture.enc_layers,
-            num_decoder_layers=architecture.dec_layers,
-            dim_feedforward=architecture.dim_feedforward,
-            dropout=dropout,
-            normalize_before=architecture.pre_norm,
-            return_intermediate_dec=True,
+        build_backbone(
+            architecture, train_backbone=train_backbone, weights=backbone_weights, channels_last=channels_last
         ),
+        build_transformer(architecture, dropout=dropout),
         num_classes=architecture.num_classes,
         num_queries=architecture.num_queries,
         aux_loss=aux_loss,
@@ -67,19 +59,8 @@ def build_detector(
     return DETRsegm(model, freeze_detr=freeze_detr, mask_chunk=mask_chunk) if architecture.masks else model
 
 
-def _build_backbone(
-    architecture: Architecture, weights: str, train_backbone: bool, channels_last: bool | None
-) -> Joiner:
-    """Backbone with its weights, and the position encoding for its features."""
-    backbone = Backbone(
-        name=architecture.backbone,
-        train_backbone=train_backbone,
-        return_interm_layers=architecture.masks,
-        dilation=architecture.dilation,
-        norm=architecture.backbone_norm,
-        channels_last=channels_last,
-        padding_invariant=architecture.padding_invariant,
-    )
-    load_backbone_weights(backbone, weights)
-    encoding = build_position_encoding(kind=architecture.position_embedding, hidden_dim=architecture.hidden_dim)
-    return Joiner(backbone, encoding)
+def backbone_of(model: DETR | DETRsegm) -> Backbone:
+    """Backbone of a model that `build_detector` made."""
+    backbone = (model.detr if isinstance(model, DETRsegm) else model).backbone[0]
+    assert isinstance(backbone, Backbone)
+    return backbone

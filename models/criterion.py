@@ -1,7 +1,11 @@
-"""The set loss: match queries to objects, then classification, box and GIoU losses (section 3.1 of the DETR paper)."""
+"""The set loss: match queries to objects, then classification, box and GIoU losses (section 3.1 of the DETR paper).
+
+Losses have the original's names and arguments, so that a subclass may override one, or add its own in `get_loss`.
+"""
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +18,9 @@ from util.nested_tensor import object_count
 from util.profiling import annotate
 
 from .mask_losses import mask_losses
-from .matcher import HungarianMatcher, Match
-
-Outputs = dict[str, Tensor]
-Targets = Sequence[dict[str, Tensor]]
+from .matcher import HungarianMatcher, Match, Outputs, Targets
+from .matches import BatchMatches, match_batch
+from .postprocess import canvas_of
 
 
 class SetCriterion(nn.Module):
@@ -25,34 +28,40 @@ class SetCriterion(nn.Module):
 
     Args:
         num_classes: C; label C means "no object".
-        matcher: pairs queries with objects, anew for every decoder layer.
+        matcher: pairs queries with objects, anew for every decoder layer: anything that, called with outputs and
+            targets, returns for each image the indices of queries and of their objects.
         weight_dict: weight of each loss in the total, by name; losses without one are only logged.
         eos_coef: weight of the no-object class, which most queries belong to.
+        losses: what is computed, of `labels`, `boxes`, `cardinality`, `masks` and what a subclass adds in `get_loss`.
         mask_chunk: compute the losses of at most so many masks at a time; 0: no limit.
     """
 
+    empty_weight: Tensor
+
     def __init__(
         self,
-        *,
         num_classes: int,
-        matcher: HungarianMatcher,
+        matcher: nn.Module,
         weight_dict: dict[str, float],
         eos_coef: float,
+        losses: Sequence[str] = ("labels", "boxes", "cardinality"),
+        *,
         mask_chunk: int = 0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
         self.weight_dict = weight_dict
-        self.mask_chunk = mask_chunk
         self.eos_coef = eos_coef
+        self.losses = list(losses)
+        self.mask_chunk = mask_chunk
         weight = torch.ones(num_classes + 1)
         weight[-1] = eos_coef
         self.register_buffer("empty_weight", weight)
 
     def forward(
         self,
-        outputs: dict,
+        outputs: Outputs,
         targets: Targets,
         *,
         num_boxes: Tensor | float | None = None,
@@ -63,44 +72,58 @@ class SetCriterion(nn.Module):
         Args:
             outputs: `pred_logits` (B, Q, C+1), `pred_boxes` (B, Q, 4), `aux_outputs`, a list of the same, and, from
                 a model with a mask head, `pred_masks` (B, Q, h, w) and `canvas`, the padded images' (H, W).
-            targets: for each image `labels` (T,), `boxes` (T, 4) cxcywh in 0..1, `masks` (T, H, W) if asked for; where `num_objects` says that only
-                the first so many are real, the rest counts for nothing.
-            num_boxes: divisor of the box losses; by default the objects of these targets, at least 1, and with several
-                processes their mean over the processes, so that every object of the whole batch weighs the same.
-            class_weight: what the classification loss is divided by: `class_weight` of these targets by default, but of
+            targets: for each image `labels` (T,), `boxes` (T, 4) cxcywh in 0..1, `masks` (T, H, W) if asked for; where
+                `num_objects` says that only the first so many are real, the rest counts for nothing.
+            num_boxes: the divisor of box losses: the objects of these targets by default, with several processes
+                their mean over the processes, so that every object of the whole batch weighs the same.
+            class_weight: the divisor of the classification loss: `class_weight` of these targets by default, but of
                 all of them where this is a part of a batch.
 
         Returns:
             `loss_ce`, `loss_bbox`, `loss_giou`, `class_error`, `cardinality_error`, and `..._i` for auxiliary layer i;
-            with masks `loss_mask` and `loss_dice`, for the last layer only.
+            with `masks` `loss_mask` and `loss_dice`, for the last layer only.
         """
-        counts = [object_count(t) for t in targets]
-        lengths = [len(t["labels"]) for t in targets]
         if num_boxes is None:
-            objects = outputs["pred_boxes"].new_tensor(float(sum(counts)))
-            num_boxes = reduce_mean(objects).clamp(min=1)
+            num_boxes = _boxes_of_all_processes(targets, outputs["pred_boxes"])
         layers = [outputs, *outputs.get("aux_outputs", [])]
         with annotate("matcher"):
-            matches = self.matcher.match_layers(layers, targets)
-        labels, boxes = (torch.cat([t[name] for t in targets]) for name in ("labels", "boxes"))
-        objects_per_image = outputs["pred_logits"].new_tensor(counts)
+            pairs = self._match(layers, targets)
         losses: dict[str, Tensor] = {}
-        for i, (layer, (image, query, obj)) in enumerate(zip(layers, _indices(matches, lengths, labels.device))):
-            values = self.loss_labels(layer, labels[obj], (image, query), class_weight)
-            if i == 0:
-                values["class_error"] = class_error(layer["pred_logits"][image, query], labels[obj])
-            with annotate("loss_cardinality"):
-                values["cardinality_error"] = cardinality_error(layer["pred_logits"], objects_per_image)
-            values |= self.loss_boxes(layer, boxes[obj], (image, query), num_boxes)
-            if i == 0 and "pred_masks" in outputs:
-                masks = _on_canvas(targets, outputs.get("canvas"))
-                values |= self.loss_masks(layer, masks[obj], (image, query), num_boxes)
-            losses |= {name + (f"_{i - 1}" if i else ""): value for name, value in values.items()}
+        for i, (layer, matches) in enumerate(zip(layers, match_batch(pairs, targets, outputs["pred_logits"]))):
+            for name in self.losses:
+                if i > 0 and name == "masks":
+                    continue  # the mask head sees the last layer only
+                options: dict[str, Any] = {"log": False} if i > 0 and name == "labels" else {}
+                if name == "labels" and class_weight is not None:
+                    options["class_weight"] = class_weight
+                values = self.get_loss(name, layer, targets, matches, num_boxes, **options)
+                losses |= {key + (f"_{i - 1}" if i else ""): value for key, value in values.items()}
         return losses
+
+    def get_loss(
+        self,
+        loss: str,
+        outputs: Outputs,
+        targets: Targets,
+        indices: Sequence[Match],
+        num_boxes: Tensor | float,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Compute the losses of one kind, as named in `losses`. Raises ValueError for a kind that is not known."""
+        kinds = {
+            "labels": self.loss_labels,
+            "cardinality": self.loss_cardinality,
+            "boxes": self.loss_boxes,
+            "masks": self.loss_masks,
+        }
+        if loss not in kinds:
+            raise ValueError(f"losses: {loss} is none of {', '.join(kinds)}; a new kind needs a get_loss of its own")
+        return kinds[loss](outputs, targets, indices, num_boxes, **kwargs)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum that is trained on."""
-        return sum(value * self.weight_dict[name] for name, value in losses.items() if name in self.weight_dict)
+        weighted = [value * self.weight_dict[name] for name, value in losses.items() if name in self.weight_dict]
+        return sum(weighted[1:], weighted[0])
 
     def class_weight(self, targets: Targets, queries: int) -> float:
         """Sum of the class weights of all queries of these images: 1 where matched, `eos_coef` elsewhere."""
@@ -108,25 +131,46 @@ class SetCriterion(nn.Module):
         return matched + self.eos_coef * (len(targets) * queries - matched)
 
     def loss_labels(
-        self, outputs: Outputs, labels: Tensor, matched: Match, class_weight: float | None = None
+        self,
+        outputs: Outputs,
+        targets: Targets,
+        indices: Sequence[Match],
+        num_boxes: Tensor | float,
+        log: bool = True,
+        *,
+        class_weight: float | None = None,
     ) -> dict[str, Tensor]:
-        """Cross entropy over all B * Q queries: matched ones should say `labels` (N,), all others "no object".
+        """Cross entropy over all B * Q queries: matched ones should say their object's label, others "no object".
 
-        The weighted mean divides by the sum of the weights, not by the number of objects.
+        The weighted mean divides by the sum of the weights, not by the number of objects. `log` adds `class_error`.
         """
         with annotate("loss_labels"):
             logits = outputs["pred_logits"]
+            matches = _for_batch(indices, targets, logits)
+            matched, labels = (matches.image, matches.query), matches.batch.labels[matches.object]
             classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
-            classes[matched] = labels
+            classes[matched] = labels  # (B, Q)
             loss = partial(F.cross_entropy, logits.flatten(0, 1), classes.flatten(), self.empty_weight)
-            return {"loss_ce": loss() if class_weight is None else loss(reduction="sum") / class_weight}
+            losses = {"loss_ce": loss() if class_weight is None else loss(reduction="sum") / class_weight}
+        if log:
+            losses["class_error"] = class_error(logits[matched], labels)
+        return losses
+
+    def loss_cardinality(
+        self, outputs: Outputs, targets: Targets, indices: Sequence[Match], num_boxes: Tensor | float
+    ) -> dict[str, Tensor]:
+        """Error in the number of objects that are predicted; logged only."""
+        with annotate("loss_cardinality"):
+            logits = outputs["pred_logits"]
+            return {"cardinality_error": cardinality_error(logits, _for_batch(indices, targets, logits).batch.counts)}
 
     def loss_boxes(
-        self, outputs: Outputs, boxes: Tensor, matched: Match, num_boxes: Tensor | float
+        self, outputs: Outputs, targets: Targets, indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
         """L1 (on cxcywh) and 1 - GIoU between matched queries and their objects (N, 4), summed, over `num_boxes`."""
         with annotate("loss_boxes"):
-            predicted = outputs["pred_boxes"][matched]
+            matches = _for_batch(indices, targets, outputs["pred_logits"])
+            predicted, boxes = outputs["pred_boxes"][matches.image, matches.query], matches.batch.boxes[matches.object]
             giou = paired_generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
             return {
                 "loss_bbox": F.l1_loss(predicted, boxes, reduction="sum") / num_boxes,
@@ -134,13 +178,47 @@ class SetCriterion(nn.Module):
             }
 
     def loss_masks(
-        self, outputs: Outputs, masks: Tensor, matched: Match, num_boxes: Tensor | float
+        self, outputs: Outputs, targets: Targets, indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
-        """Focal and dice loss between the masks of matched queries and their objects' (N, H, W), summed, over `num_boxes`."""
+        """Focal and dice loss between masks of matched queries and of objects (N, H, W), summed, over `num_boxes`."""
         with annotate("loss_masks"):
-            losses = in_chunks(mask_losses, outputs["pred_masks"][matched], masks, chunk=self.mask_chunk)
+            matches = _for_batch(indices, targets, outputs["pred_logits"])
+            masks = _on_canvas(targets, canvas_of(outputs))[matches.object]
+            predicted = outputs["pred_masks"][matches.image, matches.query]
+            losses = in_chunks(mask_losses, predicted, masks, chunk=self.mask_chunk)
             focal, dice = losses.sum(0) / num_boxes
             return {"loss_mask": focal, "loss_dice": dice}
+
+    def _match(self, layers: Sequence[Outputs], targets: Targets) -> Sequence[Sequence[Match]]:
+        """Matches of each layer: by one cost computation for all where the matcher is ours, else one by one."""
+        if isinstance(self.matcher, HungarianMatcher) and type(self.matcher).forward is HungarianMatcher.forward:
+            return self.matcher.match_layers(layers, targets)
+        return [self.matcher({k: v for k, v in o.items() if k != "aux_outputs"}, targets) for o in layers]
+
+    def _get_src_permutation_idx(self, indices: Sequence[Match]) -> tuple[Tensor, Tensor]:
+        """Of each matched pair (N,) the index of its image and of its query, for losses of subclasses."""
+        if isinstance(indices, BatchMatches):
+            return indices.image, indices.query
+        return _image_of_each(indices), torch.cat([queries for queries, _ in indices])
+
+    def _get_tgt_permutation_idx(self, indices: Sequence[Match]) -> tuple[Tensor, Tensor]:
+        """Of each matched pair (N,) the index of its image and of its object in the image, for losses of subclasses."""
+        return _image_of_each(indices), torch.cat([objects for _, objects in indices])
+
+
+def _for_batch(indices: Sequence[Match], targets: Targets, like: Tensor) -> BatchMatches:
+    """Matches as `forward` hands them on; made from a plain list where a loss is called by somebody else."""
+    return indices if isinstance(indices, BatchMatches) else match_batch([indices], targets, like)[0]
+
+
+def _image_of_each(indices: Sequence[Match]) -> Tensor:
+    return torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(indices)])
+
+
+def _boxes_of_all_processes(targets: Targets, like: Tensor) -> Tensor:
+    """Objects of the targets, at least 1; with several processes their mean over these, on the device of `like`."""
+    objects = like.new_tensor(float(sum(map(object_count, targets))))
+    return reduce_mean(objects).clamp(min=1)
 
 
 def _on_canvas(targets: Targets, canvas: tuple[int, int] | None) -> Tensor:
@@ -151,24 +229,6 @@ def _on_canvas(targets: Targets, canvas: tuple[int, int] | None) -> Tensor:
     masks = [t["masks"] for t in targets]
     height, width = canvas or (max(m.shape[axis] for m in masks) for axis in (1, 2))
     return torch.cat([F.pad(m.bool(), (0, width - m.shape[2], 0, height - m.shape[1])) for m in masks])
-
-
-def _indices(matches: list[list[Match]], lengths: list[int], device: torch.device) -> Tensor:
-    """For each layer and matched pair its image, its query, and its object in the batch's list: (L, 3, N).
-
-    `lengths` are those of the images' lists, padding included, which lie end to end in the batch's.
-
-    Every layer matches the same number of pairs, so all indices go to the device in one transfer.
-    """
-    first_object = torch.tensor([0, *lengths]).cumsum(0)
-    return torch.stack(
-        [
-            torch.cat(
-                [torch.stack([q.new_full(q.shape, i), q, o + first_object[i]]) for i, (q, o) in enumerate(match)], 1
-            )
-            for match in matches
-        ]
-    ).to(device)
 
 
 @torch.no_grad()

@@ -10,17 +10,20 @@ ALPHA, GAMMA = 0.25, 2.0
 def sigmoid_focal_loss(
     inputs: Tensor, targets: Tensor, num_boxes: Tensor | float, alpha: float = ALPHA, gamma: float = GAMMA
 ) -> Tensor:
-    """RetinaNet's focal loss (Lin et al. 2017) of logits (N, ...) against 0 and 1: mean per row, summed, over `num_boxes`."""
+    """RetinaNet's focal loss (Lin et al. 2017) of logits (N, ...) against 0 and 1.
+
+    It is the mean of each row, summed, over `num_boxes`.
+    """
     return focal(inputs.flatten(1), targets.flatten(1).to(inputs.dtype), alpha, gamma).sum() / num_boxes
 
 
 def dice_loss(inputs: Tensor, targets: Tensor, num_boxes: Tensor | float) -> Tensor:
-    """1 - dice (Milletari et al. 2016) of logits (N, ...) against 0 and 1, one for each row, summed, over `num_boxes`."""
+    """1 - dice (Milletari et al. 2016) of each row of logits (N, ...) against 0 and 1, summed, over `num_boxes`."""
     return dice(inputs.flatten(1), targets.flatten(1).to(inputs.dtype)).sum() / num_boxes
 
 
 def focal(logits: Tensor, truth: Tensor, alpha: float = ALPHA, gamma: float = GAMMA) -> Tensor:
-    """Focal loss (N,) of logits (N, P) against `truth` (N, P), the mean over P; a negative `alpha` does not weigh classes."""
+    """Focal loss (N,) of logits (N, P) against `truth` (N, P), the mean over P; a negative `alpha` weighs no class."""
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     # Cross entropy is -log p of the right answer, so 1 - p needs no sigmoid of its own: two maps less in memory.
     loss = cross_entropy * (-torch.expm1(-cross_entropy)) ** gamma

@@ -1,7 +1,9 @@
-"""Which query answers for which object: the optimal one-to-one assignment (section 3.1 of the DETR paper)."""
+"""Queries to objects: the optimal one-to-one assignment (section 3.1 of the DETR paper)."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -11,6 +13,10 @@ from util.nested_tensor import object_count
 
 #: Indices of matched queries and of the objects they are matched to, both int64 (min(Q, T),).
 Match = tuple[Tensor, Tensor]
+#: Of a model: `pred_logits`, `pred_boxes`, and more, as `DETR` and `DETRsegm` return them.
+Outputs = dict[str, Any]
+#: Of the images of a batch, one after the other: `labels`, `boxes`, and more, as datasets return them.
+Targets = Sequence[dict[str, Any]]
 
 #: A cost that stands for NaN and infinity: the step goes on to a loss that is not finite, which the engine reports
 #: by name, step and image; SciPy would only say that the matrix has an invalid entry.
@@ -24,10 +30,11 @@ class HungarianMatcher(nn.Module):
     class - `cost_giou` * GIoU. Every query matches at most one object, and objects beyond the
     number of queries match none.
 
-    Raises ValueError when all three weights are 0.
+    Raises:
+        ValueError: all three weights are 0.
     """
 
-    def __init__(self, *, cost_class: float = 1, cost_bbox: float = 1, cost_giou: float = 1) -> None:
+    def __init__(self, cost_class: float = 1, cost_bbox: float = 1, cost_giou: float = 1) -> None:
         super().__init__()
         if cost_class == cost_bbox == cost_giou == 0:
             raise ValueError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
@@ -36,7 +43,7 @@ class HungarianMatcher(nn.Module):
         self.cost_giou = cost_giou
 
     @torch.no_grad()
-    def forward(self, outputs: dict[str, Tensor], targets: Sequence[dict[str, Tensor]]) -> list[Match]:
+    def forward(self, outputs: Outputs, targets: Targets) -> list[Match]:
         """Match one set of predictions.
 
         Args:
@@ -49,18 +56,15 @@ class HungarianMatcher(nn.Module):
         return self.match_layers([outputs], targets)[0]
 
     @torch.no_grad()
-    def match_layers(
-        self, layers: Sequence[dict[str, Tensor]], targets: Sequence[dict[str, Tensor]]
-    ) -> list[list[Match]]:
-        """Match the predictions of several decoder layers: one cost computation and one transfer to the host for all."""
+    def match_layers(self, layers: Sequence[Outputs], targets: Targets) -> list[list[Match]]:
+        """Match the predictions of several decoder layers: one cost computation and one transfer to the host."""
         sizes = [object_count(t) for t in targets]
         logits = torch.stack([layer["pred_logits"] for layer in layers])
         boxes = torch.stack([layer["pred_boxes"] for layer in layers])
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True)
         objects = pad_sequence([t["boxes"] for t in targets], batch_first=True, padding_value=0.5)
-        cost = (
-            self.cost(logits, boxes, labels, objects.to(boxes.dtype)).cpu().numpy()
-        )  # the step's one wait for the device
+        # The step's one wait for the device: SciPy works on the host.
+        cost = self.cost(logits, boxes, labels, objects.to(boxes.dtype)).cpu().numpy()  # (L, B, Q, T)
         return [[_assign(c[:, :n]) for c, n in zip(layer, sizes)] for layer in cost]
 
     def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
@@ -74,7 +78,12 @@ class HungarianMatcher(nn.Module):
         return cost.nan_to_num(NOT_A_COST, NOT_A_COST, -NOT_A_COST)
 
 
-def _assign(cost) -> Match:
+def build_matcher(args: Any) -> HungarianMatcher:
+    """Build the matcher with the costs of DETR's flags."""
+    return HungarianMatcher(args.set_cost_class, args.set_cost_bbox, args.set_cost_giou)
+
+
+def _assign(cost: np.ndarray) -> Match:
     """Optimal pairs of a cost matrix (Q, T) by SciPy's Jonker-Volgenant solver."""
     # Here, so that a model alone (torch hub's) does without SciPy.
     from scipy.optimize import linear_sum_assignment

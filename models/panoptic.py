@@ -1,4 +1,4 @@
-"""From masks that overlap to a panoptic image, in which every pixel belongs to one segment (section 4.4 of the DETR paper)."""
+"""From overlapping masks to a panoptic image, each pixel of which has one segment (section 4.4 of the DETR paper)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,11 +22,11 @@ ORIGINAL_THINGS = {label: label <= 90 for label in range(201)}
 class PostProcessPanoptic(nn.Module):
     """Give every pixel to the query that is surest of it.
 
-    Queries that see nothing, or are not sure by more than `threshold`, are left out; those of the same stuff class become one
-    segment. Three faults of the original are mended; `original` brings them back, to repeat its numbers:
+    Queries that see nothing, or are not sure by more than `threshold`, are left out; those of the same stuff class
+    become one segment. Three faults of the original are mended; `original` brings them back, to repeat its numbers:
 
-    - Masks cover the padded canvas. It stretches them from there to the size of the image without padding, so that in a
-      batch of different sizes segments are displaced. Here they are cut off where the image ends; the same for one image.
+    - Masks cover the padded canvas. It stretches them from there to the size of the image without padding, so that in
+      a batch of different sizes segments are displaced. Here they are cut off where the image ends.
     - When segments that are too small go, it forgets which queries were merged. Here they stay together.
     - It fails with a KeyError for a class that `is_thing_map` does not list. Here such queries are left out.
 
@@ -43,7 +43,7 @@ class PostProcessPanoptic(nn.Module):
 
     @torch.no_grad()
     def forward(
-        self, outputs: dict[str, Tensor], processed_sizes: Any, target_sizes: Any | None = None
+        self, outputs: dict[str, Any], processed_sizes: Any, target_sizes: Any | None = None
     ) -> list[dict[str, Any]]:
         """The panoptic image of each image of a batch.
 
@@ -53,8 +53,8 @@ class PostProcessPanoptic(nn.Module):
             target_sizes: (height, width) of each result; `processed_sizes` by default.
 
         Returns:
-            for each image `png_string`, the PNG in COCO's format, and `segments_info`, a list of {id, isthing, category_id,
-            area}, with ids from 0 and areas in pixels. Without any segment the list is empty and the PNG all zero.
+            for each image `png_string`, the PNG in COCO's format, and `segments_info`, a list of {id, isthing,
+            category_id, area}, with ids from 0 and areas in pixels; without any segment it is empty, the PNG all zero.
         """
         sizes = _as_pairs(processed_sizes)
         targets = sizes if target_sizes is None else _as_pairs(target_sizes)
@@ -137,4 +137,4 @@ def _resize(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _as_pairs(sizes: Tensor | Sequence) -> list[tuple[int, int]]:
     """(height, width) of each image as integers."""
-    return [tuple(int(side) for side in size) for size in sizes]
+    return [(int(height), int(width)) for height, width in sizes]

@@ -1,6 +1,7 @@
-"""Where a feature is: position encodings for the transformer (section 3.2 of the DETR paper, appendix A.4)."""
+"""Position encodings for the transformer (section 3.2 of the DETR paper, appendix A.4)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,6 @@ class PositionEmbeddingSine(nn.Module):
     def __init__(
         self,
         num_pos_feats: int = 64,
-        *,
         temperature: float = 10000,
         normalize: bool = False,
         scale: float | None = None,
@@ -38,7 +38,7 @@ class PositionEmbeddingSine(nn.Module):
 
     def forward(self, features: NestedTensor) -> Tensor:
         """Encoding (B, 2*num_pos_feats, H, W) in float32, y channels first, for a batch of features with its mask."""
-        visible = ~features.mask
+        visible = ~features.mask  # (B, H, W)
         y = visible.cumsum(1, dtype=torch.float32)
         x = visible.cumsum(2, dtype=torch.float32)
         if self.normalize:
@@ -67,6 +67,10 @@ class PositionEmbeddingLearned(nn.Module):
         super().__init__()
         self.row_embed = nn.Embedding(self.max_cells, num_pos_feats)
         self.col_embed = nn.Embedding(self.max_cells, num_pos_feats)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the vectors anew, each number from 0 to 1."""
         nn.init.uniform_(self.row_embed.weight)
         nn.init.uniform_(self.col_embed.weight)
 
@@ -83,10 +87,14 @@ class PositionEmbeddingLearned(nn.Module):
         return torch.cat([x, y], dim=-1).permute(2, 0, 1).expand(b, -1, h, w)
 
 
-def build_position_encoding(*, kind: str, hidden_dim: int) -> nn.Module:
-    """Position encoding with `hidden_dim` channels; `kind` is `sine` (or `v2`) or `learned` (or `v3`)."""
+def build_position_encoding(args: Any) -> nn.Module:
+    """Build the encoding of an `Architecture`, or of DETR's flags.
+
+    Its channels are `hidden_dim`; `position_embedding` is `sine` (or `v2`) or `learned` (or `v3`), else a ValueError.
+    """
+    kind = args.position_embedding
     if kind in ("sine", "v2"):
-        return PositionEmbeddingSine(hidden_dim // 2, normalize=True)
+        return PositionEmbeddingSine(args.hidden_dim // 2, normalize=True)
     if kind in ("learned", "v3"):
-        return PositionEmbeddingLearned(hidden_dim // 2)
+        return PositionEmbeddingLearned(args.hidden_dim // 2)
     raise ValueError(f"--position_embedding {kind}: choose sine or learned")

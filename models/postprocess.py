@@ -1,5 +1,7 @@
 """From the model's outputs to detections and masks in pixels, as COCO's evaluation wants them."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,7 @@ class PostProcess(nn.Module):
     """Scores, labels and pixel boxes of all queries; nothing is thresholded, suppressed or clipped."""
 
     @torch.no_grad()
-    def forward(self, outputs: dict[str, Tensor], target_sizes: Tensor) -> list[dict[str, Tensor]]:
+    def forward(self, outputs: dict[str, Any], target_sizes: Tensor) -> list[dict[str, Tensor]]:
         """Detections of each image.
 
         Args:
@@ -42,14 +44,14 @@ class PostProcessSegm(nn.Module):
     def forward(
         self,
         results: list[dict[str, Tensor]],
-        outputs: dict[str, Tensor],
+        outputs: dict[str, Any],
         orig_target_sizes: Tensor,
         max_target_sizes: Tensor,
     ) -> list[dict[str, Tensor]]:
         """Add `masks` (Q, 1, H, W) uint8, on the CPU, to the results of each image.
 
         Args:
-            results: what `PostProcess` returned; changed in place.
+            results: those of `PostProcess`; changed in place.
             outputs: `pred_masks` (B, Q, h, w) and, from our model, `canvas`.
             orig_target_sizes: (B, 2) height and width of the original images.
             max_target_sizes: (B, 2) height and width of the images as the model saw them, without padding.
@@ -66,6 +68,15 @@ class PostProcessSegm(nn.Module):
         return results
 
 
-def padded_size(outputs: dict, sizes: Tensor) -> tuple[int, int]:
-    """Height and width of the padded images of a batch: the model's `canvas`, else the largest of its `sizes` (B, 2)."""
-    return outputs.get("canvas") or tuple(sizes.amax(0).tolist())
+def padded_size(outputs: dict[str, Any], sizes: Tensor) -> tuple[int, int]:
+    """Height and width of padded images: as the model says, else the largest of the images' `sizes` (B, 2)."""
+    height, width = canvas_of(outputs) or sizes.amax(0).tolist()
+    return height, width
+
+
+def canvas_of(outputs: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the padded images as the model says them in `canvas`; None if it does not."""
+    if outputs.get("canvas") is None:
+        return None
+    height, width = outputs["canvas"]
+    return int(height), int(width)

@@ -1,4 +1,4 @@
-"""Masks on top of boxes: DETR's head for instance and panoptic segmentation (section 4.4 and figure 8 of the DETR paper).
+"""Masks on top of boxes: the head for instance and panoptic segmentation (section 4.4 and figure 8 of the DETR paper).
 
 Every query looks at the encoder's features through its own attention maps; a small convolutional network turns these
 maps into a mask at stride 4, guided by the finer feature maps of the backbone.
@@ -8,16 +8,16 @@ Shapes: B images, Q queries, N (image, query) pairs, D width, h w cells of the l
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from util.dist.precision import autocast_of_now, wide_dtype
-from util.nested_tensor import NestedTensor
 from util.profiling import annotate
 
-from .detr import DETR
+from .detector import DETR, NO_SCRIPT
 from .fast.lazy_masks import QueryMasks
 from .mask_losses import dice_loss as dice_loss  # DETR's scripts import the losses and postprocessors from here
 from .mask_losses import sigmoid_focal_loss as sigmoid_focal_loss
@@ -56,16 +56,17 @@ class DETRsegm(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, samples: NestedTensor | Sequence[Tensor] | Tensor) -> dict:
+    def forward(self, samples: Any) -> dict[str, Any]:
         """Detect and segment objects in a batch, given as to `DETR`.
 
         Returns:
-            DETR's outputs; `pred_masks` (B, Q, H/4, W/4), logits over the padded canvas, and `canvas`, its (H, W) in
-            pixels. In training mode `pred_masks` is a `QueryMasks`: only what the loss asks for is computed.
+            DETR's outputs; `pred_masks` (B, Q, H/4, W/4), logits over the padded canvas, and `canvas` (2,), its height
+            and width in pixels, on the CPU. In training mode `pred_masks` is a `QueryMasks`: it computes no more than
+            the loss asks for.
         """
         outputs, seen = self.detr.detect(samples)
         with annotate("mask_attention"):
-            attention = self.bbox_attention(seen.queries, seen.memory, mask=seen.mask)
+            attention = self.bbox_attention(seen.queries, seen.memory, mask=seen.mask)  # (B, Q, A, h, w)
             guide = self.mask_head.guide(seen.src, [features.tensors for features in seen.features[-2::-1]])
 
         autocast = autocast_of_now(attention.device)  # the loss asks for masks outside of the model's
@@ -73,11 +74,16 @@ class DETRsegm(nn.Module):
 
         def compute(image: Tensor, query: Tensor) -> Tensor:
             with annotate("mask_head"), autocast():
-                return self.mask_head(guide, attention[image, query], image).to(dtype)
+                return self.mask_head.decode(guide, attention[image, query], image).to(dtype)
 
         images, queries = attention.shape[:2]
         masks = QueryMasks(compute, images=images, queries=queries, chunk=self.mask_chunk, device=attention.device)
-        return outputs | {"pred_masks": masks if self.training else masks.all, "canvas": seen.canvas}
+        canvas = {} if seen.canvas is None else {"canvas": torch.tensor(seen.canvas)}
+        return outputs | {"pred_masks": masks if self.training else masks.all} | canvas
+
+    def __prepare_scriptable__(self) -> "DETRsegm":
+        """Say what takes the place of `torch.jit.script`, which PyTorch has deprecated."""
+        raise NotImplementedError(NO_SCRIPT)
 
 
 class MHAttentionMap(nn.Module):
@@ -122,6 +128,21 @@ class MaskHeadSmallConv(nn.Module):
     Group norms have 8 groups as in DETR, fewer where the channels are not a multiple of 8.
     """
 
+    #: The names are those of the original's state dict; `__init__` makes the layers in a loop.
+    lay1: nn.Conv2d
+    lay2: nn.Conv2d
+    lay3: nn.Conv2d
+    lay4: nn.Conv2d
+    lay5: nn.Conv2d
+    gn1: nn.GroupNorm
+    gn2: nn.GroupNorm
+    gn3: nn.GroupNorm
+    gn4: nn.GroupNorm
+    gn5: nn.GroupNorm
+    adapter1: nn.Conv2d
+    adapter2: nn.Conv2d
+    adapter3: nn.Conv2d
+
     def __init__(self, dim: int, fpn_dims: Sequence[int], context_dim: int) -> None:
         super().__init__()
         widths = [dim, dim, *(context_dim // n for n in (2, 4, 8, 16))]
@@ -135,10 +156,11 @@ class MaskHeadSmallConv(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def guide(self, src: Tensor, fpns: Sequence[Tensor]) -> list[Tensor]:
-        """What the queries of an image share, computed once for all of them.
+        """Compute once what the queries of an image share.
 
         From features `src` (B, D, h, w) the first layer's part that does not depend on the query, and from the
         backbone's maps at strides 16, 8 and 4 what is added at each of these resolutions.
@@ -147,7 +169,19 @@ class MaskHeadSmallConv(nn.Module):
         first = F.conv2d(src, self.lay1.weight[:, : self.context_dim], self.lay1.bias, padding=1)
         return [first, *(adapter(fpn) for adapter, fpn in zip((self.adapter1, self.adapter2, self.adapter3), fpns))]
 
-    def forward(self, guide: Sequence[Tensor], attention: Tensor, image: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bbox_mask: Tensor, fpns: Sequence[Tensor]) -> Tensor:
+        """Mask logits (B * Q, 1, H/4, W/4) of all queries, with the arguments of the original's head.
+
+        Args:
+            x: features (B, D, h, w).
+            bbox_mask: attention maps (B, Q, A, h, w).
+            fpns: the backbone's maps at strides 16, 8 and 4, each of B images.
+        """
+        images, queries = bbox_mask.shape[:2]
+        image = torch.arange(images, device=x.device).repeat_interleave(queries)
+        return self.decode(self.guide(x, fpns), bbox_mask.flatten(0, 1), image)[:, None]
+
+    def decode(self, guide: Sequence[Tensor], attention: Tensor, image: Tensor) -> Tensor:
         """Mask logits (N, H/4, W/4) of queries with attention maps (N, A, h, w) in the images `image` (N,)."""
         first, *finer = guide
         x = F.conv2d(attention, self.lay1.weight[:, self.context_dim :], padding=1) + first[image]

@@ -4,10 +4,15 @@ It differs from the one of Vaswani et al. in three ways: position encodings are 
 attention, not once at the input; the decoder sees all queries at once, without a causal mask; and every decoder
 layer's output is returned, normalised by one shared norm, for the auxiliary losses.
 
+Stacks and layers have the original's arguments. A layer takes sequences first, as the original's do, unless it is made
+with `batch_first`, as those of `Transformer` are.
+
 Shapes: B images, S = h * w feature cells, Q queries, D channels, L decoder layers.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +22,7 @@ from util.dist.precision import wide_dtype
 from util.profiling import annotate
 
 from .attention import MultiheadAttention
+from .fast.checkpointing import run_again_for_gradients
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
 
@@ -35,9 +41,8 @@ class Transformer(nn.Module):
         return_intermediate_dec: return every decoder layer's output, not only the last.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - DETR's signature
         self,
-        *,
         d_model: int = 512,
         nhead: int = 8,
         num_encoder_layers: int = 6,
@@ -49,21 +54,16 @@ class Transformer(nn.Module):
         return_intermediate_dec: bool = False,
     ) -> None:
         super().__init__()
-        layer = dict(
-            d_model=d_model,
-            nhead=nhead,
-            dim_feedforward=dim_feedforward,
-            dropout=dropout,
-            activation=activation,
-            normalize_before=normalize_before,
-        )
+        sizes = (d_model, nhead, dim_feedforward, dropout, activation, normalize_before)
         self.encoder = TransformerEncoder(
-            [TransformerEncoderLayer(**layer) for _ in range(num_encoder_layers)],
-            norm=nn.LayerNorm(d_model) if normalize_before else None,
+            [TransformerEncoderLayer(*sizes, batch_first=True) for _ in range(num_encoder_layers)],
+            num_encoder_layers,
+            nn.LayerNorm(d_model) if normalize_before else None,
         )
         self.decoder = TransformerDecoder(
-            [TransformerDecoderLayer(**layer) for _ in range(num_decoder_layers)],
-            norm=nn.LayerNorm(d_model),
+            [TransformerDecoderLayer(*sizes, batch_first=True) for _ in range(num_decoder_layers)],
+            num_decoder_layers,
+            nn.LayerNorm(d_model),
             return_intermediate=return_intermediate_dec,
         )
         self.d_model = d_model
@@ -87,51 +87,128 @@ class Transformer(nn.Module):
             decoder outputs (L, B, Q, D), L = 1 without `return_intermediate_dec`, and encoder memory (B, D, h, w).
         """
         b, _, h, w = src.shape
-        cells = src.flatten(2).transpose(1, 2).to(wide_dtype(src))
+        cells = src.flatten(2).transpose(1, 2).to(wide_dtype(src))  # (B, S, D)
         pos = pos_embed.flatten(2).transpose(1, 2)
         padding = None if mask is None else mask.flatten(1)
-        query_pos = query_embed.expand(b, -1, -1)
+        query_pos = query_embed.expand(b, -1, -1)  # (B, Q, D)
         with annotate("encoder"):
-            memory = self.encoder(cells, padding=padding, pos=pos)
+            memory = _batch_first(self.encoder, cells, src_key_padding_mask=padding, pos=pos)
         with annotate("decoder"):
-            hs = self.decoder(torch.zeros_like(query_pos), memory, padding=padding, pos=pos, query_pos=query_pos)
+            hs = _batch_first(
+                self.decoder,
+                torch.zeros_like(query_pos),
+                memory,
+                memory_key_padding_mask=padding,
+                pos=pos,
+                query_pos=query_pos,
+            )
         return hs, memory.transpose(1, 2).unflatten(2, (h, w))
 
 
 class TransformerEncoder(nn.Module):
-    """A stack of encoder layers, with a final norm only when pre-norm asks for one."""
+    """A stack of encoder layers, with a final norm only when pre-norm asks for one.
 
-    def __init__(self, layers: list["TransformerEncoderLayer"], *, norm: nn.Module | None = None) -> None:
+    Args:
+        encoder_layer: the layer to copy, or all the layers.
+        num_layers: how many there are.
+        norm: applied to the output.
+
+    Attributes:
+        recompute: keep only the inputs of layers for the backward pass (`--grad_checkpoint`).
+    """
+
+    def __init__(
+        self, encoder_layer: nn.Module | Sequence[nn.Module], num_layers: int, norm: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = _as_layers(encoder_layer, num_layers)
+        self.num_layers = num_layers
         self.norm = norm
+        self.recompute = False
 
-    def forward(self, src: Tensor, *, padding: Tensor | None, pos: Tensor) -> Tensor:
-        """Encode cells (B, S, D) with positions (B, S, D); `padding` (B, S) is True where there is no image."""
+    @property
+    def batch_first(self) -> bool:
+        """True where every layer takes (B, S, D), False for the original's (S, B, D)."""
+        return all(getattr(layer, "batch_first", False) for layer in self.layers)
+
+    def forward(
+        self,
+        src: Tensor,
+        mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        pos: Tensor | None = None,
+    ) -> Tensor:
+        """Encode cells with positions, both as the layers take them; (B, S) is True where there is no image."""
         for layer in self.layers:
-            src = layer(src, padding=padding, pos=pos)
+            run = run_again_for_gradients(layer) if self.recompute else layer
+            src = run(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, pos=pos)
         return src if self.norm is None else self.norm(src)
 
 
 class TransformerDecoder(nn.Module):
-    """A stack of decoder layers and one norm that every returned output passes."""
+    """A stack of decoder layers and one norm that every returned output passes.
+
+    Args:
+        decoder_layer: the layer to copy, or all the layers.
+        num_layers: how many there are.
+        norm: applied to every returned output.
+        return_intermediate: return every layer's output (L, ...), not only the last (1, ...).
+
+    Attributes:
+        recompute: keep only the inputs of layers for the backward pass (`--grad_checkpoint`).
+    """
 
     def __init__(
-        self, layers: list["TransformerDecoderLayer"], *, norm: nn.Module, return_intermediate: bool = False
+        self,
+        decoder_layer: nn.Module | Sequence[nn.Module],
+        num_layers: int,
+        norm: nn.Module | None = None,
+        return_intermediate: bool = False,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers = _as_layers(decoder_layer, num_layers)
+        self.num_layers = num_layers
         self.norm = norm
         self.return_intermediate = return_intermediate
+        self.recompute = False
 
-    def forward(self, tgt: Tensor, memory: Tensor, *, padding: Tensor | None, pos: Tensor, query_pos: Tensor) -> Tensor:
-        """Decode queries (B, Q, D) from memory (B, S, D): outputs (L, B, Q, D)."""
+    @property
+    def batch_first(self) -> bool:
+        """True where every layer takes (B, Q, D), False for the original's (Q, B, D)."""
+        return all(getattr(layer, "batch_first", False) for layer in self.layers)
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        pos: Tensor | None = None,
+        query_pos: Tensor | None = None,
+    ) -> Tensor:
+        """Decode queries from memory, both as the layers take them: outputs with the layer in front, (L, ...)."""
         outputs = []
-        memory_pos = memory + pos
+        memory_pos = with_positions(memory, pos)  # the keys of every layer, added up once
         for layer in self.layers:
-            tgt = layer(tgt, memory, memory_pos=memory_pos, padding=padding, query_pos=query_pos)
+            run = run_again_for_gradients(layer) if self.recompute else layer
+            # A layer of another class knows the original's arguments only.
+            known = {"memory_pos": memory_pos} if _is_ours(layer) else {}
+            tgt = run(
+                tgt,
+                memory,
+                tgt_mask=tgt_mask,
+                memory_mask=memory_mask,
+                tgt_key_padding_mask=tgt_key_padding_mask,
+                memory_key_padding_mask=memory_key_padding_mask,
+                pos=pos,
+                query_pos=query_pos,
+                **known,
+            )
             outputs.append(tgt)
-        return self.norm(torch.stack(outputs if self.return_intermediate else outputs[-1:]))
+        stacked = torch.stack(outputs if self.return_intermediate else outputs[-1:])
+        return stacked if self.norm is None else self.norm(stacked)
 
 
 class _Layer(nn.Module):
@@ -140,31 +217,39 @@ class _Layer(nn.Module):
     Modules are made in the original's order, because a checkpoint's optimizer state goes by that order.
     """
 
+    #: Set by the decoder layer.
+    cross_attention = False
+
     def __init__(
         self,
-        *,
         d_model: int,
         nhead: int,
-        dim_feedforward: int,
-        dropout: float,
-        activation: str,
-        normalize_before: bool,
-        cross_attention: bool,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        normalize_before: bool = False,
+        *,
+        batch_first: bool = False,
     ) -> None:
         super().__init__()
         self.self_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
-        if cross_attention:
+        if self.cross_attention:
             self.multihead_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
         self.linear1 = nn.Linear(d_model, dim_feedforward)
         # A gated linear unit halves its input: half of it gates the other half.
         self.linear2 = nn.Linear(dim_feedforward // 2 if activation == "glu" else dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
-        if cross_attention:
+        if self.cross_attention:
             self.norm3 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
-        self.activation = ACTIVATIONS[activation]
+        self.activation = _get_activation_fn(activation)
         self.normalize_before = normalize_before
+        self.batch_first = batch_first
+
+    def with_pos_embed(self, tensor: Tensor, pos: Tensor | None) -> Tensor:
+        """Add positions, where there are any."""
+        return with_positions(tensor, pos)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """The position-wise network, (..., D) to (..., D)."""
@@ -178,40 +263,131 @@ class _Layer(nn.Module):
 
 
 class TransformerEncoderLayer(_Layer):
-    """Self-attention over the feature cells, then a feed-forward network."""
+    """Self-attention over the feature cells, then a feed-forward network; arguments as in `Transformer`."""
 
-    def __init__(self, **sizes) -> None:
-        super().__init__(**sizes, cross_attention=False)
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        pos: Tensor | None = None,
+    ) -> Tensor:
+        """One layer over cells (S, B, D): positions enter queries and keys, never values.
 
-    def forward(self, src: Tensor, *, padding: Tensor | None, pos: Tensor) -> Tensor:
-        """One layer over cells (B, S, D): positions enter queries and keys, never values."""
+        Args:
+            src_mask: (S, S), as the `attn_mask` of an attention.
+            src_key_padding_mask: (B, S), True where there is no image.
+            pos: positions, shaped as `src`.
+        """
+        if not self.batch_first:
+            src, pos = _swap(src), _swap(pos)
 
         def self_attention(x: Tensor) -> Tensor:
-            q = k = x + pos
-            return self.self_attn(q, k, x, key_padding_mask=padding)[0]
+            q = k = with_positions(x, pos)
+            return self.self_attn(q, k, x, key_padding_mask=src_key_padding_mask, attn_mask=src_mask)[0]
 
         src = self.residual(src, self.norm1, self_attention)
-        return self.residual(src, self.norm2, self.feed_forward)
+        src = self.residual(src, self.norm2, self.feed_forward)
+        return src if self.batch_first else _swap(src)
 
 
 class TransformerDecoderLayer(_Layer):
-    """Self-attention among the queries, attention to the encoder's memory, then a feed-forward network."""
+    """Self-attention among the queries, attention to the encoder's memory, then a feed-forward network.
 
-    def __init__(self, **sizes) -> None:
-        super().__init__(**sizes, cross_attention=True)
+    Arguments as in `Transformer`.
+    """
 
-    def forward(
-        self, tgt: Tensor, memory: Tensor, *, memory_pos: Tensor, padding: Tensor | None, query_pos: Tensor
+    cross_attention = True
+
+    def forward(  # noqa: PLR0913 - DETR's signature
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        pos: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        *,
+        memory_pos: Tensor | None = None,
     ) -> Tensor:
-        """One layer over queries (B, Q, D); keys are `memory_pos` (memory plus positions), values `memory` (B, S, D)."""
+        """One layer over queries (Q, B, D); values are `memory` (S, B, D), keys that plus positions.
+
+        Args:
+            tgt_mask, memory_mask: (Q, Q) and (Q, S), as the `attn_mask` of an attention.
+            tgt_key_padding_mask, memory_key_padding_mask: (B, Q) and (B, S), True hides a key.
+            pos, query_pos: positions, shaped as `memory` and `tgt`.
+            memory_pos: memory plus positions, where the caller has added them up.
+        """
+        if memory_pos is None:
+            memory_pos = with_positions(memory, pos)
+        if not self.batch_first:
+            tgt, memory, memory_pos, query_pos = _swap(tgt), _swap(memory), _swap(memory_pos), _swap(query_pos)
 
         def self_attention(x: Tensor) -> Tensor:
-            q = k = x + query_pos
-            return self.self_attn(q, k, x)[0]
+            q = k = with_positions(x, query_pos)
+            return self.self_attn(q, k, x, key_padding_mask=tgt_key_padding_mask, attn_mask=tgt_mask)[0]
 
         def cross_attention(x: Tensor) -> Tensor:
-            return self.multihead_attn(x + query_pos, memory_pos, memory, key_padding_mask=padding)[0]
+            q, masks = with_positions(x, query_pos), (memory_key_padding_mask, None, memory_mask)
+            return self.multihead_attn(q, memory_pos, memory, *masks)[0]
 
         tgt = self.residual(tgt, self.norm1, self_attention)
         tgt = self.residual(tgt, self.norm2, cross_attention)
-        return self.residual(tgt, self.norm3, self.feed_forward)
+        tgt = self.residual(tgt, self.norm3, self.feed_forward)
+        return tgt if self.batch_first else _swap(tgt)
+
+
+def build_transformer(args: Any, *, dropout: float | None = None) -> Transformer:
+    """Build the transformer of an `Architecture`, or of DETR's flags with their own `dropout`."""
+    return Transformer(
+        d_model=args.hidden_dim,
+        nhead=args.nheads,
+        num_encoder_layers=args.enc_layers,
+        num_decoder_layers=args.dec_layers,
+        dim_feedforward=args.dim_feedforward,
+        dropout=args.dropout if dropout is None else dropout,
+        normalize_before=args.pre_norm,
+        return_intermediate_dec=True,
+    )
+
+
+def with_positions(x: Tensor, pos: Tensor | None) -> Tensor:
+    """Add positions, where there are any."""
+    return x if pos is None else x + pos
+
+
+def _swap(x: Any) -> Any:
+    """Sequences first to batches first, and back: a view. None stays."""
+    return None if x is None else x.transpose(0, 1)
+
+
+def _batch_first(stack: nn.Module, *inputs: Tensor, **named: Tensor | None) -> Tensor:
+    """Run a stack on tensors (B, S, D), also one that takes sequences first, as those of other people do."""
+    if getattr(stack, "batch_first", False):
+        return stack(*inputs, **named)
+    swapped = {name: _swap(x) if name in ("pos", "query_pos") else x for name, x in named.items()}
+    return stack(*map(_swap, inputs), **swapped).transpose(-3, -2)
+
+
+def _is_ours(layer: nn.Module) -> bool:
+    """True for a layer that runs our forward, and so knows the arguments we added."""
+    return type(layer).forward is TransformerDecoderLayer.forward
+
+
+def _as_layers(layer: nn.Module | Sequence[nn.Module], count: int) -> nn.ModuleList:
+    """Copies of a layer, or the layers if they are given one by one."""
+    return _get_clones(layer, count) if isinstance(layer, nn.Module) else nn.ModuleList(layer)
+
+
+def _get_clones(module: nn.Module, N: int) -> nn.ModuleList:
+    """Copy a module N times, weights included; the argument's name is DETR's."""
+    return nn.ModuleList(copy.deepcopy(module) for _ in range(N))
+
+
+def _get_activation_fn(activation: str) -> Callable[[Tensor], Tensor]:
+    """Return the function of a name. Raises ValueError for one that is not known."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation}")
+    return ACTIVATIONS[activation]

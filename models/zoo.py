@@ -5,21 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
-from util.dist.distributed import print_once
-from util.errors import DownloadError, UserError
+from util.errors import UserError
 from util.runs.checkpoint import load_checkpoint, load_model
 from util.web.download import is_url
 
-from .backbone import load_imagenet_weights
-from .config import Architecture, build_detector
-from .detr import DETR
+from .backbone import load_imagenet_weights_if_possible
+from .config import Architecture, backbone_of, build_detector
+from .detector import DETR
 from .segmentation import DETRsegm
 
 BASE_URL = "https://dl.fbaipublicfiles.com/detr/"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """A file of weights under `BASE_URL`; its name ends in the first digits of its SHA-256."""
 
     file: str
@@ -27,22 +26,26 @@ class Published:
 
 
 PUBLISHED = {
-    "detr_resnet50": Published("detr-r50-e632da11.pth", Architecture()),
-    "detr_resnet50_dc5": Published("detr-r50-dc5-f0fb7ef5.pth", Architecture(dilation=True)),
-    "detr_resnet101": Published("detr-r101-2c7b67e5.pth", Architecture(backbone="resnet101")),
-    "detr_resnet101_dc5": Published("detr-r101-dc5-a2e86def.pth", Architecture(backbone="resnet101", dilation=True)),
-    "detr_resnet50_panoptic": Published("detr-r50-panoptic-00ce5173.pth", Architecture(masks=True, num_classes=250)),
-    "detr_resnet50_dc5_panoptic": Published(
+    "detr_resnet50": PublishedModel("detr-r50-e632da11.pth", Architecture()),
+    "detr_resnet50_dc5": PublishedModel("detr-r50-dc5-f0fb7ef5.pth", Architecture(dilation=True)),
+    "detr_resnet101": PublishedModel("detr-r101-2c7b67e5.pth", Architecture(backbone="resnet101")),
+    "detr_resnet101_dc5": PublishedModel(
+        "detr-r101-dc5-a2e86def.pth", Architecture(backbone="resnet101", dilation=True)
+    ),
+    "detr_resnet50_panoptic": PublishedModel(
+        "detr-r50-panoptic-00ce5173.pth", Architecture(masks=True, num_classes=250)
+    ),
+    "detr_resnet50_dc5_panoptic": PublishedModel(
         "detr-r50-dc5-panoptic-da08f1b1.pth", Architecture(dilation=True, masks=True, num_classes=250)
     ),
-    "detr_resnet101_panoptic": Published(
+    "detr_resnet101_panoptic": PublishedModel(
         "detr-r101-panoptic-40021d53.pth", Architecture(backbone="resnet101", masks=True, num_classes=250)
     ),
 }
 
 
 def published_under(path: str | os.PathLike) -> Architecture | None:
-    """The architecture of the model published under the file name of `path`, a path or an address; None for other names."""
+    """Architecture of the model published under the file name of `path`, a path or an address; None for other names."""
     name = Path(urlparse(str(path)).path if is_url(path) else path).name
     return next((model.architecture for model in PUBLISHED.values() if model.file == name), None)
 
@@ -66,9 +69,13 @@ def hub_model(name: str, *, pretrained: bool, num_classes: int) -> DETR | DETRse
     if checkpoint is not None:
         load_model(model, checkpoint, published.file)
         return model
-    backbone = (model.detr if isinstance(model, DETRsegm) else model).backbone[0]
-    try:
-        load_imagenet_weights(backbone)
-    except DownloadError as error:
-        print_once(f"{name}: {error}; its backbone starts random as well")
+    load_imagenet_weights_if_possible(backbone_of(model), name)
+    return model
+
+
+def hub_detector(name: str, *, dilation: bool, num_classes: int, masks: bool) -> DETR | DETRsegm:
+    """A model like the published ones, on a backbone `name` with ImageNet weights if they can be had."""
+    architecture = Architecture(backbone=name, dilation=dilation, num_classes=num_classes, masks=masks)
+    model = build_detector(architecture)
+    load_imagenet_weights_if_possible(backbone_of(model), f"backbone {name}")
     return model

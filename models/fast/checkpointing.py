@@ -1,39 +1,47 @@
 """Less memory for more time: layers whose insides are computed again in the backward pass (`--grad_checkpoint`).
 
-Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": only a layer's inputs are kept.
+Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost": only a layer's inputs are kept. Gradients are the
+same, for random draws are repeated.
 """
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from util.dist.distributed import print_once
 
-from ..detr import DETR
+class RecomputedStage(nn.Sequential):
+    """A ResNet's stage that keeps only the inputs of its blocks for the backward pass; names of parameters stay."""
 
-
-def recompute_layers(detr: DETR) -> int:
-    """Have transformer layers and, where they can, the backbone's blocks keep nothing but their inputs; return how many.
-
-    Gradients are the same: random draws are repeated. A backbone is left as it is, with a printed line, where running it
-    twice would change something: batch norms that train count a batch twice, and `padding_invariant` knows its masks only
-    in the forward pass. Blocks are those of ResNets.
-    """
-    layers = [*detr.transformer.encoder.layers, *detr.transformer.decoder.layers]
-    backbone = detr.backbone[0]
-    blocks = [module for module in backbone.modules() if isinstance(module, (BasicBlock, Bottleneck))]
-    if backbone.padding is not None or any(isinstance(m, nn.BatchNorm2d) for m in backbone.modules()) or not blocks:
-        print_once("--grad_checkpoint: for the transformer's layers only; this backbone cannot be run twice")
-        blocks = []
-    for layer in [*layers, *blocks]:
-        layer.forward = partial(_recomputed, layer.forward)
-    return len(layers) + len(blocks)
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the blocks over (B, C, H, W)."""
+        for block in self:
+            x = run_again_for_gradients(block)(x)
+        return x
 
 
-def _recomputed(forward, *args, **kwargs):
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+def recompute_stages(network: nn.Module) -> int:
+    """Have the stages of a ResNet keep only the inputs of their blocks; return how many stages there are."""
+    stages = {name: stage for name, stage in network.named_children() if _has_blocks(stage)}
+    for name, stage in stages.items():
+        setattr(network, name, RecomputedStage(*stage.children()))
+    return len(stages)
+
+
+def run_again_for_gradients(layer: nn.Module) -> Callable[..., Tensor]:
+    """Return a function that runs `layer`, and in training keeps no more than its inputs."""
+
+    def run(*args: Any, **kwargs: Any) -> Tensor:
+        if not torch.is_grad_enabled():
+            return layer(*args, **kwargs)
+        return checkpoint(layer, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+def _has_blocks(stage: nn.Module) -> bool:
+    """True for a row of a ResNet's blocks."""
+    return isinstance(stage, nn.Sequential) and all(isinstance(block, (BasicBlock, Bottleneck)) for block in stage)

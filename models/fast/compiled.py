@@ -10,11 +10,12 @@ from torch import nn
 
 from util.errors import UserError
 
-from ..detr import DETR
+from ..backbone import BackboneBase
+from ..detector import DETR
 
 
-class Compiled:
-    """Parts of a detector that compile themselves when they are first run; parameters and their names stay.
+class LayerCompiler:
+    """Has the parts of a detector compile themselves when they are first run; parameters and their names stay.
 
     Args:
         detr: the detector, on its device.
@@ -30,14 +31,16 @@ class Compiled:
         #: Graphs compiled so far, by kind of part.
         self.graphs: Counter[str] = Counter()
         self._told: Counter[str] = Counter()
-        self._compile("backbone", [detr.backbone[0].body])
+        backbone = detr.backbone[0]
+        assert isinstance(backbone, BackboneBase), "--compile knows the parts of our backbones"
+        self._compile("backbone", [backbone.body])
         self._compile("encoder layer", detr.transformer.encoder.layers)
         self._compile("decoder layer", detr.transformer.decoder.layers)
 
     def news(self) -> str | None:
-        """A line on what was compiled since the last time one asked; None when there was nothing, and it is known.
+        """Return a line on graphs compiled since the last call; None if there are none.
 
-        The first time nothing compiled is news, too.
+        In the first call that nothing was compiled is news, too.
         """
         if self._told == self.graphs and self._told:
             return None
@@ -46,7 +49,8 @@ class Compiled:
             return "--compile: nothing was compiled; the model runs as without it"
         again = sum(count - 1 for count in self.graphs.values())
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.graphs.items())
-        return f"--compile: {sum(self.graphs.values())} graphs compiled ({kinds}), {again} of them again, for other shapes or modes"
+        total = sum(self.graphs.values())
+        return f"--compile: {total} graphs compiled ({kinds}), {again} of them again, for other shapes or modes"
 
     def _compile(self, kind: str, modules: Iterable[nn.Module]) -> None:
         def compile_graph(graph: torch.fx.GraphModule, inputs: list) -> Callable:

@@ -1,16 +1,17 @@
 """Attention with dropout for training on the CPU, where PyTorch's fused kernel has no dropout.
 
-PyTorch falls back to whole matrices of scores (B * heads, L, S), passed over a dozen times in memory. Here a few heads at a
-time go through all passes while their scores lie in the cache, and dropout takes 16 random bits a score.
+PyTorch falls back to whole matrices of scores (B * heads, L, S), passed over a dozen times in memory. Here a few heads
+at a time go through all passes while their scores lie in the cache, and dropout takes 16 random bits a score.
 
 Shapes: N = B * heads, L queries and S keys of width d.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 #: Scores at a time: about what a core's cache and its share of the common one hold.
 CHUNK = 2**20
@@ -32,7 +33,7 @@ class _Attention(torch.autograd.Function):
     """Keeps the probabilities for the backward pass, those that were dropped with a minus sign."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
         ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
         ctx.kept = 1 - dropped / 2**16
         out, signed = torch.empty_like(q), q.new_empty(len(q), q.shape[1], k.shape[1])
@@ -47,7 +48,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, signed = ctx.saved_tensors
         gradient = gradient / ctx.kept
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)

@@ -1,8 +1,8 @@
 """Batch norms that never change, and convolutions that do the work of the one behind them (Ioffe and Szegedy 2015).
 
-A frozen norm multiplies every channel by a constant and adds another. So does the convolution before it, once its weight is
-multiplied by the same constants: the feature map is written once instead of twice, and read and kept once less in training.
-While a weight trains it has to be multiplied in every step: that pays where the map is larger than the weight.
+A frozen norm multiplies every channel by a constant and adds another. So does the convolution before it, once its
+weight is multiplied by the same constants: the feature map is written once instead of twice, and in training read and
+kept once less. While a weight trains it has to be multiplied in every step: that pays where the map is larger.
 """
 
 from itertools import pairwise
@@ -22,6 +22,10 @@ class FrozenBatchNorm2d(nn.Module):
     """
 
     eps = 1e-5
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -41,7 +45,7 @@ class FrozenBatchNorm2d(nn.Module):
         return x if self.folded else self.normalize(x)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """The same, whoever else was to do it."""
+        """Normalise (B, C, H, W) even if the convolution before was to do it."""
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
@@ -55,8 +59,9 @@ class FrozenBatchNorm2d(nn.Module):
 class NormedConv2d(nn.Conv2d):
     """A convolution without bias and the frozen norm behind it as one; parameters, buffers and their names stay.
 
-    Gradients are those of the two layers: the weight's passes through the multiplication. Where none is wanted the product
-    is kept until weight or norm change, are loaded or moved, or the network is switched between training and evaluation.
+    Gradients are those of the two layers: the weight's passes through the multiplication. Where none is wanted the
+    product is kept until weight or norm change, are loaded or moved, or the network is switched between training and
+    evaluation.
     """
 
     def __init__(self, convolution: nn.Conv2d, norm: FrozenBatchNorm2d) -> None:
@@ -120,7 +125,7 @@ class NormedConv2d(nn.Conv2d):
 def fold_frozen_norms(network: nn.Module) -> int:
     """Have every convolution without bias that a frozen norm follows do the norm's work; return how many there are.
 
-    Which layer follows which is read off the order in which a module lists its children, as torchvision's networks have it.
+    Layers follow each other in the order in which a module lists its children, as torchvision's networks have it.
     """
     pairs = [
         (parent, name, layer, norm)

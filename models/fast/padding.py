@@ -69,7 +69,7 @@ class PaddingEraser:
 
 
 def _keeps_centred(layer: nn.Module) -> bool:
-    """Whether an output cell i lies over input cell i * stride whatever the input's size, with stride 1 or 2."""
+    """True if an output cell i lies over input cell i * stride for inputs of every size, with stride 1 or 2."""
     if not isinstance(layer, (nn.Conv2d, nn.MaxPool2d)) or isinstance(layer.padding, str):
         return False
     if getattr(layer, "ceil_mode", False) or getattr(layer, "padding_mode", "zeros") != "zeros":
@@ -78,5 +78,6 @@ def _keeps_centred(layer: nn.Module) -> bool:
     return _pair(layer.stride) in ((1, 1), (2, 2)) and all(2 * p == d * (k - 1) for k, p, d in zip(*sizes))
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

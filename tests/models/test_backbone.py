@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.backbone import BACKBONES, Backbone, FrozenBatchNorm2d, load_backbone_weights, resize_mask
+from models.backbone import BACKBONES, Backbone, FrozenBatchNorm2d, resize_mask
+from models.backbone_weights import load_backbone_weights
 from util.errors import CheckpointError, UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 
@@ -26,7 +27,7 @@ def test_frozen_norm_loads_an_ordinary_norms_state() -> None:
 
 
 def test_features_and_their_mask_by_floor_indexing() -> None:
-    backbone = Backbone(name="resnet18")
+    backbone = Backbone(weights="none", name="resnet18")
     images = nested_tensor_from_tensor_list([torch.rand(3, 64, 128), torch.rand(3, 96, 100)])
     (features,) = backbone(images).values()
     assert features.tensors.shape == (2, 512, 3, 4)
@@ -46,13 +47,17 @@ def test_mask_of_37_by_50_equals_the_original(size: tuple[int, int], expected: l
 
 
 def test_stem_and_first_stage_are_frozen_as_in_detr() -> None:
-    trains = {n.split(".")[0] for n, p in Backbone(name="resnet18").body.named_parameters() if p.requires_grad}
+    trains = {
+        n.split(".")[0] for n, p in Backbone(weights="none", name="resnet18").body.named_parameters() if p.requires_grad
+    }
     assert trains == {"layer2", "layer3", "layer4"}
-    assert not any(p.requires_grad for p in Backbone(name="resnet18", train_backbone=False).parameters())
+    assert not any(
+        p.requires_grad for p in Backbone(weights="none", name="resnet18", train_backbone=False).parameters()
+    )
 
 
 def test_trainable_norms_train_everything_and_move_in_training() -> None:
-    backbone = Backbone(name="resnet18", norm="batch")
+    backbone = Backbone(weights="none", name="resnet18", norm="batch")
     assert all(p.requires_grad for p in backbone.parameters())
     before = backbone.body.bn1.running_mean.clone()
     backbone.train()(nested_tensor_from_tensor_list(torch.rand(2, 3, 32, 32)))
@@ -62,7 +67,7 @@ def test_trainable_norms_train_everything_and_move_in_training() -> None:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_name_builds_and_says_its_width(name: str) -> None:
     with torch.device("meta"):
-        backbone = Backbone(name=name)
+        backbone = Backbone(weights="none", name=name)
         batch = NestedTensor(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
         features = backbone.body(batch.tensors)["0"]
     assert features.shape == (1, backbone.num_channels, 2, 2)
@@ -70,7 +75,7 @@ def test_every_name_builds_and_says_its_width(name: str) -> None:
 
 def test_dilation_keeps_stride_16_with_the_originals_dilations() -> None:
     with torch.device("meta"):
-        layer4 = Backbone(name="resnet50", dilation=True).body.layer4
+        layer4 = Backbone(weights="none", name="resnet50", dilation=True).body.layer4
     assert [block.conv2.dilation for block in layer4] == [(1, 1), (2, 2), (2, 2)]
     assert all(block.conv2.stride == (1, 1) for block in layer4)
 
@@ -86,7 +91,7 @@ def test_dilation_keeps_stride_16_with_the_originals_dilations() -> None:
 )
 def test_what_cannot_be_built_is_refused_in_one_line(flags: dict) -> None:
     with pytest.raises(UserError) as error:
-        Backbone(**flags)
+        Backbone(weights="none", **flags)
     assert "\n" not in str(error.value) and ("--backbone" in str(error.value))
 
 
@@ -96,25 +101,25 @@ def test_weights_from_a_file_classifier_and_half_precision_included(tmp_path, na
 
     theirs = getattr(torchvision.models, name)(weights=None).half()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
-    backbone = Backbone(name=name)
-    load_backbone_weights(backbone, str(tmp_path / "w.pth"))
+    backbone = Backbone(weights="none", name=name)
+    load_backbone_weights(backbone.body, backbone.name, str(tmp_path / "w.pth"))
     own = backbone.body.state_dict()
     assert all(torch.equal(v, theirs.state_dict()[k].float()) for k, v in own.items())
     with pytest.raises(CheckpointError, match="does not fit --backbone resnet34"):
-        load_backbone_weights(Backbone(name="resnet34"), str(tmp_path / "w.pth"))
+        Backbone("resnet34", weights=str(tmp_path / "w.pth"))
 
 
 def test_files_that_are_missing_or_not_weights(tmp_path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     torch.save([1, 2], tmp_path / "list.pth")
-    backbone = Backbone(name="resnet18")
+    backbone = Backbone(weights="none", name="resnet18")
     for name, complaint in (
         ("gone.pth", "no such file"),
         ("text.pth", "not a file of weights"),
         ("list.pth", "state dict"),
     ):
         with pytest.raises(CheckpointError, match=complaint):
-            load_backbone_weights(backbone, str(tmp_path / name))
+            load_backbone_weights(backbone.body, backbone.name, str(tmp_path / name))
 
 
 def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,4 +131,4 @@ def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         UserError, match="cannot download the ImageNet weights of resnet18.*--backbone_weights FILE.*none"
     ):
-        load_backbone_weights(Backbone(name="resnet18"), "imagenet")
+        load_backbone_weights(Backbone(weights="none", name="resnet18").body, "resnet18", "imagenet")

@@ -77,7 +77,8 @@ def test_images_of_different_sizes_are_one_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "classes"), [("", 91), ("--dataset_file coco_panoptic", 250), ("--num_classes 7", 7)]
+    ("flags", "classes"),
+    [("", 91), ("--dataset_file coco_panoptic", 250), ("--num_classes 7", 7), ("--dataset_file shapes", 20)],
 )
 def test_class_counts_without_data(flags: str, classes: int) -> None:
     model, criterion, _ = build(f"{SMALL} {flags}")
@@ -102,7 +103,7 @@ def test_lr_backbone_zero_freezes_the_backbone() -> None:
     assert all(p.requires_grad for n, p in model.named_parameters() if not n.startswith("backbone"))
 
 
-@pytest.mark.parametrize("flags", ["--masks --backbone mobilenet_v2", "--dataset_file shapes"])
+@pytest.mark.parametrize("flags", ["--masks --backbone mobilenet_v2", "--backbone resnet18 --dilation"])
 def test_what_cannot_be_built_is_one_line(flags: str) -> None:
     with pytest.raises(UserError, match="--"):
         build(f"{SMALL} {flags}")

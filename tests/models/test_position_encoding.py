@@ -1,5 +1,7 @@
 """Position encodings against values of the original DETR."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 
@@ -54,11 +56,11 @@ def test_learned_refuses_a_map_of_more_than_50_cells() -> None:
     ],
 )
 def test_kinds(kind: str, cls: type) -> None:
-    assert isinstance(build_position_encoding(kind=kind, hidden_dim=32), cls)
+    assert isinstance(build_position_encoding(Namespace(position_embedding=kind, hidden_dim=32)), cls)
 
 
 def test_unknown_kind_and_useless_scale_are_refused() -> None:
     with pytest.raises(ValueError, match="sine or learned"):
-        build_position_encoding(kind="cosine", hidden_dim=32)
+        build_position_encoding(Namespace(position_embedding="cosine", hidden_dim=32))
     with pytest.raises(ValueError, match="normalize"):
         PositionEmbeddingSine(8, scale=1.0)

@@ -88,7 +88,7 @@ def test_every_resnet_segments(backbone: str, channels: int) -> None:
     assert head == head_shapes(32, 4, channels)
     with torch.no_grad():
         outputs = model([torch.rand(3, 64, 96), torch.rand(3, 70, 50)])
-    assert outputs["pred_masks"].shape == (2, 6, 18, 24) and outputs["canvas"] == (70, 96)
+    assert outputs["pred_masks"].shape == (2, 6, 18, 24) and outputs["canvas"].tolist() == [70, 96]
     assert outputs["pred_logits"].shape == (2, 6, 5) and outputs["pred_boxes"].shape == (2, 6, 4)
 
 
@@ -142,8 +142,10 @@ def test_the_head_is_the_convolution_of_features_and_attention_together() -> Non
         x = norm(layer(x)).relu()
     expected = head.out_lay(x).view(2, 5, 22, 27)
     image, query = torch.tensor([0, 1, 1, 0]), torch.tensor([4, 0, 3, 0])
-    got = head(head.guide(src, fpns), attention[image, query], image)
+    got = head.decode(head.guide(src, fpns), attention[image, query], image)
     torch.testing.assert_close(got, expected[image, query], rtol=1e-4, atol=1e-4)
+    got = head(src, attention, fpns)  # the arguments of the original's head
+    torch.testing.assert_close(got.view(2, 5, 22, 27), expected, rtol=1e-4, atol=1e-4)
 
 
 # ---- memory
@@ -152,8 +154,8 @@ def test_the_head_is_the_convolution_of_features_and_attention_together() -> Non
 def test_training_computes_matched_queries_only(monkeypatch: pytest.MonkeyPatch) -> None:
     model, criterion, _ = build()
     computed = []
-    forward = model.mask_head.forward
-    monkeypatch.setattr(model.mask_head, "forward", lambda g, a, p: computed.append(len(p)) or forward(g, a, p))
+    decode = model.mask_head.decode
+    monkeypatch.setattr(model.mask_head, "decode", lambda g, a, i: computed.append(len(i)) or decode(g, a, i))
     images, targets = batch()
     criterion(model.train()(images), targets)
     assert computed == [3]
@@ -209,7 +211,7 @@ def test_a_canvas_larger_than_every_image_moves_no_object() -> None:
     model, criterion, _ = build()
     images, targets = batch()
     outputs = model.eval()(nested_tensor_from_tensor_list(images, canvas=(128, 160)))
-    assert outputs["canvas"] == (128, 160)
+    assert outputs["canvas"].tolist() == [128, 160]
     padded = [
         t | {"masks": F.pad(t["masks"], (0, 160 - t["masks"].shape[2], 0, 128 - t["masks"].shape[1]))} for t in targets
     ]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine import compute_losses
-from models.fast.compiled import Compiled
+from models.fast.compiled import LayerCompiler
 from tests.helpers import batch, build
 from util.errors import UserError
 
@@ -21,7 +21,7 @@ def test_numbers_and_names_stay_and_graphs_are_counted() -> None:
     model, criterion, _ = build("--enc_layers 2")
     names = list(model.state_dict())
     expected = compute_losses(model, criterion, *batch())[1]
-    compiled = Compiled(model, backend="aot_eager")
+    compiled = LayerCompiler(model, backend="aot_eager")
     assert list(model.state_dict()) == names
     losses = compute_losses(model, criterion, *batch())[1]
     criterion.total(losses).backward()
@@ -38,11 +38,11 @@ def test_numbers_and_names_stay_and_graphs_are_counted() -> None:
 
 
 def test_nothing_compiled_is_said() -> None:
-    compiled = Compiled(build()[0], backend="eager")
+    compiled = LayerCompiler(build()[0], backend="eager")
     assert "nothing was compiled" in compiled.news()
 
 
 def test_without_a_compiler_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(UserError, match=r"--compile needs a C\+\+ compiler.*g\+\+"):
-        Compiled(build()[0])
+        LayerCompiler(build()[0])

@@ -39,9 +39,9 @@ def test_features_and_gradients_are_those_of_two_layers(
 ) -> None:
     if map_size is not None:
         monkeypatch.setattr(NormedConv2d, "_map_size", lambda self, x: map_size)
-    folded = shuffled(Backbone(name=name, channels_last=channels_last))
+    folded = shuffled(Backbone(weights="none", name=name, channels_last=channels_last))
     monkeypatch.setattr(backbone_module, "fold_frozen_norms", lambda network: 0)
-    plain = shuffled(Backbone(name=name, channels_last=False))
+    plain = shuffled(Backbone(weights="none", name=name, channels_last=False))
     assert not any(isinstance(layer, NormedConv2d) for layer in plain.modules())
     assert list(folded.state_dict()) == list(plain.state_dict())
     assert [n for n, _ in folded.named_parameters()] == [n for n, _ in plain.named_parameters()]
@@ -57,12 +57,14 @@ def test_features_and_gradients_are_those_of_two_layers(
 def test_every_norm_of_every_backbone_is_folded() -> None:
     for name in ("resnet34", "resnet101", "wide_resnet50_2", "mobilenet_v2"):
         with torch.device("meta"):
-            norms = [m for m in Backbone(name=name).modules() if isinstance(m, FrozenBatchNorm2d)]
+            norms = [m for m in Backbone(weights="none", name=name).modules() if isinstance(m, FrozenBatchNorm2d)]
         assert norms and all(norm.folded for norm in norms)
 
 
 def test_trainable_norms_and_convolutions_with_bias_are_left_alone() -> None:
-    assert not any(isinstance(m, NormedConv2d) for m in Backbone(name="resnet18", norm="batch").modules())
+    assert not any(
+        isinstance(m, NormedConv2d) for m in Backbone(weights="none", name="resnet18", norm="batch").modules()
+    )
     with_bias = nn.Sequential(nn.Conv2d(1, 2, 1), FrozenBatchNorm2d(2))
     assert fold_frozen_norms(with_bias) == 0 and not with_bias[1].folded
 
@@ -121,7 +123,7 @@ def test_inference_mode_computes_what_no_grad_does() -> None:
 def test_channels_last_is_the_layout_of_features_and_not_of_parameters() -> None:
     images = NestedTensor(torch.rand(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.bool))
     for asked, expected in ((None, False), (True, True), (False, False)):
-        backbone = Backbone(name="resnet18", channels_last=asked)
+        backbone = Backbone(weights="none", name="resnet18", channels_last=asked)
         features = backbone(images)["0"].tensors
         assert features.is_contiguous(memory_format=torch.channels_last) == expected
         features.sum().backward()

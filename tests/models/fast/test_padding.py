@@ -100,7 +100,7 @@ def test_without_padding_the_flag_changes_nothing_and_weights_fit_both_ways() ->
 
 
 def test_the_mask_has_the_cells_that_an_image_has_alone() -> None:
-    backbone = Backbone(name="resnet18", return_interm_layers=True, padding_invariant=True).eval()
+    backbone = Backbone(weights="none", name="resnet18", return_interm_layers=True, padding_invariant=True).eval()
     with torch.no_grad():
         for height, width in ((1, 1), (31, 33), (64, 65), (95, 2)):
             alone = backbone(nested_tensor_from_tensor_list([torch.rand(3, height, width)]))
@@ -150,14 +150,14 @@ def test_a_copied_model_uses_its_own_masks() -> None:
 
 def test_nothing_is_read_from_the_device() -> None:
     with torch.device("meta"):  # where reading a value is an error
-        backbone = Backbone(name="resnet50", dilation=True, padding_invariant=True)
+        backbone = Backbone(weights="none", name="resnet50", dilation=True, padding_invariant=True)
         batch = NestedTensor(torch.zeros(2, 3, 65, 97), torch.zeros(2, 65, 97, dtype=torch.bool))
         features = backbone(batch)["0"]
     assert features.tensors.shape[-2:] == features.mask.shape[-2:] == (5, 7)
 
 
 def test_one_compiled_graph_serves_every_canvas() -> None:
-    backbone, counter = Backbone(name="resnet18", padding_invariant=True).eval(), CompileCounter()
+    backbone, counter = Backbone(weights="none", name="resnet18", padding_invariant=True).eval(), CompileCounter()
 
     @torch.compile(backend=counter, fullgraph=True, dynamic=True)
     def features(tensors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,7 +172,7 @@ def test_one_compiled_graph_serves_every_canvas() -> None:
 
 
 def test_the_body_without_its_masks_is_an_error() -> None:
-    backbone = Backbone(name="resnet18", padding_invariant=True)
+    backbone = Backbone(weights="none", name="resnet18", padding_invariant=True)
     backbone(nested_tensor_from_tensor_list(torch.rand(1, 3, 32, 32)))
     with pytest.raises(RuntimeError, match="call Backbone"):
         backbone.body(torch.rand(1, 3, 32, 32))

@@ -1,0 +1,76 @@
+"""Weights for a backbone: torchvision's of ImageNet, or a file's."""
+
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from util.errors import CheckpointError, DownloadError
+
+
+def load_backbone_weights(body: nn.Module, name: str, source: str) -> None:
+    """Fill a backbone with weights; batch norm counters and the classifier in a file are ignored.
+
+    Args:
+        body: the network without its classifier.
+        name: torchvision's name for it.
+        source: `imagenet` (downloaded on first use), a path, or `none`: leave it random.
+
+    Raises:
+        CheckpointError: something else is missing in a file or left over.
+        DownloadError: there is no way to the weights.
+    """
+    if source == "none":
+        return
+    if source != "imagenet":
+        _fill(body, name, _weights_of_file(source), source)
+        return
+    try:
+        load_imagenet_weights(body, name)
+    except DownloadError as error:
+        file = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url.rpartition("/")[2]
+        raise DownloadError(
+            f"{error}: give --backbone_weights FILE with them ({file}), or --backbone_weights none "
+            "to train from scratch"
+        ) from error
+
+
+def load_imagenet_weights(body: nn.Module, name: str) -> None:
+    """Fill a backbone with torchvision's IMAGENET1K_V1 weights, the ones DETR was trained from.
+
+    They are downloaded on first use. Raises DownloadError when they cannot be.
+    """
+    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
+        raise DownloadError(f"cannot download the ImageNet weights of {name} ({error})") from error
+    _fill(body, name, state, "imagenet")
+
+
+def _fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str) -> None:
+    """Load the weights of a torchvision network; `source` is for the message when they are those of another."""
+    own = body.state_dict()
+    state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
+    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
+    counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+    odd = sorted((own.keys() - counters.keys()) ^ (state.keys() - counters.keys()))
+    odd += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if odd:
+        raise CheckpointError(
+            f"--backbone_weights {source} does not fit --backbone {name}: {len(odd)} tensors differ, first {odd[0]}"
+        )
+    body.load_state_dict(counters | state)
+
+
+def _weights_of_file(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise CheckpointError(f"--backbone_weights {path}: no such file (or write imagenet or none)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a broken file; all mean the same to the user
+        raise CheckpointError(f"--backbone_weights {path} is not a file of weights ({type(error).__name__})") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CheckpointError(f"--backbone_weights {path} is not a state dict of tensors")
+    return state

@@ -1,0 +1,134 @@
+"""The model, the criterion and the postprocessors from the flags. This file is the one place here that reads them."""
+
+import os
+from argparse import Namespace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from util.dist.distributed import print_once
+
+from .checkpoint_config import architecture_of
+from .config import Architecture, build_detector
+from .criterion import SetCriterion
+from .detector import DETR
+from .matcher import build_matcher
+from .panoptic import ORIGINAL_THINGS, PostProcessPanoptic
+from .postprocess import PostProcess, PostProcessSegm
+from .segmentation import DETRsegm
+
+#: DETR's class counts where no annotations say otherwise: the largest category id + 1.
+DEFAULT_NUM_CLASSES = {"coco": 91, "coco_panoptic": 250}
+#: And for every other dataset.
+OTHER_NUM_CLASSES = 20
+
+
+def build_model(
+    args: Any, *, is_thing_map: Mapping[int, bool] | None = None
+) -> tuple[DETR | DETRsegm, SetCriterion, dict[str, nn.Module]]:
+    """Build model, criterion and postprocessors from the flags, and load the backbone's weights.
+
+    Args:
+        args: an object with DETR's flags as attributes, or a mapping of them, such as the `args` of a checkpoint; flags
+            that are new here may be absent. Without `num_classes` the class count is DETR's for the dataset: 91 for
+            coco, 250 for coco_panoptic, 20 for others. With `frozen_weights` the detector under the mask head is
+            frozen; its weights are for the caller to load.
+        is_thing_map: True for those of a panoptic dataset's categories that are things; by default those up to 90, as
+            in COCO.
+    """
+    if isinstance(args, Mapping):
+        args = Namespace(**args)
+    num_classes = _class_count(args)
+    names = [name for name in asdict(Architecture()) if hasattr(args, name)]
+    chosen = {name: getattr(args, name) for name in names} | {"num_classes": num_classes}
+    model = build_detector(
+        Architecture(**chosen),
+        backbone_weights=getattr(args, "backbone_weights", "imagenet"),
+        train_backbone=args.lr_backbone > 0,
+        dropout=args.dropout,
+        aux_loss=args.aux_loss,
+        freeze_detr=getattr(args, "frozen_weights", None) is not None,
+        mask_chunk=getattr(args, "mask_chunk", 0),
+        channels_last={"auto": None, "on": True, "off": False}[getattr(args, "channels_last", "auto")],
+    )
+    if getattr(args, "grad_checkpoint", False):
+        (model.detr if isinstance(model, DETRsegm) else model).recompute_layers()
+    postprocessors = build_postprocessors(args, is_thing_map or {label: label <= 90 for label in range(num_classes)})
+    device = torch.device(args.device)
+    return model.to(device), build_criterion(args, num_classes).to(device), postprocessors
+
+
+def _class_count(args: Any) -> int:
+    """Classes of the model: as the flags say, else DETR's for the dataset."""
+    given = getattr(args, "num_classes", None)
+    if given:
+        return given
+    if args.dataset_file not in DEFAULT_NUM_CLASSES:
+        print_once(
+            f"--dataset_file {args.dataset_file}: {OTHER_NUM_CLASSES} classes, DETR's count for datasets it does not "
+            "know; --num_classes gives another"
+        )
+    return DEFAULT_NUM_CLASSES.get(args.dataset_file, OTHER_NUM_CLASSES)
+
+
+def follow_checkpoint(
+    args: Any, checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Find the flags with which a checkpoint is evaluated: it decides on the architecture and the size of images.
+
+    Args:
+        args: the flags as they are; not changed.
+        checkpoint: as `load_checkpoint` returns it; the size of images is read from its `args`, if it holds them.
+        path: where it came from, a path or an address.
+        given: names of the flags that the user typed; these stay.
+
+    Returns:
+        new values of flags, by name, and lines on what was taken from where.
+
+    Raises:
+        UserError: a flag named in `given` contradicts the checkpoint.
+        CheckpointError: its weights are not those of a DETR.
+    """
+    chosen = {name: getattr(args, name) for name in given if hasattr(args, name)}
+    architecture, line = architecture_of(checkpoint, path, given=chosen)
+    values: dict[str, Any] = asdict(architecture)
+    lines = [f"architecture of {line}"]
+    run = checkpoint.get("args")
+    run = run if isinstance(run, Mapping) else {}
+    size = run.get("image_size")
+    if type(size) is int and size > 0 and not {"image_size", "max_size"} & set(given):
+        values |= {"image_size": size, "max_size": run.get("max_size")}
+        lines.append(f"images as large as in the run that wrote it: --image_size {size}; give another to change that")
+    if architecture.dilation and args.batch_size > 1 and not architecture.padding_invariant:
+        lines.append(
+            "note: DC5 models that learned from one image at a time lose AP beside padding: try --batch_size 1"
+        )
+    return values, lines
+
+
+def build_postprocessors(args: Any, is_thing_map: Mapping[int, bool]) -> dict[str, nn.Module]:
+    """Postprocessors to detections (`bbox`), masks (`segm`) and panoptic images (`panoptic`), as the flags ask for."""
+    postprocessors: dict[str, nn.Module] = {"bbox": PostProcess()}
+    if args.masks:
+        postprocessors["segm"] = PostProcessSegm()
+    if args.masks and args.dataset_file == "coco_panoptic":
+        original = getattr(args, "original_panoptic", False)
+        postprocessors["panoptic"] = PostProcessPanoptic(
+            ORIGINAL_THINGS if original else is_thing_map, threshold=0.85, original=original
+        )
+    return postprocessors
+
+
+def build_criterion(args: Any, num_classes: int) -> SetCriterion:
+    """The set loss with the flags' weights, for every decoder layer."""
+    weights = {"loss_ce": 1.0, "loss_bbox": args.bbox_loss_coef, "loss_giou": args.giou_loss_coef}
+    if args.aux_loss:
+        weights |= {f"{name}_{i}": w for i in range(args.dec_layers - 1) for name, w in weights.items()}
+    if args.masks:
+        weights |= {"loss_mask": args.mask_loss_coef, "loss_dice": args.dice_loss_coef}
+    losses = ["labels", "boxes", "cardinality", *(["masks"] if args.masks else [])]
+    mask_chunk = getattr(args, "mask_chunk", 0)
+    return SetCriterion(num_classes, build_matcher(args), weights, args.eos_coef, losses, mask_chunk=mask_chunk)

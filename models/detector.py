@@ -1,0 +1,136 @@
+"""DETR: a backbone, a transformer, and two heads (figure 2 of "End-to-End Object Detection with Transformers")."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from util.dist.distributed import print_once
+from util.dist.precision import wide_dtype, without_autocast
+from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
+from util.profiling import annotate
+
+from .backbone import BackboneBase, Joiner
+from .transformer import Transformer
+
+NO_SCRIPT = (
+    "torch.jit.script cannot compile this model, and PyTorch has deprecated it; use torch.export.export(model, "
+    "(images,)) or torch.jit.trace(model, images, strict=False), with images (B, 3, H, W)"
+)
+
+
+class DetectorFeatures(NamedTuple):
+    """Features that a detector computed on the way to its outputs, for a mask head: B images, Q queries, width D."""
+
+    #: The backbone's maps, finest first; only the last without a mask head.
+    features: list[NestedTensor]
+    #: The last of them at the transformer's width (B, D, h, w), and its padding (B, h, w).
+    src: Tensor
+    mask: Tensor
+    #: The encoder's output (B, D, h, w) and the decoder's (B, Q, D).
+    memory: Tensor
+    queries: Tensor
+    #: Height and width of the padded images in pixels; None where the backbone alone knows them.
+    canvas: tuple[int, int] | None
+
+
+class DETR(nn.Module):
+    """Detects objects as a set: `num_queries` queries, each of which finds one object or none.
+
+    Args:
+        backbone: gives feature maps and their position encodings; any module that does, with `num_channels`.
+        transformer: decodes the queries; any module with the arguments of `Transformer` and its `d_model`, the width D
+            of everything after the backbone. More results than outputs and memory are left alone.
+        num_classes: C, the largest label + 1; the class head has one output more, for "no object".
+        num_queries: Q, the most objects an image can have.
+        aux_loss: also return every earlier decoder layer's predictions, for the auxiliary losses.
+    """
+
+    def __init__(
+        self, backbone: Joiner, transformer: Transformer, num_classes: int, num_queries: int, aux_loss: bool = False
+    ) -> None:
+        super().__init__()
+        hidden_dim = transformer.d_model
+        self.num_queries = num_queries
+        self.aux_loss = aux_loss
+        self.transformer = transformer
+        self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
+        self.bbox_embed = MLP(hidden_dim, hidden_dim, 4, 3)
+        self.query_embed = nn.Embedding(num_queries, hidden_dim)
+        self.input_proj = nn.Conv2d(backbone.num_channels, hidden_dim, kernel_size=1)
+        self.backbone = backbone
+
+    def forward(self, samples: Any) -> dict[str, Any]:
+        """Detect objects in a batch.
+
+        Args:
+            samples: a list of images (3, H, W), a tensor (B, 3, H, W), a NestedTensor or anything else with `tensors`
+                and `mask`. Floats are taken as they are, bytes (uint8) are normalised here. Another class of batch
+                goes to the backbone as it is.
+
+        Returns:
+            `pred_logits` (B, Q, C+1), the last class being "no object"; `pred_boxes` (B, Q, 4), cxcywh relative to
+            each image without its padding; with `aux_loss` also `aux_outputs`, the same for each earlier layer.
+        """
+        return self.detect(samples)[0]
+
+    def detect(self, samples: Any) -> tuple[dict[str, Any], DetectorFeatures]:
+        """Detect as `forward` does; also return the features on the way."""
+        batch = as_batch(samples)
+        with annotate("backbone"):
+            features, pos = self.backbone(batch)
+        src, mask = self.input_proj(features[-1].tensors), features[-1].mask
+        hs, memory, *_ = self.transformer(src, mask, self.query_embed.weight, pos[-1])
+        hs = hs.to(wide_dtype(hs))  # (L, B, Q, D)
+        with annotate("heads"), without_autocast(hs.device):  # bfloat16 would round boxes to 2 pixels in 1,000
+            logits = self.class_embed(hs)
+            boxes = self.bbox_embed(hs).sigmoid()
+        layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]
+        outputs: dict[str, Any] = layers[-1] | ({"aux_outputs": layers[:-1]} if self.aux_loss else {})
+        canvas = tuple(batch.tensors.shape[-2:]) if hasattr(batch, "tensors") else None
+        return outputs, DetectorFeatures(features, src, mask, memory, hs[-1], canvas)
+
+    def recompute_layers(self) -> None:
+        """Keep only the inputs of layers for the backward pass (`--grad_checkpoint`): less memory, more time.
+
+        A backbone that cannot be run twice is left as it is, with a printed line.
+        """
+        self.transformer.encoder.recompute = self.transformer.decoder.recompute = True
+        backbone = self.backbone[0]
+        if not (isinstance(backbone, BackboneBase) and backbone.recompute_stages()):
+            print_once("--grad_checkpoint: for the transformer's layers only; this backbone cannot be run twice")
+
+    def __prepare_scriptable__(self) -> "DETR":
+        """Say what takes the place of `torch.jit.script`, which PyTorch has deprecated."""
+        raise NotImplementedError(NO_SCRIPT)
+
+
+def as_batch(samples: Any) -> Any:
+    """Make a batch of whatever a caller has: padded, with a mask, as floats; an unknown class of batch stays."""
+    if isinstance(samples, (Tensor, Sequence)):
+        samples = nested_tensor_from_tensor_list(samples)
+    if not hasattr(samples, "tensors"):
+        return samples
+    tensors, mask = samples.tensors, samples.mask
+    if mask is None:  # no padding anywhere
+        mask = torch.zeros(len(tensors), *tensors.shape[-2:], dtype=torch.bool, device=tensors.device)
+        samples = NestedTensor(tensors, mask)
+    return NestedTensor(tensors, mask).normalized() if tensors.dtype == torch.uint8 else samples
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int) -> None:
+        super().__init__()
+        self.num_layers = num_layers
+        widths = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim]
+        self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in zip(widths, widths[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., input_dim) to (..., output_dim)."""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
