@@ -3,6 +3,7 @@
 Labels are the file's category ids, without remapping: a model for them has `largest id + 1` classes, 91 for COCO.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def build(
 
 def _is_object(annotation: dict[str, Any]) -> bool:
     """Return True for what is trained on: no crowd, and a box with width and height."""
-    box = annotation.get("bbox") or ()
+    box: Sequence[float] = annotation.get("bbox") or ()
     return not annotation.get("iscrowd") and len(box) == 4 and box[2] > 0 and box[3] > 0
 
 

@@ -25,7 +25,7 @@ IOU_TYPES = ("bbox", "segm")
 
 
 @dataclass
-class _Detections:
+class _ImageDetections:
     """Predictions for one image: scores (Q,), labels (Q,), boxes xywh (Q, 4), run lengths (Q) for segm."""
 
     scores: np.ndarray
@@ -50,7 +50,7 @@ class CocoEvaluator:
         self.coco_gt = coco_gt
         #: By kind, once accumulated: `stats`, `eval` and `params` as pycocotools' COCOeval has them.
         self.coco_eval: dict[str, CocoScores] = {}
-        self._detections: dict[int, _Detections] = {}
+        self._detections: dict[int, _ImageDetections] = {}
 
     def update(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> None:
         """Add {image id: scores (Q,), labels (Q,), boxes (Q, 4) xyxy in pixels[, masks (Q, 1, H, W) or (Q, H, W)]}.
@@ -66,7 +66,7 @@ class CocoEvaluator:
 
     def synchronize_between_processes(self) -> None:
         """Give every process the predictions of all; an image that a padded sampler repeated counts once."""
-        merged: dict[int, _Detections] = {}
+        merged: dict[int, _ImageDetections] = {}
         for detections in all_gather(self._detections):
             merged = detections | merged
         self._detections = dict(sorted(merged.items()))
@@ -131,13 +131,14 @@ class CocoEvaluator:
         """Join those of all images, by image id."""
         packed = sorted(self._detections.items())
         images = [image for _, image in packed]
+        rles = [rle for image in images for rle in image.rles or []]
         ids, counts = [image_id for image_id, _ in packed], [len(image.scores) for image in images]
         return Detections(
             image_ids=np.repeat(np.array(ids, dtype=np.int64), counts),
             labels=np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)]),
             scores=np.concatenate([np.zeros(0, np.float32), *(image.scores for image in images)]),
             boxes=np.concatenate([np.zeros((0, 4), np.float32), *(image.boxes for image in images)]),
-            rles=[rle for image in images for rle in image.rles] if "segm" in self.iou_types else None,
+            rles=rles if "segm" in self.iou_types else None,
         )
 
     def _table(self, iou_type: str) -> str:
@@ -153,7 +154,7 @@ class CocoEvaluator:
         return "\n".join(table)
 
 
-def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> list[_Detections]:
+def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> list[_ImageDetections]:
     """Return a batch's predictions as arrays on the host, boxes xyxy to xywh (in float32, as DETR does).
 
     All images together come in one transfer a quantity: each transfer waits for the device.
@@ -164,8 +165,10 @@ def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> l
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     ends = np.cumsum([len(found["scores"]) for found in predictions])[:-1]
     return [
-        _Detections(*arrays, rles=_encode(found["masks"]) if with_masks else None)
-        for found, *arrays in zip(predictions, *(np.split(array, ends) for array in (scores, labels, boxes)))
+        _ImageDetections(own_scores, own_labels, own_boxes, _encode(found["masks"]) if with_masks else None)
+        for found, own_scores, own_labels, own_boxes in zip(
+            predictions, *(np.split(array, ends) for array in (scores, labels, boxes))
+        )
     ]
 
 

@@ -105,10 +105,13 @@ class Collate:
         samples = nested_tensor_from_tensor_list(images, canvas=self._canvas(images, targets))
         return samples, TargetBatch(targets if self.objects is None else map(self.objects.pad, targets))
 
+    def _round_up(self, side: int) -> int:
+        return -(-side // self.multiple) * self.multiple
+
     def _canvas(self, images: Sequence[Tensor], targets: Sequence[Target]) -> tuple[int, int]:
         if self.canvas is None:
-            sides = (max(image.shape[axis] for image in images) for axis in (1, 2))
-            return tuple(-(-side // self.multiple) * self.multiple for side in sides)
+            height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
+            return self._round_up(height), self._round_up(width)
         for image, target in zip(images, targets):
             if any(side > room for side, room in zip(image.shape[1:], self.canvas)):
                 height, width = image.shape[1:]

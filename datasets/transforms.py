@@ -8,15 +8,16 @@ Random choices come from Python's `random`, the positions of crops from torch's 
 seeds give the same images.
 """
 
+import importlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision.transforms as tv
-import torchvision.transforms.functional as F
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -32,9 +33,15 @@ Example = tuple[Any, Target | None]
 Transform = Callable[[Any, Target | None], Example]
 
 
+@cache
+def _tv() -> ModuleType:
+    """Import torchvision's transforms on first use: that takes seconds, and only examples need them."""
+    return importlib.import_module("torchvision.transforms")
+
+
 def image_size(image: Image | Tensor) -> tuple[int, int]:
     """Return height and width of a PIL image or a tensor (..., H, W)."""
-    return tuple(image.shape[-2:]) if isinstance(image, Tensor) else (image.height, image.width)
+    return (image.shape[-2], image.shape[-1]) if isinstance(image, Tensor) else (image.height, image.width)
 
 
 def crop(image: Image | Tensor, target: Target | None, region: Sequence[int]) -> Example:
@@ -43,12 +50,12 @@ def crop(image: Image | Tensor, target: Target | None, region: Sequence[int]) ->
     However little of an object remains visible, it is kept. Areas become those of the cut boxes.
     """
     top, left, height, width = region
-    cut = F.crop(image, top, left, height, width)
+    cut = _tv().functional.crop(image, top, left, height, width)
     if target is None:
         return cut, None
     target = {**target, "size": torch.tensor([height, width])}
     if "masks" in target:
-        target["masks"] = F.crop(target["masks"], top, left, height, width)
+        target["masks"] = _tv().functional.crop(target["masks"], top, left, height, width)
     if "boxes" in target:
         corners = (target["boxes"] - torch.tensor([left, top, left, top])).reshape(-1, 2, 2)
         corners = corners.minimum(torch.tensor([width, height], dtype=corners.dtype)).clamp(min=0)
@@ -65,7 +72,7 @@ def crop(image: Image | Tensor, target: Target | None, region: Sequence[int]) ->
 
 def hflip(image: Image | Tensor, target: Target | None) -> Example:
     """Mirror left and right; a box edge x becomes w - x."""
-    flipped = F.hflip(image)
+    flipped = _tv().functional.hflip(image)
     if target is None:
         return flipped, None
     target, width = dict(target), image_size(image)[1]
@@ -108,7 +115,7 @@ def resize(
     if isinstance(image, Tensor):  # torchvision's would compute in floats
         scaled = interpolate(image[None], size=(height, width), mode="bilinear", antialias=True)[0]
     else:
-        scaled = F.resize(image, [height, width])
+        scaled = _tv().functional.resize(image, [height, width])
     if target is None:
         return scaled, None
     ratio_x, ratio_y = width / old_width, height / old_height
@@ -126,7 +133,7 @@ def resize(
 def pad(image: Image | Tensor, target: Target | None, padding: Sequence[int]) -> Example:
     """Add `padding` = (right, bottom) black pixels."""
     right, bottom = padding
-    padded = F.pad(image, [0, 0, right, bottom])
+    padded = _tv().functional.pad(image, [0, 0, right, bottom])
     if target is None:
         return padded, None
     target = {**target, "size": torch.tensor(image_size(padded))}
@@ -199,7 +206,7 @@ class RandomCrop:
     size: Sequence[int]
 
     def __call__(self, image: Image, target: Target | None) -> Example:
-        return crop(image, target, tv.RandomCrop.get_params(image, self.size))
+        return crop(image, target, _tv().RandomCrop.get_params(image, self.size))
 
 
 @dataclass
@@ -215,7 +222,7 @@ class RandomSizeCrop:
     def __call__(self, image: Image, target: Target | None) -> Example:
         old_height, old_width = image_size(image)
         width, height = self._random_side(old_width), self._random_side(old_height)
-        return crop(image, target, tv.RandomCrop.get_params(image, (height, width)))
+        return crop(image, target, _tv().RandomCrop.get_params(image, (height, width)))
 
     def _random_side(self, side: int) -> int:
         largest = min(side, self.max_size)
@@ -252,7 +259,7 @@ class ToTensor:
     """Image to float32 tensor (3, H, W) in 0..1."""
 
     def __call__(self, image: Image | Tensor, target: Target | None) -> Example:
-        return (image / 255 if isinstance(image, Tensor) else F.to_tensor(image)), target
+        return (image / 255 if isinstance(image, Tensor) else _tv().functional.to_tensor(image)), target
 
     def __repr__(self) -> str:
         return "ToTensor()"
@@ -283,7 +290,7 @@ class RandomErasing:
     """torchvision's RandomErasing on the image tensor, with its arguments; the target stays."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.eraser = tv.RandomErasing(*args, **kwargs)
+        self.eraser = _tv().RandomErasing(*args, **kwargs)
 
     def __call__(self, image: Tensor, target: Target | None) -> Example:
         return self.eraser(image), target
@@ -297,7 +304,7 @@ class Normalize:
     std: Sequence[float]
 
     def __call__(self, image: Tensor, target: Target | None = None) -> Example:
-        normalized = F.normalize(image, mean=self.mean, std=self.std)
+        normalized = _tv().functional.normalize(image, mean=self.mean, std=self.std)
         return normalized, _with_relative_boxes(target, *image.shape[-2:])
 
 

@@ -102,11 +102,11 @@ class Images:
         if listed == [None, None]:
             kind = kinds.NO_SIZE
         else:
-            size = [to_int(side) for side in listed]
-            if None not in size and 0 < min(size) and max(size) <= LARGEST_SIDE:
+            height, width = map(to_int, listed)
+            if height and width and 0 < min(height, width) and max(height, width) <= LARGEST_SIDE:
                 if not all(type(side) is int for side in listed):
                     self.issues.add(kinds.CAST_NUMBERS, "image", entry["id"], "[height, width]", listed)
-                return tuple(size)
+                return height, width
             kind = kinds.BAD_SIZE
         self.issues.add(kinds.SIZE_FOR_MASKS if need else kind, "image", entry["id"], "[height, width]", listed)
         return -1, -1

@@ -36,6 +36,7 @@ class MaskRules:
         segmentation = annotation.segmentation
         if segmentation is None:
             return self._missing(annotation, box, crowd) if self.needed else None
+        mask: Polygons | RunLengths | None
         if isinstance(segmentation, list):
             mask = self._polygons(segmentation, annotation)
             if mask == []:
@@ -73,8 +74,9 @@ class MaskRules:
 
     def _mend(self, polygon: Any, annotation: Entry) -> list[float] | None:
         """Return a polygon of floats, [] for one to drop, None for what is none."""
-        numbers = [to_float(value) for value in polygon] if isinstance(polygon, list) else [None]
-        if None in numbers:
+        values = [to_float(value) for value in polygon] if isinstance(polygon, list) else [None]
+        numbers = [value for value in values if value is not None]
+        if len(numbers) < len(values):
             return None
         if len(numbers) < 6:
             self._note(kinds.SHORT_POLYGON, annotation)
@@ -114,14 +116,16 @@ def read_run_lengths(segmentation: Any, size: Size | None) -> RunLengths | None:
         return None
     pixels = own[0] * own[1]
     if isinstance(counts, list):
-        runs = counts if set(map(type, counts)) == {int} else [to_int(count) for count in counts]
-        fill = None not in runs and min(runs, default=-1) >= 0 and sum(runs) == pixels
-        return compress(runs, own) if fill else None
+        plain = [to_int(count) for count in counts]
+        lengths = [length for length in plain if length is not None]
+        fill = len(lengths) == len(plain) and min(lengths, default=-1) >= 0 and sum(lengths) == pixels
+        return compress(lengths, own) if fill else None
     if not isinstance(counts, str) or not counts.isascii():
         return None
     runs = decompress(counts.encode())
-    fill = runs is not None and runs.min() >= 0 and runs.sum() == pixels
-    return {"size": list(own), "counts": counts.encode()} if fill else None
+    if runs is None or runs.min() < 0 or runs.sum() != pixels:
+        return None
+    return {"size": list(own), "counts": counts.encode()}
 
 
 def decompress(text: bytes) -> np.ndarray | None:
@@ -150,9 +154,10 @@ def decompress(text: bytes) -> np.ndarray | None:
 def _size_of(value: Any) -> Size | None:
     if not isinstance(value, list) or len(value) != 2:
         return None
-    height, width = map(to_int, value)
-    sound = None not in (height, width) and 0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE
-    return (height, width) if sound else None
+    height, width = to_int(value[0]), to_int(value[1])
+    if height is None or width is None:
+        return None
+    return (height, width) if 0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE else None
 
 
 def _is_sound(polygon: Any) -> bool:

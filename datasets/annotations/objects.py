@@ -53,10 +53,10 @@ class AnnotationTable:
         self.areas = self._read_areas()
         self.ids = self._read_ids()
 
-    def _find(self, kind: Kind, odd: np.ndarray, field: str, *, drop: bool = False) -> None:
+    def _find(self, kind: Kind, odd: np.ndarray | np.bool, field: str, *, drop: bool = False) -> None:
         """Note the rows that are alive and `odd`; with `drop` they no longer live."""
         odd = odd & self.alive
-        count = np.count_nonzero(odd)
+        count = int(odd.sum())
         if count:
             first = self.entries[int(odd.argmax())]
             self.issues.add(kind, "annotation", first.id, field, getattr(first, field), count=count)
@@ -152,7 +152,7 @@ class AnnotationTable:
         self._find(kinds.COPIES, copies, "id", drop=True)
         self._find(kinds.REPEATED_IDS, repeated & ~copies, "id")
         fresh = (fresh | repeated) & self.alive
-        ids[fresh] = _free_numbers(np.count_nonzero(fresh), taken=ids[self.alive & ~fresh])
+        ids[fresh] = _free_numbers(int(fresh.sum()), taken=ids[self.alive & ~fresh])
         return ids
 
     def _repeated(self, ids: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -73,6 +73,7 @@ def write_json(data: dict[str, Any], path: Path) -> None:
 
 def _repaired(checked: SplitCheck) -> dict[str, Any]:
     """Return the annotations with the sizes and names of the files, without the images that cannot be read."""
+    assert checked.annotations is not None  # `write_repaired` has refused the others
     data = checked.annotations.to_dict()
     files = {listed_image.image_id: (listed_image, fact) for listed_image, fact in zip(checked.listed, checked.facts)}
     images = []
@@ -94,6 +95,7 @@ def _repaired(checked: SplitCheck) -> dict[str, Any]:
 def _tiles(checked: SplitCheck, count: int) -> list[tuple[Image.Image, str]]:
     """Draw up to `count` images of a split with captions, those with objects if there are such."""
     annotations = checked.annotations
+    assert annotations is not None  # `draw_sheet` has left out the others
     files = {
         listed_image.image_id: listed_image
         for listed_image, fact in zip(checked.listed, checked.facts)

@@ -79,7 +79,9 @@ def inspect_segments(path: Path, ids: Sequence[int]) -> SegmentFacts:
         return SegmentFacts(error=str(error))
     seen = torch.unique(owners).tolist()
     lacking = tuple(id_ for id_ in ids if id_ not in seen)
-    return SegmentFacts(tuple(owners.shape), lacking, tuple(id_ for id_ in seen if id_ and id_ not in ids))
+    return SegmentFacts(
+        (owners.shape[0], owners.shape[1]), lacking, tuple(id_ for id_ in seen if id_ and id_ not in ids)
+    )
 
 
 def _note_segments(

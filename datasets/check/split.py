@@ -72,7 +72,7 @@ def check_split(
     note_images(listed, facts, split.annotations, report.findings)
     note_repeats(listed, facts, split.annotations, report.findings)
     if checked.annotations is not None:
-        _note_cut_boxes(checked)
+        _note_cut_boxes(checked, checked.annotations)
         _measure(checked.annotations, report)
     return checked
 
@@ -94,9 +94,9 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
     return [listed[id_] for id_ in sorted(listed)]
 
 
-def _note_cut_boxes(checked: SplitCheck) -> None:
+def _note_cut_boxes(checked: SplitCheck, annotations: Annotations) -> None:
     """Add the boxes that fit the size listed, if any is, and not that of the file: loading cuts them there."""
-    annotations, report = checked.annotations, checked.report
+    report = checked.report
     facts = {image.image_id: fact for image, fact in zip(checked.listed, checked.facts)}
     for index, image_id in enumerate(annotations.image_ids.tolist()):
         fact = facts[image_id]

@@ -51,8 +51,8 @@ def summary(folder: LabelledFolder) -> str:
             f"{split}: {len(images)} images, {len(objects)} objects ({polygons} with polygons), "
             f"{empty} images without objects (kept)"
         )
-    images = itertools.chain(*folder.splits.values())
-    count = Counter(thing.label for image in images for thing in image.objects)
+    every = itertools.chain(*folder.splits.values())
+    count = Counter(thing.label for image in every for thing in image.objects)
     counts = (f"{index + 1} {name} {count[index]}" for index, name in sorted(folder.classes.items()))
     return "\n".join([*lines, f"classes (id, name, objects): {', '.join(counts)}"])
 

@@ -143,7 +143,8 @@ def _documents(folder: LabelledFolder) -> dict[str, dict[str, Any]]:
     mistakes, documents, clipped = Mistakes(), {}, 0
     categories = [{"id": index + 1, "name": name} for index, name in sorted(folder.classes.items())]
     for split, images in folder.splits.items():
-        image_entries, annotations = [], []
+        image_entries: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for image_id, image in enumerate(images, start=1):
             size = {"width": image.width, "height": image.height}
             image_entries.append({"id": image_id, "file_name": image.name, **size})

@@ -36,9 +36,9 @@ def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = N
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
-    config = {} if classes is not None else _read_config(root)
-    names = dict(enumerate(classes)) if classes is not None else _names(config, _config_file(root))
-    mistakes, notes, splits = Mistakes(), [], {}
+    config, names = ({}, dict(enumerate(classes))) if classes is not None else _read_config(root)
+    mistakes, splits = Mistakes(), {}
+    notes: list[str] = []
     for split, set_name in sets.items():
         folder = _find_set(root, config, set_name)
         if folder is not None:
@@ -61,7 +61,8 @@ def _config_file(root: Path) -> Path | None:
     return others[0] if len(others) == 1 else None
 
 
-def _read_config(root: Path) -> dict[str, Any]:
+def _read_config(root: Path) -> tuple[dict[str, Any], dict[int, str]]:
+    """Read data.yaml, and the names of the classes in it by their index."""
     path = _config_file(root)
     if path is None:
         raise DatasetError(f"{root}: no data.yaml with the names of the classes; give them with --classes FILE")
@@ -77,7 +78,7 @@ def _read_config(root: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: holds no entries like names: and train:")
     if "kpt_shape" in config:
         raise DatasetError(f"{path}: kpt_shape says that the labels are poses, which are not read")
-    return config
+    return config, _names(config, path)
 
 
 def _names(config: dict[str, Any], path: Path) -> dict[int, str]:
@@ -97,7 +98,7 @@ def _find_set(root: Path, config: dict[str, Any], name: str) -> Path | None:
     if name == "val":  # Roboflow's word
         places += [root / "images" / "valid", root / "valid" / "images"]
     if isinstance(said := config.get(name), str):
-        base = config.get("path") if isinstance(config.get("path"), str) else ""
+        base = str(config["path"]) if isinstance(config.get("path"), str) else ""
         said_places = [(root / base / said).resolve(), (root / said).resolve()]
         # Exported files often point beside their own folder: whatever lies there is another dataset.
         places = [
@@ -174,7 +175,7 @@ def parse_label(line: str) -> tuple[int, np.ndarray]:
     if len(values) == 4:
         centre, half = np.array(values[:2]), np.array(values[2:]) / 2
         points = np.stack([centre - half, centre + half])
-        has_area = (half > 0).all()
+        has_area = bool((half > 0).all())
     elif len(values) >= 6 and len(values) % 2 == 0:
         points = np.array(values).reshape(-1, 2)
         has_area = polygon_area(points) > 0

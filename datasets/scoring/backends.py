@@ -40,7 +40,8 @@ class Detections:
 
     def results(self, kind: str) -> list[dict[str, Any]]:
         """Return them in COCO's results format with boxes (kind "bbox") or masks ("segm"), in plain types."""
-        key, shapes = ("bbox", self.boxes.tolist()) if kind == "bbox" else ("segmentation", self.rles)
+        key = "bbox" if kind == "bbox" else "segmentation"
+        shapes: list[Any] = self.boxes.tolist() if kind == "bbox" else self.rles or []
         columns = (self.image_ids.tolist(), self.labels.tolist(), shapes, self.scores.tolist())
         return [
             {"image_id": image_id, "category_id": label, key: shape, "score": score}
@@ -104,7 +105,7 @@ def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) 
     )
     if kind == "bbox" and max(image_ids) <= LARGEST_EXACT:  # image id, x, y, w, h, score, label
         numbers = (found.image_ids[:, None], found.boxes, found.scores[:, None], found.labels[:, None])
-        results = np.concatenate(numbers, axis=1, dtype=np.float64)
+        results: Any = np.concatenate(numbers, axis=1, dtype=np.float64)  # (n, 7)
     else:  # masks without their boxes, whose area they would be given
         results = found.results(kind)
     scores = hotcoco.COCOeval(ground_truth, ground_truth.load_res(results), kind)

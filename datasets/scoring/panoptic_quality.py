@@ -74,11 +74,11 @@ def match_segments(
 
     counts: dict[int, Counts] = {}
     for t, f in zip(*match.nonzero()):
-        _add(counts, true_class[t], iou=float(iou[t, f]), tp=1)
+        _add(counts, true_class[t], Counts(iou=float(iou[t, f]), tp=1))
     for f in wrong.nonzero()[0]:
-        _add(counts, found_class[f], fp=1)
+        _add(counts, found_class[f], Counts(fp=1))
     for t in missed.nonzero()[0]:
-        _add(counts, true_class[t], fn=1)
+        _add(counts, true_class[t], Counts(fn=1))
     return counts
 
 
@@ -107,6 +107,6 @@ def _places(ids: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
     return np.array([place.get(int(id_), len(segments)) for id_ in seen])[inverse].reshape(ids.shape)
 
 
-def _add(counts: dict[int, Counts], category: int, **found: float) -> None:
+def _add(counts: dict[int, Counts], category: int, found: Counts) -> None:
     counts[int(category)] = counts.get(int(category), Counts())
-    counts[int(category)] += Counts(**found)
+    counts[int(category)] += found

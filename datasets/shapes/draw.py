@@ -142,10 +142,10 @@ def _corners(label: int, angle: float, form: float) -> list[float]:
     """Return the angles, ascending, of a polygon's corners on its circle; `form` in 0..1 varies its proportions."""
     if label == RECTANGLE:
         half = math.atan(0.45 + 0.55 * form)  # side ratio 0.45..1
-        corners = (-half, half, math.pi - half, math.pi + half)
+        corners = [-half, half, math.pi - half, math.pi + half]
     else:
         lean = (form - 0.5) * 0.7  # one corner of the triangle moves by up to 20 degrees
-        corners = (lean, 2 * math.pi / 3, 4 * math.pi / 3)
+        corners = [lean, 2 * math.pi / 3, 4 * math.pi / 3]
     return [angle + corner for corner in corners]
 
 
