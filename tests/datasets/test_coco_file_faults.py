@@ -175,7 +175,7 @@ def read(path: Path, **asked: Any) -> tuple[Annotations | None, Findings]:
     findings = Findings()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # numpy's overflows and NaNs
+            warnings.simplefilter("error", RuntimeWarning)  # numpy's overflows and NaNs
             annotations = read_annotations(path, findings=findings, **asked)
     except DatasetError as error:
         line = str(error)

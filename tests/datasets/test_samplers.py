@@ -66,3 +66,9 @@ def test_batches_do_not_come_sorted_by_shape() -> None:
 def test_fewer_images_than_a_batch_make_a_smaller_one(n: int, world_size: int, size: int) -> None:
     made = sampler(np.ones(n), world_size=world_size, batch_size=4)
     assert batches(made).shape == (1, size)
+
+
+def test_among_equal_shapes_the_order_is_that_of_the_shuffle() -> None:
+    """One shape for all: sorting by it changes nothing, so batches are the rows of the shuffle, in another order."""
+    shuffled = np.random.default_rng([42, 0]).permutation(400).reshape(-1, 4)
+    assert set(map(tuple, batches(sampler(np.ones(400))).tolist())) == set(map(tuple, shuffled.tolist()))
