@@ -105,6 +105,7 @@ def train_one_epoch(
             break
     summary = shapes.summary()
     progress.note(f"{log.header}  {describe_shapes(summary)}")
+    progress.note(describe_averages(log.averages()))
     return log.averages() | summary
 
 
@@ -232,6 +233,7 @@ def evaluate(
             if panoptic is not None:
                 images = postprocessors["panoptic"](outputs, _sizes(targets, "size"), _sizes(targets, "orig_size"))
                 panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
+        progress.note(describe_averages(log.averages()))
         progress.close()
         stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
     if output_dir and is_main_process():
@@ -280,6 +282,11 @@ def _panoptic_stats(evaluator: PanopticEvaluator) -> dict[str, dict[str, float]]
     evaluator.synchronize_between_processes()
     quality = evaluator.summarize()
     return {"PQ_all": quality["All"], "PQ_th": quality["Things"], "PQ_st": quality["Stuff"]}
+
+
+def describe_averages(averages: dict[str, float]) -> str:
+    """Return DETR's line at the end of a pass, which scripts search logs for."""
+    return "Averaged stats: " + "  ".join(f"{name}: {value:.4f}" for name, value in averages.items())
 
 
 def _step_log(header: str, criterion: nn.Module, context: StepContext, progress: Progress) -> StepLog:

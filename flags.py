@@ -8,18 +8,20 @@ from util.profiling import SECTIONS
 
 
 def get_args_parser() -> argparse.ArgumentParser:
-    """All flags, in groups, without `--help`: to be used as a parent of a parser that adds it."""
+    """Return a parser with all flags, in groups, without `--help`: to be used as a parent of a parser that adds it."""
     parser = FlagParser("DETR", add_help=False)
     _add_training_flags(parser.add_argument_group("training"))
     _add_model_flags(parser.add_argument_group("model"))
     _add_loss_flags(parser.add_argument_group("matcher and loss"))
-    _add_data_flags(parser.add_argument_group("data"))
+    data = parser.add_argument_group("data")
+    _add_data_flags(data)
+    _add_image_flags(data)
     _add_run_flags(parser.add_argument_group("run"))
     _add_profiling_flags(parser.add_argument_group("profiling"))
     return parser
 
 
-def _add_training_flags(group) -> None:
+def _add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--lr", default=1e-4, type=float, help="learning rate of everything but the backbone (%(default)s)"
     )
@@ -53,7 +55,7 @@ def _add_training_flags(group) -> None:
     )
 
 
-def _add_model_flags(group) -> None:
+def _add_model_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--backbone", default="resnet50", help="torchvision ResNet or ResNeXt, or mobilenet_v2 (%(default)s)"
     )
@@ -114,7 +116,7 @@ def _add_model_flags(group) -> None:
     )
 
 
-def _add_loss_flags(group) -> None:
+def _add_loss_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no_aux_loss", dest="aux_loss", action="store_false", help="no losses on the earlier decoder layers"
     )
@@ -142,7 +144,7 @@ def _add_loss_flags(group) -> None:
     )
 
 
-def _add_data_flags(group) -> None:
+def _add_data_flags(group: argparse._ArgumentGroup) -> None:
     add_place_flags(group, dataset_file="coco")
     group.add_argument(
         "--no_check",
@@ -153,6 +155,19 @@ def _add_data_flags(group) -> None:
     group.add_argument(
         "--remove_difficult", action="store_true", help="accepted for old scripts; COCO has no difficult objects"
     )
+    group.add_argument("--train_size", default=4000, type=int, help="shapes: training images (%(default)s)")
+    group.add_argument("--val_size", default=200, type=int, help="shapes: validation images (%(default)s)")
+    group.add_argument(
+        "--fast_dev_run",
+        default=1.0,
+        type=float,
+        metavar="FRACTION",
+        help="use this random part of the images (1.0: all)",
+    )
+    group.add_argument("--num_workers", default=2, type=int, help="processes that load images (%(default)s)")
+
+
+def _add_image_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--image_size",
         default=800,
@@ -215,20 +230,10 @@ def _add_data_flags(group) -> None:
         metavar="N",
         help="pad lists of objects to N lengths, percentiles of the training set's; 0: none (%(default)s)",
     )
-    group.add_argument("--train_size", default=4000, type=int, help="shapes: training images (%(default)s)")
-    group.add_argument("--val_size", default=200, type=int, help="shapes: validation images (%(default)s)")
-    group.add_argument(
-        "--fast_dev_run",
-        default=1.0,
-        type=float,
-        metavar="FRACTION",
-        help="use this random part of the images (1.0: all)",
-    )
-    group.add_argument("--num_workers", default=2, type=int, help="processes that load images (%(default)s)")
 
 
-def add_place_flags(group, *, dataset_file: str | None) -> None:
-    """The flags that say which data it is and where it lies; `dataset_file` is the default of the first."""
+def add_place_flags(group: argparse._ArgumentGroup, *, dataset_file: str | None) -> None:
+    """Add the flags that say which data it is and where it lies; `dataset_file` is the default of the first."""
     group.add_argument(
         "--dataset_file",
         default=dataset_file,
@@ -262,7 +267,7 @@ def add_place_flags(group, *, dataset_file: str | None) -> None:
         )
 
 
-def _add_run_flags(group) -> None:
+def _add_run_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output_dir", default="", help="folder for checkpoints, logs and images; none: nothing is saved"
     )
@@ -314,7 +319,7 @@ def _add_run_flags(group) -> None:
     group.add_argument("--dist_url", default="env://", help="where processes meet (%(default)s)")
 
 
-def _add_profiling_flags(group) -> None:
+def _add_profiling_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--section",
         default=None,

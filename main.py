@@ -62,7 +62,7 @@ from util.runs.plain import to_plain
 from util.runs.plan import TrainingPlan
 from util.runs.resume import restore_optimizer
 from util.runs.run_folder import RunFolder, log_row, write_predictions
-from util.runs.run_info import write_run_info
+from util.runs.run_info import describe_git, write_run_info
 from util.runs.schedule import build_lr_scheduler
 
 #: Measures the machine's ceilings for --count_costs; a program to run, for the roofline scripts stand alone.
@@ -79,6 +79,7 @@ def main(args: argparse.Namespace) -> None:
     place = join(args)
     weights = find_weights(args)
     cfg = settle_flags(args, weights, place)
+    print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
     data = building.build_data(cfg)
     run = Setup(args, replace_flags(cfg, num_classes=data.num_classes), place, data)
     detector = building.build_detector(run, weights)

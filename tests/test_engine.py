@@ -46,6 +46,7 @@ def test_averages_have_detrs_names_and_are_means_over_the_steps(capsys: pytest.C
         ["Epoch: [3]", "[1/2]"],
         ["Epoch: [3]", "[2/2]"],
         ["Epoch: [3]", "padding: 0.0% of the pixels, distinct input shapes: 2, lengths of object lists: 1"],
+        ["Averaged stats: lr: 0.0000", f"class_error: {stats['class_error']:.4f}"],
     ]
     assert (stats["padding"], stats["shapes"], stats["object_sizes"]) == (0, 2, 1)
     assert "eta: 0:00:0" in lines[0] and "lr: 0.000000" in lines[0] and "loss_giou: " in lines[0]
@@ -189,3 +190,88 @@ def test_masks_are_evaluated_if_the_model_predicts_them(capsys: pytest.CaptureFi
     masks[0, 2, :8] = -50.0  # rows 32 to 48 of 24 to 48 are left: IoU 2/3
     half = evaluate(Oracle(), criterion, post, [(samples, targets)], ground_truth, CPU)[0]
     assert half["coco_eval_masks"][0] == pytest.approx(0.4) and half["coco_eval_bbox"][0] == pytest.approx(1.0)
+
+
+# ---- parts that are not ours, as scripts for the original DETR bring them
+
+
+class OwnBatch:
+    """A batch of a class of the caller's own."""
+
+    def __init__(self, tensors: torch.Tensor, mask: torch.Tensor) -> None:
+        self.tensors, self.mask = tensors, mask
+
+    def to(self, device: torch.device) -> "OwnBatch":
+        return OwnBatch(self.tensors.to(device), self.mask.to(device))
+
+    def decompose(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.tensors, self.mask
+
+
+class OwnCriterion(nn.Module):
+    """Pulls all boxes to the middle; one quantity is only logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight_dict = {"loss_middle": 2.0}
+
+    def forward(self, outputs: dict, targets: list[dict]) -> dict:
+        assert all("labels" in target for target in targets)
+        loss = (outputs["pred_boxes"] - 0.5).abs().mean()
+        return {"loss_middle": loss, "queries": loss.new_tensor(float(outputs["pred_boxes"].shape[1]))}
+
+
+def own_batch() -> tuple:
+    samples, targets = batch()
+    wanted = ("labels", "boxes")  # no image_id, no size
+    return OwnBatch(samples.tensors, samples.mask), [{name: t[name] for name in wanted} for t in targets]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_own_criterion_batches_and_targets_train(accumulate: int, capsys: pytest.CaptureFixture) -> None:
+    torch.manual_seed(0)
+    model = build()[0]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    context = StepContext(accumulate=accumulate)
+    stats = [
+        train_one_epoch(model, OwnCriterion(), [own_batch()] * 8, optimizer, CPU, epoch, 0.1, context=context)
+        for epoch in range(3)
+    ]
+    assert stats[-1]["loss_middle"] < 0.7 * stats[0]["loss_middle"]
+    assert stats[0]["loss"] == pytest.approx(2 * stats[0]["loss_middle_unscaled"]) and stats[0]["queries_unscaled"] == 5
+    assert "Averaged stats: lr: 0.0010  loss: " in capsys.readouterr().out
+
+
+def test_accumulating_takes_the_mean_of_an_own_criterion() -> None:
+    torch.manual_seed(0)
+    model = build()[0]
+    one = train_gradient(model, [own_batch()], 1)
+    two = train_gradient(model, [own_batch()] * 2, 2)
+    assert all(torch.allclose(one[name], two[name], atol=1e-7) for name in one)
+
+
+def train_gradient(model: nn.Module, batches: list, accumulate: int) -> dict[str, torch.Tensor]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    found: dict[str, torch.Tensor] = {}
+    optimizer.register_step_pre_hook(
+        lambda *_: found.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    )
+    train_one_epoch(model, OwnCriterion(), batches, optimizer, CPU, 0, context=StepContext(accumulate=accumulate))
+    return found
+
+
+def test_own_targets_are_evaluated_without_sizes_after_the_transforms() -> None:
+    model, criterion, postprocessors = build()
+    samples, targets = batch()
+    targets = [{name: value for name, value in t.items() if name != "size"} for t in targets]
+    truth = index_coco(
+        {
+            "images": [{"id": 10 + i, "height": 64, "width": 64} for i in range(2)],
+            "annotations": [
+                {"id": 1, "image_id": 10, "category_id": 1, "bbox": [8, 24, 24, 24], "area": 576, "iscrowd": 0}
+            ],
+            "categories": [{"id": 1, "name": "block"}],
+        }
+    )
+    stats, evaluator = evaluate(model, criterion, postprocessors, [(samples, targets)], truth, CPU, "")
+    assert len(stats["coco_eval_bbox"]) == 12 and {r["image_id"] for r in evaluator.results("bbox")} == {10, 11}

@@ -37,7 +37,8 @@ class Objects:
 class DrawableDataset(Protocol):
     """A dataset as `draw_evaluation` needs it; those of `datasets` are."""
 
-    class_names: Mapping[int, str]
+    @property
+    def class_names(self) -> Mapping[int, str]: ...
 
     def __len__(self) -> int: ...
 
@@ -47,9 +48,10 @@ class DrawableDataset(Protocol):
 
 
 class DetectionResults(Protocol):
-    """An evaluator as `draw_evaluation` needs it: detections in COCO's results format, masks if it has `segm`."""
+    """An evaluator that holds detections in COCO's results format for each of its `iou_types`, bbox or segm."""
 
-    iou_types: Sequence[str]
+    @property
+    def iou_types(self) -> Sequence[str]: ...
 
     def results(self, iou_type: str) -> list[dict[str, Any]]: ...
 

@@ -1,7 +1,10 @@
 """The costs of padding over an epoch: share of padded pixels and number of distinct shapes, counted on the host."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from torch import Tensor
 
 from ..dist.distributed import all_gather
 from ..nested_tensor import NestedTensor
@@ -16,15 +19,18 @@ class BatchShapes:
         self.shapes: set[tuple[int, ...]] = set()
         self.object_sizes: set[int] = set()
 
-    def add(self, samples: NestedTensor, targets: Sequence[Mapping[str, Any]]) -> None:
-        """Note a batch before it leaves the host: `size` and `labels` of its targets, the shape of its images."""
-        batch, _, height, width = samples.tensors.shape
-        self.canvas += batch * height * width
+    def add(self, samples: NestedTensor | Tensor, targets: Sequence[Mapping[str, Any]]) -> None:
+        """Note a batch before it leaves the host: `size` and `labels` of its targets, the shape of its images.
+
+        An image whose target has no `size` counts as large as the batch.
+        """
+        shape = tuple((samples if isinstance(samples, Tensor) else samples.tensors).shape)
+        batch, _, *canvas = shape
+        self.canvas += batch * math.prod(canvas)
         for target in targets:
-            h, w = target["size"].tolist()
-            self.visible += h * w
+            self.visible += math.prod(target["size"].tolist() if "size" in target else canvas)
             self.object_sizes.add(len(target["labels"]))
-        self.shapes.add(tuple(samples.tensors.shape))
+        self.shapes.add(shape)
 
     def summary(self) -> dict[str, float]:
         """Return the counts over all processes.

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Runs that can be cut off and gone on with: their steps, checkpoints, log and record."""

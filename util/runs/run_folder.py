@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from ..draw.sheets import DetectionResults
 from ..plot_utils import plot_curves
 from .atomic import atomic_file
 from .checkpoint import save_checkpoint
@@ -44,18 +44,7 @@ class RunFolder:
             save_checkpoint(self.folder / name, state)
 
 
-class HasDetections(Protocol):
-    """An evaluator that holds detections in COCO's results format for each of its `iou_types`."""
-
-    @property
-    def iou_types(self) -> Sequence[str]:
-        """The kinds: bbox, segm."""
-
-    def results(self, iou_type: str) -> list[dict[str, Any]]:
-        """Return the detections of one kind."""
-
-
-def write_predictions(folder: str | Path, evaluator: HasDetections) -> list[Path]:
+def write_predictions(folder: str | Path, evaluator: DetectionResults) -> list[Path]:
     """Write detections in COCO's results format and return the files.
 
     Boxes go to `predictions.json`, masks to `predictions_segm.json`: two files, because pycocotools takes areas from

@@ -51,6 +51,12 @@ def write_run_info(
         file.write(json.dumps(run_info(settled, typed=typed), indent=2).encode() + b"\n")
 
 
+def describe_git(root: Path = _ROOT) -> str:
+    """Return the state of the checkout on one line, as the original prints it."""
+    state = git_state(root) or {"sha": "N/A", "status": "clean", "branch": "N/A"}
+    return f"sha: {state['sha']}, status: {state['status']}, branch: {state['branch']}"
+
+
 def git_state(root: Path) -> dict[str, str] | None:
     """Return `sha`, `branch` and `status` (clean or dirty) of the checkout at `root`, None where it is not one.
 
