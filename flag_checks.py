@@ -66,8 +66,8 @@ def check_image_flags(args: argparse.Namespace) -> None:
 
 def check_profiling_flags(args: argparse.Namespace) -> None:
     """Refuse profiling flags that would do nothing. Raises UserError."""
-    window = args.section or args.torch_profile or args.count_costs
-    if args.eval and (window or args.timing):
+    ends_run = args.section or args.torch_profile or args.count_costs
+    if args.eval and (ends_run or args.timing):
         raise UserError(
             "--section, --timing, --torch_profile and --count_costs look at training steps: --eval has none"
         )
@@ -75,9 +75,10 @@ def check_profiling_flags(args: argparse.Namespace) -> None:
         check_cost_file(args.count_costs)
         if args.timing or args.section or args.torch_profile:
             raise UserError("--count_costs slows its step: run it without --section, --timing and --torch_profile")
-    if args.profile_continue and not window:
+    if args.profile_continue and not ends_run:
         raise UserError(
-            "--profile_continue is about the end of a window: give --section, --torch_profile or --count_costs too"
+            "--profile_continue is about the end of a capture window, a trace or a count: "
+            "give --section, --torch_profile or --count_costs too"
         )
 
 

@@ -232,7 +232,7 @@ def _add_image_flags(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_place_flags(group: argparse._ArgumentGroup, *, dataset_file: str | None) -> None:
+def add_place_flags(group: argparse._ActionsContainer, *, dataset_file: str | None) -> None:
     """Add the flags that say which data it is and where it lies; `dataset_file` is the default of the first."""
     group.add_argument(
         "--dataset_file",
@@ -332,13 +332,17 @@ def _add_profiling_flags(group: argparse._ArgumentGroup) -> None:
         default=10,
         type=int,
         metavar="N",
-        help="steps before the window, the trace or the timing begins (%(default)s)",
+        help="steps before the capture window, the trace or the timing begins (%(default)s)",
     )
     group.add_argument(
-        "--profile_steps", default=3, type=int, metavar="N", help="steps with a window, or in the trace (%(default)s)"
+        "--profile_steps",
+        default=3,
+        type=int,
+        metavar="N",
+        help="steps with a capture window, or in the trace (%(default)s)",
     )
     group.add_argument(
-        "--profile_continue", action="store_true", help="go on with the run after the window or the trace"
+        "--profile_continue", action="store_true", help="go on with the run after the capture window or the trace"
     )
     group.add_argument(
         "--timing",

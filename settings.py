@@ -18,7 +18,7 @@ from util.runs.checkpoint import find_resume, load_checkpoint
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process computes: its rank among the others, its device, and the number type of products."""
+    """Rank of this process among the others, its device, and the number type of products."""
 
     launch: Launch
     device: torch.device

@@ -124,7 +124,7 @@ def _between_nodes(nodes: int, size: int, smooth: bool) -> tuple[np.ndarray, np.
 
 @lru_cache(maxsize=4)
 def _grain_tile(size: int) -> np.ndarray:
-    """Return fixed pixel noise (3, 2 size, 2 size): a random window of it is far cheaper than fresh noise."""
+    """Return fixed pixel noise (3, 2 size, 2 size): a random part of it is far cheaper than fresh noise."""
     tile = np.random.Generator(np.random.PCG64(0)).random((3, 2 * size, 2 * size), dtype=np.float32)
     tile = (tile * 2 - 1) * np.float32(GRAIN_AMPLITUDE)
     tile.flags.writeable = False

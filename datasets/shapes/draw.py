@@ -30,10 +30,10 @@ CHANNEL_WEIGHTS = np.array([2, 4, 3], np.float32) / 9
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One shape on its bounding window of the image."""
+    """One shape on the rectangle of the image that bounds it."""
 
     label: int
-    window: tuple[slice, slice]  # rows, columns of the image
+    extent: tuple[slice, slice]  # rows, columns of the image
     distance: np.ndarray  # (h, w) float32: signed distance of pixel centres from the outline in pixels, negative inside
 
 
@@ -58,8 +58,8 @@ class Scene:
         """Return tight boxes (n, 4) xyxy with exclusive right and bottom edge, and pixel counts (n,); both float32."""
         boxes = np.empty((len(self.shapes), 4), np.float32)
         for index, shape in enumerate(self.shapes):
-            rows, columns = shape.window
-            seen = self.owner[shape.window] == index + 1
+            rows, columns = shape.extent
+            seen = self.owner[shape.extent] == index + 1
             used_rows, used_columns = seen.any(axis=1).nonzero()[0], seen.any(axis=0).nonzero()[0]
             boxes[index, 0::2] = columns.start + used_columns[0], columns.start + used_columns[-1] + 1
             boxes[index, 1::2] = rows.start + used_rows[0], rows.start + used_rows[-1] + 1
@@ -67,15 +67,15 @@ class Scene:
 
     def place(self, shape: Shape) -> bool:
         """Put a shape on top unless it would hide too much of an earlier one; return whether it was placed."""
-        window, inside = self.owner[shape.window], shape.distance < 0
-        background, *covered = np.bincount(window[inside], minlength=len(self.shapes) + 1).tolist()
+        extent, inside = self.owner[shape.extent], shape.distance < 0
+        background, *covered = np.bincount(extent[inside], minlength=len(self.shapes) + 1).tolist()
         remaining = [seen - lost for seen, lost in zip(self.visible, covered, strict=True)]
         if any(left < MIN_VISIBLE * full for left, full in zip(remaining, self.drawn, strict=True)):
             return False
         self.shapes.append(shape)
         self.drawn.append(background + sum(covered))
         self.visible = [*remaining, self.drawn[-1]]
-        window[inside] = len(self.shapes)
+        extent[inside] = len(self.shapes)
         return True
 
 
@@ -103,8 +103,8 @@ def paint(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     canvas = random_background(rng, scene.size)
     colours = np.empty((len(scene.shapes), 3), np.float32)
     for index, shape in enumerate(scene.shapes):
-        region = canvas[(slice(None), *shape.window)]
-        colours[index] = _pick_colour(rng, _neighbours(region, scene.owner[shape.window], colours[:index]))
+        region = canvas[(slice(None), *shape.extent)]
+        colours[index] = _pick_colour(rng, _neighbours(region, scene.owner[shape.extent], colours[:index]))
         alpha = np.clip(0.5 - shape.distance, 0.0, 1.0)
         region += alpha * (_shaded(rng, colours[index], shape.distance.shape) - region)
     add_grain(canvas, rng)
@@ -187,7 +187,7 @@ def _ellipse(dx: np.ndarray, dy: np.ndarray, angle: float, major: float, minor: 
 
 
 def _neighbours(region: np.ndarray, owner: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Return the colours (M, 3) that a shape must stand out from: background and earlier shapes in its window.
+    """Return the colours (M, 3) that a shape must stand out from: background and earlier shapes in its extent.
 
     region: (3, h, w) of the canvas; owner: (h, w) as in Scene; colours: (k, 3) of the shapes painted so far.
     """

@@ -27,7 +27,7 @@ class ProfilingOptions:
         count_costs: file of the operators' costs (--count_costs).
         warmup: steps before all of these begin (--profile_warmup).
         steps: steps with a capture window, or in the trace (--profile_steps).
-        go_on: the run does not end with the window, the trace or the count (--profile_continue).
+        go_on: the run does not end with the capture window, the trace or the count (--profile_continue).
     """
 
     section: str | None = None
@@ -64,11 +64,11 @@ def build_phases(options: ProfilingOptions, *, device: torch.device, total_steps
     warm-up. Raises UserError when the run is too short for the flags.
     """
     warmup, steps = options.warmup, options.steps
-    window = options.section or options.torch_profile
-    needed = warmup + (steps if window else 1)
-    if (window or options.timing or options.count_costs) and total_steps < needed:
+    captured = options.section or options.torch_profile
+    needed = warmup + (steps if captured else 1)
+    if (captured or options.timing or options.count_costs) and total_steps < needed:
         raise UserError(
-            f"--profile_warmup {warmup}{f' and --profile_steps {steps}' if window else ''} need {needed} steps, and "
+            f"--profile_warmup {warmup}{f' and --profile_steps {steps}' if captured else ''} need {needed} steps, and "
             f"this run has {total_steps}: lower them, or raise --epochs, --max_steps or the number of images"
         )
     watchers: list[Watcher] = []
@@ -77,7 +77,7 @@ def build_phases(options: ProfilingOptions, *, device: torch.device, total_steps
     if options.section:
         watchers.append(CaptureWindow(section=options.section, warmup=warmup, steps=steps, device=device))
     if options.timing:  # the last to be told of a beginning, the first of an end: the others' own work is not timed
-        timed = steps if window and not options.go_on else None
+        timed = steps if captured and not options.go_on else None
         watchers.append(PhaseTimer(warmup=warmup, steps=timed, device=device))
     if options.count_costs:
         watchers.append(CostCounter(warmup=warmup, device=device))

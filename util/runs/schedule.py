@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 def lr_factor(
     step: int, *, schedule: str, total_steps: int, steps_per_epoch: int, lr_drop: int, warmup_steps: int = 0
 ) -> float:
-    """What the learning rate is multiplied by at `step` (from 0).
+    """Return the factor of the learning rate at `step` (from 0).
 
     `step`: a tenth after every `lr_drop` epochs, as in DETR. `cosine`: half a cosine from 1 to 0. `onecycle`: up from
     1/25 over the first 30 % (or `warmup_steps`), down to nearly 0, both as half a cosine (Smith and Topin 2019, in

@@ -140,7 +140,7 @@ def test_masks_are_the_drawn_pixels(monkeypatch):
     drawn = np.rint(image[0] / 255 / 0.05).astype(int)
     edges = np.zeros((160, 160), bool)
     for shape in scene.shapes:
-        edges[shape.window] |= np.abs(shape.distance) < 0.5
+        edges[shape.extent] |= np.abs(shape.distance) < 0.5
     assert edges.mean() < 0.2
     np.testing.assert_array_equal(drawn[~edges], scene.owner[~edges])
     for k, mask in enumerate(scene.masks()):
