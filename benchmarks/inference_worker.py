@@ -36,7 +36,7 @@ def main() -> None:
     answers = sys.stdout
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         model, _, _, args = build(order["checkout"], order["flags"])
-        postprocess, precision = find_postprocess(), switch_on(model, args).get("precision")
+        postprocess, precision = find_postprocess(), switch_on(model, args)
         model.eval()
         device = torch.device(args.device)
         samples = make_batch(tuple(order["size"]), args.batch_size, 1, masks=False)[0].to(device)

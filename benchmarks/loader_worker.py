@@ -15,9 +15,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from step_worker import own_module
 
 
 def build(checkout: str, flags: list[str]) -> Iterable:
@@ -26,10 +31,9 @@ def build(checkout: str, flags: list[str]) -> Iterable:
     main, datasets = importlib.import_module("main"), importlib.import_module("datasets")
     args = argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args(flags)
     dataset = datasets.build_dataset("train", args)
-    if hasattr(main, "build_loader"):
-        return importlib.import_module("building").build_loader(
-            dataset, args, importlib.import_module("util.dist.distributed").Launch(), train=True
-        )
+    building = own_module("building")
+    if building is not None:
+        return building.build_loader(dataset, args, building.Launch(), train=True)
     sampler = BatchSampler(RandomSampler(dataset), args.batch_size, drop_last=True)
     collate = importlib.import_module("util.misc").collate_fn
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=args.num_workers)

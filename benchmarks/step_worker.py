@@ -18,12 +18,23 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from step_parts import StepParts, best_rate, counted, counted_kernels
+
+
+def own_module(name: str) -> ModuleType | None:
+    """Import a module that our tree has and the original lacks; None in the original."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
 
 
 def build(checkout: str, flags: list[str]) -> tuple:
@@ -38,34 +49,37 @@ def build(checkout: str, flags: list[str]) -> tuple:
     torch.manual_seed(0)
     model, criterion, _ = models.build_model(args)
     model.to(args.device)
+    return model, criterion, build_optimizer(model, args), args
+
+
+def build_optimizer(model: torch.nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
+    """Build the checkout's own optimizer, which the original builds inside of its `main`."""
+    building = own_module("building")
+    if building is not None:
+        rates = {"lr": args.lr, "lr_backbone": args.lr_backbone}
+        return building.build_optimizer(model, **rates, weight_decay=args.weight_decay)
     parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for name, p in parameters if "backbone" not in name]},
         {"params": [p for name, p in parameters if "backbone" in name], "lr": args.lr_backbone},
     ]
-    own = getattr(main, "build_optimizer", None)
-    optimizer = (
-        own(model, lr=args.lr, lr_backbone=args.lr_backbone, weight_decay=args.weight_decay)
-        if own
-        else torch.optim.AdamW(groups, lr=args.lr, weight_decay=args.weight_decay)
-    )
-    return model, criterion, optimizer, args
+    return torch.optim.AdamW(groups, lr=args.lr, weight_decay=args.weight_decay)
 
 
-def switch_on(model: torch.nn.Module, args: argparse.Namespace) -> dict[str, Any]:
-    """Apply --tf32 and --compile as our `main.py` does; return the arguments of `train_one_epoch` for --amp.
+def switch_on(model: torch.nn.Module, args: argparse.Namespace) -> Any:
+    """Apply --tf32 and --compile as our `main.py` does; return the precision of --amp.
 
-    The original has none of these flags: it gets nothing.
+    The original has none of these flags: its answer is None.
     """
-    if not hasattr(args, "amp"):
-        return {}
+    precision = own_module("util.dist.precision")
+    if precision is None:
+        return None
     device = torch.device(args.device)
-    precision = importlib.import_module("util.dist.precision")
     if args.tf32:
         precision.use_tf32(device)
     if args.compile:
         importlib.import_module("models.fast.compiled").LayerCompiler(model.detr if args.masks else model)
-    return {"precision": precision.pick_precision(args.amp, device)}
+    return precision.pick_precision(args.amp, device)
 
 
 def peak_mb(device: torch.device | None = None) -> float:
@@ -117,8 +131,9 @@ def main() -> None:
         engine = importlib.import_module("engine")
         batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=args.masks)
         device = torch.device(args.device)
-        own = switch_on(model, args)
-        dtype = getattr(own.get("precision"), "dtype", None) or torch.float32
+        precision = switch_on(model, args)
+        own = {} if precision is None else {"context": engine.StepContext(precision=precision)}
+        dtype = getattr(precision, "dtype", None) or torch.float32
         parts = StepParts(model, criterion, optimizer, device.type == "cuda")
         before = peak_mb()
         counts: dict[str, float] = {}

@@ -57,8 +57,13 @@ def match_batch(layers: Sequence[Sequence[Match]], targets: Targets, like: Tenso
         # (3, pairs of an image): its number, queries, and objects by their place in the batch.
         torch.stack([q.new_full(q.shape, i), q, o + first_object[i]])
         for pairs in layers
-        for i, (q, o) in enumerate((q.cpu(), o.cpu()) for q, o in pairs)
+        for i, (q, o) in enumerate((_on_host(q), _on_host(o)) for q, o in pairs)
     ]
     sizes = [sum(len(queries) for queries, _ in pairs) for pairs in layers]
     on_device = torch.cat(indices, 1).to(batch.labels.device)
     return [BatchMatches(pairs, index, batch) for pairs, index in zip(layers, on_device.split(sizes, 1))]
+
+
+def _on_host(indices: Tensor) -> Tensor:
+    """Indices on the CPU; those of our matcher are there already, and nothing is waited for."""
+    return indices if indices.device.type == "cpu" else indices.cpu()

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import end_to_end, evaluation, inference, run_all, scaling
+from benchmarks import end_to_end, evaluation, inference, loader, masks, run_all, scaling, step_worker
 from benchmarks.child import alternate, medians_of
 from benchmarks.report import (
     ROOT,
@@ -141,6 +142,41 @@ def test_inference_of_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert set(report["medians"]["batch 2"]) == {"ours", "ours --amp bf16"} and report["unit"] == "s a batch"
     whole, half = (report["runs"]["batch 2"][name][0]["score"] for name in ("ours", "ours --amp bf16"))
     assert whole != half == pytest.approx(whole, rel=0.02)
+
+
+def test_the_step_worker_has_our_optimizer_and_precision() -> None:
+    tiny = "--backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32 --device cpu"
+    model, _, optimizer, args = step_worker.build(str(ROOT), [*tiny.split(), "--amp", "bf16"])
+    assert optimizer.defaults["fused"] and len(optimizer.param_groups) == 2
+    assert step_worker.switch_on(model, args).dtype == torch.bfloat16
+
+
+def test_a_module_that_fails_to_import_is_not_taken_for_the_original(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_here.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert step_worker.own_module("no_such_module") is None
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        step_worker.own_module("broken_here")
+
+
+def test_memory_of_a_step_with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32"
+    flags = f"--size 48 64 --threads 1 --output {tmp_path / 'x.json'} {tiny}"
+    monkeypatch.setattr(sys, "argv", ["masks.py", *flags.split()])
+    masks.main()
+    medians = json.loads((tmp_path / "x.json").read_text())["medians"]
+    assert medians["peak, MB"]["ours"] > 100 and set(medians["step, s"]) == {"ours"}
+
+
+def test_passes_over_a_tiny_folder(tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = f"--data {coco_folder} --passes 1 --output {tmp_path / 'x.json'} -- --image_size 64 --batch_size 2"
+    monkeypatch.setattr(sys, "argv", ["loader.py", *flags.split()])
+    loader.main()
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert set(report["medians"]["seconds"]) == {"ours", "ours, normalised"} and report["better"] == "higher"
+    assert report["runs"]["ours"][0]["images"] == 4
 
 
 def test_whole_runs_are_of_the_same_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
