@@ -12,6 +12,7 @@ from pycocotools import mask as rle_tools
 from torch.utils.data import Subset
 
 from ..runs.atomic import atomic_file
+from ..runs.run_folder import DetectionResults
 from .boxes import FAINT_INK, GRID_TILE, INK, PAPER, Rows, class_colour, draw_detections, load_font
 
 T = TypeVar("T")
@@ -45,15 +46,6 @@ class DrawableDataset(Protocol):
     def image_id(self, index: int) -> int: ...
 
     def load(self, index: int) -> tuple[Image.Image, dict[str, Any]]: ...
-
-
-class DetectionResults(Protocol):
-    """An evaluator that holds detections in COCO's results format for each of its `iou_types`, bbox or segm."""
-
-    @property
-    def iou_types(self) -> Sequence[str]: ...
-
-    def results(self, iou_type: str) -> list[dict[str, Any]]: ...
 
 
 class _Paper:

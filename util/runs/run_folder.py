@@ -2,10 +2,10 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ..draw.sheets import DetectionResults
 from ..plot_utils import plot_curves
 from .atomic import atomic_file
 from .checkpoint import save_checkpoint
@@ -42,6 +42,15 @@ class RunFolder:
         names += [f"checkpoint{state['epoch']:04}.pth"] if keep else []
         for name in names:
             save_checkpoint(self.folder / name, state)
+
+
+class DetectionResults(Protocol):
+    """An evaluator that holds detections in COCO's results format for each of its `iou_types`, bbox or segm."""
+
+    @property
+    def iou_types(self) -> Sequence[str]: ...
+
+    def results(self, iou_type: str) -> list[dict[str, Any]]: ...
 
 
 def write_predictions(folder: str | Path, evaluator: DetectionResults) -> list[Path]:
