@@ -3,6 +3,7 @@
 Losses have the original's names and arguments, so that a subclass may override one, or add its own in `get_loss`.
 """
 
+import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -77,7 +78,7 @@ class SetCriterion(nn.Module):
             num_boxes: the divisor of box losses: the objects of these targets by default, with several processes
                 their mean over the processes, so that every object of the whole batch weighs the same.
             class_weight: the divisor of the classification loss: `class_weight` of these targets by default, but of
-                all of them where this is a part of a batch.
+                all of them where this is a part of a batch. A subclass's `loss_labels` gets it if it takes it.
 
         Returns:
             `loss_ce`, `loss_bbox`, `loss_giou`, `class_error`, `cardinality_error`, and `..._i` for auxiliary layer i;
@@ -93,9 +94,10 @@ class SetCriterion(nn.Module):
             for name in self.losses:
                 if i > 0 and name == "masks":
                     continue  # the mask head sees the last layer only
-                options: dict[str, Any] = {"log": False} if i > 0 and name == "labels" else {}
-                if name == "labels" and class_weight is not None:
-                    options["class_weight"] = class_weight
+                options: dict[str, Any] = {}
+                if name == "labels":
+                    options = {"log": False} if i > 0 else {}
+                    options |= {} if class_weight is None else self._labels_divisor(class_weight)
                 values = self.get_loss(name, layer, targets, matches, num_boxes, **options)
                 losses |= {key + (f"_{i - 1}" if i else ""): value for key, value in values.items()}
         return losses
@@ -188,6 +190,12 @@ class SetCriterion(nn.Module):
             losses = in_chunks(mask_losses, predicted, masks, chunk=self.mask_chunk)
             focal, dice = losses.sum(0) / num_boxes
             return {"loss_mask": focal, "loss_dice": dice}
+
+    def _labels_divisor(self, class_weight: float) -> dict[str, float]:
+        """The divisor as an argument of `loss_labels`; losses of a subclass mostly divide by `num_boxes`."""
+        parameters = inspect.signature(self.loss_labels).parameters.values()
+        takes = any(p.name == "class_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
+        return {"class_weight": class_weight} if takes else {}
 
     def _match(self, layers: Sequence[Outputs], targets: Targets) -> Sequence[Sequence[Match]]:
         """Matches of each layer: by one cost computation for all where the matcher is ours, else one by one."""

@@ -16,8 +16,8 @@ from .backbone import BackboneBase, Joiner
 from .transformer import Transformer
 
 NO_SCRIPT = (
-    "torch.jit.script cannot compile this model, and PyTorch has deprecated it; use torch.export.export(model, "
-    "(images,)) or torch.jit.trace(model, images, strict=False), with images (B, 3, H, W)"
+    "torch.jit.script cannot compile this model, and PyTorch has deprecated it; use torch.export.export(model.eval(), "
+    "(images,)), for images of other sizes with dynamic_shapes=({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},)"
 )
 
 

@@ -1,4 +1,4 @@
-"""Masks that are computed when somebody asks for them: training needs those of matched queries only."""
+"""Masks that are computed on demand: training needs those of matched queries only."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -13,8 +13,8 @@ from util.chunks import in_chunks
 class QueryMasks:
     """Stands for mask logits (B, Q, h, w) and computes what is asked for.
 
-    `masks[image, query]`, with index tensors (N,), computes these N and returns (N, h, w); everything else one may do
-    with a tensor computes all B * Q once and does it with them.
+    `masks[image, query]`, with index tensors (N,), computes these N and returns (N, h, w); all else that can be done
+    with a tensor, functions of torch included, computes all B * Q once and does it with them.
 
     Args:
         compute: mask logits (N, h, w) of the queries `query` (N,) of the images `image` (N,).
@@ -39,7 +39,7 @@ class QueryMasks:
 
     def __getitem__(self, index: Any) -> Tensor:
         if isinstance(index, tuple) and len(index) == 2 and all(isinstance(i, Tensor) for i in index):
-            return in_chunks(self._compute, *index, chunk=self._chunk)
+            return in_chunks(self._compute, *index, chunk=self._chunk) if self._chunk else self._compute(*index)
         return self.all[index]
 
     @cached_property
@@ -49,6 +49,12 @@ class QueryMasks:
         image = place.div(self._queries, rounding_mode="floor")
         return self[image, place - image * self._queries].unflatten(0, (self._images, self._queries))
 
+    @classmethod
+    def __torch_function__(cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Run a function of torch on the masks of all queries."""
+        kwargs = kwargs or {}
+        return func(*map(_computed, args), **{name: _computed(value) for name, value in kwargs.items()})
+
     def __len__(self) -> int:
         return self._images
 
@@ -56,3 +62,7 @@ class QueryMasks:
         if name.startswith("_") or name == "all":  # what copy and pickle look for, and an error in computing the masks
             raise AttributeError(name)
         return getattr(self.all, name)
+
+
+def _computed(value: Any) -> Any:
+    return value.all if isinstance(value, QueryMasks) else value

@@ -1,5 +1,7 @@
-"""Stand-ins for the files that DETR's authors published: the tensors' names and shapes, written out from its documentation
-of layers, and the format they are pickled in."""
+"""Stand-ins for the files that DETR's authors published.
+
+Names and shapes of the tensors, written out from its documentation of layers, and the format they are pickled in.
+"""
 
 import argparse
 import hashlib
@@ -19,7 +21,7 @@ def official_shapes(
     ffn: int = 2048,
     masks: bool = False,
 ) -> dict[str, tuple]:
-    """Every tensor of a released R50 or R101 file, by name; plain and DC5 have the same. With masks, of a panoptic one."""
+    """Every tensor of a released R50 or R101 file, by name; with masks, of a panoptic one. DC5 has the same as plain."""
     shapes = _transformer(hidden, ffn)
     shapes |= _linear("class_embed", (num_classes or (250 if masks else 91)) + 1, hidden)
     for i, width in enumerate((hidden, hidden, 4)):

@@ -132,3 +132,17 @@ def test_no_network_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match="cannot download the ImageNet weights of resnet18.*--backbone_weights FILE.*none"
     ):
         load_backbone_weights(Backbone(weights="none", name="resnet18").body, "resnet18", "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width", "expected"), [(1, 512, 512, True), (1, 512, 511, False), (4, 256, 256, True)]
+)
+def test_channels_lie_side_by_side_from_a_quarter_million_pixels_on(
+    count: int, height: int, width: int, expected: bool
+) -> None:
+    backbone, seen = Backbone("resnet18", weights="none"), []
+    backbone.body.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    backbone.body.conv1.register_forward_hook(lambda *_: torch.zeros(1, 64, 8, 8))  # the rest is quick
+    images = torch.zeros(count, 3, height, width)
+    backbone(NestedTensor(images, torch.zeros(count, height, width, dtype=torch.bool)))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) == expected

@@ -90,7 +90,7 @@ def test_segments_of_four_pixels_go_and_their_pixels_to_the_next_best(original: 
 
 
 def two_sizes() -> tuple[dict, list[tuple[int, int]]]:
-    """A batch of 400 x 600 and 800 x 800 images (half that here); in the first the cat fills the upper half, to row 100."""
+    """A batch of 400 x 600 and 800 x 800 images (half that here); in the first the cat fills the rows up to 100."""
     masks = torch.full((1, 2, 100, 100), -8.0)
     masks[0, 0, :25], masks[0, 1, 25:] = 8.0, 8.0
     outputs = outputs_of([CAT, SKY], masks[0])

@@ -16,8 +16,8 @@ from tests.models.official import official_shapes
 from util.nested_tensor import nested_tensor_from_tensor_list
 
 SMALL = (
-    "--device cpu --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 --dim_feedforward 32 "
-    "--num_queries 6 --num_classes 4 --dropout 0 --masks"
+    "--device cpu --backbone_weights none --enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 4 "
+    "--dim_feedforward 32 --num_queries 6 --num_classes 4 --dropout 0 --masks"
 )
 
 

@@ -69,6 +69,19 @@ def test_as_many_are_dropped_as_asked_and_the_mean_stays(dropout: float) -> None
     assert not torch.equal(out[0, 0], out[0, 1])
 
 
+@pytest.mark.parametrize(("dropout", "dropped"), [(0.1, 6554), (0.3, 19661), (0.5, 32768), (3e-5, 2)])
+def test_the_probability_is_the_nearest_multiple_of_a_65536th(
+    monkeypatch: pytest.MonkeyPatch, dropout: float, dropped: int
+) -> None:
+    """Drawn are the numbers on both sides of the threshold; kept entries are scaled by exactly that share."""
+    drawn = torch.tensor([dropped - 2, dropped - 1, dropped, dropped + 1], dtype=torch.int64) - 2**15
+    monkeypatch.setattr(dropout_attention, "_random_int16", lambda shape: drawn.to(torch.int16).view(shape))
+    one = torch.ones(1, 1, 4, D, dtype=torch.float64)  # four queries, one key: weights are 1
+    out = attend_with_dropout(one, one[:, :, :1], one[:, :, :1], None, dropout)[0, 0, :, 0]
+    kept = 1 / (1 - dropped / 2**16)
+    torch.testing.assert_close(out, torch.tensor([0, 0, kept, kept], dtype=torch.float64), rtol=1e-12, atol=0)
+
+
 def test_the_module_uses_it_in_training_only_and_repeats_with_the_seed() -> None:
     layer = MultiheadAttention(8, 2, dropout=0.5)
     x = torch.randn(2, 6, 8)
