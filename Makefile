@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests run in a process for each core, 8 at most; make test WORKERS= runs them in one.
+WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: train test test-fast lint format bench clean
 
@@ -12,10 +14,10 @@ train: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/shapes.sh
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(WORKERS)
 
 test-fast: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
 
 # The files that mypy reads are listed in pyproject.toml.
 lint: $(VENV)/installed-dev

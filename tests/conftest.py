@@ -1,8 +1,8 @@
 """Settings and fixtures of all tests: one thread, repeatable examples, small folders of data, and the command."""
 
 import json
-import sys
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from PIL import Image
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
 
 torch.set_num_threads(1)
 
@@ -25,6 +23,14 @@ torch.set_num_threads(1)
 set_hypothesis_home_dir(ROOT / ".pytest_cache" / "hypothesis")
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Checkpoints are written as ever, but nobody waits until the disk has them: this machine stays on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -155,6 +155,7 @@ def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
 # ---- with pretrained weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
@@ -205,6 +206,7 @@ def test_another_class_count_than_the_published_is_one_line(server: FileServer) 
 # ---- what it needs
 
 
+@pytest.mark.slow
 def test_a_model_needs_the_listed_packages_and_no_other() -> None:
     """In a process in which the packages of training and evaluation cannot be imported."""
     program = (

@@ -75,6 +75,7 @@ def test_padding_and_shapes_are_logged_by_default(run, tmp_path: Path, coco_fold
     assert f"padding: {row['train_padding']:.1%} of the pixels, distinct input shapes: 2" in out
 
 
+@pytest.mark.slow
 def test_pad_and_one_bucket_give_one_shape(run, tmp_path: Path, coco_folder: Path) -> None:
     flags = "--pad --pad_size 110 120 --num_buckets 1 --aspect_grouping --batch_size 2 --epochs 2"
     code, _, err = run(f"{TINY} --dataset_file coco --coco_path {coco_folder} {flags} --output_dir {tmp_path}")
@@ -108,6 +109,7 @@ def test_aspect_ratios_come_from_annotations_or_else_from_image_files(coco_folde
     assert datasets.aspect_ratios(part).tolist() == pytest.approx([33 / 47, 60 / 40])
 
 
+@pytest.mark.slow
 def test_padded_object_lists_train_to_the_same_numbers(run, tmp_path: Path) -> None:
     for name, flags in (("without", ""), ("with", "--num_buckets 2")):
         assert run(f"{TINY} --epochs 2 --output_dir {tmp_path / name} {flags}")[0] == 0
@@ -152,6 +154,7 @@ def test_a_cublas_workspace_that_is_not_deterministic_is_refused_in_one_line(
 # ---- the same twice
 
 
+@pytest.mark.slow
 def test_two_deterministic_runs_end_with_equal_bits(run, tmp_path: Path) -> None:
     """With workers, shuffling and dropout; another seed ends elsewhere."""
     folders = [tmp_path / name for name in ("first", "second", "other")]

@@ -87,6 +87,7 @@ def test_help_lists_the_groups(run: Run) -> None:
 # ---- whole runs
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(run: Run, tmp_path: Path) -> None:
     straight, cut = tmp_path / "straight", tmp_path / "cut"
     assert run(f"{TINY} --epochs 3 --output_dir {straight}")[0] == 0
@@ -235,6 +236,7 @@ def test_help_needs_no_torch() -> None:
     assert done.returncode == 0 and "--lr_backbone" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_a_better_best_checkpoint(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     checkpoint = torch.load(tmp_path / "checkpoint.pth", weights_only=True)
@@ -251,6 +253,7 @@ def test_a_fraction_of_the_data_and_fewer_images_than_a_batch(run: Run) -> None:
     assert "Fewer images" in out and "Epoch: [0]  [1/1]" in out
 
 
+@pytest.mark.slow
 def test_init_from_takes_what_fits_and_lists_the_rest(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     file = tmp_path / "checkpoint.pth"
@@ -284,6 +287,7 @@ def test_a_checkpoint_written_by_the_original_detr_resumes(run: Run, tmp_path: P
     assert "resuming at epoch 2, step 4" in out and "keeps --lr 0.0001" in out
 
 
+@pytest.mark.slow
 def test_published_weights_evaluate_without_touching_the_network(
     run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +372,7 @@ def test_truncated_and_foreign_files_are_refused_as_checkpoints(
     assert_refused(run(f"{TINY} --resume {file}"), "broken.pth")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

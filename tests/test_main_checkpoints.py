@@ -33,6 +33,7 @@ def architecture_line(out: str) -> str:
 # ---- --eval --resume
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stem", "sizes", "words", "params"),
     [
@@ -192,6 +193,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         yield write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["file", "address"])
 def test_training_resumes_from_published_weights(run: Run, tmp_path: Path, published, place: str) -> None:
     where = published(place)
@@ -202,6 +204,7 @@ def test_training_resumes_from_published_weights(run: Run, tmp_path: Path, publi
     assert weights.keys() == expected.keys() and all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["file", "address"])
 def test_training_starts_from_the_published_weights_that_fit(run: Run, published, place: str) -> None:
     where = published(place)
@@ -210,6 +213,7 @@ def test_training_starts_from_the_published_weights_that_fit(run: Run, published
     assert f"--init_from {where}: 456 tensors loaded; left as initialised: class_embed.weight" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["file", "address"])
 @pytest.mark.parametrize("masks", [False, True])
 def test_a_mask_head_trains_on_published_weights(run: Run, tmp_path: Path, published, place: str, masks: bool) -> None:

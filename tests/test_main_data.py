@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.datasets.fault_folder import write_fault_folder
@@ -33,6 +34,7 @@ def test_data_is_checked_before_training_without_the_flag_no_check(run: Run, coc
     assert code == 2 and "cannot read the image with image id 7" in err
 
 
+@pytest.mark.slow
 def test_an_epoch_ends_over_data_with_every_fault_that_loading_repairs(run: Run, tmp_path: Path) -> None:
     folder = write_fault_folder(tmp_path / "faults")
     flags = f"{TINY} --dataset_file custom --data_path {folder}"

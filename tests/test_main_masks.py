@@ -41,6 +41,7 @@ def test_masks_without_coco_panoptic_have_no_panoptic_quality(run: Run, tmp_path
     assert not [key for key in rows(tmp_path)[0] if "PQ" in key] and not (tmp_path / "panoptic_eval").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks_in_checkpoint", [False, True])
 def test_a_frozen_detector_does_not_change(run: Run, tmp_path: Path, masks_in_checkpoint: bool) -> None:
     detector = f"{SHAPES} --output_dir {tmp_path / 'detector'}" + (" --masks" if masks_in_checkpoint else "")
@@ -60,6 +61,7 @@ def test_a_frozen_detector_does_not_change(run: Run, tmp_path: Path, masks_in_ch
     assert first["n_parameters"] == sum(v.numel() for k, v in after.items() if not k.startswith("detr."))
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_that_of_the_best_masks_if_masks_are_trained(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +76,7 @@ def test_the_best_epoch_is_that_of_the_best_masks_if_masks_are_trained(
     assert load_checkpoint(tmp_path / "best.pth")["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_panoptic_images_are_trained_evaluated_and_written(run: Run, tmp_path: Path, panoptic_folder: Path) -> None:
     flags = (
         f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
@@ -117,6 +120,7 @@ def train_masks(folder: Path) -> None:
     shutdown()
 
 
+@pytest.mark.slow
 def test_two_processes_train_masks_also_if_one_has_no_object(tmp_path: Path) -> None:
     for code, _, err in start_two(train_masks, tmp_path):
         assert code == 0, err
@@ -124,6 +128,7 @@ def test_two_processes_train_masks_also_if_one_has_no_object(tmp_path: Path) -> 
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_panoptic_folder(tmp_path: Path, panoptic_folder: Path) -> None:
     flags = (
         f"{MODEL} --dataset_file coco_panoptic --coco_path {panoptic_folder} --coco_panoptic_path {panoptic_folder} "
@@ -155,6 +160,7 @@ def test_mistakes_in_flags_are_refused_in_one_line(run: Run, flags: str, words: 
     assert_refused(run(f"{SHAPES} {flags}"), *words)
 
 
+@pytest.mark.slow
 def test_a_frozen_detector_of_another_width_is_refused(run: Run, tmp_path: Path) -> None:
     assert run(f"{SHAPES} --max_steps 1 --output_dir {tmp_path}")[0] == 0
     file = tmp_path / "checkpoint.pth"

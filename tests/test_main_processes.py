@@ -16,6 +16,7 @@ from util.dist.distributed import init_distributed, shutdown
 from util.nested_tensor import nested_tensor_from_tensor_list
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_train_and_only_the_first_prints(launcher: str, tmp_path: Path) -> None:
     (code0, out0, err0), (code1, out1, err1) = start_two(
@@ -27,6 +28,7 @@ def test_two_processes_train_and_only_the_first_prints(launcher: str, tmp_path: 
     assert out1 == "" and len(rows(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -> None:
     flags = f"--epochs 2 --batch_size 2 --section backward --timing --torch_profile {tmp_path} --output_dir {tmp_path}"
     (code0, out0, err0), (code1, out1, err1) = start_two(
@@ -48,6 +50,7 @@ def test_a_mistake_is_one_line_from_one_process() -> None:
     assert out1 == "" and "main.py: error" not in err1
 
 
+@pytest.mark.slow
 def test_the_script_itself_trains_in_two_processes(tmp_path: Path) -> None:
     """`python main.py` from nothing: no server has imported anything before."""
     port = free_port()
@@ -92,6 +95,7 @@ def save_gradient(path: Path) -> None:
     shutdown()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     single = Started(save_gradient, tmp_path / "one")
     for code, _, err in [*start_two(save_gradient, tmp_path / "two"), single.end()]:

@@ -47,6 +47,7 @@ def test_a_step_of_two_batches_opens_its_capture_windows(
     assert {row["steps"] for row in phases.values()} == {2}
 
 
+@pytest.mark.slow
 def test_training_continues_after_the_capture_window(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(capture, "_cuda_start", lambda device: calls.append("start"))
@@ -67,6 +68,7 @@ def test_profiling_leaves_the_files_of_a_run_alone(run: Run, tmp_path: Path) -> 
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != "timing.json"} == before
 
 
+@pytest.mark.slow
 def test_timing_of_a_whole_run(run: Run, tmp_path: Path) -> None:
     code, out, err = run(f"{FEW} --timing --output_dir {tmp_path}")
     assert code == 0, err

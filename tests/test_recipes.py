@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import main
 
 ROOT = Path(main.__file__).parent
@@ -18,16 +20,19 @@ def run_recipe(name: str, *flags: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_the_shapes_recipe_runs(tmp_path: Path) -> None:
     run_recipe("shapes", *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split())
     assert {"checkpoint.pth", "log.txt", "curves.png", "detections.png"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_recipe_with_masks_runs(tmp_path: Path) -> None:
     run_recipe("shapes_masks", *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split())
     assert "test_coco_eval_masks" in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_the_cppe5_recipe_runs(tmp_path: Path, cppe5_folder: Path) -> None:
     """Without the weights that it downloads, and with a model that needs none."""
     smaller = (

@@ -65,6 +65,7 @@ def test_a_job_with_a_task_for_each_gpu(stand_ins: StandIns, tmp_path: Path) -> 
         assert f"#SBATCH {line}\n" in text
 
 
+@pytest.mark.slow
 def test_the_submitted_job_trains(stand_ins: StandIns, tmp_path: Path) -> None:
     """As Slurm would start it: from another folder, a single task."""
     assert (

@@ -96,6 +96,7 @@ def test_a_benchmark_has_no_flag_that_it_cannot_use() -> None:
     assert set(vars(parser.parse_args([]))) == {"output"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", run_all.QUICK)
 def test_make_bench_gives_flags_that_each_knows(name: str, tmp_path: Path) -> None:
     """Each script is asked for its help, in which all flags that come before `--` must stand."""
@@ -114,6 +115,7 @@ def test_benchmarks_without_their_data_are_left_out() -> None:
     assert run_all.command_of("loader", args, None) is None and run_all.command_of("masks", args, None)
 
 
+@pytest.mark.slow
 def test_the_numbers_of_the_evaluation_are_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +135,7 @@ def test_the_numbers_of_the_evaluation_are_compared(
     assert evaluation.main() == 1 and "NOT equal" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_inference_of_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32"
     flags = f"--batch_sizes 2 --size 48 64 --rounds 1 --threads 1 --output {tmp_path / 'x.json'} {tiny}"
@@ -216,6 +219,7 @@ def test_a_point_beyond_the_memory_is_left_out() -> None:
     assert scaling.fits(measured, 10**9, "cuda") and scaling.fits({}, 10**9, "cpu")
 
 
+@pytest.mark.slow
 def test_scaling_measures_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = "--backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32"
     flags = f"--side 48 --rounds 1 --threads 1 --sweeps processes --values 1 --output {tmp_path / 'x.json'} -- {tiny}"

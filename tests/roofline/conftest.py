@@ -1,12 +1,8 @@
-"""The roofline scripts are a folder of scripts: it is put on the import path, as Python does for a script's folder."""
+"""Fixtures of the roofline tests; pytest.ini puts the folder of the scripts on the import path."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "roofline-on-nvidia-gpus" / "custom-scripts"
-sys.path.append(str(SCRIPTS))
 
 
 @pytest.fixture(scope="session")

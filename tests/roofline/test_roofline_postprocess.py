@@ -63,6 +63,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert result.stderr.strip() == f"{tmp_path / 'nowhere.csv'}: no such file or folder"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["roofline.py", "roofline_pu.py"])
 def test_the_charts_are_commands_too(tmp_path: Path, script: str) -> None:
     path = write(tmp_path / "output_a.csv")

@@ -121,6 +121,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture, arguments: str, co
 # ---- on this machine
 
 
+@pytest.mark.slow
 def test_a_real_sweep_of_two_jobs(tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
     arguments = ["num_queries", "--values", "5", "20", "--seeds", "0", "--parallel", "2", "--cluster", "local"]
@@ -136,6 +137,7 @@ def test_a_real_sweep_of_two_jobs(tmp_path: Path) -> None:
     assert again.returncode == 0 and "2 jobs, 2 of them finished" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_broken_job_is_named_the_others_go_on_and_a_second_call_repeats_it(
     quick: None, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -16,6 +16,7 @@ def fresh():
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_numbers_and_names_stay_and_graphs_are_counted() -> None:
     torch.manual_seed(0)
     model, criterion, _ = build("--enc_layers 2")

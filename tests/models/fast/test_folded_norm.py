@@ -31,6 +31,7 @@ def results(backbone: Backbone) -> dict[str, Tensor]:
     return {"features": features.detach()} | gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2"])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("map_size", [None, 0, 10**9], ids=["as it pays", "never folded", "always folded"])

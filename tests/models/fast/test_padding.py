@@ -156,6 +156,7 @@ def test_nothing_is_read_from_the_device() -> None:
     assert features.tensors.shape[-2:] == features.mask.shape[-2:] == (5, 7)
 
 
+@pytest.mark.slow
 def test_one_compiled_graph_serves_every_canvas() -> None:
     backbone, counter = Backbone(weights="none", name="resnet18", padding_invariant=True).eval(), CompileCounter()
 
