@@ -185,6 +185,7 @@ def test_max_steps_ends_the_run_saves_it_and_leaves_nothing_to_resume(run: Run, 
     assert code == 0 and "nothing to do" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs, steps", [(2, 4), (4, 8)])
 def test_the_rest_of_a_half_epoch_is_trained(run: Run, tmp_path: Path, epochs: int, steps: int) -> None:
     cut, straight = tmp_path / "cut", tmp_path / "straight"

@@ -58,6 +58,7 @@ def test_training_continues_after_the_capture_window(run: Run, tmp_path: Path, m
     assert calls == ["start", "stop"] * 2  # none in the 8 other steps, none in two evaluations
 
 
+@pytest.mark.slow
 def test_profiling_leaves_the_files_of_a_run_alone(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -84,6 +85,7 @@ def test_without_the_flag_nothing_is_timed_and_nothing_waits(run: Run, monkeypat
     assert run(f"{TINY} --epochs 1")[0] == 0
 
 
+@pytest.mark.slow
 def test_the_trace_has_the_ranges_of_its_steps(run: Run, tmp_path: Path) -> None:
     code, out, err = run(f"{FEW} --torch_profile {tmp_path / 'traces'}")
     assert code == 0, err

@@ -226,6 +226,7 @@ def read_and_reread(path: Path, *, masks: bool) -> tuple[dict[str, Any] | None, 
 EXAMPLES = {"suppress_health_check": [HealthCheck.too_slow], "derandomize": True, "deadline": None, "database": None}
 
 
+@pytest.mark.slow
 @settings(max_examples=700, **EXAMPLES)
 @given(data=faulty())
 def test_faults_in_every_field(folder: Path, data: dict[str, Any]) -> None:
@@ -235,6 +236,7 @@ def test_faults_in_every_field(folder: Path, data: dict[str, Any]) -> None:
     assert once == again
 
 
+@pytest.mark.slow
 @settings(max_examples=700, **EXAMPLES)
 @given(data=faulty())
 def test_faults_in_every_field_with_masks(folder: Path, data: dict[str, Any]) -> None:

@@ -130,6 +130,7 @@ def test_things_are_what_the_annotations_say_and_without_them_cocos() -> None:
     assert set(build(f"{SMALL} --dataset_file coco_panoptic")[2]) == {"bbox"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["tiny", "learned", "masks"])
 def test_the_reference_comparison_agrees(shared_dir: Path, case: str) -> None:
     root = Path(main.__file__).parent

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import postprocess
+import pytest
 
 from tests.roofline.ncu_files import Kernel, long_rows
 
 SCRIPTS = Path(postprocess.__file__).parent
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_folder_draws_and_answers(tmp_path: Path) -> None:
     copy = shutil.copytree(SCRIPTS, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__", ".*"))
     (tmp_path / "output_r_loss.csv").write_text("\n".join(long_rows([Kernel.counted(fadd=10)])) + "\n")

@@ -234,6 +234,7 @@ def test_global_random_state_is_neither_used_nor_changed():
     assert digest(make(), 2) == before
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same():
     """Also one whose matrix products round as on an old processor: images must not depend on the machine."""
     dataset = make(return_masks=True)

@@ -101,6 +101,7 @@ def pair():
     return [json.loads(err.splitlines()[-1]) for _, err in ended], [out for out, _ in ended]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", [0, 1], ids=["torchrun", "slurm"])
 @pytest.mark.parametrize("rank", [0, 1])
 class TestTwoProcesses:
@@ -123,6 +124,7 @@ class TestTwoProcesses:
         assert gathered == [{"rank": 0, "list": []}, {"rank": 1, "list": [0, 1, 2]}]
 
 
+@pytest.mark.slow
 def test_only_rank_0_speaks(pair):
     first, second = pair[1]
     assert first.splitlines() == [

@@ -27,6 +27,7 @@ def losses_of_training(precision: Precision, steps: int = 24) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_short_run_stays_near_float32s() -> None:
     expected, losses = losses_of_training(Precision(CPU)), losses_of_training(BF16)
     assert losses != expected, "nothing was rounded: no autocast"
@@ -96,6 +97,7 @@ def scaling(scale: float) -> Precision:
     return precision
 
 
+@pytest.mark.slow
 def test_a_step_that_overflows_is_left_out_and_the_scale_halved() -> None:
     model, criterion, _ = build()
     precision = scaling(8.0)
@@ -115,6 +117,7 @@ def test_a_step_that_overflows_is_left_out_and_the_scale_halved() -> None:
     assert resumed.scaler.get_scale() == 4
 
 
+@pytest.mark.slow
 def test_scaling_leaves_gradients_and_clipping_as_they_are() -> None:
     gradients = []
     for precision in (Precision(CPU), scaling(8.0)):
@@ -153,6 +156,7 @@ def test_tf32_without_a_gpu_is_one_line(capsys: pytest.CaptureFixture) -> None:
     assert out.count("\n") == 1 and "--tf32" in out and torch.get_float32_matmul_precision() == "highest"
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_keeps_no_scale_and_resumes_in_float32(tmp_path: Path) -> None:
     flags = f"{TINY} --masks --hidden_dim 32 --output_dir {tmp_path}"
     assert main.cli(f"{flags} --amp bf16 --epochs 1".split()) == 0

@@ -53,6 +53,7 @@ def test_the_gradient_is_the_large_batchs(flags: str) -> None:
     assert {n: got[0][n] for n in weighted} == pytest.approx({n: expected[0][n] for n in weighted}, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_counts_windows_as_steps_and_resumes(run, tmp_path: Path) -> None:
     flags = f"{TINY} --batch_size 1 --accumulate 3 --output_dir {tmp_path}"
     code, out, err = run(f"{flags} --epochs 1")
