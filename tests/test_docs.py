@@ -75,6 +75,14 @@ def test_every_command_in_a_document_exists(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_file_of_code_in_a_document_exists(name: str) -> None:
+    page = ROOT / name
+    files = re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|sh|md|toml))`", page.read_text())
+    folders = (page.parent, ROOT, ROOT / "roofline-on-nvidia-gpus" / "custom-scripts")
+    assert not [file for file in files if not any((folder / file).exists() for folder in folders)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_rows_of_a_table_have_as_many_cells_as_its_head(name: str) -> None:
     for number, head, row in rows_of_tables((ROOT / name).read_text()):
         assert cells(row) == cells(head), f"{name}, line {number}"

@@ -22,6 +22,7 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.scaling_plot import plot_scaling
+from models import backbone
 
 
 class FakeChild:
@@ -147,7 +148,9 @@ def test_inference_of_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert whole != half == pytest.approx(whole, rel=0.02)
 
 
-def test_the_step_worker_has_our_optimizer_and_precision() -> None:
+def test_the_step_worker_has_our_optimizer_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(backbone, "is_main_process", backbone.is_main_process)  # put back what the worker replaces
     tiny = "--backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32 --device cpu"
     model, _, optimizer, args = step_worker.build(str(ROOT), [*tiny.split(), "--amp", "bf16"])
     assert optimizer.defaults["fused"] and len(optimizer.param_groups) == 2
