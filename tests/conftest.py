@@ -96,7 +96,7 @@ def coco_folder(write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: 
 
 @pytest.fixture
 def cppe5_folder(tmp_path: Path) -> Path:
-    """CPPE-5's layout: an image with width and height swapped in the annotations, and an RGBA one with a prefixed name."""
+    """CPPE-5's layout: an image whose annotated width and height are swapped, and an RGBA one with a prefixed name."""
     (tmp_path / "images").mkdir()
     (tmp_path / "annotations").mkdir()
     Image.new("L", (60, 40), 9).save(tmp_path / "images" / "1.jpg")

@@ -219,13 +219,14 @@ def test_an_evaluation_of_initial_weights_says_one_true_line(run: Run, tmp_path:
     assert code == 0 and "note: --eval without --resume measures a model that has not been trained" in out
 
 
-def test_flags_of_the_original_alone_are_enough(run: Run, tmp_path: Path) -> None:
+def test_flags_of_the_original_alone_are_enough(capsys: pytest.CaptureFixture[str]) -> None:
     """A namespace without the flags that are new here, as a script for the original DETR brings it."""
     known = {"resume": "", "eval": True, "dataset_file": "shapes"}
     args = argparse.Namespace(**vars(main.parse_flags(TINY.split())) | known)
     for name in ("amp", "compile", "section", "accumulate", "check", "pad", "num_buckets", "count_costs"):
         delattr(args, name)
     main.main(args)
+    assert "IoU metric: bbox, images: 4" in capsys.readouterr().out
 
 
 def test_help_needs_no_torch() -> None:

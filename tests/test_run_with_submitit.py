@@ -18,9 +18,9 @@ submitit = pytest.importorskip("submitit", reason="no submitit: pip install -r r
 
 SCRIPT = Path(run_with_submitit.__file__)
 TINY = (
-    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --backbone resnet18 "
-    "--backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --nheads 2 "
-    "--dim_feedforward 16 --num_queries 12 --batch_size 4 --epochs 1"
+    "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 "
+    "--backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 "
+    "--hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 12 --batch_size 4 --epochs 1"
 ).split()
 
 
