@@ -8,9 +8,11 @@ import torch
 from pycocotools.coco import COCO
 from torch.utils.data import Dataset, Subset
 
+from util.dist.distributed import print_once
 from util.errors import DatasetError
 
 from . import coco, coco_panoptic
+from .annotations.losses import describe_losses, refuse_no_objects
 from .collate import Collate, ObjectSizes, percentile_sizes
 from .image_files import image_finder
 from .interface import DatasetOrSubset, DetectionDataset
@@ -46,7 +48,13 @@ def build_dataset(image_set: str, args: Namespace) -> DetectionDataset:
     }
     if args.dataset_file == "coco_panoptic":
         return coco_panoptic.build(**parts)
-    return coco.CocoDetection(**parts, find_image=image_finder(args.dataset_file, layout, image_set))
+    dataset = coco.CocoDetection(**parts, find_image=image_finder(args.dataset_file, layout, image_set))
+    if image_set == "train":
+        refuse_no_objects(dataset.ann_file, dataset.annotations)
+        losses = describe_losses(dataset.ann_file, dataset.annotations)
+        if losses is not None:
+            print_once(losses)
+    return dataset
 
 
 def layout_from_flags(args: Namespace) -> DatasetSplits:

@@ -4,6 +4,7 @@ Labels are the file's category ids, without remapping: a model for them has `lar
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .annotations import describe_repairs, read_annotations
 from .annotations.findings import Findings
 from .annotations.masks import drawable
 from .image_files import FindImage, by_file_name
-from .images import read_image, size_finder
+from .images import ImageFolder, read_image
 from .interface import Target
 from .transforms import Example, Transform
 from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
@@ -54,7 +55,7 @@ class CocoDetection(Dataset):
         self.ann_file = Path(ann_file)
         if not self.img_folder.is_dir():
             raise DatasetError(f"{img_folder}: no such image folder (see --data_path)")
-        self.find_image = find_image
+        self.files = ImageFolder(self.img_folder, find_image)
         self.findings = Findings()
         self.annotations = read_annotations(
             ann_file,
@@ -62,7 +63,7 @@ class CocoDetection(Dataset):
             need_masks=return_masks,
             strict=strict,
             findings=self.findings,
-            size_of_file=size_finder(self.img_folder, find_image),
+            files=self.files,
         )
         repairs = describe_repairs(ann_file, self.findings)
         if repairs is not None:
@@ -88,6 +89,9 @@ class CocoDetection(Dataset):
     @cached_property
     def coco(self) -> COCO:
         """Ground truth as pycocotools has it, made when the evaluation first asks for it."""
+        if self.prepare.return_masks:
+            # Polygons become masks at the size that is listed here: it must be the one that predictions have.
+            self._measure(range(len(self)))
         return self.annotations.to_coco()
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
@@ -106,7 +110,7 @@ class CocoDetection(Dataset):
 
     def image_path(self, index: int) -> Path:
         """Return the file of image number `index`, which may not exist."""
-        return self.find_image(self.img_folder, self.annotations.file_name(index), self.image_id(index))
+        return self.files.path(self.annotations.file_name(index), self.image_id(index))
 
     def segments_path(self, index: int) -> None:
         """Return None: there are no panoptic PNGs."""
@@ -121,8 +125,17 @@ class CocoDetection(Dataset):
 
     def aspect_ratios(self) -> np.ndarray:
         """Return width / height of each image (n,), by the annotation file, or else by the image itself."""
+        self._measure([index for index in range(len(self)) if self.get_height_and_width(index) is None])
         sizes = (self.get_height_and_width(i) or self.load(i)[1]["size"].tolist() for i in range(len(self)))
         return np.array([width / height for height, width in sizes])
+
+    def _measure(self, indices: Sequence[int]) -> None:
+        """Read the sizes of some images from their files, and keep them."""
+        names = [(self.annotations.file_name(index), self.image_id(index)) for index in indices]
+        with ThreadPoolExecutor() as pool:  # mostly waits for the disk
+            for index, size in zip(indices, pool.map(lambda name: self.files.size(*name), names)):
+                if size is not None:
+                    self.annotations.set_image_size(index, size)
 
 
 class ConvertCocoPolysToMask:

@@ -4,10 +4,11 @@ Hands, Guns and Phones calls an image "00000012.png" where the file is T00000012
 (validation). CPPE-5's names carry the folder of the machine on which they were written.
 """
 
+import unicodedata
 from collections.abc import Callable
 from functools import partial
 from os.path import isfile  # false for names that no file can have, where Path.is_file raises
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .layout import HGP, DatasetSplits
 
@@ -26,18 +27,27 @@ def image_finder(dataset_file: str, layout: DatasetSplits, image_set: str) -> Fi
 
 
 def by_file_name(folder: Path, file_name: str, image_id: int) -> Path:
-    """Return the file that `file_name` says."""
-    return folder / file_name
-
-
-def by_base_name(folder: Path, file_name: str, image_id: int) -> Path:
-    """Return the file that `file_name` says, or else the one of its last part.
-
-    Names may carry folders of the machine where they were written, with slashes of either kind.
-    """
+    """Return the file that `file_name` says; its accents may be composed or not (macOS takes them apart)."""
     path = folder / file_name
-    base = folder / PurePosixPath(file_name.replace("\\", "/")).name
-    return base if not isfile(path) and isfile(base) else path
+    if file_name.isascii() or isfile(path):
+        return path
+    forms = (folder / unicodedata.normalize(form, file_name) for form in ("NFC", "NFD"))
+    return next((other for other in forms if isfile(other)), path)
+
+
+def by_base_name(folder: Path, file_name: str, image_id: int, *, least_parts: int = 1) -> Path:
+    """Return the file that `file_name` says, or else that of its longest end that is there.
+
+    Names may carry folders of the machine where they were written, with slashes of either kind. `least_parts` is 2
+    for a name whose last part alone may mean another image.
+    """
+    path = by_file_name(folder, file_name, image_id)
+    if isfile(path):
+        return path
+    parts = [part for part in file_name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    ends = ("/".join(parts[start:]) for start in range(len(parts) - least_parts + 1))
+    found = (by_file_name(folder, end, image_id) for end in ends)
+    return next((other for other in found if isfile(other)), path)
 
 
 def by_hgp_name(folder: Path, file_name: str, image_id: int, *, prefixes: tuple[str, ...]) -> Path:

@@ -1,5 +1,6 @@
 """Decode image files of any kind to 8-bit RGB."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ from PIL import Image
 
 from util.errors import ImageError
 
-from .annotations.headers import SizeOfFile
+from .annotations.headers import last_part
 from .annotations.masks import Size
-from .image_files import FindImage
+from .image_files import FindImage, by_base_name, by_file_name
 
 #: What PIL's decoders raise on broken bytes; OSError covers missing files, unknown formats and truncated ones.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -18,17 +19,33 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.Decompression
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
-def size_finder(folder: Path, find_image: FindImage) -> SizeOfFile:
-    """Return a function to the size in the header of an image in `folder`; one that is absent or broken has none."""
+class ImageFolder:
+    """The image files of a split in one folder: their places by the dataset's rule, their sizes by their headers."""
 
-    def size_of_file(file_name: str, image_id: int) -> Size | None:
+    sizes_known = False
+
+    def __init__(self, folder: Path, find: FindImage = by_file_name) -> None:
+        self.folder = folder
+        self.find = find
+        self.ambiguous: frozenset[str] = frozenset()
+
+    def path(self, file_name: str, image_id: int) -> Path:
+        """Return the file of an image, which may not exist."""
+        if self.ambiguous and self.find is by_base_name and last_part(file_name) in self.ambiguous:
+            return by_base_name(self.folder, file_name, image_id, least_parts=2)
+        return self.find(self.folder, file_name, image_id)
+
+    def size(self, file_name: str, image_id: int) -> Size | None:
+        """Return (height, width) as the header says; an image that is absent or broken has none."""
         try:
-            with Image.open(find_image(folder, file_name, image_id)) as image:
+            with Image.open(self.path(file_name, image_id)) as image:
                 return image.height, image.width
         except DECODE_ERRORS:
             return None
 
-    return size_of_file
+    def set_ambiguous(self, last_parts: Iterable[str]) -> None:
+        """Look names that end in one of these up by more than their last part."""
+        self.ambiguous = frozenset(last_parts)
 
 
 def read_image(path: Path, *, described: str) -> Image.Image:

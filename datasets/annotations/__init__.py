@@ -15,9 +15,9 @@ from util.runs.atomic import atomic_file
 from . import kinds
 from .findings import Action, Findings
 from .flat_masks import FlatMasks, MaskBuilder
-from .headers import Images, SizeOfFile, no_size_of_file, note_unused, read_categories
+from .headers import ImageFiles, Images, NoFiles, note_unused, read_categories
 from .kinds import IssueLog
-from .masks import MaskRules
+from .masks import MaskRules, mask_area
 from .objects import AnnotationTable
 from .parse import not_json, parse_coco, without_collector
 from .table import Annotations, ImageColumns, ObjectColumns
@@ -31,18 +31,21 @@ def read_annotations(
     need_masks: bool = False,
     num_queries: int | None = None,
     strict: bool = False,
+    fixing: bool = False,
     findings: Findings | None = None,
-    size_of_file: SizeOfFile = no_size_of_file,
+    files: ImageFiles | None = None,
 ) -> Annotations:
     """Read, check and repair the annotation file at `path`.
 
     Args:
+        path: the JSON file.
         num_classes: a label that is not below it is refused.
         need_masks: objects without a readable segmentation, and images without height and width, are refused.
         num_queries: images with more objects are noted.
         strict: what would be repaired is refused.
+        fixing: refusals that the caller will mend (`kinds.FIXED`) pass.
         findings: everything odd is added to it, also what is refused, before the error.
-        size_of_file: gives the (height, width) of an image's file; asked before a box is cut at the size listed.
+        files: the images' files. Asked for a size before a box is cut at the size listed, and where masks have a size.
 
     Raises:
         DatasetError: it names the file and, where an entry is at fault, the id.
@@ -51,24 +54,25 @@ def read_annotations(
     issues = IssueLog(path)
     with without_collector():
         data = parse_coco(path)
+        if data.annotations is None:
+            issues.add(kinds.NO_ANNOTATIONS, "file", path.name)
         categories = read_categories(data.categories, issues)
-        images = Images(data.images, issues, need_sizes=need_masks)
+        images = Images(data.images, issues, need_sizes=need_masks, files=files or NoFiles())
         table = AnnotationTable(
-            data.annotations,
-            issues,
-            images=images,
-            categories=categories,
-            num_classes=num_classes,
-            size_of_file=size_of_file,
+            data.annotations or [], issues, images=images, categories=categories, num_classes=num_classes
         )
         rows = _by_image(table)
+        if need_masks:
+            # Polygons fit any size; run lengths only that of the file. Crowds are never drawn in training.
+            sized = [row for row in rows.tolist() if not table.crowd[row] and table.entries[row].has_run_lengths]
+            images.measure(np.unique(table.images[sized]))
         masks = _read_masks(table, rows, images, MaskRules(issues, needed=need_masks))
         annotations = _pack(table, rows, images, masks, list(categories.values()))
         del data
         note_unused(categories, table.labels[rows], issues)
         _note_counts(annotations, num_queries, issues)
         del table
-    issues.settle(Findings() if findings is None else findings, strict=strict)
+    issues.settle(Findings() if findings is None else findings, strict=strict, fixing=fixing)
     return annotations
 
 
@@ -122,16 +126,21 @@ def _read_masks(table: AnnotationTable, rows: np.ndarray, images: Images, rules:
 def _pack(
     table: AnnotationTable, rows: np.ndarray, images: Images, masks: FlatMasks, categories: list[dict[str, Any]]
 ) -> Annotations:
+    areas = table.areas[rows]
+    for k in np.flatnonzero(table.lacks_area[rows]).tolist():
+        # The evaluation sorts objects by these: that of the mask is COCO's, that of the box stands in for it.
+        areas[k] = mask_area(masks[k], images.size(int(table.images[rows[k]]))) or areas[k]
     objects = ObjectColumns(
         images=table.images[rows],
         ids=table.ids[rows],
         labels=table.labels[rows],
         boxes=table.boxes[rows],
-        areas=table.areas[rows],
+        areas=areas,
         crowd=table.crowd[rows],
         masks=masks,
     )
-    return Annotations(ImageColumns(ids=images.ids, names=images.names, sizes=images.sizes), objects, categories)
+    listed = ImageColumns(ids=images.ids, names=images.names, sizes=images.sizes)
+    return Annotations(listed, objects, categories, listed=len(table.entries), left_out=table.left_out)
 
 
 def _note_counts(annotations: Annotations, num_queries: int | None, issues: IssueLog) -> None:

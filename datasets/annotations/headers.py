@@ -1,7 +1,10 @@
 """The rules for the images and the categories of an annotation file."""
 
-from collections.abc import Callable
-from typing import Any
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,8 +15,41 @@ from .kinds import IssueLog
 from .masks import LARGEST_SIDE, Size
 from .parse import to_int
 
-#: (height, width) of an image's file by its file_name and image id, None where that is not known.
-SizeOfFile = Callable[[str, int], Size | None]
+#: Ids up to here may be labels: enough for ImageNet-21k, while a head for millions would not fit into memory.
+LARGEST_LABEL = 50_000
+
+
+class ImageFiles(Protocol):
+    """The files that belong to a file's images, by file_name and image id."""
+
+    #: True where asking for a size costs nothing: then all sizes are asked for.
+    sizes_known: bool
+
+    def path(self, file_name: str, image_id: int) -> Path | None:
+        """Return the file of an image, None where there is no folder to look into."""
+
+    def size(self, file_name: str, image_id: int) -> Size | None:
+        """Return (height, width) of an image's file, None where that is not known."""
+
+    def set_ambiguous(self, last_parts: Iterable[str]) -> None:
+        """Look names that end in one of these up by more than their last part."""
+
+
+class NoFiles:
+    """No folder to look into."""
+
+    sizes_known = False
+
+    def path(self, file_name: str, image_id: int) -> Path | None:
+        """Return None."""
+        return None
+
+    def size(self, file_name: str, image_id: int) -> Size | None:
+        """Return None."""
+        return None
+
+    def set_ambiguous(self, last_parts: Iterable[str]) -> None:
+        """Do nothing."""
 
 
 def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int, dict[str, Any]]:
@@ -29,6 +65,8 @@ def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int
         if not 0 <= id_ < 2**31:
             issues.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
             continue
+        if id_ > LARGEST_LABEL:
+            issues.add(kinds.LARGE_LABELS, "category", id_)
         category = _category(entry, id_, issues)
         known = categories.setdefault(id_, category)
         if known is not category:
@@ -52,10 +90,11 @@ def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, issues:
 class Images:
     """The images of a file by their ids: `ids` (n,) int64 rising, `names`, `sizes` (n, 2) height, width or -1."""
 
-    def __init__(self, entries: list[dict[str, Any]], issues: IssueLog, *, need_sizes: bool) -> None:
+    def __init__(self, entries: list[dict[str, Any]], issues: IssueLog, *, need_sizes: bool, files: ImageFiles) -> None:
         if not entries:
             raise DatasetError(f"{issues.path}: it lists no images")
         self.issues = issues
+        self.files = files
         by_id: dict[int, dict[str, Any]] = {}
         for entry in entries:
             id_ = _read_id(entry, "image", issues)
@@ -67,8 +106,11 @@ class Images:
                     issues.add(kind, "image", id_, "file_name", entry["file_name"])
         self.ids = np.array(sorted(by_id), dtype=np.int64)
         self.names: list[str] = [by_id[id_]["file_name"] for id_ in self.ids.tolist()]
+        self._find_shared()
         sizes = [self._size(by_id[id_], need=need_sizes) for id_ in self.ids.tolist()]
         self.sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+        if files.sizes_known:
+            self.measure(np.arange(len(self.ids)))
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """Return the position of each of `ids` (m,), (m,) int64, -1 for one that is not listed."""
@@ -82,14 +124,32 @@ class Images:
         height, width = self.sizes[position].tolist()
         return (height, width) if height > 0 else None
 
-    def measure(self, positions: np.ndarray, size_of_file: SizeOfFile) -> None:
+    def measure(self, positions: np.ndarray) -> None:
         """Ask for the true sizes of some images and take those."""
         for position in positions.tolist():
-            size = size_of_file(self.names[position], int(self.ids[position]))
+            size = self.files.size(self.names[position], int(self.ids[position]))
             if size is not None and size != self.size(position):
                 listed = self.sizes[position].tolist()
-                self.issues.add(kinds.WRONG_SIZE, "image", int(self.ids[position]), "[height, width]", listed)
+                if listed != [-1, -1]:
+                    self.issues.add(kinds.WRONG_SIZE, "image", int(self.ids[position]), "[height, width]", listed)
                 self.sizes[position] = size
+
+    def _find_shared(self) -> None:
+        """Note files that several images have: by one name, or by names of which the disk knows the last part only."""
+        alike: dict[str, list[int]] = defaultdict(list)
+        for position, name in enumerate(self.names):
+            alike[last_part(name)].append(position)
+        alike = {part: positions for part, positions in alike.items() if len(positions) > 1}
+        for positions in alike.values():
+            first: dict[Path | str, int] = {}
+            for position in positions:
+                id_ = int(self.ids[position])
+                # Without a folder the names themselves tell; with one, different names may lead to one file.
+                place = self.files.path(self.names[position], id_) or self.names[position].replace("\\", "/")
+                if first.setdefault(place, id_) != id_:
+                    field = f"file_name (image id {first[place]} has the same file)"
+                    self.issues.add(kinds.SHARED_FILES, "image", id_, field, self.names[position])
+        self.files.set_ambiguous(alike)
 
     def _has_name(self, entry: dict[str, Any]) -> bool:
         has = isinstance(entry.get("file_name"), str) and entry["file_name"] != ""
@@ -108,13 +168,17 @@ class Images:
                     self.issues.add(kinds.CAST_NUMBERS, "image", entry["id"], "[height, width]", listed)
                 return height, width
             kind = kinds.BAD_SIZE
-        self.issues.add(kinds.SIZE_FOR_MASKS if need else kind, "image", entry["id"], "[height, width]", listed)
-        return -1, -1
+        size = self.files.size(entry["file_name"], to_int(entry["id"]) or 0) if need else None
+        if need and size is None:
+            kind = kinds.SIZE_FOR_MASKS
+        self.issues.add(kind, "image", entry["id"], "[height, width]", listed)
+        return size or (-1, -1)
 
 
-def no_size_of_file(file_name: str, image_id: int) -> Size | None:
-    """Return None: there is no folder to look into."""
-    return None
+def last_part(file_name: str) -> str:
+    """Return a name without its folders, with slashes of either kind, in one form of its accents."""
+    part = file_name.replace("\\", "/").rpartition("/")[2]
+    return part if part.isascii() else unicodedata.normalize("NFC", part)
 
 
 def _read_id(entry: dict[str, Any], what: str, issues: IssueLog) -> int | None:

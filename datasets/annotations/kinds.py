@@ -42,9 +42,19 @@ UNUSED_CATEGORIES = _kept("category ids that no object uses", "a class that is n
 PARENT_CATEGORIES = _kept("category ids that are only parents of others", "a class that is never seen")
 SAME_NAMES = _kept("category names of several ids", "different classes")
 
+LARGE_LABELS = _refused(
+    "category ids too large to count up to",
+    "a model has a class for every number up to the largest id: renumber them, as python -m datasets.check --fix OUT "
+    "does, or give --dense_labels",
+)
+
 NO_FILE_NAME = _refused("images without file_name", "file_name must be text")
 REPEATED_IMAGES = _repaired("image ids listed twice for one file", "the first counts")
 CONTRADICTING_IMAGES = _refused("image ids of two files", "which one is meant is not known")
+SHARED_FILES = _refused(
+    "image files listed under several ids",
+    "one image would get the objects of several; python -m datasets.check --fix OUT merges them",
+)
 NO_SIZE = _kept("images without height and width", "the size of the file counts")
 BAD_SIZE = _repaired("images with an impossible height or width", "ignored, the size of the file counts")
 WRONG_SIZE = _repaired("images with another height or width than their file", "the size of the file counts")
@@ -52,6 +62,8 @@ SIZE_FOR_MASKS = _refused("images without a usable height and width", "--masks n
 NEGATIVES = _kept("images without objects", "negatives: everything in them is background")
 CROWDED = _kept("images with more objects than --num_queries", "no more than --num_queries can be found")
 
+NO_ANNOTATIONS = _kept("files without the list annotations", "images to predict on: nothing is measured")
+NO_OBJECTS = _refused("training splits without a single object", "there is nothing to learn")
 NO_IDS = _repaired("annotations without an id", "numbered")
 ZERO_IDS = _repaired("annotation id 0", "numbered anew (the evaluation takes 0 for no match)")
 COPIES = _repaired("annotations listed twice", "the first counts")
@@ -60,10 +72,12 @@ UNKNOWN_IMAGES = _repaired("annotations of images that are not listed", "dropped
 UNKNOWN_CATEGORIES = _refused("labels that are no category", "the label (category_id) must be among the categories")
 BEYOND_CLASSES = _refused("labels beyond --num_classes", "--num_classes must be larger than every label")
 
+MASK_BOX = _repaired("annotations without a box beside their polygon or mask", "the box around it is taken")
 NO_BOX = _repaired("annotations without a box", "dropped")
 BAD_BOX = _refused("boxes that are not four numbers", "a box must be [x, y, width, height]")
 TEXT_BOX = _repaired("boxes with numbers as text", "cast")
 ENDLESS_BOX = _repaired("boxes with NaN, infinite or absurdly large numbers", "dropped")
+TURNED_BOX = _repaired("boxes with a negative width or height", "turned round")
 EMPTY_BOX = _repaired("boxes without width or height", "dropped")
 OUTSIDE_BOX = _repaired("boxes outside their image", "dropped")
 OVERHANGING_BOX = _repaired("boxes over the edge of their image", "clamped to the image")
@@ -73,8 +87,8 @@ CROWDS = _kept("crowds", "not trained on, ignored by the evaluation")
 NO_ISCROWD = _repaired("annotations without iscrowd", "filled in: no crowd")
 BAD_ISCROWD = _refused("iscrowd that is neither 0 nor 1", "whether it is one object is not known")
 CAST_ISCROWD = _repaired("iscrowd that is not an integer", "cast")
-NO_AREA = _repaired("annotations without area", "filled in: width times height")
-BAD_AREA = _repaired("areas that are no positive number", "replaced: width times height")
+NO_AREA = _repaired("annotations without area", "filled in: that of the mask, else width times height")
+BAD_AREA = _repaired("areas that are no positive number", "replaced: that of the mask, else width times height")
 TEXT_AREA = _repaired("areas as text", "cast")
 
 NO_MASK = _refused("objects without segmentation", "--masks needs it")
@@ -85,8 +99,14 @@ FLAT_POLYGON = _repaired("polygons without the list around them", "wrapped")
 SHORT_POLYGON = _repaired("polygons without three points", "dropped")
 BAD_POLYGON = _repaired("polygons with a point too many, too far or not a number", "dropped")
 TEXT_POLYGON = _repaired("polygons with numbers as text", "cast")
+OTHER_SIZE_MASK = _repaired("run lengths of another size than their image", "left out; only --masks needs them")
+OTHER_SIZE_REFUSED = _refused("run lengths of another size than their image", "--masks needs them at its size")
 BAD_MASK = _repaired("segmentations that cannot be read", "left out; only --masks needs them")
 BAD_MASK_REFUSED = _refused("segmentations that cannot be read", "--masks needs them")
+
+
+#: Refusals that `datasets.check --fix` can mend.
+FIXED = (LARGE_LABELS.name, SHARED_FILES.name)
 
 
 class IssueLog:
@@ -105,12 +125,15 @@ class IssueLog:
         example = f"{self.path}: {entry} id {shorten(id_)}" + (f": {field} {shorten(value)}" if field else "")
         self._found[kind] = Finding(kind.name, kind.action, kind.remedy, example, count)
 
-    def settle(self, findings: Findings, *, strict: bool) -> None:
-        """Hand all to `findings`; raise DatasetError for the first that is refused, with `strict` also repaired."""
+    def settle(self, findings: Findings, *, strict: bool, fixing: bool) -> None:
+        """Hand all to `findings`; raise DatasetError for the first that is refused, with `strict` also repaired.
+
+        With `fixing` those of FIXED pass, for the caller to mend.
+        """
         for found in self._found.values():
             findings.add(found.kind, found.action, remedy=found.remedy, example=found.example, count=found.count)
         for found in self._found.values():
-            if found.action is Action.REFUSED:
+            if found.action is Action.REFUSED and not (fixing and found.kind in FIXED):
                 raise DatasetError(f"{found.example} ({found.remedy}){_others(found)}")
         for found in self._found.values():
             if strict and found.action is Action.REPAIRED:

@@ -45,9 +45,15 @@ class MaskRules:
         else:
             mask = read_run_lengths(segmentation, size)
         if mask is None:
-            self._note(kinds.BAD_MASK_REFUSED if self.needed else kinds.BAD_MASK, annotation)
+            self._note(self._why_not(segmentation), annotation)
         self.drawn += not crowd
         return mask
+
+    def _why_not(self, segmentation: Any) -> kinds.Kind:
+        """Return the kind of a segmentation that cannot be taken: for its size alone, or because it is broken."""
+        if read_run_lengths(segmentation, None) is not None:
+            return kinds.OTHER_SIZE_REFUSED if self.needed else kinds.OTHER_SIZE_MASK
+        return kinds.BAD_MASK_REFUSED if self.needed else kinds.BAD_MASK
 
     def _missing(self, annotation: Entry, box: np.ndarray, crowd: bool) -> Polygons | None:
         if not crowd:
@@ -95,6 +101,31 @@ class MaskRules:
 def empty_mask(size: Size | None) -> RunLengths | None:
     """Return the mask without a pixel, a run of zeros: pycocotools stops at an empty list of polygons."""
     return None if size is None else compress([size[0] * size[1]], size)
+
+
+def box_around(segmentation: Any) -> list[float] | None:
+    """Return the box xywh around polygons or run lengths, None where they enclose nothing."""
+    if isinstance(segmentation, list):
+        flat = bool(segmentation) and not isinstance(segmentation[0], list)
+        polygons = drawable([segmentation] if flat else segmentation)
+        numbers = [to_float(value) for polygon in polygons for value in polygon]
+        points = [number for number in numbers if number is not None and abs(number) <= FARTHEST]
+        if not points or len(points) < len(numbers) or len(points) % 2:
+            return None
+        xs, ys = points[0::2], points[1::2]
+        box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    else:
+        runs = read_run_lengths(segmentation, None)
+        box = [0.0] * 4 if runs is None else rle_tools.toBbox(runs).tolist()
+    return box if box[2] > 0 and box[3] > 0 else None
+
+
+def mask_area(mask: Polygons | RunLengths | None, size: Size | None) -> float:
+    """Count the pixels of a mask in an image of `size`; 0 for no mask, and for polygons where the size is not known."""
+    if mask is None or (isinstance(mask, list) and size is None):
+        return 0.0
+    runs = rle_tools.merge(rle_tools.frPyObjects(mask, *size)) if isinstance(mask, list) and size else mask
+    return float(rle_tools.area(runs))
 
 
 def drawable(polygons: list) -> list:
@@ -166,5 +197,5 @@ def _is_sound(polygon: Any) -> bool:
         return (
             type(polygon) is list and len(polygon) >= 6 and not len(polygon) % 2 and sum(map(abs, polygon)) < FARTHEST
         )
-    except TypeError:
+    except (TypeError, OverflowError):  # text, or an integer beyond all floats
         return False

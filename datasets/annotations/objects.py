@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from . import kinds
-from .headers import Images, SizeOfFile
+from .headers import Images
 from .kinds import IssueLog, Kind
+from .masks import box_around
 from .parse import FARTHEST, Entry, to_float, to_int
 
 #: What a box may reach over the edge without being an error: COCO's are rounded outlines of polygons.
@@ -26,7 +27,8 @@ class AnnotationTable:
     """The annotations as columns of length m. `alive` (m,) bool: neither dropped nor refused.
 
     `ids`, `images` (positions in `Images`) and `labels` (m,) int64, `boxes` (m, 4) float64 xywh, `crowd` (m,) bool,
-    `areas` (m,) float64; where a row is not alive its values mean nothing.
+    `areas` (m,) float64, of the box where `lacks_area` (m,) bool; where a row is not alive its values mean nothing.
+    `left_out` counts the objects that are not trained on, by the name of their kind.
     """
 
     def __init__(
@@ -37,11 +39,11 @@ class AnnotationTable:
         images: Images,
         categories: Iterable[int],
         num_classes: int | None,
-        size_of_file: SizeOfFile,
     ) -> None:
         self.entries = entries
         self.issues = issues
         self.alive = np.ones(len(entries), dtype=bool)
+        self.left_out: dict[str, int] = {}
         self.images = images.positions(self._integers("image_id"))
         # First: nothing else about an object of no image matters.
         self._find(kinds.UNKNOWN_IMAGES, self.images < 0, "image_id", drop=True)
@@ -49,9 +51,12 @@ class AnnotationTable:
         self._check_labels(list(categories), num_classes)
         self.crowd = self._read_crowd()
         self.boxes = self._read_boxes()
-        self._fit_boxes(images, size_of_file)
-        self.areas = self._read_areas()
+        self._fit_boxes(images)
+        self.areas, self.lacks_area = self._read_areas()
         self.ids = self._read_ids()
+        crowds = int((self.crowd & self.alive).sum())
+        if crowds:
+            self.left_out[kinds.CROWDS.name] = crowds
 
     def _find(self, kind: Kind, odd: np.ndarray | np.bool, field: str, *, drop: bool = False) -> None:
         """Note the rows that are alive and `odd`; with `drop` they no longer live."""
@@ -62,6 +67,8 @@ class AnnotationTable:
             self.issues.add(kind, "annotation", first.id, field, getattr(first, field), count=count)
         if drop:
             self.alive &= ~odd
+            if count and kind is not kinds.COPIES:
+                self.left_out[kind.name] = self.left_out.get(kind.name, 0) + count
 
     def _column(self, field: str) -> list[Any]:
         return list(map(attrgetter(field), self.entries))
@@ -91,6 +98,7 @@ class AnnotationTable:
 
     def _read_boxes(self) -> np.ndarray:
         values = self._column("bbox")
+        self._take_boxes_of_masks(values)
         self._find(kinds.NO_BOX, _mark(values, lambda box: box is None or box == []), "bbox", drop=True)
         self._find(kinds.BAD_BOX, _mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
         filled = [box if alive else [0, 0, 0, 0] for box, alive in zip(values, self.alive.tolist())]
@@ -100,15 +108,32 @@ class AnnotationTable:
         boxes = numbers.reshape(-1, 4)
         self._find(kinds.ENDLESS_BOX, ~(np.abs(boxes) <= FARTHEST).all(1), "bbox", drop=True)
         boxes[~self.alive] = 0
+        turned = boxes[:, 2:] < 0  # (m, 2): drawn from the right, from below
+        self._find(kinds.TURNED_BOX, turned.any(1), "bbox")
+        boxes[:, :2] += np.where(turned, boxes[:, 2:], 0)
+        np.abs(boxes[:, 2:], out=boxes[:, 2:])
         # In the sum, as the corners are what is trained on: a width too small for it is none.
         self._find(kinds.EMPTY_BOX, ~(boxes[:, :2] + boxes[:, 2:] > boxes[:, :2]).all(1), "bbox", drop=True)
         return boxes
 
-    def _fit_boxes(self, images: Images, size_of_file: SizeOfFile) -> None:
+    def _take_boxes_of_masks(self, values: list[Any]) -> None:
+        """Put boxes around polygons and masks where `values` has none, or only zeros."""
+        absent = _mark(values, lambda box: not box or box == [0, 0, 0, 0])
+        found = np.zeros(len(values), dtype=bool)
+        for row in np.flatnonzero(absent & self.alive).tolist():
+            try:
+                box = box_around(self.entries[row].segmentation)
+            except (ValueError, RecursionError):  # no JSON: refused when masks are read
+                continue
+            if box is not None:
+                values[row], found[row] = box, True
+        self._find(kinds.MASK_BOX, found, "bbox")
+
+    def _fit_boxes(self, images: Images) -> None:
         """Drop boxes outside their image and clamp those that hang over its edge."""
         _, over = self._clamp(images)
         # A size in the file may be wrong (CPPE-5 has 49): before a box is cut, the image itself is asked.
-        images.measure(np.unique(self.images[over > ROUNDING]), size_of_file)
+        images.measure(np.unique(self.images[over > ROUNDING]))
         clamped, over = self._clamp(images)
         self._find(kinds.OUTSIDE_BOX, (clamped[:, 2:] <= clamped[:, :2]).any(1), "bbox", drop=True)
         self._find(kinds.ROUNDED_BOX, (over > NOISE) & (over <= ROUNDING), "bbox")
@@ -128,15 +153,15 @@ class AnnotationTable:
         known = np.isfinite(sizes[:, 0]) & self.alive
         return np.where(known[:, None], clamped, corners), np.where(known, np.abs(corners - clamped).max(1), 0.0)
 
-    def _read_areas(self) -> np.ndarray:
+    def _read_areas(self) -> tuple[np.ndarray, np.ndarray]:
         values = self._column("area")
         absent = _mark(values, _is_none)
         numbers, known, cast = _cast_column(values, to_float, {int, float}, np.float64)
-        sound = known & (numbers >= 0) & np.isfinite(numbers)
+        sound = known & (numbers > 0) & np.isfinite(numbers)
         self._find(kinds.NO_AREA, absent, "area")
         self._find(kinds.BAD_AREA, ~absent & ~sound, "area")
         self._find(kinds.TEXT_AREA, cast & sound, "area")
-        return np.where(sound, numbers, self.boxes[:, 2] * self.boxes[:, 3])
+        return np.where(sound, numbers, self.boxes[:, 2] * self.boxes[:, 3]), ~sound
 
     def _read_ids(self) -> np.ndarray:
         """Return ids that are unique and not 0: what has none, or another one's, is numbered from the largest id on."""

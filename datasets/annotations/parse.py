@@ -34,6 +34,11 @@ class Entry(Struct, gc=False):
     raw_segmentation: Raw = msgspec.field(name="segmentation", default=Raw(b"null"))
 
     @property
+    def has_run_lengths(self) -> bool:
+        """True where the segmentation is an object, not a list of polygons."""
+        return bytes(memoryview(self.raw_segmentation)[:1]) == b"{"
+
+    @property
     def segmentation(self) -> Any:
         """The segmentation, parsed each time. Raises ValueError where its text is no JSON."""
         try:
@@ -43,11 +48,11 @@ class Entry(Struct, gc=False):
 
 
 class CocoLists(Struct):
-    """The lists of a COCO file."""
+    """The lists of a COCO file; `annotations` is None where it has no such key, as files of test images."""
 
     images: list[dict[str, Any]]
-    annotations: list[Entry]
     categories: list[dict[str, Any]]
+    annotations: list[Entry] | None = None
 
 
 _DECODER = msgspec.json.Decoder()
@@ -114,10 +119,13 @@ def _parse(content: bytes, path: Path) -> CocoLists:
         # Python's own parser is slower and takes more: NaN, a byte order mark, UTF-16.
         data = json.loads(content)
     for key in LISTS:
+        if key == "annotations" and isinstance(data, dict) and key not in data:
+            continue
         entries = data.get(key) if isinstance(data, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise DatasetError(f'{path}: not a COCO annotation file: it has no list "{key}" of objects')
-    return CocoLists(data["images"], [_entry(entry) for entry in data["annotations"]], data["categories"])
+    entries = [_entry(entry) for entry in data["annotations"]] if "annotations" in data else None
+    return CocoLists(data["images"], data["categories"], entries)
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

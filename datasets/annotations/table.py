@@ -47,7 +47,18 @@ class Annotations:
     `class_names` names all categories by id, `categories` has them as COCO does.
     """
 
-    def __init__(self, images: ImageColumns, objects: ObjectColumns, categories: list[dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        images: ImageColumns,
+        objects: ObjectColumns,
+        categories: list[dict[str, Any]],
+        *,
+        listed: int = 0,
+        left_out: dict[str, int] | None = None,
+    ) -> None:
+        """Pack the columns. `listed` annotations there were in the file; `left_out` counts those not trained on."""
+        self.listed = listed
+        self.left_out = left_out or {}
         # A lone surrogate, which JSON can hold, is no UTF-8.
         encoded = [name.encode("utf-8", "surrogatepass") for name in images.names]
         self._image_ids = torch.from_numpy(images.ids)
@@ -81,6 +92,10 @@ class Annotations:
         """Return (height, width) as the annotation file says, None where it does not."""
         height, width = self._sizes[index].tolist()
         return (height, width) if height > 0 else None
+
+    def set_image_size(self, index: int, size: tuple[int, int]) -> None:
+        """Take (height, width) of image number `index` from its file."""
+        self._sizes[index] = torch.tensor(size)
 
     def objects_of(self, index: int, *, segmentation: bool = True) -> list[dict[str, Any]]:
         """Return COCO's annotations of an image, crowds too, as fresh dictionaries."""

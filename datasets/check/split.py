@@ -1,6 +1,9 @@
 """Check of one split: its annotations are read and all its images are decoded."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -8,11 +11,14 @@ from util.errors import DatasetError
 
 from ..annotations import read_annotations
 from ..annotations.findings import Findings
-from ..annotations.kinds import OUTSIDE_BOX, OVERHANGING_BOX, WRONG_SIZE, Kind
+from ..annotations.headers import last_part
+from ..annotations.kinds import WRONG_SIZE
+from ..annotations.losses import note_no_objects
 from ..annotations.masks import Size
 from ..annotations.parse import parse_coco, to_int
 from ..annotations.table import Annotations
 from ..image_files import FindImage
+from ..images import ImageFolder
 from ..layout import Split
 from .images import ImageFacts, ListedImage, inspect_all, note_images, note_repeats
 from .report import SplitReport
@@ -31,12 +37,39 @@ class SplitCheck:
     annotations: Annotations | None = None
 
 
+@dataclass
+class DecodedFiles:
+    """The files of a split's images as the check found them, by image id."""
+
+    listed: list[ListedImage]
+    facts: list[ImageFacts]
+    sizes_known = True
+
+    def __post_init__(self) -> None:
+        self._paths = {image.image_id: image.path for image in self.listed}
+        facts = zip(self.listed, self.facts)
+        self._sizes = {image.image_id: fact.size for image, fact in facts if fact.error is None}
+
+    def path(self, file_name: str, image_id: int) -> Path | None:
+        """Return the file of an image."""
+        return self._paths.get(image_id)
+
+    def size(self, file_name: str, image_id: int) -> Size | None:
+        """Return the decoded (height, width) of an image, None where it cannot be read."""
+        return self._sizes.get(image_id)
+
+    def set_ambiguous(self, last_parts: Iterable[str]) -> None:
+        """Do nothing: the paths were found by more than their last part where it is ambiguous."""
+
+
 def check_split(
     name: str, split: Split, find: FindImage, num_queries: int, num_classes: int | None, need_masks: bool
 ) -> SplitCheck:
     """Read a split's annotations and decode all its images; whatever is wrong is in the report.
 
     Args:
+        name: "train" must have objects.
+        split: its folder and annotation file.
         find: how the files of the images are found.
         num_queries: images with more objects are noted.
         num_classes: a label that is not below it is refused; None: its own largest id + 1.
@@ -50,7 +83,6 @@ def check_split(
         return SplitCheck(report, [], [])
     report.images = len(listed)
     facts = inspect_all([image.path for image in listed], label=f"{name} images")
-    sizes = {image.image_id: fact.size for image, fact in zip(listed, facts) if fact.error is None}
     found = Findings()
     checked = SplitCheck(report, listed, facts)
     try:
@@ -60,19 +92,20 @@ def check_split(
             need_masks=need_masks,
             num_queries=num_queries,
             findings=found,
-            size_of_file=lambda _, image_id: sizes.get(image_id),
+            files=DecodedFiles(listed, facts),
         )
     except DatasetError as error:
         report.error = str(error)
     for finding in found:
-        if finding.kind != WRONG_SIZE.name:  # all images are compared below, not only those that reading asked about
+        if finding.kind != WRONG_SIZE.name:  # with the files' names, below
             report.findings.add(
                 finding.kind, finding.action, remedy=finding.remedy, example=finding.example, count=finding.count
             )
     note_images(listed, facts, split.annotations, report.findings)
     note_repeats(listed, facts, split.annotations, report.findings)
     if checked.annotations is not None:
-        _note_cut_boxes(checked, checked.annotations)
+        if name == "train":
+            note_no_objects(split.annotations, checked.annotations, report.findings)
         _measure(checked.annotations, report)
     return checked
 
@@ -82,38 +115,20 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
 
     Entries without id or name are left out. Raises DatasetError where the file is absent or not COCO.
     """
+    entries = parse_coco(split.annotations).images
+    folder = ImageFolder(split.images, find)
+    last_parts = Counter(last_part(name) for entry in entries if isinstance(name := entry.get("file_name"), str))
+    folder.set_ambiguous(part for part, count in last_parts.items() if count > 1)
     listed: dict[int, ListedImage] = {}
-    for entry in parse_coco(split.annotations).images:
+    for entry in entries:
         id_, name = to_int(entry.get("id")), entry.get("file_name")
         if id_ is None or not isinstance(name, str) or not name or id_ in listed:
             continue
-        path = find(split.images, name, id_)
+        path = folder.path(name, id_)
         height, width = to_int(entry.get("height")), to_int(entry.get("width"))
         size = None if height is None or width is None else (height, width)
         listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name)
     return [listed[id_] for id_ in sorted(listed)]
-
-
-def _note_cut_boxes(checked: SplitCheck, annotations: Annotations) -> None:
-    """Add the boxes that fit the size listed, if any is, and not that of the file: loading cuts them there."""
-    report = checked.report
-    facts = {image.image_id: fact for image, fact in zip(checked.listed, checked.facts)}
-    for index, image_id in enumerate(annotations.image_ids.tolist()):
-        fact = facts[image_id]
-        if fact.error is not None or annotations.image_size(index) == fact.size:
-            continue
-        for kind, count in _count_cut(annotations.boxes_of(index)[0], fact.size):
-            if count:
-                place = f"{report.split.annotations}: image {image_id}"
-                example = f"{place}: a box beyond the size of the file, not beyond one listed"
-                report.findings.add(kind.name, kind.action, remedy=kind.remedy, example=example, count=count)
-
-
-def _count_cut(boxes: np.ndarray, size: Size) -> list[tuple[Kind, int]]:
-    """Count the boxes (k, 4) xywh that are outside an image of (height, width), and those that reach over its edge."""
-    outside = (boxes[:, 0] >= size[1]) | (boxes[:, 1] >= size[0])
-    over = (boxes[:, 0] + boxes[:, 2] > size[1] + 1) | (boxes[:, 1] + boxes[:, 3] > size[0] + 1)
-    return [(OUTSIDE_BOX, int(outside.sum())), (OVERHANGING_BOX, int((over & ~outside).sum()))]
 
 
 def _measure(annotations: Annotations, report: SplitReport) -> None:

@@ -119,7 +119,7 @@ def _annotations() -> list[dict[str, Any]]:
         annotation(10, segmentation=runs, iscrowd=1),
         no_area,
         no_crowd,
-        annotation(13, bbox=[]),
+        annotation(13, bbox=[], segmentation=[]),
         annotation(14, image_id=77),
         annotation(14, bbox=(3, 3, 5, 5)),
         annotation("15", image_id="12", category_id="2"),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from datasets.image_files import by_base_name, by_file_name
-from datasets.images import decode_rgb, read_image, size_finder, to_rgb
+from datasets.images import ImageFolder, decode_rgb, read_image, to_rgb
 from util.errors import ImageError
 
 GREY = np.array([[0, 128, 256, 32768, 65280, 65535]], dtype=np.uint16)
@@ -102,6 +102,6 @@ def test_names_with_the_folders_of_another_machine(tmp_path: Path) -> None:
 def test_sizes_by_a_datasets_own_names(tmp_path: Path) -> None:
     Image.new("L", (7, 3)).save(tmp_path / "wide.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    size_of_file = size_finder(tmp_path, by_base_name)
+    size_of_file = ImageFolder(tmp_path, by_base_name).size
     assert size_of_file("wide.png", 1) == size_of_file("/elsewhere/wide.png", 1) == (3, 7)
     assert [size_of_file(name, 1) for name in ("broken.png", "absent.png", "\0", "x" * 5000)] == [None] * 4

@@ -114,10 +114,34 @@ REPAIRED: dict[str, tuple[Edit, str, str]] = {
     "an image twice": (add("images", 0), "image ids listed twice for one file", "image id 6: file_name '6.png'"),
     "a category twice": (add("categories", 0), "categories listed twice", "category id 1"),
     "an annotation twice": (add("annotations", 0), "annotations listed twice", "annotation id 1: id 1"),
-    "nothing in a box": (add("annotations", 0, id=4, bbox=[]), "annotations without a box", "annotation id 4: bbox []"),
-    "no box": (add("annotations", 0, id=4, bbox=None), "annotations without a box", "annotation id 4: bbox None"),
+    "nothing in a box": (
+        add("annotations", 0, id=4, bbox=[], segmentation=[]),
+        "annotations without a box",
+        "id 4: bbox []",
+    ),
+    "no box": (add("annotations", 0, id=4, bbox=None, segmentation=[]), "annotations without a box", "id 4: bbox None"),
     "no width": (add("annotations", 0, id=4, bbox=[5, 5, 0, 9]), "boxes without width", "id 4: bbox [5, 5, 0, 9]"),
-    "negative height": (add("annotations", 0, id=4, bbox=[5, 5, 3, -9]), "boxes without width", "bbox [5, 5, 3, -9]"),
+    "a box drawn from below": (
+        change("annotations", 0, bbox=[10, 20, 20, -10]),
+        "boxes with a negative width or height",
+        "bbox [10, 20, 20, -10]",
+    ),
+    "a box drawn from the lower right": (
+        change("annotations", 0, bbox=[30, 20, -20, -10]),
+        "boxes with a negative width or height",
+        "bbox [30, 20, -20, -10]",
+    ),
+    "no box beside a polygon": (
+        lose("annotations", 0, "bbox"),
+        "annotations without a box beside their polygon",
+        "id 1: bbox None",
+    ),
+    "zeros for a box": (
+        change("annotations", 0, bbox=[0, 0, 0, 0]),
+        "annotations without a box beside their polygon",
+        "[0, 0, 0, 0]",
+    ),
+    "an area of 0": (change("annotations", 0, area=0), "areas that are no positive number", "id 1: area 0"),
     "NaN in a box": (add("annotations", 0, id=4, bbox=[5, NAN, 3, 9]), "boxes with NaN", "bbox [5, nan, 3, 9]"),
     "infinite box": (add("annotations", 0, id=4, bbox=[5, 5, INFINITE, 9]), "boxes with NaN", "bbox [5, 5, inf, 9]"),
     "huge box": (add("annotations", 0, id=4, bbox=[5, 5, 10**30, 9]), "boxes with NaN", "annotation id 4: bbox [5, 5"),
@@ -276,7 +300,6 @@ BAD_MASKS = [
     [["a"] * 6],
     [3, [4]],
     {"counts": [2400]},
-    {"size": [5, 5], "counts": [25]},
     {"size": [0, 0], "counts": []},
     {"size": [40, 60], "counts": [2399]},
     {"size": [40, 60], "counts": [-1, 2401]},
@@ -382,7 +405,55 @@ def test_json_that_is_not_coco(write: Callable[[Any], Path], data: Any) -> None:
     assert "not a COCO annotation file: it has no list " in refusal(write(data))
 
 
-@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_a_file_without_annotations_is_read_for_predictions(
+    write: Callable[[Any], Path], sound: dict[str, Any]
+) -> None:
+    del sound["annotations"]
+    findings = Findings()
+    annotations = read_annotations(write(sound), findings=findings)
+    assert len(annotations) == 2 and annotations.object_counts().tolist() == [0, 0]
+    assert findings["files without the list annotations"].action is Action.KEPT
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
 def test_each_list_is_needed(write: Callable[[Any], Path], sound: dict[str, Any], key: str) -> None:
     del sound[key]
     assert f'no list "{key}"' in refusal(write(sound))
+
+
+def test_a_box_missing_beside_run_lengths_is_the_one_around_them(
+    write: Callable[[Any], Path], sound: dict[str, Any]
+) -> None:
+    # Columns 10 to 29, rows 10 to 19 of an image of 40 rows.
+    runs = {"size": [40, 60], "counts": [410, *[10, 30] * 19, 10, 1220]}
+    sound["annotations"][0].update(bbox=None, segmentation=runs)
+    assert read_annotations(write(sound)).boxes_of(0)[0][0].tolist() == [10, 10, 20, 10]
+
+
+@pytest.mark.parametrize("area", [None, 0, -3])
+def test_an_area_that_is_none_is_that_of_the_mask_or_else_of_the_box(
+    write: Callable[[Any], Path], sound: dict[str, Any], area: float | None
+) -> None:
+    triangle = [[10, 10, 30, 10, 10, 20]]
+    sound["annotations"][0].update(area=area, segmentation=triangle)
+    sound["annotations"][2].update(area=area, segmentation=[])
+    areas = [annotation["area"] for annotation in read_annotations(write(sound)).objects_of(0)]
+    assert areas[0] == rle_tools.area(rle_tools.frPyObjects(triangle, 40, 60)).sum() and areas[1] == 7.25 * 9
+
+
+@pytest.mark.parametrize("names", [("a.png", "a.png"), ("b/a.png", "b\\a.png")])
+def test_one_file_under_two_ids_is_refused_naming_both(
+    write: Callable[[Any], Path], sound: dict[str, Any], names: tuple[str, str]
+) -> None:
+    for image, name in zip(sound["images"], names):
+        image["file_name"] = name
+    line = refusal(write(sound))
+    assert "image id 6: file_name (image id 5 has the same file)" in line and "--fix OUT merges them" in line
+    assert len(read_annotations(write(sound), fixing=True)) == 2
+
+
+def test_ids_too_large_for_a_class_count_are_refused(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
+    sound["categories"][0]["id"] = sound["annotations"][1]["category_id"] = 2_905_422
+    sound["annotations"][2]["category_id"] = 2_905_422
+    line = refusal(write(sound))
+    assert "category id 2905422" in line and "renumber them" in line and "--dense_labels" in line

@@ -1,22 +1,22 @@
-"""Where images stand, what size they have, and which categories are unused or parents only."""
+"""Positions and sizes of images, names for one file, and categories that are unused or parents only."""
 
 import numpy as np
 
 from datasets.annotations.findings import Findings
-from datasets.annotations.headers import Images, note_unused, read_categories
+from datasets.annotations.headers import Images, NoFiles, note_unused, read_categories
 from datasets.annotations.kinds import IssueLog
 
 
 def found(issues: IssueLog) -> dict[str, int]:
     """Counts by kind."""
     findings = Findings()
-    issues.settle(findings, strict=False)
+    issues.settle(findings, strict=False, fixing=True)
     return {finding.kind: finding.count for finding in findings}
 
 
 def test_positions_are_by_id_and_minus_one_where_not_listed() -> None:
     entries = [{"id": id_, "file_name": f"{id_}.png", "height": 4, "width": 5} for id_ in (9, -2, 4)]
-    images = Images(entries, IssueLog("f.json"), need_sizes=True)
+    images = Images(entries, IssueLog("f.json"), need_sizes=True, files=NoFiles())
     assert images.ids.tolist() == [-2, 4, 9] and images.names[2] == "9.png" and images.size(0) == (4, 5)
     assert images.positions(np.array([4, 9, 5, 100, -2, -3])).tolist() == [1, 2, -1, -1, 0, -1]
 
@@ -24,8 +24,10 @@ def test_positions_are_by_id_and_minus_one_where_not_listed() -> None:
 def test_sizes_are_measured_where_the_file_is_wrong() -> None:
     entries = [{"id": id_, "file_name": name, "height": 7, "width": 3} for id_, name in ((5, "a.png"), (6, "b.png"))]
     issues = IssueLog("f.json")
-    images = Images(entries, issues, need_sizes=False)
-    images.measure(np.arange(2), lambda *image: {("a.png", 5): (3, 7)}.get(image))
+    files = NoFiles()
+    files.size = lambda *image: {("a.png", 5): (3, 7)}.get(image)
+    images = Images(entries, issues, need_sizes=False, files=files)
+    images.measure(np.arange(2))
     assert [images.size(position) for position in range(2)] == [(3, 7), (7, 3)]
     assert found(issues) == {"images with another height or width than their file": 1}
 

@@ -54,7 +54,7 @@ def test_pycocotools_index_has_the_same(annotations: Annotations, capfd: pytest.
 
 
 def test_nothing_is_kept_as_objects_and_processes_share_it(annotations: Annotations) -> None:
-    small = {"categories", "class_names", "_masks"}
+    small = {"categories", "class_names", "_masks", "listed", "left_out"}
     tensors = [value for part in (annotations, annotations._masks) for value in vars(part).values()]
     tensors = [value for value in tensors if isinstance(value, Tensor)]
     assert all(isinstance(value, Tensor) for key, value in vars(annotations).items() if key not in small)
