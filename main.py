@@ -49,7 +49,7 @@ from datasets.coco_eval import CocoEvaluator
 from datasets.loader import set_epoch
 from engine import StepContext, evaluate, train_one_epoch
 from flag_checks import check_flags, with_defaults
-from settings import find_weights, join, replace_flags, settle_flags, typed_flags
+from settings import Weights, find_weights, join, replace_flags, settle_flags, typed_flags
 from util.dist.device import seed_everything
 from util.dist.distributed import is_main_process, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
@@ -58,9 +58,10 @@ from util.errors import UserError
 from util.metrics import Progress
 from util.profiling import annotate
 from util.profiling.from_flags import build_phases, profiling_options, report_costs, report_timing
+from util.runs.atomic import remove_unfinished
 from util.runs.plain import to_plain
 from util.runs.plan import TrainingPlan
-from util.runs.resume import restore_optimizer
+from util.runs.resume import repair_files, restore_optimizer
 from util.runs.run_folder import RunFolder, log_row, write_predictions
 from util.runs.run_info import describe_git, write_run_info
 from util.runs.schedule import build_lr_scheduler
@@ -82,13 +83,15 @@ def main(args: argparse.Namespace) -> None:
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
     data = building.build_data(cfg)
     run = Setup(args, replace_flags(cfg, num_classes=data.num_classes), place, data)
+    if run.folder:
+        remove_unfinished(run.folder)
     detector = building.build_detector(run, weights)
     loaders = building.build_loaders(data, run.cfg, place.launch)
     evaluate_now = partial(evaluate_detector, run, detector, loaders.val)
 
     if loaders.train is not None:
         with annotate("training_loop"):
-            evaluator = train(run, detector, loaders.train, evaluate_now, weights.resume)
+            evaluator = train(run, detector, loaders.train, evaluate_now, weights)
     else:
         if not weights.paths:
             print_once("note: --eval without --resume measures a model that has not been trained")
@@ -121,13 +124,14 @@ def train(
     detector: Detector,
     loader: DataLoader,
     evaluate_now: Evaluation,
-    checkpoint: dict[str, Any] | None,
+    weights: Weights,
 ) -> CocoEvaluator | None:
     """Run the epoch loop: train, evaluate, log, save. Returns the last evaluation, None where there was none."""
-    cfg, model = run.cfg, detector.model
+    cfg, model, checkpoint = run.cfg, detector.model, weights.resume
     optimizer = building.build_optimizer(model, lr=cfg.lr, lr_backbone=cfg.lr_backbone, weight_decay=cfg.weight_decay)
-    best_ap = restore_optimizer(optimizer, checkpoint, flags=vars(cfg))
+    restore_optimizer(optimizer, checkpoint, flags=vars(cfg))
     run.place.precision.restore(checkpoint)
+    best_ap = repair_files(run.folder, checkpoint, weights.paths.get("resume"))
     plan = building.plan_steps(cfg, checkpoint, batches=len(loader))
     if plan.left == 0:
         print_once(f"nothing to do: step {plan.done} of {plan.total} is done; raise --epochs or --max_steps to go on")
@@ -155,8 +159,9 @@ def train(
         is_best, best_ap = ap > best_ap, max(best_ap, ap)
         if store is not None:
             store.log(log_row(train_stats, test_stats, epoch=part.epoch, n_parameters=building.count_trainable(model)))
-            state = training_state(run, model, optimizer, context) | plan.state_after(part) | {"best_ap": best_ap}
-            store.save(state, is_best=is_best, keep=(part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0)
+            state = training_state(run, model, optimizer, context) | plan.state_after(part)
+            keep = (part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0
+            store.save(state | {"ap": ap, "best_ap": best_ap}, is_best=is_best, keep=keep)
     end_training(run, context, began)
     return evaluator
 

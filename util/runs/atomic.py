@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows, which does not let go of a file that is open
+    fcntl = None  # type: ignore[assignment] # a module that is not there
 
 
 @contextmanager
@@ -21,6 +26,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
         with open(unfinished, "wb") as file:
+            with suppress(OSError):  # some network file systems have no locks
+                _lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -29,6 +36,32 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Remove the hidden files that killed processes left in a folder; those that one is writing now stay."""
+    for path in Path(folder).glob(".*.unfinished"):
+        if path.is_file() and not _is_being_written(path):
+            with suppress(OSError):  # on Windows an open file cannot be removed; another process may have been faster
+                path.unlink()
+
+
+def _is_being_written(path: Path) -> bool:
+    """Return True where a living process holds the lock: the system takes it from a killed one."""
+    try:
+        with open(path, "rb") as file:
+            _lock(file)
+    except BlockingIOError:
+        return True
+    except OSError:  # gone, or a file system without locks
+        return False
+    return False
+
+
+def _lock(file: BinaryIO) -> None:
+    """Take the lock of an open file until it is closed. Raises BlockingIOError where somebody has it."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sync_folder(folder: Path) -> None:

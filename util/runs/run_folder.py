@@ -33,14 +33,15 @@ class RunFolder:
         plot_curves(self.log_file, self.folder / "curves.png")
 
     def save(self, state: dict[str, Any], *, is_best: bool, keep: bool) -> None:
-        """Write `checkpoint.pth`; also `best.pth`, and `checkpoint####.pth` (by epoch) for one to keep.
+        """Write `checkpoint.pth`, before it `best.pth`, and `checkpoint####.pth` (by epoch) for one to keep.
 
-        Called after the row is logged: a run cut off in between repeats the epoch and drops the row.
+        Called after the row is logged: a run cut off in between repeats the epoch and drops the row. `checkpoint.pth`
+        comes last, so that the files it speaks of are there; each is a file of its own, not a link, because a script
+        that writes into one of them must not change another.
         """
-        names = ["checkpoint.pth"]
-        names += ["best.pth"] if is_best else []
+        names = ["best.pth"] if is_best else []
         names += [f"checkpoint{state['epoch']:04}.pth"] if keep else []
-        for name in names:
+        for name in [*names, "checkpoint.pth"]:
             save_checkpoint(self.folder / name, state)
 
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from util.runs.atomic import atomic_file
+from util.runs.atomic import atomic_file, remove_unfinished
 
 
 def test_writes_and_creates_folders(tmp_path):
@@ -54,3 +54,15 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
     with atomic_file(tmp_path / "x"):
         pass
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_files_of_killed_processes_are_removed_and_those_being_written_stay(tmp_path):
+    for name in (".best.pth.unfinished", ".curves.png.unfinished", "mine.unfinished", ".hidden"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".coco.unfinished").mkdir()
+    with atomic_file(tmp_path / "log.txt") as file:
+        remove_unfinished(tmp_path)
+        file.write(b"whole")
+    assert (tmp_path / "log.txt").read_bytes() == b"whole"
+    assert sorted(os.listdir(tmp_path)) == [".coco.unfinished", ".hidden", "log.txt", "mine.unfinished"]
+    remove_unfinished(tmp_path / "no folder")
