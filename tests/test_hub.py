@@ -1,4 +1,4 @@
-"""torch hub's entry points: the original's names and arguments, weights from a server on this machine, and no network."""
+"""Entry points of torch hub: the original's names and arguments, weights from a server on this machine, no network."""
 
 import inspect
 import subprocess

@@ -21,7 +21,7 @@ def official_shapes(
     ffn: int = 2048,
     masks: bool = False,
 ) -> dict[str, tuple]:
-    """Every tensor of a released R50 or R101 file, by name; with masks, of a panoptic one. DC5 has the same as plain."""
+    """Every tensor of a released R50 or R101 file, by name; with masks, of a panoptic one. DC5 has the same."""
     shapes = _transformer(hidden, ffn)
     shapes |= _linear("class_embed", (num_classes or (250 if masks else 91)) + 1, hidden)
     for i, width in enumerate((hidden, hidden, 4)):
