@@ -47,7 +47,10 @@ def build_dataset(image_set: str, args: Namespace) -> DetectionDataset:
         "num_classes": _flag(args, "num_classes"),
     }
     if args.dataset_file == "coco_panoptic":
-        return coco_panoptic.build(**parts)
+        panoptic = coco_panoptic.build(**parts)
+        if image_set == "train" and not panoptic.object_counts().any():
+            raise DatasetError(f"{panoptic.ann_file}: there is nothing to learn: it lists no segments")
+        return panoptic
     dataset = coco.CocoDetection(**parts, find_image=image_finder(args.dataset_file, layout, image_set))
     if image_set == "train":
         refuse_no_objects(dataset.ann_file, dataset.annotations)

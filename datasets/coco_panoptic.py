@@ -4,7 +4,6 @@ The annotation file lists the segments of each image; a PNG beside it says which
 the segments' pixels, one pixel smaller than COCO's boxes, as in DETR; crowd segments are trained on, as there.
 """
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from util.errors import DatasetError, ImageError
 from util.panoptic_png import decode_segments
 
 from .annotations import read_annotations
+from .annotations.panoptic import read_panoptic_file
 from .images import DECODE_ERRORS, one_line, read_image
 from .interface import Target
 from .transforms import Example, Transform
@@ -150,64 +150,6 @@ def read_segments(path: Path, *, described: str) -> Tensor:
     except DECODE_ERRORS as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
         raise ImageError(f"{path}: cannot read {described} ({reason})") from None
-
-
-def read_panoptic_file(path: Path) -> dict[str, Any]:
-    """Parse and check a panoptic annotation file; every image comes with its one annotation.
-
-    Raises DatasetError, naming the file and the entry.
-    """
-    try:
-        data = json.loads(path.read_bytes())
-        _check_lists(data)
-        things = {category["id"]: category["isthing"] for category in data["categories"]}
-        listed = {image["id"]: image["file_name"] for image in data["images"]}
-        annotated = set()
-        for annotation in data["annotations"]:
-            annotated.add(annotation["image_id"])
-            _check_annotation(annotation, listed, things)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such panoptic annotation file (see --coco_panoptic_path)") from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    except DatasetError as error:
-        raise DatasetError(f"{path}: {error}") from None
-    except KeyError as error:
-        raise DatasetError(f"{path}: an entry has no {error.args[0]}") from None
-    except (TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not a panoptic annotation file ({one_line(error)})") from None
-    missing = sorted(listed.keys() - annotated)
-    if missing:
-        raise DatasetError(f"{path}: image id {missing[0]} has no annotation ({len(missing)} such images)")
-    return data
-
-
-def _check_lists(data: Any) -> None:
-    for key in ("images", "annotations", "categories"):
-        entries = data.get(key) if isinstance(data, dict) else None
-        if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-            raise DatasetError(f'not a panoptic annotation file: it has no list "{key}" of objects')
-    for key in ("images", "categories"):
-        for entry in data[key]:
-            if type(entry["id"]) is not int or entry["id"] < 0:
-                raise DatasetError(f"{key}: id {entry['id']!r} is not an integer of at least 0")
-
-
-def _check_annotation(annotation: dict[str, Any], listed: dict[int, str], things: dict[int, Any]) -> None:
-    """Refuse segments that cannot be read, and fill in `iscrowd` 0 where a segment has none."""
-    name = f"annotation of image id {annotation['image_id']!r}"
-    if annotation["image_id"] not in listed:
-        raise DatasetError(f"{name}: no such image is listed")
-    if not isinstance(annotation["file_name"], str):
-        raise DatasetError(f"{name}: file_name {annotation['file_name']!r} is not text")
-    for segment in annotation["segments_info"]:
-        if segment["category_id"] not in things:
-            raise DatasetError(
-                f"{name}: segment {segment['id']!r}: label {segment['category_id']!r} (category_id) is not among "
-                f"the categories"
-            )
-        segment["iscrowd"] = int(segment.get("iscrowd") or 0)
-        segment["id"], segment["area"] = int(segment["id"]), float(segment["area"])
 
 
 def build(

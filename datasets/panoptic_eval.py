@@ -11,7 +11,8 @@ from util.dist.distributed import all_gather, is_main_process, print_once
 from util.panoptic_png import decode_segments
 from util.runs.atomic import atomic_file
 
-from .coco_panoptic import read_panoptic_file, read_segments
+from .annotations.panoptic import read_panoptic_file
+from .coco_panoptic import read_segments
 from .scoring.panoptic_quality import Counts, match_segments, panoptic_quality
 
 

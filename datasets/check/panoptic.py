@@ -27,6 +27,9 @@ BAD_PNG = Kind(
 OTHER_SIZE = Kind("panoptic PNGs of another size than their image", Action.REFUSED, "training would stop at the first")
 NO_PIXELS = Kind("segments without a pixel in their PNG", Action.REPAIRED, "dropped")
 STRAY_PIXELS = Kind("PNGs with pixels of segments that are not listed", Action.KEPT, "the pixels belong to nothing")
+NO_SEGMENT = Kind(
+    "splits in whose PNGs not one listed segment is found", Action.REFUSED, "there is nothing to learn from them"
+)
 NO_THINGS = Kind("classes without a single thing", Action.KEPT, "PQ of things is not defined")
 NO_STUFF = Kind("classes without any stuff", Action.KEPT, "PQ of stuff is not defined")
 
@@ -42,6 +45,8 @@ class SegmentFacts:
     lacking: tuple[int, ...] = ()
     stray: tuple[int, ...] = ()
     error: str | None = None
+    #: How many of the segments are there when the PNG's channels are read in the order blue, green, red.
+    found_in_bgr: int = 0
 
 
 def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes: int | None) -> SplitCheck:
@@ -79,9 +84,31 @@ def inspect_segments(path: Path, ids: Sequence[int]) -> SegmentFacts:
         return SegmentFacts(error=str(error))
     seen = torch.unique(owners).tolist()
     lacking = tuple(id_ for id_ in ids if id_ not in seen)
+    swapped = {swap_red_and_blue(id_) for id_ in seen}
     return SegmentFacts(
-        (owners.shape[0], owners.shape[1]), lacking, tuple(id_ for id_ in seen if id_ and id_ not in ids)
+        (owners.shape[0], owners.shape[1]),
+        lacking,
+        tuple(id_ for id_ in seen if id_ and id_ not in ids),
+        found_in_bgr=len(swapped.intersection(ids)),
     )
+
+
+def swap_red_and_blue(id_: int) -> int:
+    """Return the id of a segment's colour with its first and last channel exchanged."""
+    red, green, blue = id_ % 256, id_ // 256 % 256, id_ // 256**2
+    return blue + 256 * green + 256**2 * red
+
+
+def explain_no_segment(listed: int, found: Sequence[SegmentFacts]) -> str | None:
+    """Say why none of the `listed` segments is found in the PNGs that can be read; None where one is."""
+    read = [segments for segments in found if segments.error is None]
+    lacking = sum(len(segments.lacking) for segments in read)
+    if not read or not listed or lacking < listed:
+        return None
+    in_bgr = sum(segments.found_in_bgr for segments in read)
+    if in_bgr > listed / 2:
+        return "their channels are in the order blue, green, red: an id is red + 256 green + 65536 blue"
+    return "none of their colours is a segment's id (red + 256 green + 65536 blue)"
 
 
 def _note_segments(
@@ -92,6 +119,9 @@ def _note_segments(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(inspect_segments, paths, ids)
         found = list(with_progress(work, label, unit="PNG", total=len(paths)))
+    cause = explain_no_segment(sum(len(own) for own, one in zip(ids, found) if one.error is None), found)
+    if cause is not None:
+        _add(findings, NO_SEGMENT, f"{dataset.ann_file}: {paths[0]}: {cause}")
     for image, fact, path, segments in zip(listed, facts, paths, found, strict=True):
         source = f"{dataset.ann_file}: image {image.image_id}: {path}"
         if segments.error is not None:

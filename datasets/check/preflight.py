@@ -15,9 +15,11 @@ from util.dist.distributed import all_gather, is_main_process
 from util.errors import DatasetError
 
 from ..annotations.findings import Action, Findings
+from ..coco_panoptic import CocoPanoptic
 from ..interface import DatasetOrSubset, DetectionDataset
 from .across import note_class_names
 from .images import EXIF, NOT_RGB, ListedImage, inspect, note_images
+from .panoptic import explain_no_segment, inspect_segments
 
 HANDFUL = 8
 #: What the whole check reports and nobody needs to read before every training.
@@ -48,6 +50,9 @@ def _look(splits: Mapping[str, DatasetOrSubset]) -> tuple[list[str], str | None]
             if error is not None:
                 return [], error
             _look_at_some(whole, indices, findings)
+            error = _no_segments(whole, indices)
+            if error is not None:
+                return [], error
     note_class_names([(name, dict(_indices(dataset)[1].class_names)) for name, dataset in splits.items()], findings)
     for finding in findings:
         if finding.action is Action.REFUSED:
@@ -79,9 +84,27 @@ def _missing_files(name: str, dataset: DetectionDataset, indices: np.ndarray) ->
 
 def _look_at_some(dataset: DetectionDataset, indices: np.ndarray, findings: Findings) -> None:
     """Decode a handful of images, spread evenly, and compare them with the annotations."""
-    places = sorted({round(k) for k in np.linspace(0, len(indices) - 1, num=min(HANDFUL, len(indices)))})
-    listed = [_listed(dataset, int(indices[place])) for place in places]
+    listed = [_listed(dataset, index) for index in _spread(indices)]
     note_images(listed, [inspect(image.path) for image in listed], Path(str(dataset.ann_file)), findings)
+
+
+def _no_segments(dataset: DetectionDataset, indices: np.ndarray) -> str | None:
+    """Describe panoptic PNGs in which not one of the segments of a handful of images is found."""
+    if not isinstance(dataset, CocoPanoptic):
+        return None
+    some = _spread(indices)
+    ids = [[segment["id"] for segment in dataset.annotations[index]["segments_info"]] for index in some]
+    found = [inspect_segments(dataset.segments_path(index), own) for index, own in zip(some, ids)]
+    cause = explain_no_segment(sum(len(own) for own, one in zip(ids, found) if one.error is None), found)
+    if cause is None:
+        return None
+    return f"{dataset.segments_path(some[0])}: not one listed segment is found in {len(some)} PNGs: {cause}"
+
+
+def _spread(indices: np.ndarray) -> list[int]:
+    """Choose a handful of images, spread evenly."""
+    places = sorted({round(k) for k in np.linspace(0, len(indices) - 1, num=min(HANDFUL, len(indices)))})
+    return [int(indices[place]) for place in places]
 
 
 def _listed(dataset: DetectionDataset, index: int) -> ListedImage:

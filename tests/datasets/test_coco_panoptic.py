@@ -99,8 +99,18 @@ def broken(data: dict, path: str, value: Any = "delete") -> dict:
         ("images/0/id", "9", "id '9' is not an integer"),
         ("annotations/0/image_id", 4, "annotation of image id 4: no such image"),
         ("annotations/1/segments_info/0/category_id", 3, "image id 9: segment 5: label 3 .* is not among"),
-        ("annotations/1/segments_info", 3, "not a panoptic annotation file"),
-        ("annotations/1/segments_info/0/area", "large", "not a panoptic annotation file"),
+        ("annotations/1/segments_info", 3, "image id 9: segments_info is no list of objects"),
+        ("annotations/1/segments_info/0/area", "large", "segment 5: area 'large' is not a number"),
+        ("annotations/1/segments_info/0/area", float("inf"), "segment 5: area inf is not a number"),
+        ("annotations/1/segments_info/0/iscrowd", -float("inf"), "segment 5: iscrowd -inf is not 0 or 1"),
+        ("annotations/1/segments_info/0/id", 10**40, "its id is no integer from 1 to 16777215"),
+        ("annotations/1/segments_info/1/id", 5, "segment 5: the id is listed twice, with category_id 18 and 18"),
+        ("annotations/1/segments_info/0/category_id", [18], "label .18. .category_id. is not among"),
+        ("images/0/file_name", {"a": 1}, "image id 9: file_name {'a': 1} is not text"),
+        ("images/0/file_name", "000000000002.jpeg", "file_name '000000000002.jpeg' is also that of image id 9"),
+        ("images/0/id", 2, "images: id 2 is listed twice"),
+        ("categories/0/id", 2_905_422, "category id 2905422: a model has a class for every number .* renumber them"),
+        ("categories/0/isthing", "no", "category id 119: isthing 'no' is not 0 or 1"),
         ("annotations/1/file_name", 3, "file_name 3 is not text"),
     ],
 )
@@ -128,3 +138,26 @@ def test_labels_beyond_the_classes_and_folders_that_are_not_there(data: dict, fo
     (root / "val2017").rename(root / "elsewhere")
     with pytest.raises(DatasetError, match="val2017: no such image folder"):
         build(root)
+
+
+def test_two_rows_of_an_image_are_joined_where_their_segments_differ(data: dict, folder: Callable) -> None:
+    row = data["annotations"][1]
+    data["annotations"].append(row | {"segments_info": row["segments_info"][2:]})
+    row["segments_info"] = row["segments_info"][:2]
+    dataset = build(folder(data))
+    assert dataset.object_counts().tolist() == [1, 4] and len(dataset.load(1)[1]["labels"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "image id 9 has two annotations that both list segment 5"),
+        ({"file_name": "other.png"}, "has two annotations with the PNGs '000000000009.png' and 'other.png'"),
+    ],
+)
+def test_two_rows_of_an_image_that_contradict_are_refused(
+    data: dict, folder: Callable, changes: dict, reason: str
+) -> None:
+    data["annotations"].append(data["annotations"][1] | changes)
+    with pytest.raises(DatasetError, match=reason):
+        build(folder(data))

@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from datasets.check import __main__ as check
+from datasets.check.preflight import check_before_training
+from datasets.coco_panoptic import build
 from tests.datasets.panoptic_folder import DOG, GONE, SKY, panoptic_data, write_panoptic_folder
+from util.errors import DatasetError
 
 
 @pytest.fixture
@@ -66,3 +69,27 @@ def test_broken_annotations_are_in_the_report(root: Path) -> None:
     (root / "annotations" / "panoptic_val2017.json").write_text("{}")
     assert findings(root)[0] == 2
     assert "not a panoptic annotation file" in json.loads((root / "report.json").read_text())["splits"]["val"]["error"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "cause"),
+    [
+        ([2, 1, 0], "their channels are in the order blue, green, red"),
+        ([1, 1, 1], "none of their colours is a segment"),
+    ],
+)
+def test_pngs_without_a_single_listed_segment_are_refused_with_the_cause(
+    root: Path, channels: list[int], cause: str
+) -> None:
+    data = panoptic_data()
+    data["annotations"][1]["segments_info"] = data["annotations"][1]["segments_info"][:3]
+    (root / "annotations" / "panoptic_val2017.json").write_text(json.dumps(data))
+    dataset = build(img_folder=root / "val2017", ann_file=root / "annotations" / "panoptic_val2017.json")
+    assert check_before_training({"val": dataset}) is not None
+    for path in (root / "annotations" / "panoptic_val2017").iterdir():
+        pixels = np.array(Image.open(path))[..., channels]
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    code, found = findings(root)
+    assert code == 2 and cause in found["splits in whose PNGs not one listed segment is found"][2]
+    with pytest.raises(DatasetError, match=f"000000000002.png: not one listed segment is found in 2 PNGs: {cause}"):
+        check_before_training({"val": dataset})
