@@ -12,6 +12,7 @@ import copy
 import os
 import shlex
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ def get_shared_folder() -> Path:
     if not Path("/checkpoint").is_dir():
         raise UserError("--job_dir is not given: name a folder that every node sees, e.g. --job_dir /shared/runs/%j")
     return Path("/checkpoint") / os.environ.get("USER", "") / "experiments"
+
+
+def get_init_file() -> Path:
+    """Return the name of a new file in the shared folder: `file://` and it make a meeting point of processes."""
+    folder = get_shared_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{uuid.uuid4().hex}_init"
 
 
 class Trainer:

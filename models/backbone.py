@@ -85,6 +85,7 @@ class BackboneBase(nn.Module):
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
         images = samples.tensors
+        assert samples.mask is not None, "feature maps get the mask of their images"
         if self.channels_last or (self.channels_last is None and _prefers_channels_last(images)):
             images = images.contiguous(memory_format=torch.channels_last)
         if self.padding is not None:

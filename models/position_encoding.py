@@ -38,6 +38,7 @@ class PositionEmbeddingSine(nn.Module):
 
     def forward(self, features: NestedTensor) -> Tensor:
         """Encoding (B, 2*num_pos_feats, H, W) in float32, y channels first, for a batch of features with its mask."""
+        assert features.mask is not None, "positions are counted by the mask of the padding"
         visible = ~features.mask  # (B, H, W)
         y = visible.cumsum(1, dtype=torch.float32)
         x = visible.cumsum(2, dtype=torch.float32)

@@ -17,22 +17,22 @@ NUM_OBJECTS = "num_objects"
 class NestedTensor:
     """`tensors` (B, C, H, W) padded with zeros below and to the right, `mask` (B, H, W) bool, True on padding.
 
+    A caller's own batch may have no mask, None; the model takes it for one without padding.
     Between loader and device the images are bytes (uint8), a quarter of the memory; `normalized` makes them floats.
     """
 
-    def __init__(self, tensors: Tensor, mask: Tensor) -> None:
+    def __init__(self, tensors: Tensor, mask: Tensor | None) -> None:
         self.tensors = tensors
         self.mask = mask
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "NestedTensor":
         """Return the same batch on `device`."""
-        return NestedTensor(
-            self.tensors.to(device, non_blocking=non_blocking), self.mask.to(device, non_blocking=non_blocking)
-        )
+        mask = None if self.mask is None else self.mask.to(device, non_blocking=non_blocking)
+        return NestedTensor(self.tensors.to(device, non_blocking=non_blocking), mask)
 
     def pin_memory(self) -> "NestedTensor":
         """Return the same batch in page-locked memory, from where copies to a GPU do not wait."""
-        return NestedTensor(self.tensors.pin_memory(), self.mask.pin_memory())
+        return NestedTensor(self.tensors.pin_memory(), None if self.mask is None else self.mask.pin_memory())
 
     def normalized(self) -> "NestedTensor":
         """Return bytes as (x / 255 - mean) / std in float32, the padding still zero; float images as they are.
@@ -41,13 +41,14 @@ class NestedTensor:
         """
         if self.tensors.dtype != torch.uint8:
             return self
-        pixels, visible = self.tensors.float(), self.mask.logical_not().float()
+        pixels = self.tensors.float()
+        visible = torch.ones_like(pixels[:, 0]) if self.mask is None else self.mask.logical_not().float()  # (B, H, W)
         # Numbers of the host, channel by channel: tensors of them would have to be copied to the device.
         for plane, mean, std in zip(pixels.unbind(1), IMAGENET_MEAN, IMAGENET_STD, strict=True):
             plane.mul_(1 / (255 * std)).add_(visible, alpha=-mean / std)
         return NestedTensor(pixels, self.mask)
 
-    def decompose(self) -> tuple[Tensor, Tensor]:
+    def decompose(self) -> tuple[Tensor, Tensor | None]:
         """Return `(tensors, mask)`."""
         return self.tensors, self.mask
 

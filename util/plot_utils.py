@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .plot_precision import plot_precision_recall as plot_precision_recall  # DETR's scripts import it from here
 from .runs.atomic import atomic_file
 
 AP, AP50 = 0, 1  # places in COCO's 12 numbers
@@ -43,7 +44,10 @@ def read_log(log_file: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def plot_curves(log_file: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Write a PNG with AP, AP50 and the training and test losses of a run over its epochs. Raises UserError as `read_log`."""
+    """Write a PNG with AP, AP50 and the training and test losses of a run over its epochs.
+
+    Raises UserError as `read_log`.
+    """
     from matplotlib.figure import Figure  # matplotlib takes its time to load: only who draws waits for it
 
     rows = read_log(log_file)
@@ -68,11 +72,21 @@ def plot_logs(
     ewm_col: float = 0,
     log_name: str = "log.txt",
 ) -> tuple[Any, Any]:
-    """Plot fields of one or several runs side by side, a colour for each run: training solid, test dashed (DETR's function).
+    """Plot fields of one or several runs side by side, a colour for each run: training solid, test dashed.
 
-    logs: run folders. fields: names without `train_` and `test_`; "mAP" is AP over all IoU thresholds. ewm_col: centre of
-    mass of the exponential smoothing, 0 for none. Returns pyplot's figure and axes. Raises UserError as `read_log`, and for
-    a field that no run has.
+    DETR's function, with two differences: "mAP" is AP over all IoU thresholds, where DETR shows AP at 0.5 under that
+    name, and a missing log is an error, where DETR prints a line.
+
+    Args:
+        logs: run folders.
+        fields: names without `train_` and `test_`, or "mAP".
+        ewm_col: centre of mass of the exponential smoothing, 0 for none.
+        log_name: name of the log in each folder.
+
+    Returns:
+        pyplot's figure and axes.
+
+    Raises UserError as `read_log`, and for a field that no run has.
     """
     import matplotlib.pyplot as plt  # pyplot, so that notebooks show the figure and scripts can go on with plt.savefig
 
@@ -81,7 +95,7 @@ def plot_logs(
     figure, all_axes = plt.subplots(ncols=len(fields), figsize=(16, 5), squeeze=False, layout="constrained")
     for axes, field in zip(all_axes[0], fields, strict=True):
         for number, (folder, rows) in enumerate(runs.items()):
-            label = folder.name  # on a run's first line only: one entry per run in the legend
+            label: str | None = folder.name  # on a run's first line only: one entry per run in the legend
             for name, style in _columns(field).items():
                 epochs, values = _series(rows, name, place=AP if field == "mAP" else None)
                 _plot_line(

@@ -49,6 +49,7 @@ class PaddingEraser:
 
     def run(self, body: nn.Module, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps of `samples` by `body`, each with its mask, which covers the cells the image has alone."""
+        assert samples.mask is not None, "the padding is erased by its mask"
         self._masks = mask_pyramid(samples.mask)
         try:
             return {name: NestedTensor(x, self._mask_for(x)) for name, x in body(samples.tensors).items()}
