@@ -61,7 +61,7 @@ class MultiheadAttention(nn.Module):
         Returns:
             The output (B, L, D) and, where it is needed, the map (B, L, S); None elsewhere.
         """
-        q, k, v = self._project(query, key, value)
+        q, k, v = self._project(query, key, value)  # (B, heads, L or S, D / heads)
         bias = _additive_mask(key_padding_mask, dtype=q.dtype)
         per_query = attn_mask is not None
         if attn_mask is not None:
@@ -74,7 +74,7 @@ class MultiheadAttention(nn.Module):
             weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0 if bias is None else bias)).softmax(-1)
             heads, attention_map = F.dropout(weights, dropout) @ v, weights.mean(1)
         elif 0 < dropout < 1 and q.device.type == "cpu" and not per_query and not torch.compiler.is_compiling():
-            heads = attend_with_dropout(q, k, v, bias, dropout)
+            heads = attend_with_dropout(q, k, v, bias, dropout)  # the CPU's fused kernel has no dropout
         else:
             heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return self.out_proj(heads.transpose(1, 2).flatten(2)), attention_map
@@ -83,7 +83,7 @@ class MultiheadAttention(nn.Module):
         """Queries, keys and values, each (B, heads, L or S, D / heads); equal inputs share one product."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         if query is key:
-            d = len(weights[0])
+            d = len(weights[0])  # queries' and keys' rows lie one after the other in the weight
             both = F.linear(query, self.in_proj_weight[: 2 * d], self.in_proj_bias[: 2 * d])
             projected = [*both.chunk(2, dim=-1), F.linear(value, weights[2], biases[2])]
         else:

@@ -123,7 +123,7 @@ def build_postprocessors(args: Any, is_thing_map: Mapping[int, bool]) -> dict[st
 
 
 def build_criterion(args: Any, num_classes: int) -> SetCriterion:
-    """The set loss with the flags' weights, for every decoder layer."""
+    """Build the set loss with the flags' weights, for every decoder layer."""
     weights = {"loss_ce": 1.0, "loss_bbox": args.bbox_loss_coef, "loss_giou": args.giou_loss_coef}
     if args.aux_loss:
         weights |= {f"{name}_{i}": w for i in range(args.dec_layers - 1) for name, w in weights.items()}

@@ -53,7 +53,7 @@ def model_from_checkpoint(
 def architecture_of(
     checkpoint: Mapping[str, Any], path: str | os.PathLike, *, given: Mapping[str, Any] | None = None
 ) -> tuple[Architecture, str]:
-    """The architecture of a checkpoint, and one line that says from where each part of it is known.
+    """Return the architecture of a checkpoint, and one line that says from where each part of it is known.
 
     Weights tell most of it. The dilation of the last stage, and without a mask head the number of heads, come from the
     flags that a training run keeps in the file, from the name of a published file, from `given`, or are DETR's.
@@ -117,7 +117,7 @@ def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, d
 
 
 def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Any]:
-    """The flags that names and shapes of the weights tell. Raises CheckpointError where they are no DETR's."""
+    """Flags that names and shapes of the weights tell. Raises CheckpointError where they are no DETR's."""
     shapes = {name.removeprefix("module.").removeprefix("detr."): tuple(w.shape) for name, w in weights.items()}
     try:
         num_queries, hidden_dim = shapes["query_embed.weight"]

@@ -68,7 +68,7 @@ class SetCriterion(nn.Module):
         num_boxes: Tensor | float | None = None,
         class_weight: float | None = None,
     ) -> dict[str, Tensor]:
-        """All losses and logged quantities, each a scalar.
+        """Compute all losses and logged quantities, each a scalar.
 
         Args:
             outputs: `pred_logits` (B, Q, C+1), `pred_boxes` (B, Q, 4), `aux_outputs`, a list of the same, and, from
@@ -94,10 +94,7 @@ class SetCriterion(nn.Module):
             for name in self.losses:
                 if i > 0 and name == "masks":
                     continue  # the mask head sees the last layer only
-                options: dict[str, Any] = {}
-                if name == "labels":
-                    options = {"log": False} if i > 0 else {}
-                    options |= {} if class_weight is None else self._labels_divisor(class_weight)
+                options = self._options_of_labels(class_weight, log=i == 0) if name == "labels" else {}
                 values = self.get_loss(name, layer, targets, matches, num_boxes, **options)
                 losses |= {key + (f"_{i - 1}" if i else ""): value for key, value in values.items()}
         return losses
@@ -123,7 +120,7 @@ class SetCriterion(nn.Module):
         return kinds[loss](outputs, targets, indices, num_boxes, **kwargs)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """The weighted sum that is trained on."""
+        """Add up losses by their weights: the sum that is trained on."""
         weighted = [value * self.weight_dict[name] for name, value in losses.items() if name in self.weight_dict]
         return sum(weighted[1:], weighted[0])
 
@@ -173,6 +170,7 @@ class SetCriterion(nn.Module):
         with annotate("loss_boxes"):
             matches = _for_batch(indices, targets, outputs["pred_logits"])
             predicted, boxes = outputs["pred_boxes"][matches.image, matches.query], matches.batch.boxes[matches.object]
+            # (N,): the pairs alone, where DETR takes the diagonal of an N x N matrix.
             giou = paired_generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
             return {
                 "loss_bbox": F.l1_loss(predicted, boxes, reduction="sum") / num_boxes,
@@ -187,15 +185,19 @@ class SetCriterion(nn.Module):
             matches = _for_batch(indices, targets, outputs["pred_logits"])
             masks = _on_canvas(targets, canvas_of(outputs))[matches.object]
             predicted = outputs["pred_masks"][matches.image, matches.query]
-            losses = in_chunks(mask_losses, predicted, masks, chunk=self.mask_chunk)
+            losses = in_chunks(mask_losses, predicted, masks, chunk=self.mask_chunk)  # (N, 2)
             focal, dice = losses.sum(0) / num_boxes
             return {"loss_mask": focal, "loss_dice": dice}
 
-    def _labels_divisor(self, class_weight: float) -> dict[str, float]:
-        """The divisor as an argument of `loss_labels`; losses of a subclass mostly divide by `num_boxes`."""
-        parameters = inspect.signature(self.loss_labels).parameters.values()
-        takes = any(p.name == "class_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
-        return {"class_weight": class_weight} if takes else {}
+    def _options_of_labels(self, class_weight: float | None, *, log: bool) -> dict[str, Any]:
+        """Arguments of `loss_labels` that are not its defaults; a subclass has to know the original's only."""
+        options: dict[str, Any] = {} if log else {"log": False}
+        if class_weight is not None:
+            parameters = inspect.signature(self.loss_labels).parameters.values()
+            # Losses of a subclass mostly divide by `num_boxes`, which is that of the whole batch.
+            if any(p.name == "class_weight" or p.kind is p.VAR_KEYWORD for p in parameters):
+                options["class_weight"] = class_weight
+        return options
 
     def _match(self, layers: Sequence[Outputs], targets: Targets) -> Sequence[Sequence[Match]]:
         """Matches of each layer: by one cost computation for all where the matcher is ours, else one by one."""
@@ -204,13 +206,13 @@ class SetCriterion(nn.Module):
         return [self.matcher({k: v for k, v in o.items() if k != "aux_outputs"}, targets) for o in layers]
 
     def _get_src_permutation_idx(self, indices: Sequence[Match]) -> tuple[Tensor, Tensor]:
-        """Of each matched pair (N,) the index of its image and of its query, for losses of subclasses."""
+        """Index (N,) of the image and of the query of each matched pair, for losses of subclasses."""
         if isinstance(indices, BatchMatches):
             return indices.image, indices.query
         return _image_of_each(indices), torch.cat([queries for queries, _ in indices])
 
     def _get_tgt_permutation_idx(self, indices: Sequence[Match]) -> tuple[Tensor, Tensor]:
-        """Of each matched pair (N,) the index of its image and of its object in the image, for losses of subclasses."""
+        """Index (N,) of the image, and of the object in it, of each matched pair, for losses of subclasses."""
         return _image_of_each(indices), torch.cat([objects for _, objects in indices])
 
 

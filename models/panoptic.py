@@ -45,7 +45,7 @@ class PostProcessPanoptic(nn.Module):
     def forward(
         self, outputs: dict[str, Any], processed_sizes: Any, target_sizes: Any | None = None
     ) -> list[dict[str, Any]]:
-        """The panoptic image of each image of a batch.
+        """Make the panoptic image of each image of a batch.
 
         Args:
             outputs: `pred_logits` (B, Q, C+1), `pred_masks` (B, Q, h, w) and, from our model, `canvas`.
@@ -124,7 +124,7 @@ class PostProcessPanoptic(nn.Module):
 
 
 def _surest(masks: Tensor) -> np.ndarray:
-    """The index of the surest mask (n, H, W) at each pixel (H, W)."""
+    """Index of the surest mask (n, H, W) at each pixel (H, W)."""
     # The softmax does not change the order, but it makes ties, which then go to the first query as in the original.
     return masks.flatten(1).transpose(0, 1).softmax(-1).argmax(-1).view(masks.shape[1:]).cpu().numpy()
 

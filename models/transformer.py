@@ -11,20 +11,18 @@ Shapes: B images, S = h * w feature cells, Q queries, D channels, L decoder laye
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from util.dist.precision import wide_dtype
 from util.profiling import annotate
 
-from .attention import MultiheadAttention
 from .fast.checkpointing import run_again_for_gradients
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
+from .layers import TransformerDecoderLayer, TransformerEncoderLayer, swap_first_axes, with_positions
+from .layers import _get_activation_fn as _get_activation_fn  # for scripts that import it from here
 
 
 class Transformer(nn.Module):
@@ -211,134 +209,6 @@ class TransformerDecoder(nn.Module):
         return stacked if self.norm is None else self.norm(stacked)
 
 
-class _Layer(nn.Module):
-    """What encoder and decoder layers share: attention, a feed-forward network, and residual blocks around them.
-
-    Modules are made in the original's order, because a checkpoint's optimizer state goes by that order.
-    """
-
-    #: Set by the decoder layer.
-    cross_attention = False
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str = "relu",
-        normalize_before: bool = False,
-        *,
-        batch_first: bool = False,
-    ) -> None:
-        super().__init__()
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
-        if self.cross_attention:
-            self.multihead_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
-        self.linear1 = nn.Linear(d_model, dim_feedforward)
-        # A gated linear unit halves its input: half of it gates the other half.
-        self.linear2 = nn.Linear(dim_feedforward // 2 if activation == "glu" else dim_feedforward, d_model)
-        self.norm1 = nn.LayerNorm(d_model)
-        self.norm2 = nn.LayerNorm(d_model)
-        if self.cross_attention:
-            self.norm3 = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
-        self.activation = _get_activation_fn(activation)
-        self.normalize_before = normalize_before
-        self.batch_first = batch_first
-
-    def with_pos_embed(self, tensor: Tensor, pos: Tensor | None) -> Tensor:
-        """Add positions, where there are any."""
-        return with_positions(tensor, pos)
-
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """The position-wise network, (..., D) to (..., D)."""
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
-
-    def residual(self, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:
-        """x + block(norm(x)) for pre-norm, norm(x + block(x)) for post-norm."""
-        if self.normalize_before:
-            return x + self.dropout(block(norm(x)))
-        return norm(x + self.dropout(block(x)))
-
-
-class TransformerEncoderLayer(_Layer):
-    """Self-attention over the feature cells, then a feed-forward network; arguments as in `Transformer`."""
-
-    def forward(
-        self,
-        src: Tensor,
-        src_mask: Tensor | None = None,
-        src_key_padding_mask: Tensor | None = None,
-        pos: Tensor | None = None,
-    ) -> Tensor:
-        """One layer over cells (S, B, D): positions enter queries and keys, never values.
-
-        Args:
-            src_mask: (S, S), as the `attn_mask` of an attention.
-            src_key_padding_mask: (B, S), True where there is no image.
-            pos: positions, shaped as `src`.
-        """
-        if not self.batch_first:
-            src, pos = _swap(src), _swap(pos)
-
-        def self_attention(x: Tensor) -> Tensor:
-            q = k = with_positions(x, pos)
-            return self.self_attn(q, k, x, key_padding_mask=src_key_padding_mask, attn_mask=src_mask)[0]
-
-        src = self.residual(src, self.norm1, self_attention)
-        src = self.residual(src, self.norm2, self.feed_forward)
-        return src if self.batch_first else _swap(src)
-
-
-class TransformerDecoderLayer(_Layer):
-    """Self-attention among the queries, attention to the encoder's memory, then a feed-forward network.
-
-    Arguments as in `Transformer`.
-    """
-
-    cross_attention = True
-
-    def forward(  # noqa: PLR0913 - DETR's signature
-        self,
-        tgt: Tensor,
-        memory: Tensor,
-        tgt_mask: Tensor | None = None,
-        memory_mask: Tensor | None = None,
-        tgt_key_padding_mask: Tensor | None = None,
-        memory_key_padding_mask: Tensor | None = None,
-        pos: Tensor | None = None,
-        query_pos: Tensor | None = None,
-        *,
-        memory_pos: Tensor | None = None,
-    ) -> Tensor:
-        """One layer over queries (Q, B, D); values are `memory` (S, B, D), keys that plus positions.
-
-        Args:
-            tgt_mask, memory_mask: (Q, Q) and (Q, S), as the `attn_mask` of an attention.
-            tgt_key_padding_mask, memory_key_padding_mask: (B, Q) and (B, S), True hides a key.
-            pos, query_pos: positions, shaped as `memory` and `tgt`.
-            memory_pos: memory plus positions, where the caller has added them up.
-        """
-        if memory_pos is None:
-            memory_pos = with_positions(memory, pos)
-        if not self.batch_first:
-            tgt, memory, memory_pos, query_pos = _swap(tgt), _swap(memory), _swap(memory_pos), _swap(query_pos)
-
-        def self_attention(x: Tensor) -> Tensor:
-            q = k = with_positions(x, query_pos)
-            return self.self_attn(q, k, x, key_padding_mask=tgt_key_padding_mask, attn_mask=tgt_mask)[0]
-
-        def cross_attention(x: Tensor) -> Tensor:
-            q, masks = with_positions(x, query_pos), (memory_key_padding_mask, None, memory_mask)
-            return self.multihead_attn(q, memory_pos, memory, *masks)[0]
-
-        tgt = self.residual(tgt, self.norm1, self_attention)
-        tgt = self.residual(tgt, self.norm2, cross_attention)
-        tgt = self.residual(tgt, self.norm3, self.feed_forward)
-        return tgt if self.batch_first else _swap(tgt)
-
-
 def build_transformer(args: Any, *, dropout: float | None = None) -> Transformer:
     """Build the transformer of an `Architecture`, or of DETR's flags with their own `dropout`."""
     return Transformer(
@@ -353,22 +223,12 @@ def build_transformer(args: Any, *, dropout: float | None = None) -> Transformer
     )
 
 
-def with_positions(x: Tensor, pos: Tensor | None) -> Tensor:
-    """Add positions, where there are any."""
-    return x if pos is None else x + pos
-
-
-def _swap(x: Any) -> Any:
-    """Sequences first to batches first, and back: a view. None stays."""
-    return None if x is None else x.transpose(0, 1)
-
-
 def _batch_first(stack: nn.Module, *inputs: Tensor, **named: Tensor | None) -> Tensor:
     """Run a stack on tensors (B, S, D), also one that takes sequences first, as those of other people do."""
     if getattr(stack, "batch_first", False):
         return stack(*inputs, **named)
-    swapped = {name: _swap(x) if name in ("pos", "query_pos") else x for name, x in named.items()}
-    return stack(*map(_swap, inputs), **swapped).transpose(-3, -2)
+    swapped = {name: swap_first_axes(x) if name in ("pos", "query_pos") else x for name, x in named.items()}
+    return stack(*map(swap_first_axes, inputs), **swapped).transpose(-3, -2)
 
 
 def _is_ours(layer: nn.Module) -> bool:
@@ -384,10 +244,3 @@ def _as_layers(layer: nn.Module | Sequence[nn.Module], count: int) -> nn.ModuleL
 def _get_clones(module: nn.Module, N: int) -> nn.ModuleList:
     """Copy a module N times, weights included; the argument's name is DETR's."""
     return nn.ModuleList(copy.deepcopy(module) for _ in range(N))
-
-
-def _get_activation_fn(activation: str) -> Callable[[Tensor], Tensor]:
-    """Return the function of a name. Raises ValueError for one that is not known."""
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation}")
-    return ACTIVATIONS[activation]

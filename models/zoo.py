@@ -51,7 +51,7 @@ def published_under(path: str | os.PathLike) -> Architecture | None:
 
 
 def hub_model(name: str, *, pretrained: bool, num_classes: int) -> DETR | DETRsegm:
-    """The model of a hub entry point, on the CPU and in training mode, as the original returns it.
+    """Build the model of a hub entry point, on the CPU and in training mode, as the original returns it.
 
     With `pretrained` its published weights, downloaded to torch hub's cache with their hash checked; else random
     ones over a backbone with ImageNet weights, or, with a printed line, without where these cannot be downloaded.
@@ -74,7 +74,7 @@ def hub_model(name: str, *, pretrained: bool, num_classes: int) -> DETR | DETRse
 
 
 def hub_detector(name: str, *, dilation: bool, num_classes: int, masks: bool) -> DETR | DETRsegm:
-    """A model like the published ones, on a backbone `name` with ImageNet weights if they can be had."""
+    """Build a model like the published ones, on a backbone `name` with ImageNet weights if they can be had."""
     architecture = Architecture(backbone=name, dilation=dilation, num_classes=num_classes, masks=masks)
     model = build_detector(architecture)
     load_imagenet_weights_if_possible(backbone_of(model), f"backbone {name}")

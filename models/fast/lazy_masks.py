@@ -44,7 +44,7 @@ class QueryMasks:
 
     @cached_property
     def all(self) -> Tensor:
-        """The masks of all queries of all images (B, Q, h, w)."""
+        """Masks of all queries of all images (B, Q, h, w)."""
         place = torch.arange(self._images * self._queries, device=self._device)
         image = place.div(self._queries, rounding_mode="floor")
         return self[image, place - image * self._queries].unflatten(0, (self._images, self._queries))

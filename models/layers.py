@@ -1,0 +1,160 @@
+"""Layers of DETR's transformer, by the original's arguments (section 3.2 and appendix A.3 of the DETR paper).
+
+A layer takes sequences first, (S, B, D), as the original's do, unless it is made with `batch_first`: (B, S, D).
+Shapes: B images, S feature cells, Q queries, D channels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import MultiheadAttention
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
+
+
+class Layer(nn.Module):
+    """Common parts of both kinds of layer: attention, a feed-forward network, and residual blocks around them.
+
+    Modules are made in the original's order, because a checkpoint's optimizer state goes by that order.
+    """
+
+    #: Set by the decoder layer.
+    cross_attention = False
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        normalize_before: bool = False,
+        *,
+        batch_first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.self_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
+        if self.cross_attention:
+            self.multihead_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
+        self.linear1 = nn.Linear(d_model, dim_feedforward)
+        # A gated linear unit halves its input: half of it gates the other half.
+        self.linear2 = nn.Linear(dim_feedforward // 2 if activation == "glu" else dim_feedforward, d_model)
+        self.norm1 = nn.LayerNorm(d_model)
+        self.norm2 = nn.LayerNorm(d_model)
+        if self.cross_attention:
+            self.norm3 = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = _get_activation_fn(activation)
+        self.normalize_before = normalize_before
+        self.batch_first = batch_first
+
+    def with_pos_embed(self, tensor: Tensor, pos: Tensor | None) -> Tensor:
+        """Add positions, where there are any."""
+        return with_positions(tensor, pos)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Run the position-wise network, (..., D) to (..., D)."""
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+
+    def residual(self, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:
+        """x + block(norm(x)) for pre-norm, norm(x + block(x)) for post-norm."""
+        if self.normalize_before:
+            return x + self.dropout(block(norm(x)))
+        return norm(x + self.dropout(block(x)))
+
+
+class TransformerEncoderLayer(Layer):
+    """Self-attention over the feature cells, then a feed-forward network; arguments as in `Transformer`."""
+
+    def forward(
+        self,
+        src: Tensor,
+        src_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        pos: Tensor | None = None,
+    ) -> Tensor:
+        """One layer over cells (S, B, D): positions enter queries and keys, never values.
+
+        Args:
+            src_mask: (S, S), as the `attn_mask` of an attention.
+            src_key_padding_mask: (B, S), True where there is no image.
+            pos: positions, shaped as `src`.
+        """
+        if not self.batch_first:
+            src, pos = swap_first_axes(src), swap_first_axes(pos)
+
+        def self_attention(x: Tensor) -> Tensor:
+            q = k = with_positions(x, pos)
+            return self.self_attn(q, k, x, key_padding_mask=src_key_padding_mask, attn_mask=src_mask)[0]
+
+        src = self.residual(src, self.norm1, self_attention)
+        src = self.residual(src, self.norm2, self.feed_forward)
+        return src if self.batch_first else swap_first_axes(src)
+
+
+class TransformerDecoderLayer(Layer):
+    """Self-attention among the queries, attention to the encoder's memory, then a feed-forward network.
+
+    Arguments as in `Transformer`.
+    """
+
+    cross_attention = True
+
+    def forward(  # noqa: PLR0913 - DETR's signature
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        pos: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        *,
+        memory_pos: Tensor | None = None,
+    ) -> Tensor:
+        """One layer over queries (Q, B, D); values are `memory` (S, B, D), keys that plus positions.
+
+        Args:
+            tgt_mask, memory_mask: (Q, Q) and (Q, S), as the `attn_mask` of an attention.
+            tgt_key_padding_mask, memory_key_padding_mask: (B, Q) and (B, S), True hides a key.
+            pos, query_pos: positions, shaped as `memory` and `tgt`.
+            memory_pos: memory plus positions, where the caller has added them up.
+        """
+        if memory_pos is None:
+            memory_pos = with_positions(memory, pos)
+        if not self.batch_first:
+            tgt, memory, memory_pos, query_pos = map(swap_first_axes, (tgt, memory, memory_pos, query_pos))
+
+        def self_attention(x: Tensor) -> Tensor:
+            q = k = with_positions(x, query_pos)
+            return self.self_attn(q, k, x, key_padding_mask=tgt_key_padding_mask, attn_mask=tgt_mask)[0]
+
+        def cross_attention(x: Tensor) -> Tensor:
+            q, masks = with_positions(x, query_pos), (memory_key_padding_mask, None, memory_mask)
+            return self.multihead_attn(q, memory_pos, memory, *masks)[0]
+
+        tgt = self.residual(tgt, self.norm1, self_attention)
+        tgt = self.residual(tgt, self.norm2, cross_attention)
+        tgt = self.residual(tgt, self.norm3, self.feed_forward)
+        return tgt if self.batch_first else swap_first_axes(tgt)
+
+
+def with_positions(x: Tensor, pos: Tensor | None) -> Tensor:
+    """Add positions, where there are any."""
+    return x if pos is None else x + pos
+
+
+def swap_first_axes(x: Any) -> Any:
+    """Sequences first to batches first, and back: a view. None stays."""
+    return None if x is None else x.transpose(0, 1)
+
+
+def _get_activation_fn(activation: str) -> Callable[[Tensor], Tensor]:
+    """Return the function of a name. Raises ValueError for one that is not known."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation}")
+    return ACTIVATIONS[activation]
