@@ -27,7 +27,6 @@ from pathlib import Path
 from rooflines import RoofError, atomic_file
 from rooflines.collect.metric_sets import metric_set, parse_capability
 from rooflines.collect.profilers import (
-    explain,
     find_profiler,
     gpu_at_hand,
     known_metrics,
@@ -36,11 +35,11 @@ from rooflines.collect.profilers import (
     nsys_command,
     nsys_export_command,
     profiler_version,
-    programs_exit_code,
 )
 from rooflines.collect.ranks import find_rank
 from rooflines.columns import SECTIONS
 from rooflines.command_line import FlagParser
+from rooflines.read.messages import explain, programs_exit_code
 
 _LAUNCHERS = {"torchrun", "srun", "mpirun", "mpiexec", "torch.distributed.run", "torch.distributed.launch"}
 _WORDS_OF_A_FILE_NAME = {*SECTIONS, "all"}

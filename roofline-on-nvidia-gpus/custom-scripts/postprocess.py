@@ -11,10 +11,12 @@ and per run <run>_all, <run>_PU_HBM, <run>_time, <run>_sections as PNG and SVG.
 """
 
 import argparse
+import re
+import sys
 from pathlib import Path
 
 import pandas as pd
-from rooflines import atomic_file
+from rooflines import RoofError, atomic_file
 from rooflines.command_line import FlagParser, one_line_errors
 from rooflines.read.inputs import Loaded, load_runs
 
@@ -53,20 +55,49 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
         help="training steps that the measured files hold, for --algorithmic (%(default)s)",
     )
     parser.add_argument("--no_charts", action="store_true", help="only the table and the summary")
+    parser.add_argument("--kernel", metavar="REGEX", help="draw only kernels whose name, short or full, matches")
+    parser.add_argument("--section", nargs="+", metavar="NAME", help="draw only these sections")
+    parser.add_argument(
+        "--fail_below",
+        type=_percent,
+        metavar="PERCENT",
+        help="end with exit code 1 when a run's time is above its roofs: least time over time, e.g. 60%%",
+    )
+    parser.add_argument("--flops", "--debug", action="store_true", help="also print each kernel's FLOPs by unit")
     args = parser.parse_args(arguments)
+    _check(parser, args)
+    return args
+
+
+def _percent(text: str) -> float:
+    """Return 0.6 for "60%", "60" or "60 %"."""
+    try:
+        value = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage between 0 and 100, e.g. 60%")
+    return value
+
+
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse flags that contradict each other."""
     if args.compare and args.paths:
         parser.error("--compare A B takes the two inputs: leave out the others")
     if args.steps < 1:
         parser.error("--steps must be at least 1")
     if args.compare and args.algorithmic:
         parser.error("--algorithmic is not drawn into --compare: give the measured files alone")
-    return args
+    if args.compare and args.fail_below:
+        parser.error("--fail_below judges one run, not --compare")
+    try:
+        re.compile(args.kernel or "")
+    except re.error as error:
+        parser.error(f"--kernel {args.kernel}: no regular expression ({error})")
 
 
-def write_all(
-    loaded: Loaded, output_dir: Path, *, formats: tuple[str, ...] = FORMATS, charts: bool = True, label: str = ""
-) -> list[Path]:
-    """Write table, summary and charts of everything loaded; return the paths. Prints the summary."""
+def write_tables(loaded: Loaded, output_dir: Path) -> list[Path]:
+    """Write table, summary and roofs of everything loaded; return the paths. Prints the summary."""
     from rooflines.roofs import write_roofs
     from rooflines.summary import summarise
     from rooflines.table import write_parquet, write_table
@@ -82,10 +113,11 @@ def write_all(
     with atomic_file(paths[-1]) as file:
         file.write(text.encode())
     print(text)
-    if len({roofs.source for roofs in loaded.roofs.values()}) == 1:
+    first = next(iter(loaded.roofs.values()))
+    if (first.bandwidth or first.peak) and len({roofs.source for roofs in loaded.roofs.values()}) == 1:
         paths.append(output_dir / "kernels.roofs.toml")
-        write_roofs(next(iter(loaded.roofs.values())), paths[-1])
-    return paths + (draw_all(loaded, output_dir, formats, label) if charts else [])
+        write_roofs(first, paths[-1])
+    return paths
 
 
 def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...], label: str = "") -> list[Path]:
@@ -179,8 +211,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Do what the command line says; a mistake of the user is one line and exit code 2."""
     args = parse_args(arguments)
     with one_line_errors():
-        paths = _compare(args) if args.compare else _draw(args)
+        loaded = None if args.compare else _load(args, args.paths)
+        paths = _compare(args) if loaded is None else _draw(args, loaded)
         print(f"wrote {len(paths)} files to {args.output_dir.resolve()}: {_names(paths)}")
+        if loaded is not None and args.fail_below and not judge(loaded, args.fail_below):
+            sys.exit(1)
 
 
 def _compare(args: argparse.Namespace) -> list[Path]:
@@ -190,13 +225,62 @@ def _compare(args: argparse.Namespace) -> list[Path]:
     return compare((a, b), args.output_dir, tuple(args.formats), _label(args))
 
 
-def _draw(args: argparse.Namespace) -> list[Path]:
-    loaded = _load(args, args.paths)
+def _draw(args: argparse.Namespace, loaded: Loaded) -> list[Path]:
+    shown = select(loaded, args.kernel, args.section)
     costs = compare_costs(loaded, args.algorithmic, args.steps) if args.algorithmic else None
-    paths = write_all(
-        loaded, args.output_dir, formats=tuple(args.formats), charts=not args.no_charts, label=_label(args)
-    )
+    paths = write_tables(loaded, args.output_dir)
+    if args.flops:
+        print_flops(loaded)
+    if not args.no_charts:
+        paths += draw_all(shown, args.output_dir, tuple(args.formats), _label(args))
     return paths if costs is None else [*paths, write_ratios(costs, args.output_dir)]
+
+
+def select(loaded: Loaded, kernel: str | None, sections: list[str] | None) -> Loaded:
+    """Return what is to be drawn: kernels whose name matches, of some sections. Raises RoofError for nothing."""
+    rows = loaded.rows
+    if kernel is not None:
+        rows = rows[rows["name"].astype(str).str.contains(kernel) | rows["kernel"].astype(str).str.contains(kernel)]
+        if rows.empty:
+            raise RoofError(f"--kernel {kernel}: no kernel has such a name")
+    if sections is not None:
+        known = list(dict.fromkeys(map(str, loaded.rows["section"])))
+        for section in sections:
+            if section not in known:
+                raise RoofError(f"--section {section}: there are {', '.join(filter(None, known)) or 'none'}")
+        rows = rows[rows["section"].isin(sections)]
+        if rows.empty:
+            raise RoofError(f"--section {' '.join(sections)}: no kernel of --kernel {kernel} is in it")
+    return Loaded(rows, loaded.roofs, loaded.warnings)
+
+
+def print_flops(loaded: Loaded) -> None:
+    """Print each kernel's FLOPs by unit, the longest first."""
+    from rooflines.analysis import by_name
+    from rooflines.charts.style import si
+    from rooflines.columns import FLOP_COLUMNS, UNIT_NAMES
+
+    for _, row in by_name(loaded.rows.assign(section="")).iterrows():
+        parts = [f"{UNIT_NAMES[unit]} {si(row[name], 'FLOP')}" for unit, name in FLOP_COLUMNS.items() if row[name] > 0]
+        print(f"{row['run']}  {str(row['name'])[:40]:<40}  {', '.join(parts) or '-'}  ({row['flop_source']})")
+
+
+def judge(loaded: Loaded, least: float) -> bool:
+    """Say of each run whether its time is near enough to its roofs. Raises RoofError where that cannot be judged."""
+    from rooflines.analysis import analyse, by_name
+    from rooflines.charts.style import percent
+
+    good = True
+    for run in loaded.runs:
+        rows = analyse(by_name(loaded.rows[loaded.rows["run"] == run]), loaded.roofs[run])
+        known = rows[rows["least_s"].notna() & (rows["time_s"] > 0)]
+        if known.empty:
+            raise RoofError(f"--fail_below: {run} has no roofs or no times to judge it by")
+        found = float(known["least_s"].sum() / known["time_s"].sum())
+        if found < least:
+            print(f"{run}: {percent(found)} of the roof, --fail_below {percent(least)}", file=sys.stderr)
+            good = False
+    return good
 
 
 def _load(args: argparse.Namespace, paths: list[Path]) -> Loaded:

@@ -26,7 +26,7 @@ def draw(
     rows: pd.DataFrame, roofs: Roofs, *, title: str = "", levels: tuple[str, ...] = tuple(LEVELS), top: int = TOP
 ) -> Any:
     """Return the figure for one run: tidy rows of any number of sections, summed by readable name, and its roofs."""
-    return draw_analysed(analyse(by_name(rows), roofs), roofs, title=title, levels=levels, top=top)
+    return draw_analysed(analyse(by_name(rows.assign(section="")), roofs), roofs, title=title, levels=levels, top=top)
 
 
 def draw_analysed(
@@ -45,7 +45,7 @@ def draw_analysed(
     axes = place(table_height + 1.35, 5.6 - 1.05)
     colours = rows["unit"].map(UNIT_COLOURS)
     timed = rows["time_s"].notna().any()
-    shown = used(roofs, rows) if timed else roofs
+    shown = used(roofs, rows, units=timed)
     draw_roofs(axes, shown, limits(rows, shown, levels))
     name_axes(axes)
     with_flops = rows[rows["flop"] > 0]

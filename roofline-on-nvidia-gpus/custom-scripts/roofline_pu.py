@@ -15,8 +15,18 @@ from rooflines.analysis import analyse, by_name
 from rooflines.charts.axes import draw_roofs, limits, name_axes
 from rooflines.charts.from_lists import rows_from_lists
 from rooflines.charts.markers import draw_points, number_points
-from rooflines.charts.style import FAINT, INK, UNIT_COLOURS, UNIT_MARKERS, level_name, new_figure, percent, save
-from rooflines.columns import MEMORY_ONLY, UNIT_NAMES
+from rooflines.charts.style import (
+    FAINT,
+    INK,
+    UNIT_COLOURS,
+    UNIT_MARKERS,
+    bar_style,
+    level_name,
+    new_figure,
+    percent,
+    save,
+)
+from rooflines.columns import UNIT_NAMES, UNITS
 from rooflines.roofs import Roofs, used
 
 _FLAGS = ("AI", "HBM", "L2", "L1", "all")
@@ -24,7 +34,7 @@ _FLAGS = ("AI", "HBM", "L2", "L1", "all")
 
 def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: str = "HBM") -> Any:
     """Return the figure for one run: tidy rows and the run's roofs, at the intensity of one memory level."""
-    return draw_analysed(analyse(by_name(rows), roofs), roofs, title=title, level=level)
+    return draw_analysed(analyse(by_name(rows.assign(section="")), roofs), roofs, title=title, level=level)
 
 
 def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: str = "HBM") -> Any:
@@ -32,7 +42,7 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
     figure = new_figure(11.5, 5.6)
     timed = rows["time_s"].notna().any()
     axes = figure.add_axes((0.075, 0.115, 0.645 if timed else 0.75, 0.765))
-    shown = used(roofs, rows) if timed else roofs
+    shown = used(roofs, rows, units=timed)
     draw_roofs(axes, shown, limits(rows, shown, (level,)))
     name_axes(axes, level=level_name(level, roofs.device))
     flops = rows[rows["flop"] > 0]
@@ -57,20 +67,18 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
 def _draw_units(axes: Any, rows: pd.DataFrame) -> None:
     """Draw a bar per unit with its share of time, kernels counted beside it."""
     shares = rows.groupby("unit")["share"].sum().sort_values(ascending=False)
-    counts = rows["unit"].value_counts()
+    counts = rows.groupby("unit")["kernels"].sum()
     axes.set(xlim=(-0.14, 1.0), ylim=(max(len(shares), 4) * 1.75, -0.75))
     axes.axis("off")
     axes.text(-0.14, -0.62, "share of the time", fontsize=10.5, color=FAINT, va="center")
     for place, (unit, share) in enumerate(shares.items()):
-        hatch = {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
-        style = hatch if unit == MEMORY_ONLY else {"color": UNIT_COLOURS[unit], "alpha": 0.85}
-        if unit != MEMORY_ONLY:
+        if unit in UNITS:
             axes.scatter(
                 [-0.09], [place - 0.22], marker=UNIT_MARKERS[unit], s=70, color=UNIT_COLOURS[unit], clip_on=False
             )
         axes.text(0, place - 0.22, f"{UNIT_NAMES[unit]}: {percent(share)}", fontsize=10.5, color=INK, va="center")
         axes.text(0, place + 0.32, f"{counts[unit]} kernels", fontsize=9, color=FAINT, va="center")
-        axes.barh(place + 0.05, share, height=0.2, linewidth=0.5, **style)
+        axes.barh(place + 0.05, share, height=0.2, linewidth=0.5, **bar_style(unit))
 
 
 def _unit_legend(axes: Any, rows: pd.DataFrame) -> None:
@@ -86,7 +94,7 @@ def _unit_legend(axes: Any, rows: pd.DataFrame) -> None:
             color=UNIT_COLOURS[unit],
             label=f"{UNIT_NAMES[unit]}: {count} kernels",
         )
-        for unit, count in rows["unit"].value_counts().items()
+        for unit, count in rows.groupby("unit")["kernels"].sum().items()
     ]
     axes.legend(handles=handles, loc="lower right", fontsize=10, framealpha=0.9, edgecolor="#dddddd")
 
@@ -102,16 +110,18 @@ def roofline_pu(  # noqa: PLR0913 (hgp_detr's own arguments)
     UNIT: Sequence[str] | int = 0,
     flag: str = "HBM",
     *,
+    PU: Sequence[str] | None = None,
     roofs: Roofs | None = None,
 ) -> Path:
     """Draw lists of kernels and write `<filename>_PU_<flag>.png`; the first nine arguments are hgp_detr's.
 
     FLOPS: GFLOP/s (1e9). AI, AIHBM, AIL2, AIL1: FLOP/byte; `AI` is drawn as given with the flag AI (the original
     divides by the sum of the bytes of all levels, which no roof fits). UNIT: FP64, FP32, FP16, TC, CC, TC/CC or MemOP
-    per kernel. The flag "all" draws HBM. roofs: default A100 SXM 40 GB at its nominal clock. Raises RoofError.
+    per kernel; PU is another name for it. The flag "all" draws HBM. roofs: default A100 SXM 40 GB, nominal clock.
+    Raises RoofError.
     """
     levels = {"L1": AIL1, "L2": AIL2, "HBM": AI if flag == "AI" else AIHBM}
-    rows, roofs = rows_from_lists(FLOPS, levels, LABELS, flag, roofs, UNIT, _FLAGS)
+    rows, roofs = rows_from_lists(FLOPS, levels, LABELS, flag, roofs, UNIT if PU is None else PU, _FLAGS)
     level = flag if flag in ("L1", "L2") else "HBM"
     figure = draw_analysed(rows, roofs, title=Path(filename).name, level=level)
     return save(figure, Path(f"{filename}_PU_{flag}"), ("png",))[0]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import roofline
@@ -124,3 +125,10 @@ def test_short_numbers() -> None:
     assert [seconds(v) for v in (4.12e-4, 2e-3, 5e-9, 3.0)] == ["412 us", "2.00 ms", "5.00 ns", "3.00 s"]
     assert [percent(v) for v in (0.65, 0.0161, float("nan"))] == ["65 %", "1.6 %", "-"]
     assert [significant(v) for v in (1163.97, 0.0644, 9.995, float("inf"))] == ["1,160", "0.0644", "9.99", "inf"]
+
+
+def test_lists_may_be_arrays_or_columns(tmp_path: Path) -> None:
+    values = np.array([10.0, 20.0])
+    roofline.roofline(str(tmp_path / "a"), values, pd.Series(values), values, values, np.array(["x", "y"]), "all")
+    roofline_pu.roofline_pu(str(tmp_path / "b"), values, values, values, None, None, None, PU=["TC", "MemOP"])
+    assert {path.name for path in tmp_path.iterdir()} == {"a_all.png", "b_PU_HBM.png"}

@@ -11,8 +11,8 @@ import collect
 import pytest
 from rooflines import RoofError
 from rooflines.collect.metric_sets import base_name, metric_set, parse_capability
-from rooflines.collect.profilers import explain
 from rooflines.read.inputs import load_runs
+from rooflines.read.messages import explain
 from rooflines.read.metrics import PEAK, column_of
 
 from tests.stand_ins import StandIns
@@ -96,6 +96,7 @@ def test_every_metric_is_collected_once_and_read(capability: tuple[int, int]) ->
         ((9, 0), "pipe_tma", "src_fp16_dst"),
         ((10, 3), "fp4_fp6_fp8_dst_fp32.sum", "src_fp8_dst"),
         ((12, 0), "src_fp8_dst_fp32_sparsity_off.sum", "fp4_fp6_fp8"),
+        ((12, 0), "dram__bytes_op_read.sum", "dram__bytes_read.sum"),
         ((8, 7), "src_fp64.sum", "dram"),
         ((12, 1), "src_fp64.sum", "dram"),
     ],

@@ -9,6 +9,7 @@ from rooflines.columns import UNITS
 from rooflines.roofs import (
     Roofs,
     find_gpu,
+    find_gpus,
     gpu_table,
     guess_gpu,
     read_roofs,
@@ -45,6 +46,16 @@ T, G = 1e12, 1e9
         ("L4", {"fp32": 30.3, "tensor_fp16": 121}),
         ("RTX 3090", {"fp32": 35.6, "tensor_fp16": 71.2}),
         ("RTX 4090", {"fp32": 82.6, "tensor_fp16": 165.2, "tensor_fp8": 330.3}),
+        ("T4", {"fp32": 8.1, "tensor_fp16": 65}),
+        ("A10", {"fp32": 31.2, "tensor_tf32": 62.5, "tensor_fp16": 125}),
+        ("A10G", {"fp32": 35, "tensor_fp16": 70}),
+        ("A30", {"fp64": 5.2, "tensor_fp64": 10.3, "fp32": 10.3, "tensor_tf32": 82, "tensor_bf16": 165}),
+        ("A40", {"fp32": 37.4, "tensor_fp16": 149.7}),
+        ("RTX A6000", {"fp32": 38.7, "tensor_fp16": 154.8}),
+        ("L40S", {"fp32": 91.6, "tensor_tf32": 183, "tensor_fp8": 733}),
+        ("H100 NVL", {"fp32": 60, "tensor_tf32": 417, "tensor_bf16": 835, "tensor_fp8": 1671}),
+        ("RTX 5090", {"fp32": 104.8, "tensor_fp16": 209.5, "tensor_fp4": 1676}),
+        ("B300", {"fp32": 74.4, "tensor_bf16": 2250, "tensor_fp4": 13500}),
         ("B200", {"fp64": 37, "fp32": 74.4, "tensor_bf16": 2250}),
     ],
 )
@@ -79,6 +90,19 @@ def test_every_row_of_the_table_is_complete() -> None:
         ("0", "8.0", 1.2e12, "A100 SXM 40 GB"),
         ("0", "8.0", 1.9e12, "A100 SXM 80 GB"),
         ("", "7.0", 0, "V100 SXM2"),
+        ("Tesla T4", "7.5", 0, "T4"),
+        ("NVIDIA A10", "8.6", 0, "A10"),
+        ("NVIDIA A10G", "8.6", 0, "A10G"),
+        ("NVIDIA A30", "8.0", 0, "A30"),
+        ("NVIDIA A40", "8.6", 0, "A40"),
+        ("NVIDIA RTX A6000", "8.6", 0, "RTX A6000"),
+        ("NVIDIA L40S", "8.9", 0, "L40S"),
+        ("NVIDIA H100 NVL", "9.0", 0, "H100 NVL"),
+        ("NVIDIA GeForce RTX 2080 Ti", "7.5", 0, "RTX 2080 Ti"),
+        ("NVIDIA GeForce RTX 3080", "8.6", 0, "RTX 3080"),
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", "8.9", 0, "RTX 4070 Ti SUPER"),
+        ("NVIDIA GeForce RTX 5090", "12.0", 0, "RTX 5090"),
+        ("NVIDIA B300 SXM6 AC", "10.3", 0, "B300 SXM"),
     ],
 )
 def test_a_gpu_is_found_by_name_or_by_capability_and_rate(device: str, capability: str, rate: float, name: str) -> None:
@@ -89,6 +113,8 @@ def test_a_gpu_is_found_by_name_or_by_capability_and_rate(device: str, capabilit
 
 def test_unknown_gpus_are_said() -> None:
     assert guess_gpu("0", "12.9")[0] is None
+    row, note = guess_gpu("NVIDIA GeForce RTX 4090 D", "8.9")
+    assert row is None and "NVIDIA GeForce RTX 4090 D" in note, "roofs of another card would be wrong"
     with pytest.raises(RoofError, match="--gpu Voodoo: not in gpus.toml, which has A100"):
         find_gpu("Voodoo")
 
@@ -157,3 +183,14 @@ def test_a_bad_roofs_file_is_one_line(tmp_path: Path, text: str, reason: str) ->
     path.write_text(text)
     with pytest.raises(RoofError, match="roofs.toml: .*" + reason):
         read_roofs(path)
+
+
+def test_a_name_that_fits_several_gpus_finds_them_all() -> None:
+    assert [row["name"] for row in find_gpus("A100")] == ["A100 SXM 40 GB", "A100 SXM 80 GB", "A100 PCIe 80 GB"]
+    assert [row["name"] for row in find_gpus("L4")] == ["L4"]
+    assert [row["name"] for row in find_gpus("rtx 3080")] == ["RTX 3080"]
+
+
+def test_a_level_without_data_has_no_roof() -> None:
+    rows = tidy(pd.DataFrame({"kernel": ["a"], "time_s": [1.0], "fp32_flop": [1e6], "bytes_l2": [5.0]}))
+    assert set(used(table_roofs(find_gpu("A100 SXM 40")), rows).bandwidth) == {"L2", "HBM"}

@@ -11,6 +11,7 @@ from rooflines.table import (
     is_table,
     main_unit,
     read_table,
+    refuse,
     sum_rows,
     tidy,
     total_flop,
@@ -106,3 +107,13 @@ def test_another_csv_is_no_table(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(RoofError, match="has no column kernel, time_s"):
         read_table(path)
+
+
+def test_values_that_cannot_be_are_refused_by_name(rows: pd.DataFrame) -> None:
+    for column, value in (("time_s", -1.0), ("time_s", 0.0), ("bytes_hbm", -5.0), ("fp32_flop", float("inf"))):
+        wrong = rows.astype({column: float})
+        wrong.loc[1, column] = value
+        left, [note] = refuse(wrong)
+        assert len(left) == 2 and f"1 row refused, values that cannot be: a ({column} {value:g})" in note
+    unknown = rows.assign(time_s=float("nan"), bytes_hbm=float("nan"))
+    assert refuse(unknown)[1] == [], "what is not known is not wrong"

@@ -8,9 +8,9 @@ that is the classic roof, min(peak, intensity x bandwidth). Percent of roof is l
 import numpy as np
 import pandas as pd
 
-from .columns import FLOP_COLUMNS, LEVELS, UNITS
+from .columns import FLOP_COLUMNS, LEVELS, UNITS, UNMEASURED
 from .roofs import Roofs
-from .table import main_unit, sum_rows, tensor_flop, total_flop
+from .table import aggregate, main_unit, tensor_flop, total_flop
 
 #: Below this part of its roof, neither a unit nor a memory level explains a kernel's time: it waits (latency, launch,
 #: too few threads). A convention; Nsight Compute's guide speaks of latency below 60 % of both peaks, a kernel in one
@@ -58,10 +58,13 @@ def _bounds(least: pd.DataFrame, result: pd.DataFrame) -> pd.Series:
         return pd.Series("", index=result.index)
     bound = least.fillna(-1).idxmax(axis=1).astype(object)
     bound = bound.mask(bound == "units", result["unit"].map(UNITS))
-    return bound.mask(result["efficiency"] < LATENCY_BELOW, "latency").where(known, "")
+    # Something that was not measured may be what a kernel waits for.
+    certain = (result["unit"] != UNMEASURED) & result[list(LEVELS.values())].notna().any(axis=1)
+    slow = result["efficiency"] < LATENCY_BELOW
+    return bound.mask(slow & certain, "latency").where(known & (certain | ~slow), "")
 
 
 def by_name(rows: pd.DataFrame) -> pd.DataFrame:
-    """Sum rows over modules, devices and launch shapes: one per run, section and readable name, the longest first."""
-    rows = sum_rows(rows, ("run", "section", "name"))
+    """Sum rows over modules, devices and launch shapes: one per run, section, readable name and unit, longest first."""
+    rows = aggregate(rows, ("run", "section", "name"))
     return rows.sort_values("time_s", ascending=False, kind="stable", ignore_index=True)

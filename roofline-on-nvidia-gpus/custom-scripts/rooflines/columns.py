@@ -20,7 +20,9 @@ TENSOR_UNITS = tuple(key for key in UNITS if key.startswith("tensor_"))
 
 #: A kernel that counts no floating-point operation at all: copies, casts, indexing, integer work.
 MEMORY_ONLY = "none"
-UNIT_NAMES = UNITS | {MEMORY_ONLY: "no FLOPs"}
+#: A kernel whose operations were not counted: it may do many.
+UNMEASURED = "unmeasured"
+UNIT_NAMES = UNITS | {MEMORY_ONLY: "no FLOPs", UNMEASURED: "FLOPs not measured"}
 
 #: Level -> column of the tidy table, nearest to the cores first.
 LEVELS = {"L1": "bytes_l1", "L2": "bytes_l2", "HBM": "bytes_hbm"}

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,12 +44,19 @@ class FlagParser(argparse.ArgumentParser):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn a mistake of the user into one line on stderr and exit code 2."""
+    """Turn a mistake of the user, or of the disk, into one line on stderr and exit code 2."""
     try:
         yield
+        sys.stdout.flush()
     except RoofError as error:
         print(error.line(), file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # `| head` has read enough; the interpreter's own flush at the end must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        print(f"{error.filename or 'error'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(RoofError.exit_code)
 
 
 def draw_chart(

@@ -65,24 +65,52 @@ def gpu_table() -> tuple[dict, ...]:
     return tuple(tomllib.loads(GPU_TABLE.read_text(encoding="utf-8"))["gpu"])
 
 
-def find_gpu(text: str) -> dict:
-    """Return the row for a name as the user writes it ("a100-80", "H100 SXM"). Raises RoofError listing the names."""
+def find_gpus(text: str) -> list[dict]:
+    """Return the rows for a name as the user writes it ("a100-80", "H100 SXM"). Raises RoofError listing the names."""
     words = re.findall(r"[a-z0-9]+?(?=gb|$|[^a-z0-9])", text.lower())
-    rows = [row for row in gpu_table() if all(word in row["name"].lower() for word in words)] if words else []
+    exact = [row for row in gpu_table() if _words_of(row["name"]) == set(words)]
+    rows = exact or ([row for row in gpu_table() if _words_of(row["name"]).issuperset(words)] if words else [])
+    if words and not rows:
+        rows = [row for row in gpu_table() if all(word in row["name"].lower() for word in words)]
     rows = rows or [row for row in gpu_table() if re.search(row["match"], text)]
     if not rows:
         raise RoofError(f"--gpu {text}: not in gpus.toml, which has {', '.join(r['name'] for r in gpu_table())}")
-    return rows[0]
+    return rows
+
+
+def _words_of(name: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+?(?=gb|$|[^a-z0-9])", name.lower()))
+
+
+def find_gpu(text: str) -> dict:
+    """Return the first row for a name as the user writes it. Raises RoofError listing the names."""
+    return find_gpus(text)[0]
+
+
+def row_of_device(device: str) -> dict | None:
+    """Return the row for a device's name in a report, None for a number and for a name that the table lacks."""
+    if not device or device.isdigit():
+        return None
+    return next((row for row in gpu_table() if re.search(row["match"], device)), None)
+
+
+def describe_gpu(rows: pd.DataFrame) -> str:
+    """Return the name and the capability of the GPU in tidy rows, as far as they have them."""
+    device, capability = (str(rows[name].iloc[0]) for name in ("device", "compute_capability"))
+    known = "" if device.isdigit() else device
+    return " of ".join(filter(None, (known, f"capability {capability}" if capability else ""))) or "an unknown GPU"
 
 
 def guess_gpu(device: str, compute_capability: str, hbm_rate: float = 0.0) -> tuple[dict | None, str]:
     """Return the row for a device's name, else for its capability, and a note when that is a guess.
 
-    hbm_rate: the largest measured byte/s from HBM; of several GPUs of a capability, the first that can do as much.
+    A name that the table lacks has no roofs: those of another GPU would be wrong without a word. hbm_rate: the largest
+    measured byte/s from HBM; of several GPUs of a capability, the first that can do as much.
     """
-    for row in gpu_table():
-        if device and not device.isdigit() and re.search(row["match"], device):
-            return row, ""
+    if row := row_of_device(device):
+        return row, ""
+    if device and not device.isdigit():
+        return None, f"no roofs for {device}, a name that gpus.toml lacks (--gpu takes those of a GPU like it)"
     rows = [row for row in gpu_table() if row["compute_capability"] == compute_capability]
     if not rows:
         return None, f"no roofs for {device or 'this GPU'} (capability {compute_capability or 'unknown'}) in gpus.toml"
@@ -107,7 +135,7 @@ def table_roofs(row: dict, clock_hz: float | None = None) -> Roofs:
         for unit in UNITS
         if unit in per_clock
     }
-    bandwidth = {"L1": row["sms"] * _L1_PER_SM * clock}
+    bandwidth = {"L1": row["sms"] * row.get("l1_bytes_per_clock_per_sm", _L1_PER_SM) * clock}
     if "l2_bytes_per_clock" in row:
         bandwidth["L2"] = row["l2_bytes_per_clock"] * clock
     bandwidth["HBM"] = row["hbm_bytes_per_second"]
@@ -149,12 +177,24 @@ def _peak(launches: pd.DataFrame, metric: str, clock: str) -> float:
     return 0.0
 
 
-def used(roofs: Roofs, rows: pd.DataFrame, *, least: float = 0.01) -> Roofs:
-    """Return the roofs of the units that do at least the fraction `least` of these rows' FLOPs, for a chart."""
+def used(roofs: Roofs, rows: pd.DataFrame, *, least: float = 0.01, units: bool = True) -> Roofs:
+    """Return the roofs to draw for these rows: of levels that they have data of, of units that do much of their work.
+
+    least: the fraction of all FLOPs that a unit must do. units: False keeps the peaks of all units.
+    """
+    bandwidth = {level: rate for level, rate in roofs.bandwidth.items() if level == "HBM" or _has_data(rows, level)}
+    if not units:
+        return replace(roofs, bandwidth=bandwidth)
     flops = rows[list(FLOP_COLUMNS.values())].sum()
     total = flops.sum() or 1.0
     keep = {unit for unit, column in FLOP_COLUMNS.items() if flops[column] >= least * total}
-    return replace(roofs, peak={unit: value for unit, value in roofs.peak.items() if unit in keep or not flops.any()})
+    peak = {unit: value for unit, value in roofs.peak.items() if unit in keep or not flops.any()}
+    return replace(roofs, bandwidth=bandwidth, peak=peak)
+
+
+def _has_data(rows: pd.DataFrame, level: str) -> bool:
+    column = LEVELS[level] if LEVELS[level] in rows else f"ai_{level.lower()}"
+    return bool(rows[column].notna().any())
 
 
 def read_roofs(path: Path, clock_hz: float | None = None) -> Roofs:
@@ -182,7 +222,7 @@ def read_roofs(path: Path, clock_hz: float | None = None) -> Roofs:
 
 def _numbers(path: Path, data: dict, name: str, allowed: tuple[str, ...]) -> dict[str, float]:
     table = data.get(name, {})
-    if not isinstance(table, dict) or (name == "bandwidth" and not table):
+    if not isinstance(table, dict) or (name == "bandwidth" and name not in data):
         raise RoofError(f"{path}: needs a table [{name}] with {', '.join(allowed)}")
     for key, value in table.items():
         if key not in allowed:

@@ -4,10 +4,11 @@ import pandas as pd
 
 from .analysis import analyse, by_name
 from .charts.sections import section_order
-from .charts.style import percent, seconds, si, significant
-from .columns import LEVELS, UNIT_NAMES
+from .charts.style import percent, rate_text, seconds, si, significant
+from .columns import LEVELS, UNIT_NAMES, UNMEASURED
 from .read.inputs import Loaded
 from .roofs import Roofs
+from .table import aggregate, tensor_flop, tensor_is_unmeasured
 
 
 def summarise(loaded: Loaded, *, top: int = 10) -> str:
@@ -20,24 +21,35 @@ def summarise(loaded: Loaded, *, top: int = 10) -> str:
 
 def _run(run: str, rows: pd.DataFrame, roofs: Roofs, top: int) -> str:
     kernels = analyse(by_name(rows.assign(section="")), roofs)
-    single = analyse(rows, roofs)
-    tensor = single["tensor_flop"] > 0
-    total, flop = rows["time_s"].sum(), single["flop"].sum()
-    count = len(rows)
+    timed = rows["time_s"].notna().any()
+    total, flop = rows["time_s"].sum(), kernels["flop"].sum()
+    launches = f"{int(rows['launches'].sum()):,} launches of {len(rows)} kernels"
+    rate = f" at {si(flop / total, 'FLOP/s')}" if total else ""
+    work = "FLOPs not measured" if (kernels["unit"] == UNMEASURED).all() else f"{si(flop, 'FLOP')}{rate}"
     lines = [
-        f"{run}: {seconds(total)} in {int(rows['launches'].sum()):,} launches of {count} kernels, "
-        f"{si(flop, 'FLOP')} at {si(flop / total if total else float('nan'), 'FLOP/s')}",
-        f"  tensor cores: {si(single['tensor_flop'].sum(), 'FLOP', 4)} in {int(tensor.sum())} of {count} kernels, "
-        f"{100 * single.loc[tensor, 'time_s'].sum() / total if total else 0:.1f} % of the time",
-        f"  time by unit: {_shares(single, 'unit', UNIT_NAMES)}",
-        f"  time by kind: {_shares(single, 'family')}",
+        f"{run}: {seconds(total) if timed else 'no times'} in {launches}, {work}",
+        f"  tensor cores: {_tensor(rows, total)}",
     ]
+    if timed:
+        kinds = analyse(aggregate(rows, ("family",)), roofs)
+        lines.append(f"  time by unit: {_shares(kernels, 'unit', UNIT_NAMES)}")
+        lines.append(f"  time by kind: {_shares(kinds, 'family')}")
     order = section_order(rows)
-    if order != [""]:
+    if order != [""] and timed:
         times = rows.groupby("section", observed=True)["time_s"].sum()
         lines.append("  sections: " + ", ".join(f"{name or 'not known'} {seconds(times[name])}" for name in order))
     lines.append(f"  roofs: {roofs.source or 'none'}" + _roof_values(roofs))
     return "\n".join([*lines, "", *_table(kernels.head(top))])
+
+
+def _tensor(rows: pd.DataFrame, total: float) -> str:
+    """Return the work of tensor cores, in how many of the kernels, and their share of the time."""
+    if tensor_is_unmeasured(rows):
+        return "not measured"
+    flops = tensor_flop(rows)
+    used = rows[flops > 0]
+    share = f", {100 * used['time_s'].sum() / total:.1f} % of the time" if total else ""
+    return f"{si(flops.sum(), 'FLOP', 4)} in {len(used)} of {len(rows)} kernels{share}"
 
 
 def _shares(rows: pd.DataFrame, column: str, names: dict[str, str] | None = None) -> str:
@@ -58,10 +70,9 @@ def _table(rows: pd.DataFrame) -> list[str]:
     for place, (_, row) in enumerate(rows.iterrows(), start=1):
         flops = row["flop"] > 0
         levels = [significant(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS]
-        rate = si(row["rate"], "FLOP/s") if flops else "no FLOPs"
         lines.append(
             f"  {place:>3} {str(row['name'])[:36]:<36} {seconds(row['time_s']):>9} {percent(row['share']):>7} "
-            f"{int(row['launches']):>9,} {levels[0]:>7} {levels[1]:>7} {levels[2]:>7} {rate:>13} "
+            f"{int(row['launches']):>9,} {levels[0]:>7} {levels[1]:>7} {levels[2]:>7} {rate_text(row):>13} "
             f"{percent(row['efficiency']):>8}  {row['bound'] or '-'}"
         )
     return lines

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from . import RoofError, atomic_file
-from .columns import FLOP_COLUMNS, MEMORY_ONLY, NUMBER_COLUMNS, TEXT_COLUMNS
+from .columns import FLOP_COLUMNS, MEMORY_ONLY, NUMBER_COLUMNS, TENSOR_UNITS, TEXT_COLUMNS, UNMEASURED
 
 _KEYS = (
     "run",
@@ -58,8 +58,20 @@ def sum_rows(rows: pd.DataFrame, by: tuple[str, ...] = _KEYS) -> pd.DataFrame:
     The clock is averaged by time, flop_source becomes the distinct ones joined by "+", other texts that differ become
     empty. Bytes stay NaN where no row knows them. Returns a tidy table.
     """
-    if rows.empty:
-        return rows
+    return tidy(_sums(rows, by)) if len(rows) else rows
+
+
+def aggregate(rows: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
+    """Sum rows that agree in the columns `by` and in their unit; `kernels` is the number of rows in each sum.
+
+    Charts, page and summary take their kernels from here, so that they agree. Work with FLOPs and work without that
+    have one name stay apart: in one point the time of the one would be booked on the unit of the other.
+    """
+    sums = _sums(rows.assign(unit=main_unit(rows)), (*by, "unit"))
+    return tidy(sums).assign(kernels=sums["kernels"])
+
+
+def _sums(rows: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
     weight = rows["time_s"].where(rows["clock_hz"].notna())
     work = rows.assign(_weight=weight, _cycles=rows["clock_hz"] * weight)
     groups = work.groupby(list(by), observed=True, sort=False, dropna=False)
@@ -69,7 +81,8 @@ def sum_rows(rows: pd.DataFrame, by: tuple[str, ...] = _KEYS) -> pd.DataFrame:
     for name in TEXT_COLUMNS:
         if name not in by:
             result[name] = _joined(groups[name], "+" if name == "flop_source" else None)
-    return tidy(result.reset_index().sort_values("first", kind="stable", ignore_index=True))
+    result["kernels"] = groups.size()
+    return result.reset_index().sort_values("first", kind="stable", ignore_index=True)
 
 
 def _joined(groups: "pd.core.groupby.SeriesGroupBy", separator: str | None) -> pd.Series:
@@ -84,6 +97,30 @@ def _joined(groups: "pd.core.groupby.SeriesGroupBy", separator: str | None) -> p
     return joined.astype(object)
 
 
+def refuse(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows without those that cannot be true, and a line that names them.
+
+    A time is positive where it is known, counts and bytes are not negative, and nothing is infinite.
+    """
+    wrong = pd.Series("", index=rows.index, dtype=object)
+    for name in NUMBER_COLUMNS:
+        values = rows[name]
+        if name == "first":
+            continue
+        bad = (values < 0) | values.isin([float("inf"), float("-inf")])
+        bad |= (values == 0) if name in ("time_s", "launches") else False
+        if bad.any():
+            wrong = wrong.mask(bad & (wrong == ""), name + " " + values.map("{:g}".format))
+    refused = rows[wrong != ""]
+    if refused.empty:
+        return rows, []
+    named = [f"{str(name)[:60]} ({why})" for name, why in zip(refused["name"], wrong[refused.index])]
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    plural = "s" if len(named) > 1 else ""
+    note = f"{len(named)} row{plural} refused, values that cannot be: {', '.join(named[:3])}{more}"
+    return rows[wrong == ""].reset_index(drop=True), [note]
+
+
 def total_flop(rows: pd.DataFrame) -> pd.Series:
     """Return the floating-point operations of each row over all units."""
     return rows[list(FLOP_COLUMNS.values())].sum(axis=1)
@@ -95,13 +132,40 @@ def tensor_flop(rows: pd.DataFrame) -> pd.Series:
 
 
 def main_unit(rows: pd.DataFrame) -> pd.Series:
-    """Return the unit (key of UNITS) that does most of each row's FLOPs, MEMORY_ONLY for none.
+    """Return the unit (key of UNITS) that does most of each row's FLOPs; MEMORY_ONLY for none, UNMEASURED if unknown.
 
     A matrix product on tensor cores also scales and adds on the CUDA cores at its end: it counts as tensor work.
     """
     flops = rows[list(FLOP_COLUMNS.values())]
     keys = dict(zip(FLOP_COLUMNS.values(), FLOP_COLUMNS))
-    return flops.idxmax(axis=1).map(keys).where(flops.sum(axis=1) > 0, MEMORY_ONLY)
+    idle = pd.Series(MEMORY_ONLY, index=rows.index).mask(is_unmeasured(rows), UNMEASURED)
+    return flops.idxmax(axis=1).map(keys).where(flops.sum(axis=1) > 0, idle)
+
+
+#: Values of flop_source that say that FLOPs, or those of tensor cores, may be missing.
+_MISSING = {"missing", "tensor_unknown", "hfma_unknown"}
+_TENSOR_MISSING = {"missing", "tensor_unknown", "cores_only"}
+
+
+def is_unmeasured(rows: pd.DataFrame) -> pd.Series:
+    """Say of each row whether its count is 0 because FLOPs were not counted."""
+    return (total_flop(rows) == 0) & _has_source(rows, _MISSING)
+
+
+def tensor_is_unmeasured(rows: pd.DataFrame) -> bool:
+    """Say whether nothing in these rows counted tensor work, though something ran."""
+    sources = {part for text in rows["flop_source"].astype(str).unique() for part in text.split("+")}
+    return (
+        bool(sources)
+        and sources <= _TENSOR_MISSING
+        and not rows[[FLOP_COLUMNS[u] for u in TENSOR_UNITS]].any(axis=None)
+    )
+
+
+def _has_source(rows: pd.DataFrame, sources: set[str]) -> pd.Series:
+    texts = rows["flop_source"].astype(str)
+    found = {text for text in texts.unique() if sources.intersection(text.split("+"))}
+    return texts.isin(found)
 
 
 def write_table(rows: pd.DataFrame, path: Path) -> None:

@@ -150,6 +150,10 @@ def test_a_device_has_its_name_where_it_was_collected(tmp_path: Path) -> None:
         (["hello", "world"], 'no header with "ID"'),
         (long_rows([])[:1], "no kernels below it"),
         ([*LOG, "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission"], "not permitted"),
+        (
+            ["==ERROR== ERR_NVGPUCTRPERM - no permission", "==ERROR== The application returned an error code (9)."],
+            "not permitted .*ask the administrator",
+        ),
         (["==WARNING== No kernels were profiled."], "No kernels were profiled"),
         (
             [row(["ID", "Kernel Name", "Invocations", "Metric Name", "Minimum", "Maximum", "Average"])],

@@ -9,7 +9,7 @@ from rooflines.read.csv import read_ncu_csv
 from rooflines.read.flops import FLOP_SOURCES
 from rooflines.table import tensor_flop, total_flop
 
-from tests.roofline.ncu_files import CAT, CONV, MUL, Kernel, long_rows
+from tests.roofline.ncu_files import CAT, CONV, MUL, TENSOR, Kernel, long_rows
 
 CONV_F16 = CONV.replace("tf32f32_tf32f32_f32", "f16f16_f16f32_f32").replace("16x8x8", "16x8x16")
 GEMM_1688 = "ampere_fp16_s1688gemm_fp16_256x64_ldg8_relu_f2f_stages_32x1_tn"
@@ -150,3 +150,24 @@ def test_a_report_without_flop_metrics_says_so(tmp_path: Path) -> None:
     rows = table(tmp_path, Kernel(metrics={"dram__bytes.sum": (5, "byte"), "gpu__time_duration.sum": (5, "ns")}))
     assert rows["flop_source"].tolist() == ["missing"]
     assert "missing" in FLOP_SOURCES
+
+
+@pytest.mark.parametrize(("hfma", "flops", "source"), [(2**32, 4 * 2**32, "cores_only"), (4 * 128, 0, "hfma_unknown")])
+def test_hfma_without_the_tensor_counter_is_never_a_silent_zero(
+    hfma: int, flops: float, source: str, tmp_path: Path
+) -> None:
+    """Four blocks of 128 threads: a few HFMA a thread may load constants, millions compute."""
+    kernel = Kernel.counted("triton_mm", hfma=hfma, cc="8.6")
+    del kernel.metrics[TENSOR]
+    path = tmp_path / "output_x.csv"
+    path.write_text("\n".join(long_rows([kernel])) + "\n")
+    row = tabulate(read_ncu_csv(path)).iloc[0]
+    assert (row["fp16_flop"], row["flop_source"]) == (flops, source)
+
+
+def test_a_matrix_kernel_without_the_tensor_counter_is_unknown(tmp_path: Path) -> None:
+    kernel = Kernel.counted(CONV)
+    del kernel.metrics[TENSOR]
+    path = tmp_path / "output_x.csv"
+    path.write_text("\n".join(long_rows([kernel])) + "\n")
+    assert tabulate(read_ncu_csv(path))["flop_source"].tolist() == ["tensor_unknown"]

@@ -1,9 +1,11 @@
 """Meaning of kernel names: readable names, kinds of work, matrix shapes and types."""
 
 import pytest
-from rooflines.read.kernel_names import family, mma_shape, readable, tensor_type
+from rooflines.read.kernel_names import family, flop_per_inst, mma_shape, readable, tensor_type
 
 from tests.roofline.ncu_files import CAT, CONV, MUL
+
+FORWARD = "attention forward fp16 64x64x64"
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,18 @@ from tests.roofline.ncu_files import CAT, CONV, MUL
         ("void at::native::cdist_kernel_cuda_impl<float>(T1 *)", "cdist", "matcher cost"),
         ("ncclDevKernel_AllReduce_Sum_f32_RING_LL", "NCCL", "communication"),
         ("my_own_kernel(int)", "my_own", "other"),
+        (
+            "cudnn_generated_fort_native_sdpa_sm80_flash_fprop_wmma_f16_knob_7_64x64x64_4x1x1_kernel0_0",
+            FORWARD,
+            "attention",
+        ),
+        (
+            "cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_bf16_kernel0_0",
+            "attention backward bf16",
+            "attention",
+        ),
+        ("void vllm::paged_attention_v1_kernel<__half, (int)64>(T1 *)", "attention paged v1 fp16 64", "attention"),
+        ("triton_per_fused_attention_0", "triton_per_fused_attention_0", "reduction"),
         ("", "", "other"),
     ],
 )
@@ -44,3 +58,23 @@ def test_matrix_shapes_and_types(kernel: str, shape: tuple | None, unit: str) ->
 
 def test_before_ampere_there_is_no_tf32() -> None:
     assert tensor_type("turing_s1688gemm_128x128", "7.5") == "tensor_fp16"
+
+
+def test_instances_of_a_convolution_keep_different_names() -> None:
+    kernels = [f"void implicit_convolve_sgemm<float, float, (int){n}, (int)5, (int)5>(int)" for n in (128, 512, 1024)]
+    assert [readable(kernel) for kernel in kernels] == [
+        f"conv implicit_convolve_sgemm {n}x5x5" for n in (128, 512, 1024)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "capability", "flops"),
+    [
+        ("cutlass_75_wmma_tensorop_s161616gemm_f16_16x16_128x2_nn", "7.0", 512),
+        ("cutlass_75_wmma_tensorop_s161616gemm_f16_16x16_128x2_nn", "7.5", 2 * 16 * 8 * 8),
+        ("cutlass_75_wmma_tensorop_s161616gemm_f16_16x16_128x2_nn", "8.6", 2 * 16 * 8 * 16),
+        ("void wmma_kernel_16x16x16(half *)", "8.0", 2 * 16 * 8 * 16),
+    ],
+)
+def test_instructions_of_a_wmma_operation(kernel: str, capability: str, flops: float) -> None:
+    assert flop_per_inst(kernel, capability) == flops

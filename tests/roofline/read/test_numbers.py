@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from rooflines.read.numbers import has_decimal_comma, parse_number, unit_factor
+from rooflines.read.numbers import has_decimal_comma, parse_number, parse_unit, unit_factor
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,33 @@ def test_the_locale_is_told_from_the_numbers(values: list[str], comma: bool) -> 
 )
 def test_units_become_si(unit: str, factor: float) -> None:
     assert unit_factor(unit) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("values", "comma"),
+    [
+        ([("4.288", "gpu__time_duration.sum", "ns")], True),
+        ([("1.024", "dram__bytes_write.sum", "byte")], True),
+        ([("1,024", "dram__bytes_write.sum", "byte")], False),
+        ([("1.024", "dram__bytes_write.sum", "Kbyte")], False),  # may be 1.024 kB
+        ([("1.024", "sm__cycles_elapsed.avg", "cycle")], False),  # an average may have decimals
+        ([("33.024", "dram__bytes.sum", "byte"), ("1,5", "x.avg", "%")], True),
+    ],
+)
+def test_small_numbers_tell_by_their_unit(values: list[tuple[str, str, str]], comma: bool) -> None:
+    assert has_decimal_comma(values) is comma
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "dimension"),
+    [
+        ("Gbyte/s", 1e9, "byte/time"),
+        ("inst/cycle", 1, "count/cycle"),
+        ("cycle/nsecond", 1e9, "count/time"),
+        ("%", 1, "share"),
+        ("", 1, ""),
+        ("furlong", 1, None),
+    ],
+)
+def test_units_have_a_dimension(unit: str, factor: float, dimension: str | None) -> None:
+    assert parse_unit(unit) == (pytest.approx(factor), dimension)

@@ -1,5 +1,6 @@
 """Reports through the ncu-report package, by a stand-in with its interface; the real package where it is installed."""
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,14 +37,17 @@ class Metric:
 
 
 class Action:
-    """A launch with a few metrics and NVTX ranges."""
+    """A launch with a few metrics and NVTX ranges; its name is the bare function's unless another base is asked for."""
+
+    NameBase_FUNCTION, NameBase_DEMANGLED, NameBase_MANGLED = range(3)
 
     def __init__(self, name: str, metrics: dict[str, tuple[Any, str]]) -> None:
         self._name = name
         self._metrics = {key: Metric(*value) for key, value in metrics.items()}
 
-    def name(self) -> str:
-        return self._name
+    def name(self, base: int = NameBase_FUNCTION) -> str:
+        bare = re.split(r"[<(]", self._name.removeprefix("void "), maxsplit=1)[0].rpartition("::")[2]
+        return self._name if base == self.NameBase_DEMANGLED else bare
 
     def metric_names(self) -> tuple[str, ...]:
         return tuple(self._metrics)
@@ -83,6 +87,14 @@ def test_a_report_becomes_the_same_table(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (row["time_s"], row["bytes_hbm"]) == (pytest.approx(9e-5), 9e6)
     assert (row["device"], row["compute_capability"], row["grid"]) == ("NVIDIA A100-SXM4-40GB", "8.0", "(1, 127, 1)")
     assert (row["section"], row["module"]) == ("forward", "backbone")
+
+
+def test_template_arguments_stay_in_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them a tensor kernel loses the shape of its matrix instruction, and its FLOPs."""
+    name = "void cutlass::Kernel<cutlass_80_tensorop_f16_s16816gemm_f16_128x128>(T1::Params)"
+    monkeypatch.setitem(sys.modules, "ncu_report", stand_in([Action(name, METRICS)]))
+    row = tabulate(read_ncu_rep(Path("r50_forward.ncu-rep"))).iloc[0]
+    assert row["kernel"] == name and row["tensor_fp16_flop"] == 2_340_864 * 2 * 16 * 8 * 16
 
 
 def test_without_the_package_a_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

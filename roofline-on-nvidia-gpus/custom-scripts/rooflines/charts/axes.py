@@ -64,7 +64,7 @@ def draw_roofs(
                 va="bottom",
                 fontsize=font,
                 color=INK,
-                zorder=1.9,
+                zorder=7,
                 bbox=_HALO,
             )
 

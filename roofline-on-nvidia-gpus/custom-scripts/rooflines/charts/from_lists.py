@@ -1,6 +1,7 @@
 """The lists of numbers that NERSC's plotting functions take, as rows that the charts draw."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ _ORIGINAL_UNITS = {
 
 def rows_from_lists(
     flops: Sequence[float],
-    intensities: dict[str, Sequence[float] | None],
+    intensities: Mapping[str, Sequence[float] | None],
     labels: Sequence[str] | None,
     flag: str,
     roofs: Roofs | None,
@@ -34,14 +35,18 @@ def rows_from_lists(
 
     flops: GFLOP/s. intensities: FLOP/byte by level. Raises RoofError naming the argument that does not fit.
     """
-    _check(flops, intensities, labels, flag, flags)
+    flops, labels = _listed(flops) or [], _listed(labels)
+    values = {level: _listed(given) for level, given in intensities.items()}
+    units = units if isinstance(units, int) else _listed(units) or 0
+    _check(flops, values, labels, flag, flags)
     roofs = roofs or table_roofs(gpu_table()[0])
     count = len(flops)
     rows = pd.DataFrame({"name": list(labels) if labels else [f"kernel {n + 1}" for n in range(count)]})
-    rows["launches"], rows["time_s"], rows["share"] = 1, np.nan, np.nan
+    rows["kernels"] = rows["launches"] = 1
+    rows["time_s"], rows["share"] = np.nan, np.nan
     rows["rate"] = rows["flop"] = np.asarray(flops, float) * 1e9
     for level in LEVELS:
-        rows[f"ai_{level.lower()}"] = np.asarray(intensities[level], float) if intensities.get(level) else np.nan
+        rows[f"ai_{level.lower()}"] = np.asarray(values[level], float) if values.get(level) else np.nan
     if isinstance(units, Sequence) and len(units) == count:
         rows["unit"] = [_ORIGINAL_UNITS.get(unit, MEMORY_ONLY) for unit in units]
     else:
@@ -55,7 +60,14 @@ def rows_from_lists(
     return rows.sort_values("rate", ascending=False, ignore_index=True), roofs
 
 
-def _check(flops, intensities, labels, flag: str, flags: tuple[str, ...]) -> None:
+def _listed(values: Any) -> list | None:
+    """Return a list of what a list, a tuple, an array or a column of a table holds; None for nothing."""
+    return None if values is None else list(values)
+
+
+def _check(
+    flops: list, intensities: dict[str, list | None], labels: list | None, flag: str, flags: tuple[str, ...]
+) -> None:
     if flag not in flags:
         raise RoofError(f"flag {flag!r} must be one of {', '.join(flags)}")
     if not len(flops) or max(flops) <= 0:

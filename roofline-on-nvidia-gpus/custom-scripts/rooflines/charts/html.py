@@ -15,8 +15,8 @@ from ..analysis import analyse
 from ..columns import LEVELS, UNIT_NAMES
 from ..read.inputs import Loaded
 from ..roofs import Roofs
-from ..table import sum_rows
-from .style import SECTION_COLOURS, SERIES, UNIT_COLOURS
+from ..table import aggregate
+from .style import SECTION_COLOURS, SERIES, UNIT_COLOURS, level_name
 
 TEMPLATE = Path(__file__).with_name("roofline.template.html")
 _MOST = 1500  # kernels of a run; browsers get slow beyond, and what is left out is joined in one row
@@ -30,6 +30,7 @@ def write_html(loaded: Loaded, path: Path) -> Path:
         {
             "name": run,
             "roofs": _roofs(loaded.roofs[run]),
+            "levelNames": {level: level_name(level, loaded.roofs[run].device) for level in LEVELS},
             "kernels": _kernels(loaded.rows[loaded.rows["run"] == run], loaded.roofs[run]),
         }
         for run in loaded.runs
@@ -62,14 +63,16 @@ def _roofs(roofs: Roofs) -> dict:
 
 
 def _kernels(rows: pd.DataFrame, roofs: Roofs) -> list[dict]:
-    rows = sum_rows(rows[rows["time_s"] > 0], ("run", "section", "module", "kernel", "name", "family"))
+    if rows["time_s"].notna().any():
+        rows = rows[rows["time_s"] > 0]
+    rows = aggregate(rows, ("run", "section", "module", "kernel", "name", "family"))
     rows = rows.sort_values("time_s", ascending=False, kind="stable", ignore_index=True)
     if len(rows) > _MOST:
         rest = rows.iloc[_MOST:].assign(
             section="", module="", kernel="", family="other", name=f"{len(rows) - _MOST} others"
         )
         rows = pd.concat(
-            [rows.iloc[:_MOST].astype(object), sum_rows(rest, ("run", "name")).astype(object)], ignore_index=True
+            [rows.iloc[:_MOST].astype(object), aggregate(rest, ("run", "name")).astype(object)], ignore_index=True
         )
         rows = rows.infer_objects()
     rows = analyse(rows, roofs)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..columns import LEVELS, MEMORY_ONLY, UNIT_NAMES
-from .style import FAINT, INK, level_name, percent, seconds, si, significant
+from ..columns import LEVELS, MEMORY_ONLY, UNIT_NAMES, UNITS, UNMEASURED
+from .style import FAINT, INK, bar_style, level_name, percent, rate_text, seconds, significant
 
 _LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end
 _NUMBER_WIDTH = 0.018  # a segment that is narrower has no room for its number
@@ -31,18 +31,15 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
     """
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.axis("off")
-    idle = rows["unit"] == MEMORY_ONLY
+    idle = ~rows["unit"].isin(list(UNITS))
     order = [*rows.index[~idle], *rows.index[idle]]
     left = 0.0
     for index in order:
         row, width = rows.loc[index], float(rows.at[index, "share"])
         if width < _LEAST_WIDTH:
             continue
-        style = (
-            {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
-            if idle[index]
-            else {"edgecolor": "white", "facecolor": colours[index], "alpha": 0.85}
-        )
+        style = {"edgecolor": "white", "facecolor": colours[index], "alpha": 0.85}
+        style = bar_style(row["unit"]) if idle[index] else style
         axes.barh(0.36, width, left=left, height=0.5, linewidth=0.6 if width > 0.003 else 0, **style)
         place = rows.index.get_loc(index)
         if place < top and width > _NUMBER_WIDTH:
@@ -54,12 +51,12 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
                 va="center",
                 fontsize=font,
                 fontweight="bold",
-                color=INK if row["unit"] == MEMORY_ONLY else "white",
+                color=INK if idle[index] else "white",
             )
         left += width
     if left < 1 - _LEAST_WIDTH:
         axes.barh(0.36, 1 - left, left=left, height=0.5, color="#cfcfcf")
-    total, share = rows["time_s"].sum(), float(rows.loc[idle, "share"].sum())
+    total = rows["time_s"].sum()
     axes.text(
         0,
         0.66,
@@ -69,16 +66,26 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
         color=INK,
     )
     if idle.any():
-        count = int(idle.sum())
         axes.text(
             1,
             0.66,
-            f"hatched: {count} kernels without FLOPs, {percent(share)} of the time",
+            "; ".join(_without_flops(rows)),
             fontsize=font,
             ha="right",
             va="bottom",
             color=INK,
         )
+
+
+def _without_flops(rows: pd.DataFrame) -> list[str]:
+    """Return what the hatched and the dotted part of the bar are."""
+    texts = []
+    for unit, mark, kind in ((MEMORY_ONLY, "hatched", "without FLOPs"), (UNMEASURED, "dotted", "not measured")):
+        found = rows[rows["unit"] == unit]
+        if len(found):
+            count = int(found["kernels"].sum())
+            texts.append(f"{mark}: {count} kernels {kind}, {percent(float(found['share'].sum()))} of the time")
+    return texts
 
 
 def draw_table(
@@ -96,7 +103,7 @@ def draw_table(
             style = {"color": "white", "fontweight": "bold"} if not title else {"color": INK}
             if not title:
                 axes.scatter([x], [place + 0.9], s=170, color=colours[index], zorder=2, clip_on=False)
-                if row["unit"] == MEMORY_ONLY:
+                if row["unit"] not in UNITS:
                     style["color"] = INK
             axes.text(x, place + 0.9, text, ha=side, va="center", fontsize=font, zorder=3, **style)
 
@@ -110,7 +117,7 @@ def _cells(place: int, row: pd.Series, device: str) -> tuple[str, ...]:
         percent(row["share"]),
         f"{int(row['launches']):,}",
         *(significant(row[f"ai_{level.lower()}"], 3) if flops else "-" for level in LEVELS),
-        si(row["rate"], "FLOP/s") if flops else "no FLOPs",
+        rate_text(row),
         percent(row["efficiency"]),
         level_name(row["bound"], device) or "-",
     )

@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 
 from ..analysis import analyse, by_name
-from ..columns import MEMORY_ONLY, SECTIONS, UNIT_NAMES
+from ..columns import SECTIONS, UNIT_NAMES
 from ..roofs import Roofs, used
+from ..table import tensor_is_unmeasured
 from .axes import draw_roofs, limits, name_axes
 from .markers import draw_points, number_points
 from .style import (
@@ -14,6 +15,7 @@ from .style import (
     INK,
     UNIT_COLOURS,
     UNIT_MARKERS,
+    bar_style,
     level_name,
     new_figure,
     percent,
@@ -97,19 +99,14 @@ def _draw_times(axes: Any, parts: dict[str, pd.DataFrame]) -> None:
         left = 0.0
         times = part.groupby("unit")["time_s"].sum().sort_values(ascending=False)
         for unit, time in times.items():
-            style = (
-                {"hatch": "////", "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
-                if unit == MEMORY_ONLY
-                else {"color": UNIT_COLOURS[unit], "alpha": 0.85}
-            )
-            axes.barh(place, time, left=left, height=0.62, linewidth=0.5, **style)
+            axes.barh(place, time, left=left, height=0.62, linewidth=0.5, **bar_style(unit))
             left += time
         axes.text(-longest * 0.012, place, name or "not known", ha="right", va="center", fontsize=10, color=INK)
         tensor = times[[unit for unit in times.index if unit.startswith("tensor_")]].sum() / max(left, 1e-30)
         axes.text(
             left + longest * 0.01,
             place,
-            f"{seconds(left)}, tensor cores {percent(tensor)}",
+            f"{seconds(left)}" + ("" if tensor_is_unmeasured(part) else f", tensor cores {percent(tensor)}"),
             va="center",
             fontsize=9,
             color=FAINT,

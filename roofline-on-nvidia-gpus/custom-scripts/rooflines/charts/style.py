@@ -1,10 +1,11 @@
 """Style of the charts: colours apart for colour-blind eyes (Okabe and Ito's), one marker per unit, short numbers."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from .. import atomic_file
-from ..columns import LEVELS, MEMORY_ONLY
+from ..columns import LEVELS, MEMORY_ONLY, UNMEASURED
 
 INK, FAINT, ROOF = "#222222", "#8a8a8a", "#4d4d4d"
 UNIT_COLOURS = {
@@ -18,6 +19,7 @@ UNIT_COLOURS = {
     "tensor_fp8": "#4b2991",
     "tensor_fp4": "#7a0f3f",
     MEMORY_ONLY: "#b9b9b9",
+    UNMEASURED: "#d9d2c5",
 }
 UNIT_MARKERS = {
     "fp64": "D",
@@ -30,11 +32,13 @@ UNIT_MARKERS = {
     "tensor_fp8": "X",
     "tensor_fp4": "h",
     MEMORY_ONLY: "o",
+    UNMEASURED: "o",
 }
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#4b2991", "#b8a800")
 SECTION_COLOURS = {"forward": "#0072B2", "loss": "#CC79A7", "backward": "#E69F00", "optimizer_step": "#009E73"}
 LEVEL_MARKERS = {"L1": "^", "L2": "s", "HBM": "o"}
 DPI = 110
+_GDDR = re.compile(r"RTX|GTX|Quadro|\bT4\b|\bL4\b|\bL40|\bA10\b|\bA10G|\bA16\b|\bA2\b|\bA40\b|A[2456]000")
 
 _SI = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
@@ -82,8 +86,25 @@ def percent(value: float) -> str:
 
 
 def level_name(level: str, device: str) -> str:
-    """Return the name of a level: the farthest is HBM on a GPU, memory on a CPU; other texts stay as they are."""
-    return "memory" if level == list(LEVELS)[-1] and str(device).startswith("CPU") else level
+    """Return the name of a level: the farthest is HBM on most GPUs, DRAM on cards with GDDR, memory on a CPU."""
+    if level != list(LEVELS)[-1]:
+        return level
+    return "memory" if str(device).startswith("CPU") else "DRAM" if _GDDR.search(str(device)) else level
+
+
+def bar_style(unit: str) -> dict[str, Any]:
+    """Return how a bar of a unit's time is filled: hatched without FLOPs, dotted where they were not measured."""
+    if unit in (MEMORY_ONLY, UNMEASURED):
+        hatch = "////" if unit == MEMORY_ONLY else "...."
+        return {"hatch": hatch, "edgecolor": "#7d7d7d", "facecolor": "#eeeeee"}
+    return {"color": UNIT_COLOURS[unit], "alpha": 0.85}
+
+
+def rate_text(row: Any) -> str:
+    """Return a row's rate, or why it has none."""
+    if row["unit"] in (MEMORY_ONLY, UNMEASURED):
+        return "no FLOPs" if row["unit"] == MEMORY_ONLY else "not measured"
+    return si(row["rate"], "FLOP/s")
 
 
 def series_colours(names: list[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..analysis import analyse, by_name
-from ..columns import MEMORY_ONLY, UNITS
+from ..columns import UNITS
 from ..roofs import Roofs, used
 from .style import (
     FAINT,
@@ -31,7 +31,7 @@ _LOST = 8
 
 def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
     """Return the figure for one run: two panels of points, and the kernels that lose most time to their roof."""
-    rows = analyse(by_name(rows), roofs)
+    rows = analyse(by_name(rows.assign(section="")), roofs)
     rows = rows[rows["time_s"] > 0]
     per_launch = rows.assign(
         one_s=rows["time_s"] / rows["launches"],
@@ -67,7 +67,7 @@ def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, flo
         s=sizes,
         color=seen["unit"].map(UNIT_COLOURS),
         alpha=0.82,
-        edgecolors=np.where(seen["unit"] == MEMORY_ONLY, "#666666", "white"),
+        edgecolors=np.where(seen["unit"].isin(list(UNITS)), "white", "#666666"),
         linewidths=0.8,
         zorder=4,
     )

@@ -57,6 +57,8 @@ _TENSOR_KINDS: dict[Capability, tuple[str, ...]] = {
 }
 #: GPUs whose memory is the host's: they have no counters of their own for it.
 _WITHOUT_DRAM = {(8, 7), (11, 0), (12, 1)}
+#: Names of DRAM_READ and DRAM_WRITE from capability 12.0 on.
+_DRAM_12 = ("dram__bytes_op_read.sum", "dram__bytes_op_write.sum")
 #: GPUs on which a half2 FMA runs on the tensor pipe, with a counter that tells it apart.
 _WITH_HFMA2_COUNTER = {(8, 0), (9, 0)}
 
@@ -81,7 +83,8 @@ def metric_set(capability: Capability) -> list[str]:
     names += [*_CLOCKS, f"lts__lts2xbar_cycles_active{PEAK}", _l1_writeback(capability) + PEAK]
     names += [*_UNIT_PEAKS, *(name + PEAK for name in tensor)]
     if capability not in _WITHOUT_DRAM:
-        names += [DRAM_READ, DRAM_WRITE, f"dram__bytes{PEAK}", "dram__cycles_elapsed.avg.per_second"]
+        names += _DRAM_12 if capability >= (12, 0) else (DRAM_READ, DRAM_WRITE)
+        names += [f"dram__bytes{PEAK}", "dram__cycles_elapsed.avg.per_second"]
     return names
 
 

@@ -7,17 +7,13 @@ import numpy as np
 import pandas as pd
 
 from ..columns import SECTIONS
-from ..table import sum_rows, tidy
+from ..table import refuse, sum_rows, tidy
 from .flops import count_flops
 from .kernel_names import family, readable
 from .launches import Report
 from .metrics import (
     CLOCK,
-    CYCLES,
     DRAM,
-    DRAM_RATE,
-    DRAM_READ,
-    DRAM_WRITE,
     L1,
     L1_TMA,
     L2,
@@ -35,7 +31,7 @@ def tabulate(report: Report, *, per_launch: bool = False) -> pd.DataFrame:
     Launches of a kernel with the same grid are summed, so that a layer's convolution and the next one's stay apart.
     """
     launches = report.launches
-    run, section = run_and_section(report.path)
+    run, section = name_of(report)
     rows = launches[["kernel", "grid", "block", "device", "compute_capability"]].copy()
     rows["run"] = _constant(run, len(rows))
     rows["section"], rows["module"] = _sections(launches["ranges"], section)
@@ -44,10 +40,19 @@ def tabulate(report: Report, *, per_launch: bool = False) -> pd.DataFrame:
     rows["source"] = _constant("ncu", len(rows))
     rows["first"] = np.arange(len(rows))
     rows["launches"] = 1
-    rows["time_s"], rows["clock_hz"] = _time(launches)
-    rows["bytes_l1"], rows["bytes_l2"], rows["bytes_hbm"] = _bytes(launches, rows["time_s"])
+    rows["time_s"], rows["clock_hz"] = _get(launches, TIME), _get(launches, CLOCK)
+    rows["bytes_l1"], rows["bytes_l2"], rows["bytes_hbm"] = _bytes(launches)
     rows = tidy(pd.concat([rows, count_flops(launches)], axis=1), origin=str(report.path))
+    rows, refused = refuse(rows)
+    report.notes += refused
     return rows if per_launch else sum_rows(rows)
+
+
+def name_of(report: Report) -> tuple[str, str]:
+    """Return run and section of a report: its own names, else those in its file's name; later parts are numbered."""
+    run, section = run_and_section(report.path)
+    run = report.run or (f"{run} ({report.part + 1})" if report.part else run)
+    return run, report.section or section
 
 
 def run_and_section(path: Path) -> tuple[str, str]:
@@ -98,31 +103,18 @@ def _inner(text: str) -> list[str]:
     return [name for name in text.split(" > ") if name and name not in _OUTER_RANGES]
 
 
-def _time(launches: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Return seconds (the duration, else cycles over clock) and clock in hertz; NaN where not in the report."""
-    nothing = pd.Series(np.nan, index=launches.index)
-    clock = launches[CLOCK] if CLOCK in launches else nothing
-    time = launches[TIME] if TIME in launches else nothing
-    if CYCLES in launches:
-        time = time.fillna(launches[CYCLES] / clock)
-        clock = clock.fillna(launches[CYCLES] / time)
-    return time, clock
+def _get(launches: pd.DataFrame, name: str) -> pd.Series:
+    return launches[name] if name in launches else pd.Series(np.nan, index=launches.index)
 
 
-def _bytes(launches: pd.DataFrame, time: pd.Series) -> tuple[pd.Series, pd.Series, pd.Series]:
+def _bytes(launches: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
     """Return the bytes through L1, L2 and HBM per launch.
 
-    L1: all of L1's tag stage, plus the TMA's bytes that bypass it (Hopper and later). L2: what the SMs asked for, where
-    it was counted; else everything at L2, which includes other clients. HBM: reads and writes, else rate times time.
+    L1: all of L1's tag stage, plus the TMA's bytes that bypass it (Hopper and later). L2: the requests of the SMs,
+    where they were counted; else everything at L2, other clients included. HBM: reads and writes.
     """
-    nothing = pd.Series(np.nan, index=launches.index)
-
-    def get(name: str) -> pd.Series:
-        return launches[name] if name in launches else nothing
-
-    l1 = get(L1)
+    l1 = _get(launches, L1)
     for name in L1_TMA:
-        l1 = l1 + get(name).fillna(0)
-    l2 = (get(L2_SM_SECTORS) * _SECTOR_BYTES).fillna(get(L2))
-    hbm = get(DRAM).fillna(get(DRAM_READ) + get(DRAM_WRITE)).fillna(get(DRAM_RATE) * time)
-    return l1, l2, hbm
+        l1 = l1 + _get(launches, name).fillna(0)
+    l2 = (_get(launches, L2_SM_SECTORS) * _SECTOR_BYTES).fillna(_get(launches, L2))
+    return l1, l2, _get(launches, DRAM)

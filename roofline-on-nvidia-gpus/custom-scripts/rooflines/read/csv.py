@@ -12,27 +12,35 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 from tqdm import tqdm
 
 from .. import RoofError
 from .csv_layout import CsvLayout, find_layout, is_header
 from .launches import LaunchBuilder, Report
-from .metrics import DEVICE_NAME, column_of
-from .numbers import has_decimal_comma, parse_number, unit_factor
+from .messages import explain
+from .metrics import DEVICE_NAME, column_of, dimension_of, factor_of
+from .numbers import fits, has_decimal_comma, parse_number, parse_unit
+from .parts import Parts
 
 _SAMPLE_ROWS = 4000  # looked at for the locale: 266 kernels of 15 metrics
 _PROGRESS_LINES = 1 << 16
 
 
 def read_ncu_csv(path: Path) -> Report:
-    """Read one CSV. Raises RoofError when it holds no kernels, with the reason that the file itself gives, if any."""
+    """Read a CSV of one run. Raises RoofError when it holds no kernels, with the reason that the file itself gives."""
+    return read_ncu_csvs(path)[0]
+
+
+def read_ncu_csvs(path: Path) -> list[Report]:
+    """Read a CSV that may hold several runs, appended to one another. Raises RoofError when it holds no kernels."""
     encoding = _encoding(path)
     with _open(path, encoding) as file:
         decimal_comma = has_decimal_comma(_sample_values(file))
     parser = _Parser(path, decimal_comma)
     with _open(path, encoding) as file:
         parser.read(_with_progress(file, path))
-    return parser.report()
+    return parser.reports()
 
 
 def _encoding(path: Path) -> str:
@@ -62,16 +70,20 @@ def _with_progress(file: TextIO, path: Path) -> Iterator[str]:
             bar.update(file.buffer.tell() - bar.n)
 
 
-def _sample_values(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the metric values of the first rows as they are written."""
+def _sample_values(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield value, metric and unit of the first rows as they are written."""
     layout = None
+    units: list[str] = []
     rows = 0
     for line in lines:
         if is_header(line):
-            layout = find_layout(line) or layout
+            layout, units = find_layout(line) or layout, []
         elif layout is not None and line[:1] in layout.row_starts:
             cells = layout.split(line)
-            yield from layout.values(cells)
+            if not layout.is_long and not layout.cell(cells, "ID"):
+                units = cells
+                continue
+            yield from layout.values(cells, units)
             rows += 1
             if rows >= _SAMPLE_ROWS:
                 return
@@ -85,28 +97,32 @@ class _Parser:
         self.decimal_comma = decimal_comma
         self.builder = LaunchBuilder()
         self.layout: CsvLayout | None = None
-        self.units: list[float] | None = None  # of a wide table, from its second row
-        self.columns: list[tuple[int, str]] = []
+        self.columns: list[tuple[int, str, float]] = []  # of a wide table: place, column, factor
+        self.parts = Parts()
         self.broken_rows = 0
         self.last_row_cut = False
-        self.complaint = ""
-        self.factors: dict[str, float] = {}
-        self.names: dict[str, str | None] = {}
+        self.complaints: list[str] = []
+        self.unknown_units: dict[str, str] = {}
+        #: What becomes of a metric in a unit: its column and factor, None where a roofline does not need it.
+        self.meanings: dict[tuple[str, str], tuple[str, float] | None] = {}
 
     def read(self, lines: Iterable[str]) -> None:
         """Read all lines: rows that begin like the one before take the short way."""
         start, cut, launch = None, 0, -1
-        names, factors, builder, comma = self.names, self.factors, self.builder, self.decimal_comma
+        meanings, builder, comma = self.meanings, self.builder, self.decimal_comma
         line = "\n"
         for line in lines:
             if start is not None and line.startswith(start):
                 cells = line[cut:].split('","')
-                if len(cells) == 3 and cells[1] in factors and cells[0] in names and line[-1] == "\n":
-                    name = names[cells[0]]
-                    if name is not None:
+                # Metric, unit and value: the unit decides too, for one label can name two quantities.
+                if len(cells) == 3 and (cells[0], cells[1]) in meanings and line[-1] == "\n":
+                    meaning = meanings[cells[0], cells[1]]
+                    if meaning is None:
+                        continue
+                    if meaning[0] != DEVICE_NAME:
                         value = parse_number(cells[2].rstrip('\r\n",'), decimal_comma=comma)
-                        builder.set(launch, name, value * factors[cells[1]])
-                    continue
+                        builder.set(launch, meaning[0], value * meaning[1])
+                        continue
             start, cut, launch = self._slow(line)
         if self.layout is not None and line[-1:] != "\n" and line[:1] == '"' and self.layout.is_cut(line):
             self.last_row_cut = True
@@ -118,7 +134,7 @@ class _Parser:
             self._take_header(line)
         elif self.layout is None or line[:1] not in self.layout.row_starts:
             if line.startswith(("==ERROR==", "==WARNING==")):
-                self.complaint = line.partition("== ")[2].strip()
+                self.complaints.append(line.strip())
         elif self.layout.is_cut(line):
             self.broken_rows += 1
         else:
@@ -132,48 +148,91 @@ class _Parser:
                 f"{self.path}: a summary (--print-summary), which has no single kernels; "
                 "run ncu again without that flag"
             )
-        self.layout, self.units = layout, None
-        self.columns = [(place, name) for place, metric in layout.metric_columns if (name := column_of(metric))]
+        self.layout = layout
+        self.parts.headers += 1
+        self._take_units([])
+
+    def _take_units(self, units: list[str]) -> None:
+        """Take the second row of a wide table, or none, for the units of its columns."""
+        assert self.layout is not None
+        self.columns = []
+        for place, metric in self.layout.metric_columns:
+            meaning = self._meaning(metric, units[place] if place < len(units) else "")
+            if meaning is not None:
+                self.columns.append((place, *meaning))
 
     def _take_row(self, line: str, layout: CsvLayout) -> tuple[str | None, int, int]:
         cells = layout.split(line)
-        if not layout.is_long and not layout.cell(cells, "ID"):
-            self.units = [unit_factor(cell) for cell in cells]
+        number = layout.cell(cells, "ID").strip()
+        if not layout.is_long and not number:
+            self._take_units(cells)
             return None, 0, -1
-        if not layout.cell(cells, "ID").strip().isdigit() or len(cells) < layout.least_cells:
+        if not number.isdigit() or len(cells) < layout.least_cells:
             self.broken_rows += 1
             return None, 0, -1
-        launch = self.builder.launch(layout.key(cells), layout.texts(cells))
         if not layout.is_long:
-            self._take_wide(cells, launch)
+            self._take_wide(cells, self._launch(layout, cells, int(number), None))
             return None, 0, -1
         metric, unit, value = (layout.cell(cells, name) for name in ("Metric Name", "Metric Unit", "Metric Value"))
-        if metric:  # a row of a rule has none
-            self._take_metric(launch, metric, unit, value)
+        if not metric:  # a row of a rule
+            return None, 0, -1
+        meaning = self._meaning(metric, unit)
+        launch = self._launch(layout, cells, int(number), meaning and meaning[0])
+        if meaning is not None:
+            self._take_value(launch, *meaning, value)
         return *layout.beginning(line, metric, unit, value), launch
 
-    def _take_metric(self, launch: int, metric: str, unit: str, value: str) -> None:
-        name = self.names.setdefault(metric, column_of(metric))
-        factor = self.factors.setdefault(unit, unit_factor(unit))
-        if name == DEVICE_NAME:
-            self.builder.device_names.add(value)
-        elif name is not None:
-            self.builder.set(launch, name, factor * parse_number(value, decimal_comma=self.decimal_comma))
+    def _launch(self, layout: CsvLayout, cells: list[str], number: int, metric: str | None) -> int:
+        """Return the launch of a row; metric: what the row counts, None for all of a wide table's."""
+        process, key = layout.process(cells), layout.key(cells)
+        known = self.builder.find((self.parts.stretch(process), *key))
+        again = known is not None and (not layout.is_long or metric is not None and self.builder.has(known, metric))
+        stretch = self.parts.note(process, number, again=again)
+        return self.builder.launch((stretch, *key), layout.texts(cells), stretch)
+
+    def _meaning(self, metric: str, unit: str) -> tuple[str, float] | None:
+        """Return a metric's column and the factor of its values, None where a roofline has no use for it."""
+        if (metric, unit) not in self.meanings:
+            self.meanings[metric, unit] = self._find_meaning(metric, unit)
+        return self.meanings[metric, unit]
+
+    def _find_meaning(self, metric: str, unit: str) -> tuple[str, float] | None:
+        column = column_of(metric)
+        if column is None:
+            return None
+        factor, dimension = parse_unit(unit)
+        if dimension is None:
+            self.unknown_units[metric] = unit
+        if not fits(dimension, dimension_of(column)):
+            return None
+        return column, factor * factor_of(metric)
+
+    def _take_value(self, launch: int, column: str, factor: float, value: str) -> None:
+        if column == DEVICE_NAME:
+            self.builder.name_device(launch, value)
+        else:
+            self.builder.set(launch, column, factor * parse_number(value, decimal_comma=self.decimal_comma))
 
     def _take_wide(self, cells: list[str], launch: int) -> None:
-        for place, name in self.columns:
-            if place >= len(cells):
-                continue
-            if name == DEVICE_NAME:
-                self.builder.device_names.add(cells[place])
-                continue
-            factor = self.units[place] if self.units and place < len(self.units) else 1.0
-            self.builder.set(launch, name, factor * parse_number(cells[place], decimal_comma=self.decimal_comma))
+        for place, column, factor in self.columns:
+            if place < len(cells):
+                self._take_value(launch, column, factor, cells[place])
 
-    def report(self) -> Report:
-        """Return what was read. Raises RoofError when that is nothing."""
+    def reports(self) -> list[Report]:
+        """Return the profiles that were read, one after the other. Raises RoofError when there is none."""
         if not len(self.builder):
             raise RoofError(f"{self.path}: {self._why_empty()}")
+        launches, notes = self.builder.frame(), self._notes()
+        runs = np.array(self.parts.runs())[np.asarray(self.builder.parts)]
+        if runs.max() == 0:
+            return [Report(self.path, launches, notes)]
+        found = [launches[runs == run].reset_index(drop=True) for run in range(runs.max() + 1)]
+        return [
+            Report(self.path, part.dropna(axis=1, how="all"), notes if number == 0 else [], part=number)
+            for number, part in enumerate(found)
+        ]
+
+    def _notes(self) -> list[str]:
         notes = []
         if self.last_row_cut:
             notes.append("the last row is cut off: was the run stopped?")
@@ -181,13 +240,21 @@ class _Parser:
             notes.append(f"{self.broken_rows} rows could not be read and are left out")
         if self.decimal_comma:
             notes.append("numbers are read with a decimal comma; LC_ALL=C avoids the guess")
-        return Report(self.path, self.builder.frame(), notes)
+        for metric, unit in self.unknown_units.items():
+            notes.append(f"{metric} is given in {unit!r}, a unit that is not known: it is left out")
+        return notes
 
     def _why_empty(self) -> str:
-        if "ERR_NVGPUCTRPERM" in self.complaint:
-            return "no kernels: reading GPU counters is not permitted on that machine (ERR_NVGPUCTRPERM)"
-        if self.complaint:
-            return f"no kernels; Nsight Compute says: {self.complaint}"
+        if self.complaints:
+            said = "\n".join(self.complaints)
+            errors = [line for line in self.complaints if line.startswith("==ERROR==")]
+            telling = next((line for line in self.complaints if explain(line)), (errors or self.complaints)[0])
+            if "ERR_NVGPUCTRPERM" in said:  # the cause, whatever else followed from it
+                return f"no kernels: reading GPU counters is not permitted on that machine: {explain(said)}"
+            advice = explain(telling) if telling not in errors else ""
+            return f"no kernels; Nsight Compute says: {telling.partition('== ')[2]}" + (
+                f" ({advice})" if advice else ""
+            )
         if self.layout is not None:
             return "a header of Nsight Compute, but no kernels below it; did the capture window open?"
         return 'not a CSV of Nsight Compute: no header with "ID" and "Kernel Name" in it'

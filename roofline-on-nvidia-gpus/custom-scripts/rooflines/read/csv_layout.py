@@ -92,15 +92,26 @@ class CsvLayout:
         place = self.places.get(name)
         return cells[place] if place is not None and place < len(cells) else ""
 
-    def values(self, cells: list[str]) -> list[str]:
-        """Return the metric values of a row as they are written."""
+    def process(self, cells: list[str]) -> tuple[str, str]:
+        """Return the process that a row comes from."""
+        return self.cell(cells, "Host Name"), self.cell(cells, "Process ID")
+
+    def values(self, cells: list[str], units: list[str]) -> list[tuple[str, str, str]]:
+        """Return value, metric and unit of a row's metrics as they are written; `units` of a wide table."""
         if self.is_long:
-            return [self.cell(cells, "Metric Value")]
-        return [cells[place] for place, _ in self.metric_columns if place < len(cells)]
+            value, name, unit = (self.cell(cells, f"Metric {part}") for part in ("Value", "Name", "Unit"))
+            return [(value, name, unit)]
+        return [
+            (cells[place], name, units[place] if place < len(units) else "")
+            for place, name in self.metric_columns
+            if place < len(cells)
+        ]
 
     def key(self, cells: list[str]) -> tuple[str, ...]:
-        """Return the identity of a launch: IDs begin anew in every process and on every host."""
-        return tuple(self.cell(cells, name) for name in ("Host Name", "Process ID", "Device", "ID", "Kernel Name"))
+        """Return the identity of a launch within one run: IDs begin anew in every process and on every host."""
+        return tuple(
+            self.cell(cells, name) for name in ("Host Name", "Process ID", "Device", "CC", "ID", "Kernel Name")
+        )
 
     def texts(self, cells: list[str]) -> dict[str, str]:
         """Return the texts of a launch; `ranges` are NVTX names, outermost first, joined by " > "."""

@@ -24,11 +24,12 @@ import numpy as np
 import pandas as pd
 
 from ..columns import FLOP_COLUMNS
-from .kernel_names import does_half_math, has_half_type, mma_shape, tensor_type
-from .metrics import HFMA2_INST, OPS_PATH, TENSOR_INST, thread_inst
+from .kernel_names import does_half_math, flop_per_inst, has_half_type, tensor_type
+from .metrics import HFMA2_INST, OPS_PATH, TENSOR_INST, THREAD_INST, thread_inst
 
 FLOP_SOURCES = {
     "cores": "instructions of the CUDA cores; no tensor work",
+    "cores_only": "instructions of the CUDA cores; tensor work was not counted",
     "ops_path": "sm__ops_path_tensor_*, counted by the hardware",
     "inst_x_shape": "tensor instructions x 2MNK of the shape in the kernel's name",
     "inst_x_512": "tensor instructions x 512 (V100)",
@@ -36,6 +37,7 @@ FLOP_SOURCES = {
     "tensor_unknown": "tensor instructions that cannot be turned into FLOPs; their FLOPs are missing",
     "constants_excluded": "HFMA2.MMA that load constants are counted as 0",
     "missing": "the report has no FLOP metric",
+    "hfma_unknown": "HFMA that may load constants or compute: counted as 0, their FLOPs may be missing",
     "analytic": "formulas on shapes, not measured",
     "analytic_bytes_only": "an operator without a formula: bytes counted, FLOPs missing",
 }
@@ -62,15 +64,18 @@ def count_flops(launches: pd.DataFrame) -> pd.DataFrame:
     names = _describe(launches)
     constants = _constant_loads(launches, inst, tensor, names)
     result["fp16_flop"] = 2 * (inst["hadd"] + inst["hmul"] + 2 * np.where(constants, 0, inst["hfma"]))
-    source = np.where(constants, "constants_excluded", "cores").astype(object)
+    # Without the tensor pipe's counter nothing tells the few HFMA that load constants from those that compute.
+    excluded = "constants_excluded" if TENSOR_INST in launches else "hfma_unknown"
     ops = _ops_path(launches)
+    counted = "cores" if TENSOR_INST in launches or ops is not None else "cores_only"
+    source = np.where(constants, excluded, counted).astype(object)
     if ops is not None:
         result[list(ops)] = ops
         source[ops.sum(axis=1) > 0] = "ops_path"
     else:
         _count_instructions(result, source, launches, names, constants)
-    if not any(column.startswith("sm__sass") or column.startswith(OPS_PATH) for column in launches):
-        source[:] = "missing"
+    counts = [column for column in launches if column in THREAD_INST or _OPS_NAME.match(column)]
+    source[(launches[counts].isna().all(axis=1) & (tensor == 0)).to_numpy()] = "missing"
     result["flop_source"] = pd.Categorical(source)
     return result
 
@@ -83,9 +88,9 @@ def _metric(launches: pd.DataFrame, name: str) -> np.ndarray:
 def _describe(launches: pd.DataFrame) -> pd.DataFrame:
     """Return facts in the names, per launch: FLOPs per matrix instruction (NaN for none), unit, half2 arithmetic."""
     pairs = launches[["kernel", "compute_capability"]].drop_duplicates()
-    shapes = [mma_shape(kernel) for kernel in pairs["kernel"]]
-    pairs["per_inst"] = [2.0 * np.prod(shape) if shape else np.nan for shape in shapes]
-    pairs["unit"] = [tensor_type(kernel, str(cc)) for kernel, cc in zip(pairs["kernel"], pairs["compute_capability"])]
+    both = [(kernel, str(capability)) for kernel, capability in zip(pairs["kernel"], pairs["compute_capability"])]
+    pairs["per_inst"] = [flop_per_inst(kernel, capability) for kernel, capability in both]
+    pairs["unit"] = [tensor_type(kernel, capability) for kernel, capability in both]
     pairs["half"] = [does_half_math(kernel) for kernel in pairs["kernel"]]
     pairs["half_type"] = [has_half_type(kernel) for kernel in pairs["kernel"]]
     merged = launches[["kernel", "compute_capability"]].merge(pairs, how="left", on=["kernel", "compute_capability"])
@@ -100,12 +105,13 @@ def _constant_loads(
     They are where the name gives no matrix shape and the tensor pipe executed enough warp instructions to hold them all
     (32 lanes each; fewer threads when some are predicated off): true for all of 100 kernels of an A100.
     Kernels that say hgemm or half2, and kernels on half types with more than a few HFMA per thread, compute with them.
-    Without the tensor metric, the same goes for every HFMA. V100 has no HFMA2.MMA.
+    Without the tensor metric, no more than a few per thread can be constants. V100 has no HFMA2.MMA.
     """
     hfma = inst["hfma"]
-    fits = hfma <= 32 * tensor if TENSOR_INST in launches else np.ones(len(hfma), bool)
+    few = hfma <= _FEW_PER_THREAD * _threads(launches)
+    fits = hfma <= 32 * tensor if TENSOR_INST in launches else few
     volta = (launches["compute_capability"] == "7.0").to_numpy()
-    many = names["half_type"].to_numpy(bool) & (hfma > _FEW_PER_THREAD * _threads(launches))
+    many = names["half_type"].to_numpy(bool) & ~few
     shaped = names["per_inst"].notna().to_numpy()
     return (hfma > 0) & fits & ~shaped & ~names["half"].to_numpy(bool) & ~many & ~volta
 
@@ -125,6 +131,8 @@ def _count_instructions(
 ) -> None:
     """Fill the tensor columns from instruction counts (rules 2 to 4 above)."""
     matrix = result["tensor_inst"].to_numpy() - _metric(launches, HFMA2_INST)
+    if TENSOR_INST not in launches:  # a kernel with matrix instructions in its name has executed some
+        source[names["per_inst"].notna().to_numpy()] = "tensor_unknown"
     shaped = names["per_inst"].notna().to_numpy() & (matrix > 0)
     volta = (launches["compute_capability"] == "7.0").to_numpy() & (matrix > 0)
     # Where HFMA2.MMA were counted apart, what is left over is matrix work whatever the HFMA say.

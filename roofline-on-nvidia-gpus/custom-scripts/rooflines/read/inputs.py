@@ -8,13 +8,15 @@ import pandas as pd
 
 from .. import RoofError
 from ..checks import check_report, check_rows
-from ..roofs import Roofs, find_gpu, guess_gpu, read_roofs, report_roofs, table_roofs
-from ..table import is_table, read_table
+from ..roofs import Roofs, describe_gpu, find_gpus, guess_gpu, read_roofs, report_roofs, table_roofs
+from ..table import is_table, read_table, refuse
 from .counters import tabulate
-from .csv import read_ncu_csv
+from .csv import read_ncu_csvs
+from .csv_layout import is_header
 from .launches import Report
+from .runs import fill_capability, settle
 
-_TABLE_NAME, _ROOFS_SUFFIX = "kernels.csv", ".roofs.toml"
+_TABLE_NAME, _ROOFS_SUFFIX, _REPORT = "kernels.csv", ".roofs.toml", ".ncu-rep"
 
 
 @dataclass
@@ -29,6 +31,14 @@ class Loaded:
     def runs(self) -> list[str]:
         """The runs in the order of their files."""
         return list(dict.fromkeys(map(str, self.rows["run"])))
+
+
+@dataclass
+class _Table:
+    """Tidy rows with the report or the tidy table's file that they come from."""
+
+    rows: pd.DataFrame
+    source: Report | Path
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -46,7 +56,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             found = sorted(
-                file for kind in ("*.csv", "*.ncu-rep") for file in path.glob(kind) if file.name != _TABLE_NAME
+                file for kind in ("*.csv", f"*{_REPORT}") for file in path.glob(kind) if file.name != _TABLE_NAME
             )
             if not found:
                 raise RoofError(f"{path}: no *.csv and no *.ncu-rep in this folder")
@@ -62,79 +72,156 @@ def load_runs(
     paths: Iterable[Path], *, roofs_file: Path | None = None, gpu: str | None = None, per_launch: bool = False
 ) -> Loaded:
     """Read all files. Raises RoofError when none of them can be read, or for a bad roofs file or GPU name."""
-    gpu_row = find_gpu(gpu) if gpu else None
-    tables, reports, warnings, errors = [], [], [], []
-    for path in find_files(paths):
-        try:
-            table, report = _load(path, per_launch)
-        except (RoofError, OSError) as error:
-            errors.append(error.line() if isinstance(error, RoofError) else f"{path}: {error.strerror}")
-            continue
-        tables.append(table)
-        reports.append(report)
-        if isinstance(report, Report):
-            warnings += [f"{path.name}: {note}" for note in report.notes + check_report(report, table)]
-    if not tables:
-        raise RoofError("; ".join(errors))
+    gpus = find_gpus(gpu) if gpu else []
+    row = gpus[0] if gpus else None
+    tables, warnings = _read_all(find_files(paths), row, per_launch)
+    if len(gpus) > 1:
+        names = ", ".join(found["name"] for found in gpus)
+        warnings.append(f"--gpu {gpu} fits {names}: the first is drawn, a full name chooses another")
     rows = pd.concat(
-        [table.astype({name: object for name in table.select_dtypes("category")}) for table in tables],
+        [table.rows.astype({name: object for name in table.rows.select_dtypes("category")}) for table in tables],
         ignore_index=True,
     )
-    rows = rows.astype({name: "category" for name in tables[0].select_dtypes("category")})
-    loaded = Loaded(rows, {}, [f"left out: {error}" for error in errors] + warnings)
+    rows = rows.astype({name: "category" for name in tables[0].rows.select_dtypes("category")})
+    loaded = Loaded(rows, {}, warnings)
     said: dict[str, list[str]] = {}
     for run in loaded.runs:
         mine = rows[rows["run"] == run]
-        sources = [report for table, report in zip(tables, reports) if run in set(table["run"])]
-        loaded.roofs[run], notes = _roofs(mine, sources, roofs_file, gpu_row)
+        sources = [table.source for table in tables if run in set(table.rows["run"])]
+        loaded.roofs[run], notes = _roofs(mine, sources, roofs_file, row)
         for note in notes + check_rows(mine, loaded.roofs[run]):
             said.setdefault(note, []).append(run)
     loaded.warnings += [f"{', '.join(runs)}: {note}" for note, runs in said.items()]
     return loaded
 
 
-def _load(path: Path, per_launch: bool) -> tuple[pd.DataFrame, Report | Path]:
-    """Return a file's tidy rows, with its report (for Nsight Compute's files) or its own path (for tidy tables)."""
-    if path.suffix == ".ncu-rep":
+def _read_all(files: list[Path], gpu: dict | None, per_launch: bool) -> tuple[list[_Table], list[str]]:
+    """Read every file that can be read; return the tables and a line on each thing that was odd."""
+    reports: list[Report] = []
+    tables: list[_Table] = []
+    errors, notes = [], []
+    exports = _exports(files)
+    for path in files:
+        if path in exports.values():
+            continue
+        try:
+            found = _read(path)
+            if path in exports:
+                notes.append(f"{path} is the report that {exports[path].name} was exported from: the report is used")
+        except (RoofError, OSError) as error:
+            errors.append(_reason(path, error))
+            if path not in exports:
+                continue
+            found = _read(exports[path])
+        if isinstance(found, pd.DataFrame):
+            rows, refused = refuse(found)
+            notes += [f"{path.name}: {note}" for note in refused]
+            tables.append(_Table(rows, path))
+        else:
+            reports += found
+    reports, settled = settle(reports)
+    for report in reports:
+        fill_capability(report, gpu)
+        rows = tabulate(report, per_launch=per_launch)
+        notes += [f"{report.path.name}: {note}" for note in report.notes + check_report(report, rows)]
+        tables.append(_Table(rows, report))
+    tables = [table for table in tables if len(table.rows)]
+    if not tables:
+        raise RoofError("; ".join(errors + notes) or "no kernels")
+    return tables, [f"left out: {error}" for error in errors] + settled + notes
+
+
+def _exports(files: list[Path]) -> dict[Path, Path]:
+    """Return each report's export to CSV: a file of the same name beside it."""
+    given = set(files)
+    return {
+        path: path.with_suffix(".csv") for path in files if path.suffix == _REPORT and path.with_suffix(".csv") in given
+    }
+
+
+def _reason(path: Path, error: RoofError | OSError) -> str:
+    return error.line() if isinstance(error, RoofError) else f"{path}: {error.strerror}"
+
+
+def _read(path: Path) -> pd.DataFrame | list[Report]:
+    """Return a tidy table's rows, or the profiles in one of Nsight Compute's files, known by what is in it."""
+    if path.suffix == ".parquet":
+        return read_table(path)
+    start = _first_lines(path)
+    if is_table(start[0]):
+        return read_table(path)
+    if (kind := _foreign(path, start)) is not None:
+        raise RoofError(f"{path}: {kind}")
+    if path.suffix == _REPORT and not any(map(is_header, start)):
         from .rep import read_ncu_rep
 
-        report = read_ncu_rep(path)
-        return tabulate(report, per_launch=per_launch), report
-    if path.suffix == ".parquet" or _first_line_is_table(path):
-        return read_table(path), path
-    report = read_ncu_csv(path)
-    return tabulate(report, per_launch=per_launch), report
+        return [read_ncu_rep(path)]
+    return read_ncu_csvs(path)
 
 
-def _first_line_is_table(path: Path) -> bool:
+def _first_lines(path: Path) -> list[str]:
     with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return is_table(file.readline(4096))
+        return [file.readline(4096) for _ in range(3)]
+
+
+def _foreign(path: Path, start: list[str]) -> str | None:
+    """Return what a file is that is none of Nsight Compute's, as far as its first lines or its ending tell."""
+    if path.suffix in (".nsys-rep", ".qdrep"):
+        return "a timeline of Nsight Systems, which has no counters; nsys stats writes its summaries"
+    if start[0].startswith("SQLite format"):
+        return "an SQLite file, as Nsight Systems exports timelines; they have no counters"
+    if start[0].lstrip().startswith(("<", "{")) and path.suffix == _REPORT:
+        return "a text file that is only named like a report"
+    if any("Time (%)" in line or "Total Time (ns)" in line or "NVTX Range," in line for line in start):
+        return "a summary of Nsight Systems (nsys stats), which has no counters"
+    return None
 
 
 def _roofs(
-    rows: pd.DataFrame, sources: list[Report | Path], roofs_file: Path | None, gpu_row: dict | None
+    rows: pd.DataFrame, sources: list[Report | Path], roofs_file: Path | None, gpu: dict | None
 ) -> tuple[Roofs, list[str]]:
-    """Return a run's roofs, and a note when they are guessed or missing.
+    """Return a run's roofs, and notes where they are guessed, replaced, contradicted or missing.
 
     A file the user names counts alone. Else the report's own peaks, completed from gpus.toml; a tidy table brings the
-    file `<name>.roofs.toml` that was written with it.
+    file `<name>.roofs.toml` that was written with it, unless a GPU is named.
     """
     timed = rows[rows["clock_hz"].notna() & (rows["time_s"] > 0)]
     clock = float((timed["clock_hz"] * timed["time_s"]).sum() / timed["time_s"].sum()) if len(timed) else None
     if roofs_file is not None:
         return read_roofs(roofs_file, clock), []
-    roofs = Roofs(str(rows["device"].iloc[0]))
+    roofs, notes = Roofs(str(rows["device"].iloc[0])), _contradictions(rows, gpu)
     for source in sources:
         if isinstance(source, Report):
             roofs = roofs.merged(report_roofs(source.launches, roofs.device))
         elif (beside := source.with_name(source.name.partition(".")[0] + _ROOFS_SUFFIX)).is_file():
-            roofs = roofs.merged(read_roofs(beside))
+            if gpu is not None:
+                notes.append(f"--gpu {gpu['name']} takes the place of the roofs in {beside.name}")
+            else:
+                roofs = roofs.merged(read_roofs(beside))
     if roofs.bandwidth and roofs.peak:
-        return roofs, []
-    note = ""
-    if gpu_row is None:
+        if gpu is not None:
+            notes.append(f"--gpu {gpu['name']} only completes the peaks that the report states itself")
+            roofs = roofs.merged(table_roofs(gpu, clock))
+        return roofs, notes
+    if gpu is None:
         rate = float((rows["bytes_hbm"] / rows["time_s"]).where(rows["time_s"] > 2e-5).max())
-        gpu_row, note = guess_gpu(roofs.device, str(rows["compute_capability"].iloc[0]), 0.0 if rate != rate else rate)
-    if gpu_row is None:
-        return roofs, [f"{note}: give --roofs FILE, made by hand or by ceilings.py"]
-    return roofs.merged(table_roofs(gpu_row, clock)), [note] if note else []
+        capability = str(rows["compute_capability"].iloc[0])
+        gpu, note = guess_gpu(str(rows["device"].iloc[0]), capability, 0.0 if rate != rate else rate)
+        if gpu is None:
+            return roofs, [*notes, f"{note}: give --roofs FILE, made by hand or by ceilings.py"]
+        notes += [note] if note else []
+    return roofs.merged(table_roofs(gpu, clock)), notes
+
+
+def _contradictions(rows: pd.DataFrame, gpu: dict | None) -> list[str]:
+    """Return a note where the GPU that the user names is not the one that the report names."""
+    if gpu is None:
+        return []
+    named = describe_gpu(rows)
+    capabilities = set(map(str, rows["compute_capability"])) - {""}
+    if capabilities and gpu["compute_capability"] not in capabilities:
+        return [
+            f"--gpu {gpu['name']} has compute capability {gpu['compute_capability']}, "
+            f"but the data is of {named}: its roofs do not fit"
+        ]
+    return []

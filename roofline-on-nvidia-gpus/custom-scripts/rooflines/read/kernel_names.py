@@ -38,6 +38,47 @@ def mma_shape(kernel: str) -> tuple[int, int, int] | None:
     return None
 
 
+_WMMA = re.compile(
+    r"(?<![a-z0-9])[shdi]?(161616|32816|83216|16168)gemm|wmma[\w<, ]*?(16x16x16|32x8x16|8x32x16|16x16x8)"
+)
+
+
+@cache
+def flop_per_inst(kernel: str, compute_capability: str) -> float:
+    """Return the FLOPs of one tensor instruction (SASS) by the shape in a kernel's name, NaN where it has none.
+
+    A wmma operation of 16x16x16 is several instructions, whose size the GPU decides: 16x8x8 on Turing, 16x8x16 later
+    (TF32: 16x8x8). On 7.0 an HMMA.884 is done in four steps of 512 FLOPs each, whatever the name says.
+    """
+    if shape := mma_shape(kernel):
+        return 2.0 * shape[0] * shape[1] * shape[2]
+    if _WMMA.search(kernel) is None:
+        return float("nan")
+    if _number(compute_capability) < 7.5:
+        return 512.0
+    depth = 8 if compute_capability == "7.5" or tensor_type(kernel, compute_capability) == "tensor_tf32" else 16
+    return 2.0 * 16 * 8 * depth
+
+
+#: The oldest GPU that a library built a kernel for, by the beginning of its name.
+_ARCHITECTURES = (
+    (re.compile(r"cutlass_(\d)(\d)_|(?<![a-z0-9])sm(\d)(\d)_|sm(10)(0)_|sm(12)(0)_"), ""),
+    (re.compile(r"(?<![a-z])volta_"), "7.0"),
+    (re.compile(r"(?<![a-z])turing_"), "7.5"),
+    (re.compile(r"(?<![a-z])ampere_"), "8.0"),
+    (re.compile(r"(?<![a-z])hopper_|wgmma"), "9.0"),
+)
+
+
+@cache
+def capability_in(kernel: str) -> str:
+    """Return the compute capability that a kernel's name says it was built for, else nothing."""
+    for pattern, capability in _ARCHITECTURES:
+        if match := pattern.search(kernel):
+            return capability or ".".join(filter(None, match.groups()))
+    return ""
+
+
 @cache
 def tensor_type(kernel: str, compute_capability: str = "8.0") -> str:
     """Return the tensor unit (a key of UNITS, or "tensor_int") that a kernel's matrix instructions use.
@@ -75,8 +116,12 @@ def _number(text: str) -> float:
 # The first that matches wins: the kind of work, and how the kernel is called in a table. "{}" takes the details.
 _KINDS = (
     (r"nccl", "communication", "NCCL {}"),
-    (r"flash_fwd|flash_bwd|fmha|attention", "attention", "attention {}"),
-    (r"dgrad|wgrad|fprop|conv2d|convolve|cudnn.*conv|winograd|implicit_gemm", "convolution", "conv {}"),
+    (
+        r"^(?!triton_(?:poi|red|per)).*(flash_|flash::|fmha|sdpa|[aA]ttention|[aA]ttn|[pP]aged_?[kK][vV]|mha_)",
+        "attention",
+        "attention {}",
+    ),
+    (r"dgrad|wgrad|fprop|conv2d|conv_depthwise|convolve|cudnn.*conv|winograd|implicit_gemm", "convolution", "conv {}"),
     (r"nchwToNhwc", "layout", "nchw to nhwc {}"),
     (r"nhwcToNchw", "layout", "nhwc to nchw {}"),
     (r"nll_loss|binary_cross_entropy|smooth_l1|cross_entropy", "loss", "{}"),
@@ -110,14 +155,37 @@ def family(kernel: str) -> str:
 def readable(kernel: str) -> str:
     """Return a short name that tells kernels apart: direction, type and tile of a matrix kernel, functor of others."""
     kind, label = _kind(kernel)
-    if kind in ("convolution", "matrix product", "attention") and (details := _matrix_details(kernel)):
-        prefix = "conv" if kind == "convolution" else "attention" if kind == "attention" else "gemm"
-        return f"{prefix} {details}"
+    if kind == "attention":
+        return _attention(kernel)
+    if kind in ("convolution", "matrix product") and (details := _matrix_details(kernel)):
+        return f"{'conv' if kind == 'convolution' else 'gemm'} {details}"
     base = _base_name(kernel)
     details = " ".join(part for part in (_functor(kernel), _type_name(kernel)) if part)
+    if kind == "convolution":  # neither direction nor tile in the name: its function and its numbers tell it apart
+        return " ".join(filter(None, ("conv", base, details, _template_numbers(kernel))))
     if label != "{}":
         return label.format(details).strip()
     return " ".join(part for part in (base, details) if part)
+
+
+def _attention(kernel: str) -> str:
+    """Return the readable name of an attention kernel: paged or not, direction, type, and its template's numbers."""
+    backward = re.search(r"bprop|bwd|[bB]ackward", kernel)
+    forward = re.search(r"fprop|fwd|[fF]orward", kernel)
+    direction = "backward" if backward else "forward" if forward else ""
+    kind = "bf16" if re.search(r"bf16|bfloat16|BFloat16", kernel) else "fp16" if has_half_type(kernel) else ""
+    base = "" if direction else re.sub(r"(paged|attention|_)+", " ", _base_name(kernel)).strip()
+    paged = "paged" if re.search(r"[pP]aged", kernel) else ""
+    tile = re.search(r"_(\d+x\d+(?:x\d+)?)_", kernel)
+    numbers = tile[1] if tile else _template_numbers(kernel)
+    return " ".join(filter(None, ("attention", paged, base, direction, kind, numbers)))
+
+
+def _template_numbers(kernel: str) -> str:
+    """Return the first numbers among a kernel's template arguments, 128x64x32: instances differ in nothing else."""
+    arguments = kernel.partition("<")[2].rpartition(">")[0]
+    numbers = re.findall(r"(?:\(int\)|(?<=[<, ]))(\d+)(?=[,> ]|$)", arguments)
+    return "x".join(numbers[:3])
 
 
 def _kind(kernel: str) -> tuple[str, str]:

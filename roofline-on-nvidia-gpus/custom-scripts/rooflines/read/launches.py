@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .forms import complete
 from .numbers import NAN
 
 #: Columns that are text; all others of `Report.launches` are metrics under the names of metrics.py.
@@ -16,11 +17,17 @@ TEXT = ("kernel", "grid", "block", "device", "compute_capability", "ranges")
 
 @dataclass
 class Report:
-    """One profile: `launches` as described above, `notes` on what was odd while reading it."""
+    """One profile: `launches` as described above, `notes` on what was odd while reading it.
+
+    part: number of the profile in its file, which may hold several. run, section: names that are not the file's.
+    """
 
     path: Path
     launches: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+    run: str = ""
+    section: str = ""
+    part: int = 0
 
 
 class LaunchBuilder:
@@ -31,20 +38,41 @@ class LaunchBuilder:
         self._codes: dict[str, array] = {name: array("i") for name in TEXT}
         self._texts: dict[str, dict[str, int]] = {name: {} for name in TEXT}
         self._metrics: dict[str, array] = {}
-        self.device_names: set[str] = set()
+        self._names: dict[int, dict[int, None]] = {}  # device's number to names of devices, as codes
+        self.parts = array("i")
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def launch(self, key: Hashable, texts: dict[str, str]) -> int:
+    def find(self, key: Hashable) -> int | None:
+        """Return the number of the launch with this key, None where there is none."""
+        return self._index.get(key)
+
+    def launch(self, key: Hashable, texts: dict[str, str], part: int = 0) -> int:
         """Return the number of the launch with this key; one that is new gets the texts (missing ones are empty)."""
         number = self._index.get(key)
         if number is None:
             number = self._index[key] = len(self._index)
+            self.parts.append(part)
             for name in TEXT:
-                known = self._texts[name]
-                self._codes[name].append(known.setdefault(texts.get(name, ""), len(known)))
+                self._codes[name].append(self._code(name, texts.get(name, "")))
         return number
+
+    def _code(self, name: str, text: str) -> int:
+        known = self._texts[name]
+        return known.setdefault(text, len(known))
+
+    def name_device(self, launch: int, name: str) -> None:
+        """Note the name of the GPU that a launch ran on, in place of its number."""
+        device = self._codes["device"]
+        code = self._code("device", name)
+        self._names.setdefault(device[launch], {})[code] = None
+        device[launch] = code
+
+    def has(self, launch: int, metric: str) -> bool:
+        """Say whether a metric of a launch is known."""
+        column = self._metrics.get(metric, ())
+        return launch < len(column) and column[launch] == column[launch]
 
     def set(self, launch: int, metric: str, value: float) -> None:
         """Note a metric of a launch. The first value stays: sections of a report repeat the same metric."""
@@ -59,13 +87,14 @@ class LaunchBuilder:
             column[launch] = value
 
     def frame(self) -> pd.DataFrame:
-        """Return the launches; texts as categories, a metric that a launch lacks as NaN."""
-        columns = {
+        """Return the launches; texts as categories, absent metrics as NaN, sums from their other forms."""
+        # A report may name the device of one launch only: the others with its number ran on it too.
+        alone = {number: next(iter(names)) for number, names in self._names.items() if len(names) == 1}
+        self._codes["device"] = array("i", (alone.get(code, code) for code in self._codes["device"]))
+        columns: dict[str, object] = {
             name: pd.Categorical.from_codes(np.asarray(self._codes[name]), list(self._texts[name])) for name in TEXT
         }
-        if len(self.device_names) == 1:
-            columns["device"] = pd.Categorical.from_codes(np.zeros(len(self), np.int8), list(self.device_names))
         for metric, values in self._metrics.items():
             values.extend([NAN] * (len(self) - len(values)))
             columns[metric] = np.frombuffer(values, dtype=np.float64)
-        return pd.DataFrame(columns)
+        return complete(pd.DataFrame(columns))

@@ -3,41 +3,45 @@
 import math
 import re
 from collections.abc import Iterable
+from functools import cache
 
 NAN = math.nan
 
+#: Spellings of base units over the versions, and what they measure. Everything that is counted has one dimension.
 _BASES = {
-    "s": 1.0,
-    "sec": 1.0,
-    "second": 1.0,
-    "b": 1.0,
-    "byte": 1.0,
-    "hz": 1.0,
-    "cycle": 1.0,
-    "inst": 1.0,
-    "sector": 1.0,
-    "request": 1.0,
-    "thread": 1.0,
-    "warp": 1.0,
-    "op": 1.0,
-    "block": 1.0,
+    **dict.fromkeys(("s", "sec", "second"), "time"),
+    **dict.fromkeys(("b", "byte"), "byte"),
+    "hz": "count/time",
+    "cycle": "cycle",
+    **dict.fromkeys(("inst", "sector", "request", "thread", "warp", "op", "ops", "block", "operation", "1"), "count"),
+    "%": "share",
+    "": "",
 }
 _PREFIXES = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "K": 1e3, "G": 1e9, "g": 1e9, "T": 1e12}
+#: Units whose sums are whole numbers: a fraction of one is no value, so what looks like it is a thousands separator.
+_WHOLE = {"byte", "b", "inst", "ns", "nsecond", "sector", "request", "cycle", "op", "thread", "warp", "block"}
 
-# Numbers that only one of the two conventions can have written. "1,234" and "1.234" say nothing.
+# Numbers that only one of the two conventions can have written. "1,234" and "1.234" say nothing by themselves.
 _DECIMAL_POINT = re.compile(r"\d\.(\d{1,2}|\d{4,})$|,\d{3},\d{3}|,\d{3}\.\d|^0\.\d|e[+-]?\d+$", re.I)
 _DECIMAL_COMMA = re.compile(r"\d,(\d{1,2}|\d{4,})$|\.\d{3}\.\d{3}|\.\d{3},\d|^0,\d|[ \u00a0\u202f']\d{3},\d")
+_THOUSANDS = {"point": re.compile(r"^\d{1,3}\.\d{3}$"), "comma": re.compile(r"^\d{1,3},\d{3}$")}
 _POINT_NOISE = str.maketrans("", "", ", '’\u00a0\u202f")
 _COMMA_NOISE = str.maketrans(",", ".", ". '’\u00a0\u202f")
 
 
-def has_decimal_comma(values: Iterable[str]) -> bool:
-    """Say whether numbers are written 27.595.520 and 65,77, as in Europe, by majority of those that tell."""
+def has_decimal_comma(values: Iterable[str | tuple[str, str, str]]) -> bool:
+    """Say whether numbers are written 27.595.520 and 65,77, as in Europe, by majority of those that tell.
+
+    values: as written, alone or as (value, metric, unit). With a unit, small numbers tell too: the sum of a metric in
+    whole bytes or nanoseconds is no fraction, so 4.288 ns are 4288.
+    """
     comma = point = 0
-    for value in values:
-        value = value.partition(";")[0].strip()
-        comma += _DECIMAL_COMMA.search(value) is not None
-        point += _DECIMAL_POINT.search(value) is not None
+    for item in values:
+        text, metric, unit = item if isinstance(item, tuple) else (item, "", "")
+        value = text.partition(";")[0].strip()
+        whole = unit.strip().lower() in _WHOLE and metric.endswith((".sum", "Duration"))
+        comma += _DECIMAL_COMMA.search(value) is not None or whole and _THOUSANDS["point"].match(value) is not None
+        point += _DECIMAL_POINT.search(value) is not None or whole and _THOUSANDS["comma"].match(value) is not None
     return comma > point
 
 
@@ -53,24 +57,41 @@ def parse_number(text: str, *, decimal_comma: bool = False) -> float:
         return NAN
 
 
-def unit_factor(unit: str) -> float:
-    """Return the factor that brings a value in `unit` to seconds, bytes, hertz and plain counts.
+@cache
+def parse_unit(unit: str) -> tuple[float, str | None]:
+    """Return the factor that brings a value in `unit` to seconds, bytes, hertz and plain counts, and its dimension.
 
     Nsight Compute's prefixes are SI (Kbyte = 1000 byte). Its spellings over the versions: nsecond, ns, usecond, us,
-    Kbyte/second, cycle/nsecond, Ghz. A unit that is not known (%, none) has the factor 1.
+    Kbyte/second, cycle/nsecond, Ghz. The dimension is "" for no unit at all, None for one that is not known.
     """
     numerator, _, denominator = unit.strip().partition("/")
-    return _simple_factor(numerator) / _simple_factor(denominator)
+    factor, dimension = _simple(numerator)
+    if not denominator:
+        return factor, "count" if dimension == "cycle" else dimension
+    below, per = _simple(denominator)
+    if dimension is None or per is None:
+        return 1.0, None
+    return factor / below, f"{'count' if dimension in ('', 'cycle') else dimension}/{per}"
 
 
-def _simple_factor(unit: str) -> float:
+def unit_factor(unit: str) -> float:
+    """Return the factor of `parse_unit`, 1 for a unit that is not known."""
+    return parse_unit(unit)[0]
+
+
+def fits(dimension: str | None, wanted: str) -> bool:
+    """Say whether a value of this dimension can be a quantity of the dimension `wanted`; no unit fits everything."""
+    return dimension in ("", wanted) or wanted == "text"
+
+
+def _simple(unit: str) -> tuple[float, str | None]:
     lower = unit.strip().lower()
     for known in (lower, lower.removesuffix("s") if len(lower) > 2 else lower):
         if known in _BASES:
-            return 1.0
-        if known[1:] in _BASES and (prefix := _prefix(unit.strip()[:1], known[1:])):
-            return prefix
-    return 1.0
+            return 1.0, _BASES[known]
+        if known[1:] and known[1:] in _BASES and (prefix := _prefix(unit.strip()[:1], known[1:])):
+            return prefix, _BASES[known[1:]]
+    return 1.0, None
 
 
 def _prefix(letter: str, base: str) -> float | None:

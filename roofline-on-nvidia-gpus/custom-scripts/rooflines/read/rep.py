@@ -5,8 +5,8 @@ from typing import Any
 
 from .. import RoofError
 from .launches import LaunchBuilder, Report
-from .metrics import DEVICE, DEVICE_NAME, column_of
-from .numbers import NAN, unit_factor
+from .metrics import DEVICE, DEVICE_NAME, column_of, dimension_of, factor_of
+from .numbers import fits, parse_unit
 
 
 def read_ncu_rep(path: Path) -> Report:
@@ -37,7 +37,8 @@ def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> N
     launch = builder.launch(
         key,
         {
-            "kernel": action.name(),
+            # The default is the bare function's name, without the template arguments that tell kernels apart.
+            "kernel": action.name(action.NameBase_DEMANGLED),
             "grid": _size(action, names, "launch__grid_dim_"),
             "block": _size(action, names, "launch__block_dim_"),
             "device": "0",
@@ -47,11 +48,14 @@ def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> N
     )
     for name in names:
         column = column_of(name)
-        if name == DEVICE_NAME:
-            builder.device_names.add(action.metric_by_name(name).as_string())
-        elif column is not None:
-            metric = action.metric_by_name(name)
-            builder.set(launch, column, metric.as_double() * unit_factor(metric.unit()) if metric.has_value() else NAN)
+        if column is None:
+            continue
+        metric = action.metric_by_name(name)
+        factor, dimension = parse_unit(metric.unit())
+        if column == DEVICE_NAME:
+            builder.name_device(launch, metric.as_string())
+        elif metric.has_value() and fits(dimension, dimension_of(column)):
+            builder.set(launch, column, metric.as_double() * factor * factor_of(name))
 
 
 def _size(action: Any, names: set[str], prefix: str) -> str:
