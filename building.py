@@ -102,7 +102,7 @@ def build_data(cfg: argparse.Namespace) -> Data:
 
 def build_split(image_set: str, cfg: argparse.Namespace) -> DatasetOrSubset:
     """Return a split's dataset, or the part of it that --fast_dev_run asks for."""
-    return datasets.subset(datasets.build_dataset(image_set, cfg), cfg.fast_dev_run, cfg.seed)
+    return datasets.subset(datasets.build_dataset(image_set, cfg, as_uint8=True), cfg.fast_dev_run, cfg.seed)
 
 
 def describe_data(data: Data, cfg: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ true` in the order, that is done here, on the same core, and counts.
 import argparse
 import contextlib
 import importlib
+import inspect
 import io
 import json
 import os
@@ -30,7 +31,9 @@ def build(checkout: str, flags: list[str]) -> Iterable:
     sys.path.insert(0, checkout)
     main, datasets = importlib.import_module("main"), importlib.import_module("datasets")
     args = argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args(flags)
-    dataset = datasets.build_dataset("train", args)
+    # Ours hands the loader bytes, as main.py does; the original has floats alone.
+    options = {"as_uint8": True} if "as_uint8" in inspect.signature(datasets.build_dataset).parameters else {}
+    dataset = datasets.build_dataset("train", args, **options)
     building = own_module("building")
     if building is not None:
         return building.build_loader(dataset, args, building.Launch(), train=True)

@@ -27,27 +27,28 @@ DATASETS = (*FOLDER_LAYOUTS, "shapes")
 DEFAULT_PAD_SIZE = (1333, 1333)
 
 
-def build_dataset(image_set: str, args: Namespace) -> DetectionDataset:
+def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) -> DetectionDataset:
     """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
 
     Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
     `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size. Flags that DETR does not
-    have may be missing. Images are uint8 tensors (3, H, W): `engine.to_device` normalises a batch of them.
+    have may be missing. Images are float32 tensors (3, H, W), normalised by ImageNet's mean and deviation, as in DETR;
+    with `as_uint8` they are bytes, a quarter of the memory, and `engine.to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":
-        return _build_shapes(image_set, args)
+        return _build_shapes(image_set, args, as_uint8=as_uint8)
     layout = layout_from_flags(args)
     split = layout.split(image_set)
     parts = {
         "img_folder": split.images,
         "ann_file": split.annotations,
-        "transforms": _transforms(image_set, args),
+        "transforms": _transforms(image_set, args, as_uint8=as_uint8),
         "return_masks": args.masks,
         "num_classes": _flag(args, "num_classes"),
     }
     if args.dataset_file == "coco_panoptic":
-        panoptic = coco_panoptic.build(**parts)
+        panoptic = coco_panoptic.open_split(**parts)
         if image_set == "train" and not panoptic.object_counts().any():
             raise DatasetError(f"{panoptic.ann_file}: there is nothing to learn: it lists no segments")
         return panoptic
@@ -129,7 +130,7 @@ def aspect_ratios(dataset: DatasetOrSubset | Dataset) -> np.ndarray:
     return unwrap(dataset).aspect_ratios()
 
 
-def _transforms(image_set: str, args: Namespace) -> Transform:
+def _transforms(image_set: str, args: Namespace, *, as_uint8: bool) -> Transform:
     return make_coco_transforms(
         image_set,
         image_size=_flag(args, "image_size", 800),
@@ -138,17 +139,17 @@ def _transforms(image_set: str, args: Namespace) -> Transform:
         crop_resize=_flag(args, "crop_resize"),
         crop_size=_flag(args, "crop_size"),
         fast_resize=image_set == "train" and bool(_flag(args, "fast_resize")),
-        as_uint8=True,
+        as_uint8=as_uint8,
     )
 
 
-def _build_shapes(image_set: str, args: Namespace) -> DetectionDataset:
+def _build_shapes(image_set: str, args: Namespace, *, as_uint8: bool) -> DetectionDataset:
     return ShapesDataset(
         image_set=image_set,
         size=args.train_size if image_set == "train" else args.val_size,
         image_size=args.image_size,
         seed=args.seed,
-        transforms=make_shapes_transforms(image_set, as_uint8=True),
+        transforms=make_shapes_transforms(image_set, as_uint8=as_uint8),
         return_masks=args.masks,
     )
 

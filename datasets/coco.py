@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
 from torch import Tensor
-from torch.utils.data import Dataset
+from torchvision.datasets import CocoDetection as TorchvisionCocoDetection
 
 from util.dist.distributed import print_once
 from util.errors import DatasetError, ImageError
@@ -30,8 +30,10 @@ from .transforms import Example, Transform
 from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 
 
-class CocoDetection(Dataset):
+class CocoDetection(TorchvisionCocoDetection):
     """The images of `img_folder` that `ann_file` lists, in the order of their ids.
+
+    A subclass of torchvision's class, because scripts ask for that; files are found, read and checked here.
 
     `ds[i]` is the image and its target after `transforms`, `ds.load(i)` before them. Images without objects are
     kept. `num_classes` is by default the largest category id + 1; a larger one leaves room, a label
@@ -42,16 +44,17 @@ class CocoDetection(Dataset):
 
     def __init__(
         self,
-        *,
         img_folder: str | Path,
         ann_file: str | Path,
         transforms: Transform | None = None,
         return_masks: bool = False,
+        *,
         num_classes: int | None = None,
         find_image: FindImage = by_file_name,
         strict: bool = False,
     ) -> None:
-        self.img_folder = Path(img_folder)
+        # Not torchvision's constructor: it reads the annotations at once, and keeps them as dictionaries.
+        self.img_folder = self.root = Path(img_folder)
         self.ann_file = Path(ann_file)
         if not self.img_folder.is_dir():
             raise DatasetError(f"{img_folder}: no such image folder (see --data_path)")
@@ -72,7 +75,7 @@ class CocoDetection(Dataset):
         self.is_thing: dict[int, bool] | None = None
         self.ann_folder: Path | None = None
         self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
-        self.transforms = transforms
+        self.transforms = self._transforms = transforms
         self.prepare = ConvertCocoPolysToMask(return_masks)
 
     def __len__(self) -> int:
@@ -85,6 +88,11 @@ class CocoDetection(Dataset):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the evaluation's ground truth behind: a worker process does not need it."""
         return {key: value for key, value in self.__dict__.items() if key != "coco"}
+
+    @property
+    def ids(self) -> list[int]:
+        """Image ids in the order of the images, as torchvision's class has them."""
+        return self.annotations.image_ids.tolist()
 
     @cached_property
     def coco(self) -> COCO:
@@ -186,7 +194,16 @@ def convert_coco_poly_to_mask(segmentations: list[Any], height: int, width: int)
     return torch.from_numpy(np.stack(masks)).bool() if masks else torch.zeros(0, height, width, dtype=torch.bool)
 
 
-def build(
+def build(image_set: str, args: Any) -> CocoDetection:
+    """Build a split of COCO's layout as the original does: `image_set` "train" or "val", float images.
+
+    Reads `coco_path` and `masks` of the flags. Raises DatasetError as `open_split` does.
+    """
+    transforms = make_coco_transforms(image_set)
+    return open_split(image_set, coco_path=args.coco_path, transforms=transforms, return_masks=args.masks)
+
+
+def open_split(
     image_set: str,
     *,
     coco_path: str | Path,
@@ -195,7 +212,7 @@ def build(
     num_classes: int | None = None,
     strict: bool = False,
 ) -> CocoDetection:
-    """`image_set` "train" or "val" of COCO's layout: {coco_path}/{set}2017 and annotations/instances_{set}2017.json.
+    """Open a split of COCO's layout: {coco_path}/{image_set}2017 and annotations/instances_{image_set}2017.json.
 
     Raises DatasetError where `coco_path` is no folder, and as CocoDetection does.
     """

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import Params
 from torch import Tensor
 
 from util.dist.distributed import all_gather, print_once
 
-from .scoring.backends import CocoScores, Detections, compute_scores
+from .scoring.backends import Detections, compute_scores
 
 #: COCO's twelve numbers in COCO's order; s, m and l are areas below 32^2, between, and above 96^2 pixels.
 STAT_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -34,6 +35,13 @@ class _ImageDetections:
     rles: list[dict[str, Any]] | None
 
 
+@dataclass
+class NotScored:
+    """Stand in for a kind's scores until they are computed: the `params` that they will be computed with."""
+
+    params: Params
+
+
 class CocoEvaluator:
     """Collect predictions with `update`, then `synchronize_between_processes`, `accumulate`, `summarize`.
 
@@ -48,8 +56,10 @@ class CocoEvaluator:
             raise ValueError(f"unknown iou types {sorted(unknown)}; known are {IOU_TYPES}")
         self.iou_types = tuple(iou_types)
         self.coco_gt = coco_gt
-        #: By kind, once accumulated: `stats`, `eval` and `params` as pycocotools' COCOeval has them.
-        self.coco_eval: dict[str, CocoScores] = {}
+        self._params = {kind: Params(iouType=kind) for kind in self.iou_types}
+        #: By kind: `params`, which may be changed before the evaluation, as in pycocotools; and once accumulated
+        #: `stats` and `eval`, as pycocotools' COCOeval has them.
+        self.coco_eval: dict[str, Any] = {kind: NotScored(params) for kind, params in self._params.items()}
         self._detections: dict[int, _ImageDetections] = {}
 
     def update(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> None:
@@ -74,13 +84,31 @@ class CocoEvaluator:
     def accumulate(self) -> None:
         """Match predictions to objects and compute all numbers."""
         found, image_ids = self._all_detections(), sorted(self._detections)
-        self.coco_eval = {kind: compute_scores(self.coco_gt, found, kind, image_ids) for kind in self.iou_types}
+        self.coco_eval = {
+            kind: compute_scores(self.coco_gt, found, kind, image_ids, params=params)
+            for kind, params in self._params.items()
+        }
 
     def summarize(self) -> str:
         """Return the table of all numbers, also per class; rank 0 prints it."""
         table = "\n".join(self._table(kind) for kind in self.coco_eval)
         print_once(table)
         return table
+
+    def prepare(self, predictions: Mapping[int, Mapping[str, Tensor]], iou_type: str) -> list[dict[str, Any]]:
+        """Return predictions, as `update` takes them, in COCO's results format: boxes ("bbox") or masks ("segm")."""
+        if not predictions:
+            return []
+        packed = _pack(list(predictions.values()), with_masks=iou_type == "segm")
+        return _join(dict(zip(predictions, packed)), with_masks=iou_type == "segm").results(iou_type)
+
+    def prepare_for_coco_detection(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> list[dict[str, Any]]:
+        """Return predictions in COCO's results format with boxes."""
+        return self.prepare(predictions, "bbox")
+
+    def prepare_for_coco_segmentation(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> list[dict[str, Any]]:
+        """Return predictions in COCO's results format with masks."""
+        return self.prepare(predictions, "segm")
 
     def results(self, iou_type: str) -> list[dict[str, Any]]:
         """Return all predictions in COCO's results format, in plain types, by image id."""
@@ -114,14 +142,14 @@ class CocoEvaluator:
             if not annotation.get("iscrowd")
         )
         coco_eval = self.coco_eval[iou_type]
-        # (T, R, K) at all areas and the most detections; the first IoU threshold is 0.5.
-        precision = coco_eval.eval["precision"][:, :, :, 0, -1]
+        precision = coco_eval.eval["precision"][:, :, :, 0, -1]  # (T, R, K) at all areas and the most detections
+        at_half = np.isclose(coco_eval.params.iouThrs, 0.5)  # (T,), nowhere true with thresholds of the caller's own
         return [
             {
                 "id": int(category_id),
                 "name": str(self.coco_gt.cats[category_id].get("name", category_id)),
                 "AP": _mean_of_measured(precision[:, :, k]),
-                "AP50": _mean_of_measured(precision[0, :, k]),
+                "AP50": _mean_of_measured(precision[at_half, :, k]),
                 "instances": instances[category_id],
             }
             for k, category_id in enumerate(coco_eval.params.catIds)
@@ -129,17 +157,7 @@ class CocoEvaluator:
 
     def _all_detections(self) -> Detections:
         """Join those of all images, by image id."""
-        packed = sorted(self._detections.items())
-        images = [image for _, image in packed]
-        rles = [rle for image in images for rle in image.rles or []]
-        ids, counts = [image_id for image_id, _ in packed], [len(image.scores) for image in images]
-        return Detections(
-            image_ids=np.repeat(np.array(ids, dtype=np.int64), counts),
-            labels=np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)]),
-            scores=np.concatenate([np.zeros(0, np.float32), *(image.scores for image in images)]),
-            boxes=np.concatenate([np.zeros((0, 4), np.float32), *(image.boxes for image in images)]),
-            rles=rles if "segm" in self.iou_types else None,
-        )
+        return _join(dict(sorted(self._detections.items())), with_masks="segm" in self.iou_types)
 
     def _table(self, iou_type: str) -> str:
         """Format the twelve numbers in pycocotools' words, then the classes that have instances."""
@@ -152,6 +170,25 @@ class CocoEvaluator:
             f"{row['name']:<{width}}  {row['AP']:5.3f}  {row['AP50']:5.3f}  {row['instances']:9d}" for row in classes
         ]
         return "\n".join(table)
+
+
+def convert_to_xywh(boxes: Tensor) -> Tensor:
+    """Return boxes (n, 4) given by their corners, xyxy, as corner and size."""
+    corner, other = boxes[:, :2], boxes[:, 2:]
+    return torch.cat([corner, other - corner], dim=1)
+
+
+def _join(detections: Mapping[int, _ImageDetections], *, with_masks: bool) -> Detections:
+    """Join the detections of images, in their order."""
+    images, counts = detections.values(), [len(image.scores) for image in detections.values()]
+    rles = [rle for image in images for rle in image.rles or []]
+    return Detections(
+        image_ids=np.repeat(np.array(list(detections), dtype=np.int64), counts),
+        labels=np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)]),
+        scores=np.concatenate([np.zeros(0, np.float32), *(image.scores for image in images)]),
+        boxes=np.concatenate([np.zeros((0, 4), np.float32), *(image.boxes for image in images)]),
+        rles=rles if with_masks else None,
+    )
 
 
 def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> list[_ImageDetections]:

@@ -23,7 +23,7 @@ from .annotations import read_annotations
 from .annotations.panoptic import read_panoptic_file
 from .images import DECODE_ERRORS, one_line, read_image
 from .interface import Target
-from .transforms import Example, Transform
+from .transforms import Example, Transform, make_coco_transforms
 
 
 class CocoPanoptic(Dataset):
@@ -37,13 +37,13 @@ class CocoPanoptic(Dataset):
 
     def __init__(
         self,
-        *,
         img_folder: str | Path,
         ann_folder: str | Path,
         ann_file: str | Path,
-        instances_file: str | Path | None = None,
         transforms: Transform | None = None,
         return_masks: bool = True,
+        *,
+        instances_file: str | Path | None = None,
         num_classes: int | None = None,
     ) -> None:
         self.img_folder, self.ann_folder, self.ann_file = Path(img_folder), Path(ann_folder), Path(ann_file)
@@ -152,7 +152,20 @@ def read_segments(path: Path, *, described: str) -> Tensor:
         raise ImageError(f"{path}: cannot read {described} ({reason})") from None
 
 
-def build(
+def build(image_set: str, args: Any) -> CocoPanoptic:
+    """Build a split of COCO's layout as the original does: `image_set` "train" or "val", float images.
+
+    Reads `coco_path`, `coco_panoptic_path` and `masks` of the flags. Raises DatasetError as CocoPanoptic does.
+    """
+    return open_split(
+        img_folder=Path(args.coco_path) / f"{image_set}2017",
+        ann_file=Path(args.coco_panoptic_path) / "annotations" / f"panoptic_{image_set}2017.json",
+        transforms=make_coco_transforms(image_set),
+        return_masks=args.masks,
+    )
+
+
+def open_split(
     *,
     img_folder: str | Path,
     ann_file: str | Path,
@@ -160,7 +173,7 @@ def build(
     return_masks: bool = True,
     num_classes: int | None = None,
 ) -> CocoPanoptic:
-    """Build the split of an annotation file panoptic_*.json, with the rest of it where COCO has it.
+    """Open the split of an annotation file panoptic_*.json, with the rest of it where COCO has it.
 
     The PNGs are in a folder of the annotation file's name, beside it (as COCO's archive unpacks) or beside its folder
     (as DETR has it); the instance annotations that boxes are judged by, in annotations/ beside `img_folder`.

@@ -15,7 +15,7 @@ from util.progress import with_progress
 from ..annotations.findings import Action, Findings
 from ..annotations.kinds import CROWDED, NEGATIVES, UNUSED_CATEGORIES, Kind
 from ..annotations.masks import Size
-from ..coco_panoptic import CocoPanoptic, build, read_segments
+from ..coco_panoptic import CocoPanoptic, open_split, read_segments
 from ..layout import Split
 from .images import ImageFacts, ListedImage, inspect_all, note_images, note_repeats
 from .report import SplitReport
@@ -53,7 +53,7 @@ def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes:
     """Read a split's panoptic annotations and decode all its images and PNGs; there is nothing to repair in a file."""
     report = SplitReport(name, split)
     try:
-        dataset = build(img_folder=split.images, ann_file=split.annotations, num_classes=num_classes)
+        dataset = open_split(img_folder=split.images, ann_file=split.annotations, num_classes=num_classes)
     except DatasetError as error:
         report.error = str(error)
         return SplitCheck(report, [], [])

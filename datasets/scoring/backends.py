@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from pycocotools import mask as rle_tools
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 
 from util.dist.distributed import print_once
 
@@ -24,6 +24,8 @@ from ..annotations.table import index_coco
 
 #: The first hotcoco whose numbers are pycocotools' to the last bit.
 OLDEST_HOTCOCO = (1, 3)
+#: Parameters of COCO's evaluation that a caller may change; images and categories are those of the data.
+PARAMETERS = ("iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl", "useCats")
 #: Up to here every whole number is one of float64.
 LARGEST_EXACT = 2**53
 
@@ -65,16 +67,29 @@ class CocoScores(Protocol):
     def summarize(self) -> None: ...
 
 
-def compute_scores(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> CocoScores:
+def compute_scores(
+    truth: COCO, found: Detections, kind: str, image_ids: list[int], *, params: Params | None = None
+) -> CocoScores:
     """Match detections to the objects of these images and compute all numbers; `truth` is not changed.
 
-    One printed line, once, says when and why it is not hotcoco that computes.
+    `params` are COCO's thresholds, areas and most detections, or the caller's own. One printed line, once, says when
+    and why it is not hotcoco that computes.
     """
     found = found.of_categories(list(truth.cats))
     reason = why_not_hotcoco() or _where_they_differ(truth, found, image_ids)
+    if params is not None and own_params(params, kind):
+        reason = reason or f"the parameters are not COCO's ({', '.join(own_params(params, kind))})"
     if reason is not None:
         _say_once(f"COCO's numbers by pycocotools, which takes longer: {reason}")
-    return (by_hotcoco if reason is None else by_pycocotools)(truth, found, kind, image_ids)
+    if reason is None:
+        return by_hotcoco(truth, found, kind, image_ids)
+    return by_pycocotools(truth, found, kind, image_ids, params=params)
+
+
+def own_params(params: Params, kind: str) -> list[str]:
+    """Name the parameters that are not COCO's."""
+    usual = Params(iouType=kind)
+    return [name for name in PARAMETERS if not np.array_equal(getattr(params, name), getattr(usual, name))]
 
 
 def why_not_hotcoco() -> str | None:
@@ -113,13 +128,18 @@ def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) 
     return _run(scores)
 
 
-def by_pycocotools(truth: COCO, found: Detections, kind: str, image_ids: list[int]) -> CocoScores:
-    """Compute the numbers by pycocotools."""
+def by_pycocotools(
+    truth: COCO, found: Detections, kind: str, image_ids: list[int], *, params: Params | None = None
+) -> CocoScores:
+    """Compute the numbers by pycocotools, with COCO's parameters or those of `PARAMETERS` in `params`."""
     # pycocotools writes into the annotations it evaluates: it gets copies of the outer dictionaries.
     objects = [dict(o) for o in truth.dataset["annotations"]]
     scores = _quietly(COCOeval, index_coco({**truth.dataset, "annotations": objects}), iouType=kind)
     scores.cocoDt = index_coco({**truth.dataset, "annotations": _with_areas(found.results(kind))})
     scores.params.imgIds = image_ids
+    for name in PARAMETERS if params is not None else ():
+        value = getattr(params, name)
+        setattr(scores.params, name, np.asarray(value) if name.endswith("Thrs") else value)
     return _run(scores)
 
 

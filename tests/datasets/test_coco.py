@@ -20,7 +20,7 @@ from util.errors import DatasetError, ImageError
 
 
 def test_targets_of_the_tiny_folder(coco_folder: Path) -> None:
-    dataset = coco.build("val", coco_path=coco_folder)
+    dataset = coco.open_split("val", coco_path=coco_folder)
     assert [dataset.image_id(i) for i in range(len(dataset))] == [1, 4, 7, 9]
     _, first = dataset[0]
     assert first["boxes"].tolist() == [[10, 10, 30, 20], [0, 0, 20, 20]]
@@ -35,7 +35,7 @@ def test_targets_of_the_tiny_folder(coco_folder: Path) -> None:
 
 @pytest.mark.parametrize("masks", [False, True])
 def test_keys_shapes_and_types_also_without_objects(coco_folder: Path, masks: bool) -> None:
-    dataset = coco.build("train", coco_path=coco_folder, return_masks=masks)
+    dataset = coco.open_split("train", coco_path=coco_folder, return_masks=masks)
     for index, count in enumerate([2, 1, 0, 1]):
         image, target = dataset[index]
         expected = {
@@ -53,7 +53,7 @@ def test_keys_shapes_and_types_also_without_objects(coco_folder: Path, masks: bo
 
 
 def test_masks_of_polygons_run_lengths_and_nothing(coco_folder: Path) -> None:
-    dataset = coco.build("val", coco_path=coco_folder, return_masks=True)
+    dataset = coco.open_split("val", coco_path=coco_folder, return_masks=True)
     square, triangle = dataset[0][1]["masks"]
     expected = torch.zeros(40, 60, dtype=torch.bool)
     expected[10:20, 10:30] = True
@@ -89,15 +89,15 @@ def test_annotations_that_never_saw_the_reader() -> None:
 
 
 def test_classes_counts_and_ground_truth(coco_folder: Path) -> None:
-    dataset = coco.build("val", coco_path=coco_folder)
+    dataset = coco.open_split("val", coco_path=coco_folder)
     assert dataset.class_names == {7: "cat", 3: "dog"} and dataset.num_classes == 8
-    assert coco.build("val", coco_path=coco_folder, num_classes=20).num_classes == 20
+    assert coco.open_split("val", coco_path=coco_folder, num_classes=20).num_classes == 20
     assert dataset.object_counts().tolist() == [2, 1, 0, 1]
     assert sorted(dataset.coco.imgs) == [1, 4, 7, 9]
 
 
 def test_load_is_before_and_getitem_after_transforms(coco_folder: Path) -> None:
-    dataset = coco.build("val", coco_path=coco_folder, transforms=make_coco_transforms("val", image_size=80))
+    dataset = coco.open_split("val", coco_path=coco_folder, transforms=make_coco_transforms("val", image_size=80))
     image, target = dataset.load(0)
     assert image.mode == "RGB" and image.size == (60, 40) and target["boxes"][0].tolist() == [10, 10, 30, 20]
     tensor, transformed = dataset[0]
@@ -108,25 +108,25 @@ def test_load_is_before_and_getitem_after_transforms(coco_folder: Path) -> None:
 def test_gray_and_palette_images_become_rgb(coco_folder: Path) -> None:
     for mode in ("L", "P", "RGBA", "1"):
         Image.new(mode, (60, 40)).save(coco_folder / "val2017" / "000000000001.png")
-        assert coco.build("val", coco_path=coco_folder).load(0)[0].mode == "RGB"
+        assert coco.open_split("val", coco_path=coco_folder).load(0)[0].mode == "RGB"
 
 
 def test_dataset_can_be_sent_to_a_worker(coco_folder: Path) -> None:
-    dataset = pickle.loads(pickle.dumps(coco.build("val", coco_path=coco_folder)))
-    assert torch.equal(dataset[0][1]["boxes"], coco.build("val", coco_path=coco_folder)[0][1]["boxes"])
+    dataset = pickle.loads(pickle.dumps(coco.open_split("val", coco_path=coco_folder)))
+    assert torch.equal(dataset[0][1]["boxes"], coco.open_split("val", coco_path=coco_folder)[0][1]["boxes"])
 
 
 def test_folders_that_are_not_there(coco_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=f"^--coco_path {tmp_path / 'absent'}: no such folder$"):
-        coco.build("val", coco_path=tmp_path / "absent")
+        coco.open_split("val", coco_path=tmp_path / "absent")
     (coco_folder / "val2017").rename(tmp_path / "moved")
     with pytest.raises(DatasetError, match="val2017: no such image folder"):
-        coco.build("val", coco_path=coco_folder)
+        coco.open_split("val", coco_path=coco_folder)
 
 
 def test_label_beyond_num_classes_is_refused(coco_folder: Path) -> None:
     with pytest.raises(DatasetError, match="instances_train2017.json: annotation id 2: category_id 7 .*--num_classes"):
-        coco.build("train", coco_path=coco_folder, num_classes=5)
+        coco.open_split("train", coco_path=coco_folder, num_classes=5)
 
 
 @pytest.mark.parametrize("broken", ["absent", "text", "empty", "truncated", "bad header"])
@@ -140,7 +140,7 @@ def test_unreadable_image_names_path_and_image_id(coco_folder: Path, broken: str
         "bad header": content[:40] + b"\0" * 20 + content[60:],
     }
     path.unlink() if broken == "absent" else path.write_bytes(changed[broken])
-    dataset = coco.build("val", coco_path=coco_folder)
+    dataset = coco.open_split("val", coco_path=coco_folder)
     with pytest.raises(ImageError) as caught:
         dataset[1]
     line = str(caught.value)
@@ -152,7 +152,7 @@ def test_a_workers_error_is_still_one_line(coco_folder: Path) -> None:
     (coco_folder / "train2017" / "000000000004.png").unlink()
     # What a DataLoader does with an error of its worker (without the five seconds that it then waits for it).
     try:
-        coco.build("train", coco_path=coco_folder)[1]
+        coco.open_split("train", coco_path=coco_folder)[1]
     except ImageError:
         sent = ExceptionWrapper(where="in DataLoader worker process 0")
     with pytest.raises(ImageError, match="Traceback") as caught:
@@ -167,19 +167,19 @@ def test_run_lengths_of_another_size_than_the_image_name_file_and_image(
     root = write_coco(tiny_annotations)
     Image.new("RGB", (40, 49)).save(root / "val2017" / "000000000004.png")  # the file says 40 x 50
     with pytest.raises(DatasetError, match="instances_val2017.json: annotation id 4: .*--masks needs them at its size"):
-        coco.build("val", coco_path=root, return_masks=True)
-    assert len(coco.build("val", coco_path=root)) == 4
+        coco.open_split("val", coco_path=root, return_masks=True)
+    assert len(coco.open_split("val", coco_path=root)) == 4
 
 
 def test_repairs_are_one_line_and_refused_when_strict(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset = coco.build("val", coco_path=coco_folder)
+    dataset = coco.open_split("val", coco_path=coco_folder)
     line = capsys.readouterr().out
     assert line.startswith(f"{dataset.ann_file}: repaired on reading: ") and line.count("\n") == 1
     assert "boxes over the edge of their image: 1 (clamped to the image)" in line
     assert "annotations without a box: 1 (dropped)" in line and "crowds" not in line
     assert dataset.findings["crowds"].count == 1
     with pytest.raises(DatasetError, match="instances_val2017.json: annotation id .*: strict reading refuses"):
-        coco.build("val", coco_path=coco_folder, strict=True)
+        coco.open_split("val", coco_path=coco_folder, strict=True)
 
 
 def test_the_image_is_asked_before_a_box_is_cut(
@@ -187,14 +187,14 @@ def test_the_image_is_asked_before_a_box_is_cut(
 ) -> None:
     root = write_coco(tiny_annotations)
     Image.new("RGB", (80, 60)).save(root / "val2017" / "000000000009.png")  # the file says 60 x 40
-    dataset = coco.build("val", coco_path=root)
+    dataset = coco.open_split("val", coco_path=root)
     assert dataset[3][1]["boxes"].tolist() == [[50, 30, 80, 60]]
     assert dataset.annotations.image_size(3) == (60, 80) and dataset.coco.anns[5]["bbox"] == [50, 30, 30, 30]
     assert dataset.findings["images with another height or width than their file"].count == 1
 
 
 def test_evaluation_reads_what_training_reads(coco_folder: Path) -> None:
-    dataset = coco.build("val", coco_path=coco_folder)
+    dataset = coco.open_split("val", coco_path=coco_folder)
     for index in range(len(dataset)):
         annotations = [a for a in dataset.coco.imgToAnns[dataset.image_id(index)] if not a["iscrowd"]]
         boxes = torch.tensor([a["bbox"] for a in annotations]).reshape(-1, 4)
@@ -203,7 +203,7 @@ def test_evaluation_reads_what_training_reads(coco_folder: Path) -> None:
 
 
 def test_ground_truth_is_made_once_and_not_sent_to_workers(coco_folder: Path) -> None:
-    dataset = coco.build("val", coco_path=coco_folder)
+    dataset = coco.open_split("val", coco_path=coco_folder)
     assert "coco" not in vars(dataset)
     assert dataset.coco is dataset.coco and "coco" not in vars(pickle.loads(pickle.dumps(dataset)))
 
@@ -217,7 +217,7 @@ def test_images_and_annotations_anywhere(coco_folder: Path) -> None:
 
 def test_real_images(shared_dir: Path) -> None:
     root = shared_dir / "data" / "coco_mini"
-    dataset = coco.build("val", coco_path=root, transforms=make_coco_transforms("val"), return_masks=True)
+    dataset = coco.open_split("val", coco_path=root, transforms=make_coco_transforms("val"), return_masks=True)
     listed = json.loads((root / "annotations" / "instances_val2017.json").read_text())["annotations"]
     assert (len(dataset), dataset.num_classes, dataset.class_names[1]) == (64, 91, "person")
     assert dataset.object_counts().sum() == sum(not annotation["iscrowd"] for annotation in listed)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from datasets import coco_eval
 from datasets.annotations import index_coco
-from datasets.coco_eval import STAT_NAMES, CocoEvaluator
+from datasets.coco_eval import STAT_NAMES, CocoEvaluator, convert_to_xywh
 
 Predictions = dict[int, dict[str, Tensor]]
 SIDE = 120
@@ -308,3 +308,42 @@ def test_wrong_use_is_refused() -> None:
         CocoEvaluator(index_coco(truth), ("keypoints",))
     with pytest.raises(ValueError, match="image id 3 is not among the annotations"):
         evaluate(truth, {3: predictions[1]})
+
+
+# ---- as scripts for the original DETR use it
+
+
+def test_own_thresholds_are_set_before_the_evaluation_and_obeyed() -> None:
+    truth, predictions = random_case(13, images=6, queries=8)
+    evaluator = CocoEvaluator(index_coco(truth), ["bbox"])
+    usual = CocoEvaluator(index_coco(truth), ["bbox"])
+    evaluator.coco_eval["bbox"].params.iouThrs = [0.5, 0.7]
+    for one in (evaluator, usual):
+        one.update(predictions)
+        one.accumulate()
+    own, all_thresholds = (one.coco_eval["bbox"].eval["precision"] for one in (evaluator, usual))  # (T, R, K, A, M)
+    np.testing.assert_array_equal(own, all_thresholds[[0, 4]])  # 0.50, 0.55, ..., 0.70
+    assert evaluator.per_class("bbox")[0]["AP50"] == usual.per_class("bbox")[0]["AP50"]
+    assert evaluator.precision_recall("bbox")["iou_thresholds"] == [0.5, 0.7]
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_prepare_gives_cocos_results(kind: str) -> None:
+    predictions = {
+        7: {
+            "scores": torch.tensor([0.5, 0.25]),
+            "labels": torch.tensor([3, 1]),
+            "boxes": torch.tensor([[1.0, 2.0, 4.0, 6.0], [0.0, 0.0, 2.0, 2.0]]),
+            "masks": torch.ones(2, 1, 4, 5, dtype=torch.uint8),
+        }
+    }
+    evaluator = CocoEvaluator(index_coco(random_case(1)[0]), [kind])
+    first, second = evaluator.prepare(predictions, kind)
+    assert (first["image_id"], first["category_id"], first["score"]) == (7, 3, 0.5) and second["category_id"] == 1
+    if kind == "bbox":
+        assert first["bbox"] == [1, 2, 3, 4] == convert_to_xywh(predictions[7]["boxes"])[0].tolist()
+        assert evaluator.prepare_for_coco_detection(predictions) == [first, second]
+    else:
+        assert first["segmentation"]["size"] == [4, 5] and "bbox" not in first
+        assert evaluator.prepare_for_coco_segmentation(predictions) == [first, second]
+    assert evaluator.prepare({}, kind) == []

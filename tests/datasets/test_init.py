@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch.utils.data import Subset, TensorDataset
 
-from datasets import build_dataset, get_coco_api_from_dataset, subset, unwrap
+from datasets import build_dataset, coco, get_coco_api_from_dataset, subset, unwrap
 from datasets.image_files import by_base_name, by_file_name, image_finder
 from datasets.layout import find_layout
 from util.errors import DatasetError
@@ -111,3 +112,23 @@ def test_images_are_found_by_the_rule_of_the_dataset() -> None:
     assert image_finder("custom", named, "val") is image_finder("cppe5", named, "val") is by_base_name
     assert image_finder("hgp", named, "val").keywords == {"prefixes": ("V",)}
     assert image_finder("custom", replace(named, name="HGP"), "train").keywords == {"prefixes": ("T",)}
+
+
+def test_images_are_detrs_floats_unless_bytes_are_asked_for(coco_folder: Path) -> None:
+    args = Namespace(dataset_file="coco", coco_path=coco_folder, masks=False)
+    floats, bytes_ = build_dataset("val", args)[0][0], build_dataset("val", args, as_uint8=True)[0][0]
+    assert floats.dtype == torch.float32 and bytes_.dtype == torch.uint8
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = (bytes_ / 255 - mean[:, None, None]) / std[:, None, None]
+    torch.testing.assert_close(floats, expected, rtol=0, atol=1e-6)
+
+
+def test_splits_are_built_as_the_original_builds_them(coco_folder: Path) -> None:
+    args = Namespace(coco_path=str(coco_folder), masks=True)
+    dataset = coco.build("val", args)
+    image, target = dataset[0]
+    assert image.dtype == torch.float32 and target["masks"].dtype == torch.bool
+    assert isinstance(dataset, torchvision.datasets.CocoDetection) and dataset.ids == [1, 4, 7, 9]
+    assert dataset._transforms is dataset.transforms and dataset.coco.loadImgs(dataset.ids[0])[0]["id"] == 1
+    again = coco.CocoDetection(coco_folder / "val2017", dataset.ann_file, dataset.transforms, True)
+    assert torch.equal(again[0][0], image)
