@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.check import __main__ as check
 from datasets.check.preflight import check_before_training
-from datasets.coco_panoptic import build
+from datasets.coco_panoptic import open_split
 from tests.datasets.panoptic_folder import DOG, GONE, SKY, panoptic_data, write_panoptic_folder
 from util.errors import DatasetError
 
@@ -84,7 +84,7 @@ def test_pngs_without_a_single_listed_segment_are_refused_with_the_cause(
     data = panoptic_data()
     data["annotations"][1]["segments_info"] = data["annotations"][1]["segments_info"][:3]
     (root / "annotations" / "panoptic_val2017.json").write_text(json.dumps(data))
-    dataset = build(img_folder=root / "val2017", ann_file=root / "annotations" / "panoptic_val2017.json")
+    dataset = open_split(img_folder=root / "val2017", ann_file=root / "annotations" / "panoptic_val2017.json")
     assert check_before_training({"val": dataset}) is not None
     for path in (root / "annotations" / "panoptic_val2017").iterdir():
         pixels = np.array(Image.open(path))[..., channels]
