@@ -32,7 +32,7 @@ def own_module(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if not f"{name}.".startswith(f"{error.name}."):  # neither the module nor its package: something that it imports
             raise
         return None
 
