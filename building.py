@@ -23,6 +23,7 @@ from models.segmentation import DETRsegm
 from settings import Place, Weights
 from util.dist.distributed import Launch, is_main_process, print_once
 from util.runs.checkpoint import init_from, load_frozen, load_model
+from util.runs.class_names import DataClasses
 from util.runs.plan import TrainingPlan, is_training_state, steps_done, steps_of
 
 
@@ -48,6 +49,10 @@ class Data:
     def truth(self) -> COCO:
         """Return the validation images' annotations as pycocotools reads them."""
         return datasets.get_coco_api_from_dataset(self.val)
+
+    def classes(self, *, learned: bool) -> DataClasses:
+        """Return what a checkpoint must agree with; `learned`: by training, not by an evaluation alone."""
+        return DataClasses(self.class_names, self.num_classes, learned)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Detector:
 
 
 def build_data(cfg: argparse.Namespace) -> Data:
-    """Read the annotations, say what was found, and check the data of a training run. Raises UserError."""
+    """Read the annotations, say what was found, and look at the data. Raises UserError."""
     if cfg.dataset_file != "shapes":
         print_once(datasets.layout_from_flags(cfg).describe())
     train = None if cfg.eval else build_split("train", cfg)
@@ -94,8 +99,9 @@ def build_data(cfg: argparse.Namespace) -> Data:
     first = datasets.unwrap(val if train is None else train)
     data = Data(train, val, known or first.num_classes, first.class_names, first.is_thing)
     describe_data(data, cfg)
-    if cfg.check and train is not None:
-        for line in check_before_training({"train": train, "val": val}):
+    if cfg.check:
+        splits = {"train": train, "val": val}
+        for line in check_before_training({name: split for name, split in splits.items() if split is not None}):
             print_once(line)
     return data
 

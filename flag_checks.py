@@ -46,6 +46,8 @@ def check_checkpoint_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
     if args.resume and args.init_from:
         raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
+    if args.match_classes and not (args.resume or args.frozen_weights):
+        raise UserError("--match_classes is about the classes of a checkpoint: give --resume or --frozen_weights too")
     if args.resume == "auto" and not args.output_dir:
         raise UserError("--resume auto looks in --output_dir: give that too")
 

@@ -150,7 +150,7 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
         "--no_check",
         dest="check",
         action="store_false",
-        help="do not look at the data before training (python -m datasets.check looks at all of it)",
+        help="do not look at the data before the run (python -m datasets.check looks at all of it)",
     )
     group.add_argument(
         "--remove_difficult", action="store_true", help="accepted for old scripts; COCO has no difficult objects"
@@ -310,6 +310,11 @@ def _add_run_flags(group: argparse._ArgumentGroup) -> None:
         help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir",
     )
     group.add_argument("--init_from", default="", help="start a new run from what fits of a checkpoint's weights")
+    group.add_argument(
+        "--match_classes",
+        action="store_true",
+        help="--resume, --frozen_weights: classes by their names where the checkpoint's ids are not those of the data",
+    )
     group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
     group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
     group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")

@@ -49,7 +49,7 @@ from datasets.coco_eval import CocoEvaluator
 from datasets.loader import set_epoch
 from engine import StepContext, evaluate, train_one_epoch
 from flag_checks import check_flags, with_defaults
-from settings import Weights, find_weights, join, replace_flags, settle_flags, typed_flags
+from settings import Weights, find_weights, join, replace_flags, settle_classes, settle_flags, typed_flags
 from util.dist.device import seed_everything
 from util.dist.distributed import is_main_process, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
@@ -82,7 +82,8 @@ def main(args: argparse.Namespace) -> None:
     cfg = settle_flags(args, weights, place)
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
     data = building.build_data(cfg)
-    run = Setup(args, replace_flags(cfg, num_classes=data.num_classes), place, data)
+    weights, num_classes = settle_classes(weights, cfg, data.classes(learned=not cfg.eval))
+    run = Setup(args, replace_flags(cfg, num_classes=num_classes), place, data)
     if run.folder:
         remove_unfinished(run.folder)
     detector = building.build_detector(run, weights)

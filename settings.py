@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from util.dist.device import pick_device, seed_everything, use_deterministic_alg
 from util.dist.distributed import Launch, init_distributed, print_once
 from util.dist.precision import Precision, pick_precision, use_tf32
 from util.runs.checkpoint import find_resume, load_checkpoint
+from util.runs.class_names import DataClasses, class_count, match_classes, names_in, refuse_other_classes
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> ar
     if weights.resume is not None and args.eval:
         values, lines = follow_checkpoint(args, weights.resume, weights.paths["resume"], given=given_flags(args))
         settled |= values
+        if names_in(weights.resume) is not None:  # the data is read first, to be compared by name; see settle_classes
+            settled["num_classes"] = args.num_classes
         for line in lines:
             print_once(line)
     elif weights.resume is not None:
@@ -92,6 +95,27 @@ def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> ar
     if weights.frozen is not None:
         refuse_other_architecture(weights.frozen, weights.paths["frozen"], flags=vars(cfg))
     return cfg
+
+
+def settle_classes(weights: Weights, cfg: argparse.Namespace, data: DataClasses) -> tuple[Weights, int]:
+    """Return the checkpoints with classes under the data's ids, and the number of classes of the model.
+
+    Ids that mean other classes are refused, or with --match_classes moved by their names. Raises UserError.
+    """
+    count, settled = data.count, {}
+    for kind in ("frozen", "resume"):  # the last decides: it is loaded over the other
+        checkpoint = getattr(weights, kind)
+        if checkpoint is None:
+            continue
+        if cfg.match_classes:
+            checkpoint, line = match_classes(checkpoint, weights.paths[kind], data)
+            settled[kind] = checkpoint
+            print_once(line)
+        else:
+            refuse_other_classes(checkpoint, weights.paths[kind], data)
+        if cfg.match_classes or (kind == "resume" and not data.learned):
+            count = class_count(checkpoint) or count
+    return replace(weights, **settled), count
 
 
 def replace_flags(args: argparse.Namespace, **values: Any) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""Quick look at the data before training: all images are there, a handful can be decoded, classes agree.
+"""Quick look at the data before a run: all images are there, a handful can be decoded, classes agree.
 
 The annotations were read, and repaired or refused, when the datasets were built. `datasets.check` looks at every image.
 """
@@ -56,7 +56,7 @@ def _look(splits: Mapping[str, DatasetOrSubset]) -> tuple[list[str], str | None]
     note_class_names([(name, dict(_indices(dataset)[1].class_names)) for name, dataset in splits.items()], findings)
     for finding in findings:
         if finding.action is Action.REFUSED:
-            return [], f"{finding.example}: {finding.kind} ({finding.remedy}); --no_check trains all the same"
+            return [], f"{finding.example}: {finding.kind} ({finding.remedy}); --no_check goes on all the same"
     return [f"check of a handful of images: {f.line()}" for f in findings if f.kind not in HARMLESS], None
 
 

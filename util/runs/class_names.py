@@ -1,0 +1,169 @@
+"""A checkpoint's classes against those of the data: an id must mean the same, or the classes are matched by name."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+#: Names in a message, at most; more would not be read.
+SHOWN = 20
+#: The logit of a class that the checkpoint does not know: it is never found, and its gradient is 0.
+NEVER = -100.0
+
+
+@dataclass(frozen=True)
+class DataClasses:
+    """The classes of the data that a checkpoint meets.
+
+    Attributes:
+        names: by category id.
+        count: one more than the largest id, or more where the user asks for room.
+        learned: True in training, False in an evaluation.
+    """
+
+    names: Mapping[int, str]
+    count: int
+    learned: bool
+
+
+def names_in(checkpoint: Mapping[str, Any] | None) -> dict[int, str] | None:
+    """Return a checkpoint's class names by category id; None where it has none, as files of the original."""
+    names = checkpoint.get("class_names") if checkpoint is not None else None
+    if not isinstance(names, Mapping) or not names:
+        return None
+    usable = all(type(id_) is int and isinstance(name, str) for id_, name in names.items())
+    return dict(names) if usable else None
+
+
+def class_count(checkpoint: Mapping[str, Any]) -> int | None:
+    """Return the number of classes of a checkpoint's class head, None where it has no head."""
+    weights = [value for name, value in checkpoint["model"].items() if name.endswith("class_embed.weight")]
+    return len(weights[0]) - 1 if weights else None  # the last row is "no object"
+
+
+def refuse_other_classes(checkpoint: Mapping[str, Any], path: str | os.PathLike, data: DataClasses) -> None:
+    """Raise UserError where an id of the data has another name in the checkpoint, or none; both lists are named.
+
+    A checkpoint without names passes, and classes of the checkpoint that the data lacks do no harm.
+    """
+    theirs = names_in(checkpoint)
+    if theirs is None:
+        return
+    different = [id_ for id_, name in data.names.items() if _plain(theirs.get(id_, "")) != _plain(name)]
+    if not different:
+        return
+    common = set(map(_plain, theirs.values())).intersection(map(_plain, data.names.values()))
+    ways = ["--match_classes goes by the names"] if common else []
+    ways += [f"--init_from {path} starts a new run"] if data.learned else []
+    ways += [] if common else ["if equal ids mean the same, give them equal names in the annotation file"]
+    others = theirs.keys() - data.names.keys()
+    raise UserError(
+        f"{path}: its classes are {_spell(theirs, [*different, *others])}, those of the data "
+        f"{_spell(data.names, different)}: {'; '.join(ways)}"
+    )
+
+
+def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: DataClasses) -> tuple[dict[str, Any], str]:
+    """Return the checkpoint with its class head in the order of the data's ids, and a line that says what moved.
+
+    Rows of weights and of the optimizer's averages move along. Classes that the data lacks keep a row at an id that the
+    data does not use, so that scores stay as they are. `path` is for messages. Raises UserError for a checkpoint
+    without names, for two classes of one name, and for classes of the data that it does not know: in an evaluation
+    only where it knows none.
+    """
+    theirs, count = names_in(checkpoint), class_count(checkpoint)
+    if theirs is None or count is None or max(theirs) >= count:
+        raise UserError(f"--match_classes: {path} does not say the names of its classes")
+    places = _by_name(theirs, path)
+    sources = {id_: places.get(name) for name, id_ in _by_name(data.names, "the data").items()}
+    unknown = [id_ for id_, source in sources.items() if source is None]
+    if len(unknown) == len(sources) or (unknown and data.learned):
+        way = f"; --init_from {path} starts a new run, which learns them" if data.learned else ""
+        missing = _spell_some(data.names, unknown)
+        raise UserError(f"--match_classes: {path} does not know {missing}; its classes are {_spell(theirs)}{way}")
+    rows = _rows(sources, theirs=count, ours=data.count)
+    matched = checkpoint | {
+        "model": {name: _move(value, rows, name) for name, value in checkpoint["model"].items()},
+        "class_names": dict(data.names),
+    }
+    if "optimizer" in checkpoint:
+        matched["optimizer"] = _move_averages(checkpoint["optimizer"], list(checkpoint["model"]), rows)
+    moved = [f"{data.names[id_]} {source} -> {id_}" for id_, source in sources.items() if source not in (None, id_)]
+    line = f"--match_classes: {_shorten(moved) or 'every class has its id already'}"
+    if unknown:
+        line += f"; never found, for the checkpoint lacks them: {_spell_some(data.names, unknown)}"
+    return matched, line
+
+
+def _rows(sources: Mapping[int, int | None], *, theirs: int, ours: int) -> list[int | None]:
+    """Return, for each row of the new head, the row of the old one that it was; None for a new one."""
+    used = set(sources.values())
+    left = [row for row in range(theirs) if row not in used]
+    rows: list[int | None] = []
+    for id_ in range(ours):
+        rows.append(sources[id_] if id_ in sources else left.pop(0) if left else None)
+    return [*rows, *left, theirs]  # "no object" stays the last
+
+
+def _move(value: Tensor, rows: list[int | None], name: str, *, new: float | None = None) -> Tensor:
+    """Return the rows of a class head's weight or bias at their new places; another tensor as it is."""
+    if not name.endswith(("class_embed.weight", "class_embed.bias")):
+        return value
+    if new is None:
+        new = NEVER if name.endswith("bias") else 0.0
+    result = torch.full((len(rows), *value.shape[1:]), new, dtype=value.dtype)
+    for place, row in enumerate(rows):
+        if row is not None:
+            result[place] = value[row]
+    return result
+
+
+def _move_averages(optimizer: Mapping[str, Any], names: list[str], rows: list[int | None]) -> dict[str, Any]:
+    """Return the state of AdamW over DETR's two groups with the averages of the class head moved.
+
+    The first group has the weights outside of the backbone in their order; a frozen detector is not among them.
+    """
+    head = [name for name in names if "backbone" not in name]
+    numbers = optimizer["param_groups"][0]["params"]
+    state = dict(optimizer["state"])
+    if len(head) == len(numbers):
+        for name, number in zip(head, numbers):
+            averages = state.get(number, {})
+            state[number] = {
+                key: _move(value, rows, name, new=0.0) if isinstance(value, Tensor) and value.dim() else value
+                for key, value in averages.items()
+            }
+    return {**optimizer, "state": state}
+
+
+def _by_name(names: Mapping[int, str], owner: str | os.PathLike) -> dict[str, int]:
+    result: dict[str, int] = {}
+    for id_, name in names.items():
+        if result.setdefault(_plain(name), id_) != id_:
+            raise UserError(f"--match_classes: {owner} has two classes {name!r}: {result[_plain(name)]} and {id_}")
+    return result
+
+
+def _plain(name: str) -> str:
+    """Return a name without the differences that mean nothing: upper and lower case, spaces around it."""
+    return name.strip().casefold()
+
+
+def _spell(names: Mapping[int, str], ids: Iterable[int] | None = None) -> str:
+    """List ids and names; of a long list only those with these ids."""
+    chosen = set(names if ids is None or len(names) <= SHOWN else ids)
+    listed = [f"{id_} {name}" for id_, name in sorted(names.items()) if id_ in chosen]
+    return _shorten(listed) + (f" (of {len(names)})" if len(listed) < len(names) else "")
+
+
+def _spell_some(names: Mapping[int, str], ids: Iterable[int]) -> str:
+    return _shorten([f"{id_} {names[id_]}" for id_ in ids])
+
+
+def _shorten(parts: list[str]) -> str:
+    return ", ".join(parts[:SHOWN]) + (f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else "")
