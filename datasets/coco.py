@@ -149,8 +149,8 @@ class CocoDetection(TorchvisionCocoDetection):
 class ConvertCocoPolysToMask:
     """COCO's annotations of an image to the target dictionary.
 
-    Crowds, and boxes that have no area inside the image, are left out. Keypoints are not carried: a flip
-    would silently swap left and right.
+    Crowds, and boxes that have no area inside the image, are left out. Keypoints come as the annotations have them, and
+    transforms leave them so: in pixels of the original image, because a flip would silently swap left and right.
     """
 
     def __init__(self, return_masks: bool = False) -> None:
@@ -160,7 +160,8 @@ class ConvertCocoPolysToMask:
         """`target` holds `image_id` and `annotations`; returns the image and, for n objects:
 
         boxes (n, 4) float32 xyxy in pixels, labels (n,) int64, area (n,) float32, iscrowd (n,) int64, image_id (1,),
-        orig_size and size (2,) = (height, width) int64, and masks (n, H, W) bool when asked for.
+        orig_size and size (2,) = (height, width) int64, masks (n, H, W) bool when asked for, and keypoints (n, K, 3)
+        float32, x, y and visibility, when all objects have as many.
         """
         width, height = image.size
         objects = [annotation for annotation in target["annotations"] if _is_object(annotation)]
@@ -182,6 +183,9 @@ class ConvertCocoPolysToMask:
         if self.return_masks:
             segmentations = [annotation["segmentation"] for annotation in objects]
             result["masks"] = convert_coco_poly_to_mask(segmentations, height, width)
+        keypoints = [annotation.get("keypoints") or () for annotation in objects]
+        if keypoints and len(keypoints[0]) and len({len(points) for points in keypoints}) == 1:
+            result["keypoints"] = torch.tensor(keypoints, dtype=torch.float32).reshape(len(keypoints), -1, 3)
         return image, result
 
 

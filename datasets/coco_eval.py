@@ -17,12 +17,15 @@ from pycocotools.cocoeval import Params
 from torch import Tensor
 
 from util.dist.distributed import all_gather, print_once
+from util.runs.plain import to_plain
 
 from .scoring.backends import Detections, compute_scores
 
 #: COCO's twelve numbers in COCO's order; s, m and l are areas below 32^2, between, and above 96^2 pixels.
 STAT_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 IOU_TYPES = ("bbox", "segm")
+#: What pycocotools' `params` of an evaluation hold.
+PARAMS = ("iouType", "imgIds", "catIds", "iouThrs", "recThrs", "maxDets", "areaRng", "areaRngLbl", "useCats")
 
 
 @dataclass
@@ -119,19 +122,16 @@ class CocoEvaluator:
         return dict(zip(STAT_NAMES, map(float, self.coco_eval[iou_type].stats)))
 
     def precision_recall(self, iou_type: str) -> dict[str, Any]:
-        """Return what was accumulated, as tensors and plain lists that `torch.load` reads safely; see `eval.pth`.
+        """Return pycocotools' `eval` as tensors and plain values, which `torch.load` reads safely; see `eval.pth`.
 
         `precision` and `scores` (IoU thresholds, recalls, classes, areas, most detections), `recall` (without recalls),
-        and the thresholds, recalls and category ids along them; -1 where there is nothing to measure.
+        -1 where there is nothing to measure; `counts`, the sizes along them; `params`, a dictionary with what lies
+        along them under pycocotools' names (`iouThrs`, `recThrs`, `catIds`, ...); and the `date`.
         """
         coco_eval = self.coco_eval[iou_type]
         arrays = {name: torch.from_numpy(coco_eval.eval[name]) for name in ("precision", "recall", "scores")}
-        params = coco_eval.params
-        return arrays | {
-            "iou_thresholds": list(map(float, params.iouThrs)),
-            "recall_thresholds": list(map(float, params.recThrs)),
-            "category_ids": list(map(int, params.catIds)),
-        }
+        params = {name: to_plain(getattr(coco_eval.params, name)) for name in PARAMS}
+        return arrays | {"params": params, "counts": to_plain(coco_eval.eval["counts"]), "date": coco_eval.eval["date"]}
 
     def per_class(self, iou_type: str) -> list[dict[str, Any]]:
         """List id, name, AP, AP50 and instances (without crowds) of each category; call `accumulate` before."""

@@ -66,7 +66,7 @@ def crop(image: Image | Tensor, target: Target | None, region: Sequence[int]) ->
         keep = target["masks"].flatten(1).any(1)
     else:
         return cut, target
-    per_object = [key for key in ("boxes", "labels", "area", "iscrowd", "masks") if key in target]
+    per_object = [key for key in ("boxes", "labels", "area", "iscrowd", "masks", "keypoints") if key in target]
     return cut, target | {key: target[key][keep] for key in per_object}
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as rle_tools
 from torch._utils import ExceptionWrapper
 
-from datasets import coco
+from datasets import coco, transforms
 from datasets.coco import CocoDetection, ConvertCocoPolysToMask, convert_coco_poly_to_mask
 from datasets.transforms import make_coco_transforms
 from util.errors import DatasetError, ImageError
@@ -86,6 +86,21 @@ def test_annotations_that_never_saw_the_reader() -> None:
     _, target = prepare(Image.new("RGB", (10, 8)), {"image_id": 3, "annotations": annotations})
     assert target["boxes"].tolist() == [[1, 2, 4, 6]] and target["labels"].tolist() == [2]
     assert target["area"].tolist() == [12] and target["masks"].shape == (1, 8, 10) and not target["masks"].any()
+
+
+def test_keypoints_come_as_annotated_and_follow_their_objects() -> None:
+    person = {"category_id": 1, "iscrowd": 0, "area": 100, "keypoints": [3, 4, 2, 0, 0, 0]}
+    annotations = [
+        person | {"bbox": [0, 0, 10, 10]},
+        person | {"bbox": [20, 5, 10, 10], "keypoints": [25, 9, 1, 8, 7, 2]},
+    ]
+    image = Image.new("RGB", (40, 20))
+    target = ConvertCocoPolysToMask()(image, {"image_id": 1, "annotations": annotations})[1]
+    assert target["keypoints"].tolist() == [[[3, 4, 2], [0, 0, 0]], [[25, 9, 1], [8, 7, 2]]]
+    cut = transforms.crop(image, target, (0, 15, 20, 20))[1]
+    assert cut["keypoints"].tolist() == [[[25, 9, 1], [8, 7, 2]]] and cut["boxes"].tolist() == [[5, 5, 15, 15]]
+    without = [{name: value for name, value in annotations[0].items() if name != "keypoints"}, annotations[1]]
+    assert "keypoints" not in ConvertCocoPolysToMask()(image, {"image_id": 1, "annotations": without})[1]
 
 
 def test_classes_counts_and_ground_truth(coco_folder: Path) -> None:

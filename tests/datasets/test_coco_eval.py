@@ -229,9 +229,12 @@ def test_precision_recall_is_pycocotools_and_loads_safely(
     judged = judge(tmp_path, truth, evaluator.results("bbox"), "bbox", sorted(predictions))
     for name in ("precision", "recall", "scores"):
         assert np.array_equal(kept[name].numpy(), judged.eval[name])
-    assert kept["iou_thresholds"] == judged.params.iouThrs.tolist()
-    assert kept["recall_thresholds"] == judged.params.recThrs.tolist()
-    assert kept["category_ids"] == list(judged.params.catIds) == [2, 3, 5, 9]
+    params = kept["params"]
+    assert kept["counts"] == list(kept["precision"].shape) and params["iouType"] == "bbox"
+    assert params["iouThrs"] == judged.params.iouThrs.tolist() and params["recThrs"] == judged.params.recThrs.tolist()
+    assert params["catIds"] == list(judged.params.catIds) == [2, 3, 5, 9] and params["imgIds"] == sorted(predictions)
+    for name in ("areaRng", "areaRngLbl", "maxDets"):
+        assert params[name] == getattr(judged.params, name)
 
 
 def test_results_are_plain_and_in_order() -> None:

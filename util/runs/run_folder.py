@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from ..plot_utils import plot_curves
 from .atomic import atomic_file
 from .checkpoint import save_checkpoint
+
+#: Epochs from one kept evaluation to the next.
+KEPT_EVALUATIONS = 50
 
 
 class RunFolder:
@@ -43,6 +48,17 @@ class RunFolder:
         names += [f"checkpoint{state['epoch']:04}.pth"] if keep else []
         for name in [*names, "checkpoint.pth"]:
             save_checkpoint(self.folder / name, state)
+
+    def keep_evaluation(self, evaluation: dict[str, Any], *, epoch: int) -> None:
+        """Write an epoch's precision and recall to `eval/latest.pth`, every fiftieth also to `eval/###.pth`: as DETR.
+
+        `evaluation` is in plain types; `util.plot_utils.plot_precision_recall` draws the files.
+        """
+        folder = self.folder / "eval"
+        folder.mkdir(exist_ok=True)
+        for name in ["latest.pth", *([f"{epoch:03}.pth"] if epoch % KEPT_EVALUATIONS == 0 else [])]:
+            with atomic_file(folder / name) as file:
+                torch.save(evaluation, file)
 
 
 class DetectionResults(Protocol):

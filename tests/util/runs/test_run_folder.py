@@ -24,6 +24,14 @@ def test_which_files_a_save_writes(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pth", "best.pth", "checkpoint0199.pth"}
 
 
+def test_evaluations_are_kept_under_detrs_names(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, first_epoch=0)
+    for epoch in (0, 1, 50, 51):
+        folder.keep_evaluation({"precision": torch.full((1,), float(epoch))}, epoch=epoch)
+    kept = {path.name: torch.load(path)["precision"].item() for path in (tmp_path / "eval").iterdir()}
+    assert kept == {"000.pth": 0, "050.pth": 50, "latest.pth": 51}
+
+
 class FakeEvaluator:
     """Holds the same box or mask for every kind."""
 
