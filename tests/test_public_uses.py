@@ -331,6 +331,7 @@ print(tuple(model(batch)["pred_boxes"].shape), HungarianMatcher(1, 5, 2).cost_bb
 """
 
 
+@pytest.mark.slow
 def test_a_checkout_is_a_folder_of_a_project_with_its_own_models(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("MINE = 1\n")

@@ -327,7 +327,7 @@ def test_own_thresholds_are_set_before_the_evaluation_and_obeyed() -> None:
     own, all_thresholds = (one.coco_eval["bbox"].eval["precision"] for one in (evaluator, usual))  # (T, R, K, A, M)
     np.testing.assert_array_equal(own, all_thresholds[[0, 4]])  # 0.50, 0.55, ..., 0.70
     assert evaluator.per_class("bbox")[0]["AP50"] == usual.per_class("bbox")[0]["AP50"]
-    assert evaluator.precision_recall("bbox")["iou_thresholds"] == [0.5, 0.7]
+    assert evaluator.precision_recall("bbox")["params"]["iouThrs"] == [0.5, 0.7]
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
