@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parent))  # not in front: a module of the tests is named roofline, too
 from step_parts import StepParts, best_rate, counted, counted_kernels
 
 

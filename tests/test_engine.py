@@ -16,6 +16,7 @@ from util.metrics import Progress
 from util.runs.plan import EpochPart
 
 
+@pytest.mark.slow
 def test_training_overfits_two_images() -> None:
     torch.manual_seed(0)
     model, criterion, _ = build("--backbone_norm batch")
@@ -227,6 +228,7 @@ def own_batch() -> tuple:
     return OwnBatch(samples.tensors, samples.mask), [{name: t[name] for name in wanted} for t in targets]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_own_criterion_batches_and_targets_train(accumulate: int, capsys: pytest.CaptureFixture) -> None:
     torch.manual_seed(0)

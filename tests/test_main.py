@@ -177,6 +177,7 @@ def test_evaluation_equals_pycocotools_on_the_written_predictions(run: Run, tmp_
     assert "dog" in out and "cat" in out
 
 
+@pytest.mark.slow
 def test_max_steps_ends_the_run_saves_it_and_leaves_nothing_to_resume(run: Run, tmp_path: Path) -> None:
     flags = f"{TINY} --epochs 5 --max_steps 3 --output_dir {tmp_path}"
     assert run(flags)[0] == 0
@@ -211,6 +212,7 @@ def test_flags_are_recorded_as_typed_and_as_settled_and_stay_as_they_are(run: Ru
         assert settled["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_initial_weights_says_one_true_line(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
     code, out, _ = run(f"{TINY} --eval --init_from {tmp_path / 'checkpoint.pth'}")

@@ -21,6 +21,7 @@ MODEL = (
 SHAPES = f"{MODEL} --dataset_file shapes --image_size 64 --train_size 8 --val_size 4 --batch_size 4 --epochs 1"
 
 
+@pytest.mark.slow
 def test_masks_are_trained_evaluated_logged_written_and_drawn(run: Run, tmp_path: Path) -> None:
     code, out, err = run(f"{SHAPES} --masks --output_dir {tmp_path}")
     assert code == 0, err
@@ -36,6 +37,7 @@ def test_masks_are_trained_evaluated_logged_written_and_drawn(run: Run, tmp_path
     assert first["segmentation"]["size"] == [64, 64] and "bbox" not in first
 
 
+@pytest.mark.slow
 def test_masks_without_coco_panoptic_have_no_panoptic_quality(run: Run, tmp_path: Path) -> None:
     assert run(f"{SHAPES} --masks --max_steps 1 --output_dir {tmp_path}")[0] == 0
     assert not [key for key in rows(tmp_path)[0] if "PQ" in key] and not (tmp_path / "panoptic_eval").exists()

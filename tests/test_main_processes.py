@@ -43,6 +43,7 @@ def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -
     ]
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line_from_one_process() -> None:
     (code0, _, err0), (code1, out1, err1) = start_two(command, f"{TINY} --resume /nowhere.pth")
     assert (code0, code1) == (2, 2)

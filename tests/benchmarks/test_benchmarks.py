@@ -167,6 +167,7 @@ def test_a_module_that_fails_to_import_is_not_taken_for_the_original(
         step_worker.own_module("broken_here")
 
 
+@pytest.mark.slow
 def test_memory_of_a_step_with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = "-- --backbone resnet18 --enc_layers 1 --dec_layers 1 --hidden_dim 32 --dim_feedforward 32"
     flags = f"--size 48 64 --threads 1 --output {tmp_path / 'x.json'} {tiny}"
@@ -176,6 +177,7 @@ def test_memory_of_a_step_with_masks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert medians["peak, MB"]["ours"] > 100 and set(medians["step, s"]) == {"ours"}
 
 
+@pytest.mark.slow
 def test_passes_over_a_tiny_folder(tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = f"--data {coco_folder} --passes 1 --output {tmp_path / 'x.json'} -- --image_size 64 --batch_size 2"
     monkeypatch.setattr(sys, "argv", ["loader.py", *flags.split()])

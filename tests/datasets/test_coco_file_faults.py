@@ -250,6 +250,7 @@ def test_faults_in_every_field_with_masks(folder: Path, data: dict[str, Any]) ->
     assert once == again
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, **EXAMPLES)
 @given(content=mutated())
 def test_broken_bytes(folder: Path, content: bytes) -> None:

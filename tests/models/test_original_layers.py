@@ -135,6 +135,7 @@ def test_an_attention_has_the_names_and_arguments_of_torchs() -> None:
     assert attention(x, x, x)[1].shape == (1, 5, 5) and attention(x, x, x, need_weights=False)[1] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["plain", "compiled", "half precision"])
 def test_hooks_of_the_notebook_get_maps(way: str) -> None:
     """The fifteen lines that public notebooks share, also on compiled layers that ran before."""

@@ -163,6 +163,7 @@ def test_training_computes_matched_queries_only(monkeypatch: pytest.MonkeyPatch)
     assert computed == [3, 12]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "train"),
     [

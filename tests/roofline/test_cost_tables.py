@@ -90,6 +90,7 @@ def test_written_rows_are_read_back(suffix: str, tmp_path: Path) -> None:
     assert not rows[list(FLOP_COLUMNS.values())].isna().any(axis=None)
 
 
+@pytest.mark.slow
 def test_the_charts_are_drawn_under_the_measured_ceilings(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = tmp_path / "costs.csv"
     write_costs(table_rows(counted(), run="costs", device=CPU), path)
@@ -113,6 +114,7 @@ def test_the_memory_of_a_cpu_is_not_called_hbm(device: str, name: str, tmp_path:
         assert name in text and ("HBM" in text) == (name == "HBM"), module.__name__
 
 
+@pytest.mark.slow
 def test_ceilings_that_cannot_be_measured_are_one_line(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU to measure")

@@ -131,6 +131,7 @@ def test_module_labels(at_work: list[str], label: str) -> None:
     assert module_label(at_work) == label
 
 
+@pytest.mark.slow
 def test_a_forward_of_detr_r50_is_the_one_in_the_literature(monkeypatch: pytest.MonkeyPatch) -> None:
     """86 GMAC, as DETR's README has it, is the mean over images a little larger than 800 x 1066.
 
