@@ -20,6 +20,7 @@ from rooflines.columns import LEVELS
 from rooflines.roofs import Roofs, used
 
 TOP = 10
+NOTHING = "no kernel here has FLOPs, bytes and a time: there is no point to draw"
 
 
 def draw(
@@ -50,6 +51,8 @@ def draw_analysed(
     name_axes(axes)
     with_flops = rows[rows["flop"] > 0]
     draw_levels(axes, with_flops, colours[with_flops.index], levels)
+    if with_flops["rate"].isna().all():
+        axes.text(0.5, 0.45, NOTHING, transform=axes.transAxes, ha="center", fontsize=11, color=FAINT)
     numbered = with_flops[with_flops.index < top]
     number_points(axes, numbered, levels[-1], [int(index) + 1 for index in numbered.index])
     unit_legend(axes, rows, UNIT_COLOURS)

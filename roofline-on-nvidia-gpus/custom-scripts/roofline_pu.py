@@ -29,6 +29,7 @@ from rooflines.charts.style import (
 from rooflines.columns import UNIT_NAMES, UNITS
 from rooflines.roofs import Roofs, used
 
+NOTHING = "no kernel here has FLOPs, bytes and a time: there is no point to draw"
 _FLAGS = ("AI", "HBM", "L2", "L1", "all")
 
 
@@ -46,6 +47,8 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
     draw_roofs(axes, shown, limits(rows, shown, (level,)))
     name_axes(axes, level=level_name(level, roofs.device))
     flops = rows[rows["flop"] > 0]
+    if flops["rate"].isna().all():
+        axes.text(0.5, 0.45, NOTHING, transform=axes.transAxes, ha="center", fontsize=11, color=FAINT)
     for unit, group in flops.groupby("unit"):
         draw_points(axes, group, level, group["unit"].map(UNIT_COLOURS), marker=UNIT_MARKERS[unit])
     top = flops[flops.index < 8] if timed else flops.iloc[:0]

@@ -10,7 +10,7 @@ import pytest
 import roofline
 from rooflines.analysis import analyse, by_name
 from rooflines.charts.html import write_html
-from rooflines.charts.style import level_name, save
+from rooflines.charts.style import intensity, level_name, save
 from rooflines.read.inputs import Loaded
 from rooflines.roofs import Roofs
 from rooflines.summary import summarise
@@ -142,3 +142,8 @@ def test_a_slow_run_fails_where_it_is_asked_to(
     with pytest.raises(SystemExit) as end:
         postprocess.main(flags)
     assert end.value.code == code and "28 % of the roof" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", [0.0123, 123456.7, 9.87e8, float("inf"), float("nan")])
+def test_an_intensity_stays_in_its_column(value: float) -> None:
+    assert len(intensity(value)) <= 7

@@ -117,3 +117,14 @@ def test_values_that_cannot_be_are_refused_by_name(rows: pd.DataFrame) -> None:
         assert len(left) == 2 and f"1 row refused, values that cannot be: a ({column} {value:g})" in note
     unknown = rows.assign(time_s=float("nan"), bytes_hbm=float("nan"))
     assert refuse(unknown)[1] == [], "what is not known is not wrong"
+
+
+def test_a_table_by_hand_needs_no_more_than_kernels_and_times(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("kernel,time_s,flop_source\nk,1e-3,cores\n")
+    row = read_table(path).iloc[0]
+    assert (row["run"], row["name"], row["launches"]) == ("mine", "k", 1)
+    path.write_text("kernel,flop_source\nk,cores\n")
+    assert is_table("kernel,flop_source")
+    with pytest.raises(RoofError, match="mine.csv: not a tidy table, it has no column time_s"):
+        read_table(path)

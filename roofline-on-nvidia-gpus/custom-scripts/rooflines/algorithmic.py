@@ -72,12 +72,15 @@ _SIDES = {"m": "measured", "a": "algorithmic"}
 
 def describe(table: pd.DataFrame) -> str:
     """Return the ratios as lines."""
-    lines = [f"{'measured over algorithmic':<26}{'FLOPs':>32}{'ratio':>8}{'bytes':>24}{'ratio':>8}"]
-    for _, row in table.iterrows():
+    names = [f"{run} {section}"[:60] for run, section in zip(table["run"], table["section"])]
+    width = max(26, *(len(name) + 1 for name in names))
+    lines = [f"{'measured over algorithmic':<{width}}{'FLOPs':>32}{'ratio':>8}{'bytes':>24}{'ratio':>8}"]
+    for name, (_, row) in zip(names, table.iterrows()):
         flops = f"{si(row['measured_flop'], 'FLOP')} / {si(row['algorithmic_flop'], 'FLOP')}"
         size = f"{si(row['measured_bytes'], 'B')} / {si(row['algorithmic_bytes'], 'B')}"
-        name = f"{row['run']} {row['section']}"[:40]
-        lines.append(f"{name:<26}{flops:>32}{_number(row['flop_ratio']):>8}{size:>24}{_number(row['bytes_ratio']):>8}")
+        lines.append(
+            f"{name:<{width}}{flops:>32}{_number(row['flop_ratio']):>8}{size:>24}{_number(row['bytes_ratio']):>8}"
+        )
     return "\n".join(lines)
 
 

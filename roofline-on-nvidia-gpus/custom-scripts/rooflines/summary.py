@@ -4,7 +4,7 @@ import pandas as pd
 
 from .analysis import analyse, by_name
 from .charts.sections import section_order
-from .charts.style import percent, rate_text, seconds, si, significant
+from .charts.style import intensity, percent, rate_text, seconds, si
 from .columns import LEVELS, UNIT_NAMES, UNMEASURED
 from .read.inputs import Loaded
 from .roofs import Roofs
@@ -54,7 +54,9 @@ def _tensor(rows: pd.DataFrame, total: float) -> str:
 
 def _shares(rows: pd.DataFrame, column: str, names: dict[str, str] | None = None) -> str:
     shares = rows.groupby(column, observed=True)["share"].sum().sort_values(ascending=False)
-    return ", ".join(f"{(names or {}).get(name, name)} {percent(share)}" for name, share in shares.head(8).items())
+    return ", ".join(
+        f"{(names or {}).get(name, name) or 'not known'} {percent(share)}" for name, share in shares.head(8).items()
+    )
 
 
 def _roof_values(roofs: Roofs) -> str:
@@ -69,7 +71,7 @@ def _table(rows: pd.DataFrame) -> list[str]:
     ]
     for place, (_, row) in enumerate(rows.iterrows(), start=1):
         flops = row["flop"] > 0
-        levels = [significant(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS]
+        levels = [intensity(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS]
         lines.append(
             f"  {place:>3} {str(row['name'])[:36]:<36} {seconds(row['time_s']):>9} {percent(row['share']):>7} "
             f"{int(row['launches']):>9,} {levels[0]:>7} {levels[1]:>7} {levels[2]:>7} {rate_text(row):>13} "

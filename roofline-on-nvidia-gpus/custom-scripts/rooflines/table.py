@@ -196,10 +196,16 @@ def read_table(path: Path) -> pd.DataFrame:
     missing = {"kernel", "time_s"} - set(rows.columns)
     if missing:
         raise RoofError(f"{path}: not a tidy table, it has no column {', '.join(sorted(missing))}")
-    return tidy(rows, origin=str(path))
+    rows = tidy(rows, origin=str(path))
+    # A table by hand may have no run and no readable names.
+    filled = {
+        "run": rows["run"].astype(str).replace("", path.name.partition(".")[0]),
+        "name": rows["name"].astype(object).where(rows["name"] != "", rows["kernel"].astype(object)),
+    }
+    return rows.assign(**{name: values.astype("category") for name, values in filled.items()})
 
 
 def is_table(header: str) -> bool:
     """Say whether a CSV's first line is that of a tidy table."""
-    names = header.strip().lstrip("\ufeff").split(",")
-    return {"kernel", "time_s", "flop_source"} <= set(names)
+    names = set(header.strip().lstrip("\ufeff").split(","))
+    return "kernel" in names and bool({"time_s", "flop_source", "launches", "family"} & names)

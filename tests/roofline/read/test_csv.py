@@ -156,6 +156,11 @@ def test_a_device_has_its_name_where_it_was_collected(tmp_path: Path) -> None:
         ),
         (["==WARNING== No kernels were profiled."], "No kernels were profiled"),
         (
+            [line.replace('"Metric Value",', "").replace(',"Metric Value"', "") for line in long_rows([])],
+            "no column Metric Value",
+        ),
+        ([line.replace('"Metric Name",', "") for line in long_rows([])], "no column Metric Name"),
+        (
             [row(["ID", "Kernel Name", "Invocations", "Metric Name", "Minimum", "Maximum", "Average"])],
             "--print-summary",
         ),

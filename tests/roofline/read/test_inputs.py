@@ -97,3 +97,22 @@ def test_contradictions_are_warnings(tmp_path: Path, kernels: list[Kernel], warn
 def test_sound_data_has_no_warning(tmp_path: Path) -> None:
     sound = Kernel.counted("ampere_sgemm_128x64_tn", cycles=1e6, rate=1.4e9, ffma=1e9, l1tex=4e7, lts=2e7, dram=1e7)
     assert load_runs([write(tmp_path / "output_a_forward.csv", sound)], gpu="A100 SXM 40").warnings == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("x.nsys-rep", "x", "timeline of Nsight Systems"),
+        ("x.csv", "Time (%),Total Time (ns),Instances,Name\n1,2,3,k\n", "summary of Nsight Systems"),
+        ("x.ncu-rep", "SQLite format 3\0", "an SQLite file"),
+        ("x.ncu-rep", "<html></html>", "only named like a report"),
+    ],
+)
+def test_files_of_other_tools_are_named_for_what_they_are(tmp_path: Path, name: str, content: str, kind: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(RoofError, match=kind):
+        load_runs([tmp_path / name])
+
+
+def test_a_csv_that_is_named_like_a_report_is_read(tmp_path: Path) -> None:
+    assert load_runs([write(tmp_path / "output_a.ncu-rep", Kernel.counted(CONV))]).runs == ["a"]

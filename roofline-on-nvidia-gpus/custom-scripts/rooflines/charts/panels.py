@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from ..columns import LEVELS, MEMORY_ONLY, UNIT_NAMES, UNITS, UNMEASURED
-from .style import FAINT, INK, bar_style, level_name, percent, rate_text, seconds, significant
+from .style import FAINT, INK, bar_style, intensity, level_name, percent, rate_text, seconds
 
 _LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end
 _NUMBER_WIDTH = 0.018  # a segment that is narrower has no room for its number
@@ -80,7 +80,10 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
 def _without_flops(rows: pd.DataFrame) -> list[str]:
     """Return what the hatched and the dotted part of the bar are."""
     texts = []
-    for unit, mark, kind in ((MEMORY_ONLY, "hatched", "without FLOPs"), (UNMEASURED, "dotted", "not measured")):
+    for unit, mark, kind in (
+        (MEMORY_ONLY, "hatched", "without FLOPs"),
+        (UNMEASURED, "dotted", "of FLOPs not measured"),
+    ):
         found = rows[rows["unit"] == unit]
         if len(found):
             count = int(found["kernels"].sum())
@@ -116,7 +119,7 @@ def _cells(place: int, row: pd.Series, device: str) -> tuple[str, ...]:
         seconds(row["time_s"]),
         percent(row["share"]),
         f"{int(row['launches']):,}",
-        *(significant(row[f"ai_{level.lower()}"], 3) if flops else "-" for level in LEVELS),
+        *(intensity(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS),
         rate_text(row),
         percent(row["efficiency"]),
         level_name(row["bound"], device) or "-",

@@ -68,6 +68,12 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{number:.{max(0, digits - 1 - _exponent(number))}f}" if abs(number) >= 1e-4 else text
 
 
+def intensity(value: float) -> str:
+    """Return FLOP per byte in at most seven characters, so that it stays in its column."""
+    text = significant(value)
+    return text if len(text) <= 7 else f"{value:.1e}"
+
+
 def _exponent(number: float) -> int:
     return int(f"{number:e}".partition("e")[2])
 
@@ -118,6 +124,12 @@ def new_figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure  # matplotlib takes its time to load: only who draws waits for it
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def say_nothing(axes: Any, text: str) -> None:
+    """Write in the middle of an empty chart why there is nothing in it."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=11, color=FAINT)
+    axes.axis("off")
 
 
 def save(figure: Any, stem: Path, formats: tuple[str, ...] = ("png", "svg")) -> list[Path]:

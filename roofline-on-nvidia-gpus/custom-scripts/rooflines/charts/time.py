@@ -21,6 +21,7 @@ from .style import (
     UNIT_COLOURS,
     level_name,
     new_figure,
+    say_nothing,
     seconds,
     si,
     significant,
@@ -56,9 +57,12 @@ def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
 
 
 def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, float], unit: str, label: str) -> None:
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     seen = rows[rows[column] > 0]
+    if seen.empty:  # axes would have a scale that nothing gives
+        say_nothing(axes, f"no {label.removesuffix(' per launch')} was counted")
+        return
     axes.set(xscale="log", yscale="log")
     sizes = (seen["share"] * 1500).clip(lower=14)
     axes.scatter(
@@ -73,7 +77,7 @@ def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, flo
     )
     times = rows["one_s"]
     axes.set_ylim(times.min() / 6, times.max() * 3)
-    x0, x1 = (seen[column].min() / 3, seen[column].max() * 4) if len(seen) else (1.0, 10.0)
+    x0, x1 = seen[column].min() / 3, seen[column].max() * 4
     axes.set_xlim(x0, x1)
     for name, rate in roofs.items():
         axes.plot([x0, x1], [x0 / rate, x1 / rate], color=ROOF, linewidth=1.6, zorder=2)
@@ -85,6 +89,8 @@ def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, flo
     axes.tick_params(labelsize=9.5)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value, "", 1).strip()))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _name_line(axes: Any, text: str, rate: float) -> None:
@@ -119,7 +125,7 @@ def _draw_lost(axes: Any, rows: pd.DataFrame) -> None:
         colour = UNIT_COLOURS[row["unit"]]
         axes.barh(place + 0.2, row["time_s"], height=0.3, color=colour, alpha=0.3)
         axes.barh(place + 0.2, row["least_s"], height=0.3, color=colour, alpha=0.95)
-        text = f"{str(row['name'])[:34]}: {seconds(row['lost_s'])} of {seconds(row['time_s'])}"
+        text = f"{str(row['name'])[:26]}: {seconds(row['lost_s'])} of {seconds(row['time_s'])}"
         axes.text(0, place - 0.16, text, fontsize=9, color=INK, va="center")
     if len(top):
         total = rows["lost_s"].sum() / rows["time_s"].sum()

@@ -36,7 +36,7 @@ def read_ncu_csvs(path: Path) -> list[Report]:
     """Read a CSV that may hold several runs, appended to one another. Raises RoofError when it holds no kernels."""
     encoding = _encoding(path)
     with _open(path, encoding) as file:
-        decimal_comma = has_decimal_comma(_sample_values(file))
+        decimal_comma = has_decimal_comma(_sample_values(file, path))
     parser = _Parser(path, decimal_comma)
     with _open(path, encoding) as file:
         parser.read(_with_progress(file, path))
@@ -70,14 +70,21 @@ def _with_progress(file: TextIO, path: Path) -> Iterator[str]:
             bar.update(file.buffer.tell() - bar.n)
 
 
-def _sample_values(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+def _layout_of(header: str, path: Path) -> CsvLayout | None:
+    try:
+        return find_layout(header)
+    except RoofError as error:
+        raise RoofError(f"{path}: {error}") from None
+
+
+def _sample_values(lines: Iterable[str], path: Path) -> Iterator[tuple[str, str, str]]:
     """Yield value, metric and unit of the first rows as they are written."""
     layout = None
     units: list[str] = []
     rows = 0
     for line in lines:
         if is_header(line):
-            layout, units = find_layout(line) or layout, []
+            layout, units = _layout_of(line, path) or layout, []
         elif layout is not None and line[:1] in layout.row_starts:
             cells = layout.split(line)
             if not layout.is_long and not layout.cell(cells, "ID"):
@@ -142,7 +149,7 @@ class _Parser:
         return None, 0, -1
 
     def _take_header(self, line: str) -> None:
-        layout = find_layout(line)
+        layout = _layout_of(line, self.path)
         if layout is None:
             raise RoofError(
                 f"{self.path}: a summary (--print-summary), which has no single kernels; "

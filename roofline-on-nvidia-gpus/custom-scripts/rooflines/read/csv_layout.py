@@ -4,9 +4,12 @@ import csv
 import re
 from dataclasses import dataclass
 
+from .. import RoofError
+
 _NVTX = "Domain:"  # both columns of --nvtx have it, no other one
 _RANGE_FIELDS = 6  # payload type, payload, colour type, colour, message type, message follow a range's name
 _SUMMARY = {"Invocations", "Minimum", "Maximum", "Average"}
+_METRIC = {"Metric Name", "Metric Unit", "Metric Value"}
 _FIXED = {
     "ID",
     "Process ID",
@@ -43,6 +46,11 @@ def find_layout(header: str) -> "CsvLayout | None":
     names = [name.strip().strip("\ufeff") for name in _split(header, delimiter)]
     if _SUMMARY & set(names):
         return None
+    missing = {"ID", "Kernel Name"} - set(names)
+    if _METRIC & set(names):  # a long table, which needs all three
+        missing |= _METRIC - set(names)
+    if missing:
+        raise RoofError(f"the header has no column {', '.join(sorted(missing))}: was it cut or edited?")
     return CsvLayout(
         delimiter=delimiter,
         places={name: place for place, name in enumerate(names) if name in _FIXED},
