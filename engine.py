@@ -49,6 +49,7 @@ class StepContext:
         print_freq: steps between two lines of the log, and between two reads of the device.
         accumulate: batches a step, whose gradient is that of one batch of all their images.
         part: the steps of the epoch to make; None for all.
+        max_dets: detections of a class in an image that count in an evaluation.
     """
 
     precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
@@ -58,6 +59,7 @@ class StepContext:
     print_freq: int = 10
     accumulate: int = 1
     part: EpochPart | None = None
+    max_dets: int = 100
 
 
 def train_one_epoch(
@@ -206,9 +208,9 @@ def evaluate(
     Args:
         postprocessors: `bbox`, and for masks `segm` and `panoptic`.
         base_ds: the ground truth.
-        output_dir: with it, `eval.pth` there keeps precision and recall per class and threshold, for plots, and
-            `panoptic_eval` the panoptic images.
-        context: constants of the run: `precision` (the outputs are float32) and `print_freq` count here.
+        output_dir: with it, `eval.pth` there keeps precision and recall per class and threshold, for plots, if there
+            are objects to measure against, and `panoptic_eval` the panoptic images.
+        context: constants of the run: `precision` (the outputs are float32), `print_freq` and `max_dets` count here.
 
     Returns:
         The means of the logged quantities, and among them `coco_eval_bbox`, COCO's 12 numbers; with a postprocessor
@@ -218,7 +220,8 @@ def evaluate(
     context = replace(context or StepContext(), phases=StepPhases())  # profilers watch training alone
     model.eval()
     criterion.eval()
-    evaluator = CocoEvaluator(base_ds, [kind for kind in ("bbox", "segm") if kind in postprocessors])
+    kinds = [kind for kind in ("bbox", "segm") if kind in postprocessors]
+    evaluator = CocoEvaluator(base_ds, kinds, max_dets=context.max_dets)
     panoptic = _panoptic_evaluator(data_loader, output_dir) if "panoptic" in postprocessors else None
     steps = len(data_loader)
     progress = Progress(total=steps, label="test")
@@ -236,7 +239,7 @@ def evaluate(
         progress.note(describe_averages(log.averages()))
         progress.close()
         stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
-    if output_dir and is_main_process():
+    if output_dir and is_main_process() and base_ds.anns:
         with atomic_file(Path(output_dir) / "eval.pth") as file:
             torch.save(evaluator.precision_recall("bbox"), file)
     return stats, evaluator

@@ -11,6 +11,7 @@ from util.profiling.cost_file import check_cost_file
 #: The least value of a flag that counts something.
 AT_LEAST = {
     0: ("epochs", "max_steps", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
+    10: ("max_dets",),  # COCO's other two recalls are those of 1 and 10 detections
     1: (
         *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size"),
         *("dec_layers", "hidden_dim", "dim_feedforward", "nheads", "num_queries", "image_size", "pad_multiple"),

@@ -317,6 +317,12 @@ def _add_run_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
     group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
+    group.add_argument(
+        "--max_dets",
+        default=100,
+        type=int,
+        help="detections of a class in an image that AP and AR count, COCO's maxDets (%(default)s)",
+    )
     group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")
     group.add_argument(
         "--world_size", default=1, type=int, help="accepted for old scripts; the launcher says how many processes"

@@ -113,7 +113,7 @@ def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tup
         run.data.truth,
         run.place.device,
         run.cfg.output_dir,
-        context=StepContext(precision=run.place.precision, print_freq=run.cfg.print_freq),
+        context=StepContext(run.place.precision, print_freq=run.cfg.print_freq, max_dets=run.cfg.max_dets),
     )
     if detector.compiled is not None and (news := detector.compiled.news()):
         print_once(news)

@@ -50,16 +50,18 @@ class CocoEvaluator:
 
     coco_gt: ground truth; it is not changed. iou_types: "bbox", "segm" or both. Only images passed to `update` are
     evaluated, so a subset is scored by its own objects. Numbers are those of pycocotools on the same
-    results as JSON; -1 where there is nothing to measure.
+    results as JSON; -1 where there is nothing to measure. Of a class in an image the `max_dets` surest count.
     """
 
-    def __init__(self, coco_gt: COCO, iou_types: Sequence[str]) -> None:
+    def __init__(self, coco_gt: COCO, iou_types: Sequence[str], *, max_dets: int = 100) -> None:
         unknown = set(iou_types) - set(IOU_TYPES)
         if unknown:
             raise ValueError(f"unknown iou types {sorted(unknown)}; known are {IOU_TYPES}")
         self.iou_types = tuple(iou_types)
         self.coco_gt = coco_gt
         self._params = {kind: Params(iouType=kind) for kind in self.iou_types}
+        for params in self._params.values():
+            params.maxDets = [*params.maxDets[:-1], max_dets]
         #: By kind: `params`, which may be changed before the evaluation, as in pycocotools; and once accumulated
         #: `stats` and `eval`, as pycocotools' COCOeval has them.
         self.coco_eval: dict[str, Any] = {kind: NotScored(params) for kind, params in self._params.items()}
@@ -93,8 +95,10 @@ class CocoEvaluator:
         }
 
     def summarize(self) -> str:
-        """Return the table of all numbers, also per class; rank 0 prints it."""
+        """Return the table of all numbers, also per class; rank 0 prints it. Without objects it is one line."""
         table = "\n".join(self._table(kind) for kind in self.coco_eval)
+        if not self.coco_gt.anns:
+            table = f"{len(self._detections)} images without a single object: there is nothing to measure against"
         print_once(table)
         return table
 
@@ -118,8 +122,13 @@ class CocoEvaluator:
         return self._all_detections().results(iou_type)
 
     def stats(self, iou_type: str) -> dict[str, float]:
-        """Return COCO's twelve numbers by name; call `accumulate` before."""
-        return dict(zip(STAT_NAMES, map(float, self.coco_eval[iou_type].stats)))
+        """Return COCO's twelve numbers by name, AR100 under the most detections; call `accumulate` before."""
+        scores = self.coco_eval[iou_type]
+        numbers = dict(zip(STAT_NAMES, map(float, scores.stats)))
+        most = list(scores.params.maxDets)
+        if 100 not in most:  # which pycocotools takes AP at, whatever the parameters say
+            numbers["AP"] = _mean_of_measured(scores.eval["precision"][:, :, :, 0, -1])
+        return {f"AR{most[-1]}" if name == "AR100" else name: value for name, value in numbers.items()}
 
     def precision_recall(self, iou_type: str) -> dict[str, Any]:
         """Return pycocotools' `eval` as tensors and plain values, which `torch.load` reads safely; see `eval.pth`.
@@ -162,7 +171,8 @@ class CocoEvaluator:
     def _table(self, iou_type: str) -> str:
         """Format the twelve numbers in pycocotools' words, then the classes that have instances."""
         table = [f"IoU metric: {iou_type}, images: {len(self._detections)}"]
-        table += [_describe(name, value) for name, value in self.stats(iou_type).items()]
+        most = self._params[iou_type].maxDets[-1]
+        table += [_describe(name, value, most) for name, value in self.stats(iou_type).items()]
         classes = [row for row in self.per_class(iou_type) if row["instances"]]
         width = max([len("class"), *(len(row["name"]) for row in classes)])
         table.append(f"{'class':<{width}}     AP   AP50  instances")
@@ -223,14 +233,14 @@ def _encode(masks: Tensor) -> list[dict[str, Any]]:
     return [{"size": list(map(int, rle["size"])), "counts": rle["counts"].decode()} for rle in rles]
 
 
-def _describe(name: str, value: float) -> str:
-    """Return a number's line: its short name, then what pycocotools prints for it."""
+def _describe(name: str, value: float, most: int) -> str:
+    """Return a number's line: its short name, then what pycocotools prints for it; `most` detections count."""
     kind, rest = name[:2], name[2:]
     words = {"AP": "Average Precision", "AR": "Average Recall"}[kind]
     iou = f"0.{rest}" if name in ("AP50", "AP75") else "0.50:0.95"
     area = {"s": "small", "m": "medium", "l": "large"}.get(rest, "all")
-    most = rest if name in ("AR1", "AR10") else "100"
-    return f"{name:>6}  {words:<18} ({kind}) @[ IoU={iou:<9} | area={area:>6} | maxDets={most:>3} ] = {value:0.3f}"
+    count = rest if name in ("AR1", "AR10") else most
+    return f"{name:>6}  {words:<18} ({kind}) @[ IoU={iou:<9} | area={area:>6} | maxDets={count:>3} ] = {value:0.3f}"
 
 
 def _mean_of_measured(precision: np.ndarray) -> float:

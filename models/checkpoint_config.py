@@ -139,6 +139,11 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dic
         if min(flags.get("nheads", 1), flags["dec_layers"], flags["num_classes"]) < 1:
             raise ValueError("a part of size 0")
     except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, KeyError) and any(name.startswith("transformer.decoder.") for name in shapes):
+            raise CheckpointError(
+                f"{path}: lacks {error.args[0]}, so nothing can go on from it; --init_from {path} starts a new run "
+                "from the rest and learns what is missing"
+            ) from error
         missing = f": it lacks {error.args[0]}" if isinstance(error, KeyError) else ""
         raise CheckpointError(f"{path}: its weights are not those of a DETR{missing}") from error
     return flags

@@ -235,3 +235,20 @@ def test_a_mask_head_trains_on_published_weights(run: Run, tmp_path: Path, publi
 def test_a_mask_head_on_a_dilated_detector_needs_the_flag(run: Run, tmp_path: Path) -> None:
     file = write_training(tmp_path / "checkpoint.pth", sizes=SMALL, dilation=True)
     assert_refused(run(f"{TRAIN} --masks --frozen_weights {file}"), "made with --dilation, this run has no --dilation")
+
+
+# ---- parts that are missing
+
+
+@pytest.mark.parametrize("deleted", ["class_embed.", "query_embed."])
+@pytest.mark.parametrize("more", ["", "--eval"])
+def test_a_file_whose_head_was_deleted_is_refused_with_the_way_out(
+    run: Run, published, tmp_path: Path, deleted: str, more: str
+) -> None:
+    weights = load_checkpoint(published("file"))["model"]
+    file = tmp_path / "stripped.pth"
+    torch.save({"model": {name: value for name, value in weights.items() if not name.startswith(deleted)}}, file)
+    assert_refused(run(f"{TRAIN} {more} --resume {file}"), f"{file}: lacks {deleted}weight", f"--init_from {file}")
+    if not more:
+        code, out, err = run(f"{TRAIN} --init_from {file}")
+        assert code == 0 and f"{deleted}weight: not in the checkpoint" in out, err

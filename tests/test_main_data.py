@@ -1,5 +1,6 @@
 """Data as `main.py` takes it: layouts by name, and the look at it before training."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,26 @@ def test_an_epoch_ends_over_data_with_every_fault_that_loading_repairs(run: Run,
     assert code == 0 and "Epoch: [0]  [12/12]" in out and "annotations/train.json: repaired on reading: " in out, err
     code, out, err = run(f"{flags} --eval --resume {tmp_path / 'run' / 'best.pth'}")
     assert code == 0 and "IoU metric: bbox, images: 2" in out, err
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_images_without_annotations_are_predicted_only(
+    run: Run, tmp_path: Path, coco_folder: Path, listed: bool
+) -> None:
+    file = coco_folder / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text()) | {"annotations": []}
+    file.write_text(json.dumps({key: value for key, value in content.items() if listed or key != "annotations"}))
+    flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --eval --output_dir {tmp_path / 'out'}"
+    code, out, err = run(flags)
+    assert code == 0, err
+    assert "4 images without a single object: there is nothing to measure against" in out and "AP50" not in out
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {row["image_id"] for row in predictions} == {1, 4, 7, 9}
+    assert not (tmp_path / "out" / "eval.pth").exists()
+
+
+def test_more_detections_count_on_demand(run: Run, coco_folder: Path) -> None:
+    flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --eval"
+    code, out, err = run(f"{flags} --max_dets 120")
+    assert code == 0 and "maxDets=120" in out and "maxDets=100" not in out, err
+    assert_refused(run(f"{flags} --max_dets 5"), "--max_dets 5: must be at least 10")

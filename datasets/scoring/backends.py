@@ -9,6 +9,7 @@ import functools
 import importlib
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -76,6 +77,7 @@ def compute_scores(
     and why it is not hotcoco that computes.
     """
     found = found.of_categories(list(truth.cats))
+    _say_crowded(truth, image_ids, most=(params or Params(iouType=kind)).maxDets[-1])
     reason = why_not_hotcoco() or _where_they_differ(truth, found, image_ids)
     if params is not None and own_params(params, kind):
         reason = reason or f"the parameters are not COCO's ({', '.join(own_params(params, kind))})"
@@ -150,6 +152,23 @@ def _hotcoco() -> ModuleType:
 @functools.cache
 def _say_once(line: str) -> None:
     print_once(line)
+
+
+def _say_crowded(truth: COCO, image_ids: list[int], *, most: int) -> None:
+    """Say, once, that images hold more objects of a class than detections of it count."""
+    measured = set(image_ids)
+    counts = Counter(
+        (o["image_id"], o["category_id"])
+        for o in truth.anns.values()
+        if o["image_id"] in measured and not o.get("iscrowd")
+    )
+    images = {image_id for (image_id, _), count in counts.items() if count > most}
+    if images:
+        largest = max(counts.values())
+        _say_once(
+            f"warning: of a class in an image the {most} surest detections count, and {len(images)} of {len(measured)} "
+            f"images hold more objects of one (up to {largest}), which AP and AR miss: try --max_dets {largest}"
+        )
 
 
 def _where_they_differ(truth: COCO, found: Detections, image_ids: list[int]) -> str | None:
