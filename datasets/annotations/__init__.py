@@ -57,9 +57,14 @@ def read_annotations(
         if data.annotations is None:
             issues.add(kinds.NO_ANNOTATIONS, "file", path.name)
         categories = read_categories(data.categories, issues)
-        images = Images(data.images, issues, need_sizes=need_masks, files=files or NoFiles())
+        images = Images(data.images, issues, need_sizes=need_masks, files=files or NoFiles(), fixing=fixing)
         table = AnnotationTable(
-            data.annotations or [], issues, images=images, categories=categories, num_classes=num_classes
+            data.annotations or [],
+            issues,
+            images=images,
+            categories=categories,
+            num_classes=num_classes,
+            fixing=fixing,
         )
         rows = _by_image(table)
         if need_masks:

@@ -90,7 +90,16 @@ def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, issues:
 class Images:
     """The images of a file by their ids: `ids` (n,) int64 rising, `names`, `sizes` (n, 2) height, width or -1."""
 
-    def __init__(self, entries: list[dict[str, Any]], issues: IssueLog, *, need_sizes: bool, files: ImageFiles) -> None:
+    def __init__(
+        self,
+        entries: list[dict[str, Any]],
+        issues: IssueLog,
+        *,
+        need_sizes: bool,
+        files: ImageFiles,
+        fixing: bool = False,
+    ) -> None:
+        """Read the images; with `fixing`, those of one file become the first of them."""
         if not entries:
             raise DatasetError(f"{issues.path}: it lists no images")
         self.issues = issues
@@ -106,7 +115,12 @@ class Images:
                     issues.add(kind, "image", id_, "file_name", entry["file_name"])
         self.ids = np.array(sorted(by_id), dtype=np.int64)
         self.names: list[str] = [by_id[id_]["file_name"] for id_ in self.ids.tolist()]
-        self._find_shared()
+        self._first_of = self._find_shared()
+        if fixing and self._first_of:
+            kept = [k for k, id_ in enumerate(self.ids.tolist()) if id_ not in self._first_of]
+            self.ids, self.names = self.ids[kept], [self.names[k] for k in kept]
+        else:
+            self._first_of = {}
         sizes = [self._size(by_id[id_], need=need_sizes) for id_ in self.ids.tolist()]
         self.sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
         if files.sizes_known:
@@ -116,6 +130,8 @@ class Images:
         """Return the position of each of `ids` (m,), (m,) int64, -1 for one that is not listed."""
         if not len(self.ids):
             return np.full(len(ids), -1)
+        if self._first_of:
+            ids = np.array([self._first_of.get(id_, id_) for id_ in ids.tolist()], dtype=np.int64)
         places = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         return np.where(self.ids[places] == ids, places, -1)
 
@@ -134,8 +150,12 @@ class Images:
                     self.issues.add(kinds.WRONG_SIZE, "image", int(self.ids[position]), "[height, width]", listed)
                 self.sizes[position] = size
 
-    def _find_shared(self) -> None:
-        """Note files that several images have: by one name, or by names of which the disk knows the last part only."""
+    def _find_shared(self) -> dict[int, int]:
+        """Note files that several images have: by one name, or by names of which the disk knows the last part only.
+
+        Returns the id of the first image of the file for each of the others.
+        """
+        first_of: dict[int, int] = {}
         alike: dict[str, list[int]] = defaultdict(list)
         for position, name in enumerate(self.names):
             alike[last_part(name)].append(position)
@@ -147,9 +167,11 @@ class Images:
                 # Without a folder the names themselves tell; with one, different names may lead to one file.
                 place = self.files.path(self.names[position], id_) or self.names[position].replace("\\", "/")
                 if first.setdefault(place, id_) != id_:
+                    first_of[id_] = first[place]
                     field = f"file_name (image id {first[place]} has the same file)"
                     self.issues.add(kinds.SHARED_FILES, "image", id_, field, self.names[position])
         self.files.set_ambiguous(alike)
+        return first_of
 
     def _has_name(self, entry: dict[str, Any]) -> bool:
         has = isinstance(entry.get("file_name"), str) and entry["file_name"] != ""

@@ -44,8 +44,7 @@ SAME_NAMES = _kept("category names of several ids", "different classes")
 
 LARGE_LABELS = _refused(
     "category ids too large to count up to",
-    "a model has a class for every number up to the largest id: renumber them, as python -m datasets.check --fix OUT "
-    "does, or give --dense_labels",
+    "a model has a class for every number up to the largest: renumber them, as python -m datasets.check --fix OUT does",
 )
 
 NO_FILE_NAME = _refused("images without file_name", "file_name must be text")
@@ -78,6 +77,16 @@ BAD_BOX = _refused("boxes that are not four numbers", "a box must be [x, y, widt
 TEXT_BOX = _repaired("boxes with numbers as text", "cast")
 ENDLESS_BOX = _repaired("boxes with NaN, infinite or absurdly large numbers", "dropped")
 TURNED_BOX = _repaired("boxes with a negative width or height", "turned round")
+OTHER_CONVENTION = _refused(
+    "boxes in another convention than [x, y, width, height] in pixels",
+    "they do not enclose their objects; python -m datasets.check --fix OUT converts them",
+)
+ODD_BOX = _kept("boxes that disagree with their polygon or mask", "the box as it is listed is trained on")
+ROTATED_BOX = _kept("boxes with a rotation", "the box before it is turned is trained on; export polygons instead")
+TINY_BOX = _kept("boxes with a side below a pixel", "trained on")
+EQUAL_BOX = _kept(
+    "objects with the box and the label of another", "each counts; python -m datasets.check --fix OUT keeps one of them"
+)
 EMPTY_BOX = _repaired("boxes without width or height", "dropped")
 OUTSIDE_BOX = _repaired("boxes outside their image", "dropped")
 OVERHANGING_BOX = _repaired("boxes over the edge of their image", "clamped to the image")
@@ -107,6 +116,8 @@ BAD_MASK_REFUSED = _refused("segmentations that cannot be read", "--masks needs 
 
 #: Refusals that `datasets.check --fix` can mend.
 FIXED = (LARGE_LABELS.name, SHARED_FILES.name)
+#: Oddities that are likely, not certain: reading goes on, the check and the look before training refuse the gravest.
+DOUBTFUL = (OTHER_CONVENTION.name, ODD_BOX.name, ROTATED_BOX.name, TINY_BOX.name, EQUAL_BOX.name)
 
 
 class IssueLog:
@@ -133,7 +144,8 @@ class IssueLog:
         for found in self._found.values():
             findings.add(found.kind, found.action, remedy=found.remedy, example=found.example, count=found.count)
         for found in self._found.values():
-            if found.action is Action.REFUSED and not (fixing and found.kind in FIXED):
+            passes = found.kind in DOUBTFUL or (fixing and found.kind in FIXED)
+            if found.action is Action.REFUSED and not passes:
                 raise DatasetError(f"{found.example} ({found.remedy}){_others(found)}")
         for found in self._found.values():
             if strict and found.action is Action.REPAIRED:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import kinds
+from .conventions import DISAGREES, find_convention, overlap
 from .headers import Images
 from .kinds import IssueLog, Kind
 from .masks import box_around
@@ -21,6 +22,8 @@ from .parse import FARTHEST, Entry, to_float, to_int
 ROUNDING = 1.0
 #: What the sum of x and width is off by in floating point.
 NOISE = 1e-6
+#: Objects to look at for a convention where looking at all would take long.
+SAMPLE = 2000
 
 
 class AnnotationTable:
@@ -39,7 +42,12 @@ class AnnotationTable:
         images: Images,
         categories: Iterable[int],
         num_classes: int | None,
+        fixing: bool = False,
     ) -> None:
+        """Read the columns; with `fixing` boxes in another convention are converted and equal objects dropped."""
+        self.fixing = fixing
+        # Rows (k,) of boxes of the file, and the boxes (k, 4) around their polygons or masks.
+        self._around = np.zeros(0, dtype=np.int64), np.zeros((0, 4))
         self.entries = entries
         self.issues = issues
         self.alive = np.ones(len(entries), dtype=bool)
@@ -50,10 +58,15 @@ class AnnotationTable:
         self.labels = self._integers("category_id")
         self._check_labels(list(categories), num_classes)
         self.crowd = self._read_crowd()
-        self.boxes = self._read_boxes()
+        self.boxes = self._read_boxes(images)
         self._fit_boxes(images)
         self.areas, self.lacks_area = self._read_areas()
         self.ids = self._read_ids()
+        odd = np.zeros(len(entries), dtype=bool)
+        looked_at, around = self._around
+        odd[looked_at] = overlap(self.boxes[looked_at], around) < DISAGREES
+        self._find(kinds.ODD_BOX, odd, "bbox")
+        self._find(kinds.EQUAL_BOX, self._equal(images), "bbox", drop=fixing)
         crowds = int((self.crowd & self.alive).sum())
         if crowds:
             self.left_out[kinds.CROWDS.name] = crowds
@@ -96,9 +109,9 @@ class AnnotationTable:
         self._find(kinds.CROWDS, numbers == 1, "iscrowd")
         return numbers == 1
 
-    def _read_boxes(self) -> np.ndarray:
+    def _read_boxes(self, images: Images) -> np.ndarray:
         values = self._column("bbox")
-        self._take_boxes_of_masks(values)
+        from_mask = self._take_boxes_of_masks(values)
         self._find(kinds.NO_BOX, _mark(values, lambda box: box is None or box == []), "bbox", drop=True)
         self._find(kinds.BAD_BOX, _mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
         filled = [box if alive else [0, 0, 0, 0] for box, alive in zip(values, self.alive.tolist())]
@@ -108,6 +121,7 @@ class AnnotationTable:
         boxes = numbers.reshape(-1, 4)
         self._find(kinds.ENDLESS_BOX, ~(np.abs(boxes) <= FARTHEST).all(1), "bbox", drop=True)
         boxes[~self.alive] = 0
+        boxes = self._check_convention(boxes, images, self.alive & ~from_mask)
         turned = boxes[:, 2:] < 0  # (m, 2): drawn from the right, from below
         self._find(kinds.TURNED_BOX, turned.any(1), "bbox")
         boxes[:, :2] += np.where(turned, boxes[:, 2:], 0)
@@ -116,18 +130,50 @@ class AnnotationTable:
         self._find(kinds.EMPTY_BOX, ~(boxes[:, :2] + boxes[:, 2:] > boxes[:, :2]).all(1), "bbox", drop=True)
         return boxes
 
-    def _take_boxes_of_masks(self, values: list[Any]) -> None:
-        """Put boxes around polygons and masks where `values` has none, or only zeros."""
+    def _check_convention(self, boxes: np.ndarray, images: Images, listed: np.ndarray) -> np.ndarray:
+        """Note boxes that are not xywh in pixels, or odd, and return them (m, 4), converted if that is asked for.
+
+        Where the images are not decoded anyway, a sample has to do. `listed` (m,) are boxes of the file.
+        """
+        rows = np.flatnonzero(listed)
+        if not images.files.sizes_known and not self.fixing:
+            rows = rows[:: max(1, len(rows) // SAMPLE)]
+        around = np.full((len(rows), 4), np.nan)
+        for k, row in enumerate(rows.tolist()):
+            around[k] = self._box_of_mask(row) or np.nan
+        sizes = images.sizes[self.images, ::-1].astype(np.float64)  # (m, 2) width, height
+        sizes[sizes < 0] = np.nan
+        convention = find_convention(boxes[rows], around, sizes[rows])
+        if convention is not None:
+            first = self.entries[int(rows[0])]
+            field = f"bbox ({convention.evidence})"
+            self.issues.add(kinds.OTHER_CONVENTION, "annotation", first.id, field, first.bbox, count=len(rows))
+            if self.fixing:
+                boxes[listed] = convention.convert(boxes[listed], sizes[listed])
+        else:
+            known = np.isfinite(around).all(1)
+            self._around = rows[known], around[known]
+        sides = np.abs(boxes[:, 2:])
+        self._find(kinds.TINY_BOX, ((sides > 0) & (sides < 1)).any(1), "bbox")
+        self._find(kinds.ROTATED_BOX, _mark(self.entries, lambda entry: entry.is_rotated), "bbox")
+        return boxes
+
+    def _box_of_mask(self, row: int) -> list[float] | None:
+        try:
+            return box_around(self.entries[row].segmentation)
+        except (ValueError, RecursionError):  # no JSON: refused when masks are read
+            return None
+
+    def _take_boxes_of_masks(self, values: list[Any]) -> np.ndarray:
+        """Put boxes around polygons and masks where `values` has none, or only zeros; return the rows (m,) bool."""
         absent = _mark(values, lambda box: not box or box == [0, 0, 0, 0])
         found = np.zeros(len(values), dtype=bool)
         for row in np.flatnonzero(absent & self.alive).tolist():
-            try:
-                box = box_around(self.entries[row].segmentation)
-            except (ValueError, RecursionError):  # no JSON: refused when masks are read
-                continue
+            box = self._box_of_mask(row)
             if box is not None:
                 values[row], found[row] = box, True
         self._find(kinds.MASK_BOX, found, "bbox")
+        return found
 
     def _fit_boxes(self, images: Images) -> None:
         """Drop boxes outside their image and clamp those that hang over its edge."""
@@ -152,6 +198,17 @@ class AnnotationTable:
         clamped = corners.reshape(-1, 2, 2).clip(0, sizes[:, None]).reshape(-1, 4)
         known = np.isfinite(sizes[:, 0]) & self.alive
         return np.where(known[:, None], clamped, corners), np.where(known, np.abs(corners - clamped).max(1), 0.0)
+
+    def _equal(self, images: Images) -> np.ndarray:
+        """Mark the rows (m,) with the image, label and box of an earlier one; in a sample, as `_check_convention`."""
+        rows = np.flatnonzero(self.alive & ~self.crowd)
+        if not images.files.sizes_known and not self.fixing:
+            rows = rows[:SAMPLE]
+        keys = np.column_stack([self.images[rows], self.labels[rows], self.boxes[rows]])  # (k, 6)
+        _, first = np.unique(keys, axis=0, return_index=True)
+        equal = np.zeros(len(self.alive), dtype=bool)
+        equal[np.delete(rows, first)] = True
+        return equal
 
     def _read_areas(self) -> tuple[np.ndarray, np.ndarray]:
         values = self._column("area")

@@ -30,8 +30,20 @@ class Entry(Struct, gc=False):
     bbox: Any = None
     area: Any = None
     iscrowd: Any = None
+    rotation: Any = None
+    #: Some exporters' own fields, among them a rotation.
+    attributes: Raw = Raw(b"")
     #: Left as text until it is asked for: as Python objects, the polygons of COCO would take 3 GB at once.
     raw_segmentation: Raw = msgspec.field(name="segmentation", default=Raw(b"null"))
+
+    @property
+    def is_rotated(self) -> bool:
+        """True where the exporter says that the box is to be turned by more than nothing."""
+        rotation = self.rotation
+        if b"rotation" in bytes(self.attributes):
+            attributes = json.loads(bytes(self.attributes))
+            rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
+        return bool(to_float(rotation))
 
     @property
     def has_run_lengths(self) -> bool:
@@ -129,8 +141,10 @@ def _parse(content: bytes, path: Path) -> CocoLists:
 
 
 def _entry(fields: dict[str, Any]) -> Entry:
-    known = {key: fields.get(key) for key in Entry.__struct_encode_fields__ if key != "segmentation"}
-    return Entry(**known, raw_segmentation=Raw(json.dumps(fields.get("segmentation"))))
+    raw = ("segmentation", "attributes")
+    known = {key: fields.get(key) for key in Entry.__struct_encode_fields__ if key not in raw}
+    segmentation, attributes = (Raw(json.dumps(fields.get(key))) for key in raw)
+    return Entry(**known, raw_segmentation=segmentation, attributes=attributes)
 
 
 def _int_of_text(text: str) -> int | float | None:

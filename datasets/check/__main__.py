@@ -2,7 +2,7 @@
 
     python -m datasets.check --data_path DIR                       any layout
     python -m datasets.check --data_path DIR --sheet boxes.png     also draws a few images with their boxes
-    python -m datasets.check --data_path DIR --fix repaired        also writes the annotations as loading reads them
+    python -m datasets.check --data_path DIR --fix repaired        also writes the annotations repaired
     python -m datasets.check --data_path DIR --json report.json    for machines
 
 Exit codes: 0 sound, 1 loading repairs something, 2 something is refused, or with --strict would have to be repaired.

@@ -14,36 +14,47 @@ from util.errors import DatasetError
 from util.runs.atomic import atomic_file
 
 from ..annotations import read_annotations, write_annotations
+from ..annotations.headers import LARGEST_LABEL
 from ..images import read_image
-from .split import SplitCheck
+from .split import DecodedFiles, SplitCheck
 
 SHEET_IMAGES, SHEET_COLUMNS = 12, 4
 
 
 def write_repaired(checked: list[SplitCheck], out: Path) -> list[Path]:
-    """Write the annotations of each split as loading reads them to {out}/{split}.json, or to `out` for a single split.
+    """Write the annotations of each split, repaired, to {out}/{split}.json, or to `out` for a single split.
 
-    Sizes and file names are those of the files; images that cannot be read are left out. Raises DatasetError for
-    splits whose annotations are refused, and for a name that ends in .json where there are several splits.
+    What loading repairs is repaired, and what only this can mend: boxes in another convention, equal objects, several
+    ids for one file, and class ids too large to count up to, renumbered alike in all splits. Sizes and file names are
+    those of the files; images that cannot be read are left out. Raises DatasetError for what is refused all the
+    same, and for a name that ends in .json where there are several splits.
     """
-    refused = [one.report for one in checked if one.annotations is None]
-    if refused:
-        raise DatasetError(
-            f"--fix {out}: nothing is written, the {refused[0].name} annotations are refused: {refused[0].error}"
-        )
     single = out.suffix == ".json"
     if single and len(checked) > 1:
         raise DatasetError(f"--fix {out}: there are {len(checked)} splits; give a folder for their files")
-    written = []
-    for one in checked:
-        path = out if single else out / f"{one.report.name}.json"
+    paths = [out if single else out / f"{one.report.name}.json" for one in checked]
+    for one, path in zip(checked, paths):
         if path.resolve() == one.report.split.annotations.resolve():
             raise DatasetError(f"--fix {out}: that is the file to be repaired; give another place")
-        write_json(_repaired(one), path)
+    contents = [_repaired(one, out) for one in checked]
+    renumber_categories(contents)
+    for path, data in zip(paths, contents):
+        write_json(data, path)
         # Once more: boxes that lay within a wrong size may reach over the edge of the real one.
         write_annotations(read_annotations(path), path)
-        written.append(path)
-    return written
+    return paths
+
+
+def renumber_categories(splits: list[dict[str, Any]]) -> None:
+    """Number the categories of all splits from 1 on, in the order of their ids, where one is too large."""
+    known = sorted({category["id"] for data in splits for category in data["categories"]})
+    if not known or known[-1] <= LARGEST_LABEL:
+        return
+    number = {id_: place for place, id_ in enumerate(known, start=1)}
+    for data in splits:
+        data["categories"] = [category | {"id": number[category["id"]]} for category in data["categories"]]
+        for annotation in data["annotations"]:
+            annotation["category_id"] = number[annotation["category_id"]]
 
 
 def draw_sheet(checked: list[SplitCheck], path: Path, *, title: str) -> int:
@@ -71,14 +82,19 @@ def write_json(data: dict[str, Any], path: Path) -> None:
         raise DatasetError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _repaired(checked: SplitCheck) -> dict[str, Any]:
+def _repaired(checked: SplitCheck, out: Path) -> dict[str, Any]:
     """Return the annotations with the sizes and names of the files, without the images that cannot be read."""
-    assert checked.annotations is not None  # `write_repaired` has refused the others
-    data = checked.annotations.to_dict()
-    files = {listed_image.image_id: (listed_image, fact) for listed_image, fact in zip(checked.listed, checked.facts)}
+    report = checked.report
+    try:
+        files = DecodedFiles(checked.listed, checked.facts)
+        data = read_annotations(report.split.annotations, fixing=True, files=files).to_dict()
+    except DatasetError as error:
+        refusal = f"nothing is written, the {report.name} annotations are refused: {error}"
+        raise DatasetError(f"--fix {out}: {refusal}") from None
+    found = {listed_image.image_id: (listed_image, fact) for listed_image, fact in zip(checked.listed, checked.facts)}
     images = []
     for image in data["images"]:
-        listed_image, fact = files[image["id"]]
+        listed_image, fact = found[image["id"]]
         if fact.error is None:
             height, width = fact.size
             name = (

@@ -15,6 +15,8 @@ from util.dist.distributed import all_gather, is_main_process
 from util.errors import DatasetError
 
 from ..annotations.findings import Action, Findings
+from ..annotations.kinds import DOUBTFUL
+from ..coco import CocoDetection
 from ..coco_panoptic import CocoPanoptic
 from ..interface import DatasetOrSubset, DetectionDataset
 from .across import note_class_names
@@ -49,6 +51,7 @@ def _look(splits: Mapping[str, DatasetOrSubset]) -> tuple[list[str], str | None]
             error = _missing_files(name, whole, indices)
             if error is not None:
                 return [], error
+            _add_doubts(whole, findings)
             _look_at_some(whole, indices, findings)
             error = _no_segments(whole, indices)
             if error is not None:
@@ -86,6 +89,15 @@ def _look_at_some(dataset: DetectionDataset, indices: np.ndarray, findings: Find
     """Decode a handful of images, spread evenly, and compare them with the annotations."""
     listed = [_listed(dataset, index) for index in _spread(indices)]
     note_images(listed, [inspect(image.path) for image in listed], Path(str(dataset.ann_file)), findings)
+
+
+def _add_doubts(dataset: DetectionDataset, findings: Findings) -> None:
+    """Add what reading the annotations found likely to be wrong, and went on."""
+    for finding in dataset.findings if isinstance(dataset, CocoDetection) else ():
+        if finding.kind in DOUBTFUL:
+            findings.add(
+                finding.kind, finding.action, remedy=finding.remedy, example=finding.example, count=finding.count
+            )
 
 
 def _no_segments(dataset: DetectionDataset, indices: np.ndarray) -> str | None:

@@ -38,6 +38,7 @@ def sound() -> dict[str, Any]:
         {"id": 2, "image_id": 6, "category_id": 1, **square},
         {"id": 3, "image_id": 5, "category_id": 1, **square, "bbox": [0.5, 1.5, 7.25, 9]},
     ]
+    objects[2]["segmentation"] = [[0.5, 1.5, 7.75, 1.5, 7.75, 10.5, 0.5, 10.5]]
     images = [{"id": id_, "file_name": f"{id_}.png", "height": 40, "width": 60} for id_ in (6, 5)]
     categories = [{"id": id_, "name": f"class {id_}"} for id_ in (1, 2)]
     return {"images": images, "annotations": [copy.deepcopy(one) for one in objects], "categories": categories}
@@ -170,7 +171,7 @@ def test_boxes_over_the_edge_are_clamped_but_not_for_rounding(
 ) -> None:
     boxes = ([-2, 30, 30, 30], [40, 5, 20.5, 7], [0, 0, 62, 40])
     for annotation, box in zip(sound["annotations"], boxes):
-        annotation["bbox"] = box
+        annotation.update(bbox=box, segmentation=None)
     findings = Findings()
     annotations = read_annotations(write(sound), findings=findings)
     found = [a["bbox"] for index in range(2) for a in annotations.objects_of(index)]
@@ -449,11 +450,12 @@ def test_one_file_under_two_ids_is_refused_naming_both(
         image["file_name"] = name
     line = refusal(write(sound))
     assert "image id 6: file_name (image id 5 has the same file)" in line and "--fix OUT merges them" in line
-    assert len(read_annotations(write(sound), fixing=True)) == 2
+    merged = read_annotations(write(sound), fixing=True)
+    assert merged.image_ids.tolist() == [5] and merged.object_counts().tolist() == [3]
 
 
 def test_ids_too_large_for_a_class_count_are_refused(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
     sound["categories"][0]["id"] = sound["annotations"][1]["category_id"] = 2_905_422
     sound["annotations"][2]["category_id"] = 2_905_422
     line = refusal(write(sound))
-    assert "category id 2905422" in line and "renumber them" in line and "--dense_labels" in line
+    assert "category id 2905422" in line and "renumber them" in line and "--fix" in line

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.check.outputs import draw_sheet, write_json, write_repaired
+from datasets.check.outputs import draw_sheet, renumber_categories, write_json, write_repaired
 from datasets.check.split import SplitCheck, check_split
 from datasets.image_files import by_base_name
 from datasets.layout import Split
@@ -39,3 +39,14 @@ def test_json_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match="cannot be written"):
         write_json({}, tmp_path / "file" / "x.json")
+
+
+def test_ids_too_large_are_renumbered_alike_in_all_splits() -> None:
+    ids = {"train": (7, 2_905_442), "val": (2_905_442,)}
+    splits = [
+        {"categories": [{"id": i, "name": str(i)} for i in own], "annotations": [{"id": 1, "category_id": own[-1]}]}
+        for own in ids.values()
+    ]
+    renumber_categories(splits)
+    assert [[category["id"] for category in data["categories"]] for data in splits] == [[1, 2], [2]]
+    assert [data["annotations"][0]["category_id"] for data in splits] == [2, 2]
