@@ -246,33 +246,40 @@ def _write_record(capture: Capture, tool: Tool, seconds: float) -> None:
         file.write(json.dumps(record, indent=2).encode() + b"\n")
 
 
+def collect(args: argparse.Namespace) -> int:
+    """Profile the sections, or show how; return the exit code. Raises RoofError for what cannot work."""
+    rank, processes = find_rank(os.environ)
+    if processes > 1 and len(args.sections) > 1:
+        raise RoofError(
+            "several processes profile one section per launch, so that none meets those of the section before"
+        )
+    if not 0 <= args.rank < processes:
+        raise RoofError(f"--rank {args.rank}: there are {processes} processes, counted from 0")
+    if processes > 1 and not args.nsys and rank != args.rank and not args.only_print:
+        return subprocess.run([*args.program, "--section", args.sections[0]]).returncode
+    if not args.only_print and shutil.which(args.program[0]) is None:
+        raise RoofError(f"{args.program[0]}: no such command, to be run behind --")
+    tool = choose_tool(args)
+    for capture in plan(args, tool, rank=rank, processes=processes):
+        if args.only_print:
+            show(capture)
+        elif code := run(capture, tool):
+            return code
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code. A mistake of the user is one line and 2."""
     try:
-        args = parse_args(sys.argv[1:] if arguments is None else arguments)
-        rank, processes = find_rank(os.environ)
-        if processes > 1 and len(args.sections) > 1:
-            raise RoofError(
-                "several processes profile one section per launch, so that none meets those of the section before"
-            )
-        if not 0 <= args.rank < processes:
-            raise RoofError(f"--rank {args.rank}: there are {processes} processes, counted from 0")
-        if processes > 1 and not args.nsys and rank != args.rank and not args.only_print:
-            return subprocess.run([*args.program, "--section", args.sections[0]]).returncode
-        if not args.only_print and shutil.which(args.program[0]) is None:
-            raise RoofError(f"{args.program[0]}: no such command, to be run behind --")
-        tool = choose_tool(args)
-        for capture in plan(args, tool, rank=rank, processes=processes):
-            if args.only_print:
-                show(capture)
-            elif code := run(capture, tool):
-                return code
+        return collect(parse_args(sys.argv[1:] if arguments is None else arguments))
     except RoofError as error:
         print(f"collect.py: error: {error.line()}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"collect.py: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return RoofError.exit_code
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import pandas as pd
 from rooflines import RoofError, atomic_file
 from rooflines.command_line import FlagParser, one_line_errors
 from rooflines.read.inputs import Loaded, load_runs
+from rooflines.read.runs import telling_part
 
 FORMATS = ("png", "svg")
 
@@ -167,8 +168,18 @@ def _names(paths: list[Path]) -> str:
     )
 
 
-def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str, ...], label: str = "") -> list[Path]:
-    """Draw A against B, print the time won or lost by family, and return the paths."""
+def compare(
+    loaded: tuple[Loaded, Loaded],
+    output_dir: Path,
+    formats: tuple[str, ...],
+    label: str = "",
+    *,
+    marks: tuple[str, str] = ("A", "B"),
+) -> list[Path]:
+    """Draw A against B, print the time won or lost by family, and return the paths.
+
+    marks: tell the two apart where their runs have the same name.
+    """
     from rooflines.charts import compare as compare_chart
     from rooflines.charts.style import save, seconds
 
@@ -178,7 +189,7 @@ def compare(loaded: tuple[Loaded, Loaded], output_dir: Path, formats: tuple[str,
         roofs.append(side.roofs[side.runs[0]])
     a, b = (side.rows.assign(run=name) for side, name in zip(loaded, names))
     if names[0] == names[1]:
-        names = [f"{names[0]} (A)", f"{names[1]} (B)"]
+        names = [f"{name} ({mark})" for name, mark in zip(names, marks)]
     for family, row in compare_chart.differences(a, b).iterrows():
         print(
             f"{str(family):<18} {seconds(row['time_a']):>9} -> {seconds(row['time_b']):>9}  "
@@ -222,7 +233,9 @@ def _compare(args: argparse.Namespace) -> list[Path]:
     a, b = (_load(args, [path]) for path in args.compare)
     for warning in dict.fromkeys(a.warnings + b.warnings):
         print(f"note: {warning}")
-    return compare((a, b), args.output_dir, tuple(args.formats), _label(args))
+    folders = [path.resolve() if path.is_dir() else path.resolve().parent for path in args.compare]
+    marks = tuple(telling_part(folder, folders) for folder in folders) if folders[0] != folders[1] else ("A", "B")
+    return compare((a, b), args.output_dir, tuple(args.formats), _label(args), marks=(marks[0], marks[1]))
 
 
 def _draw(args: argparse.Namespace, loaded: Loaded) -> list[Path]:

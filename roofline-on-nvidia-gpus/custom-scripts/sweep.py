@@ -141,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RoofError as error:
         print(f"sweep.py: error: {error.line()}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:  # a folder that cannot be written, a full disk
+        print(f"sweep.py: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return RoofError.exit_code
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130

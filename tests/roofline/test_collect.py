@@ -338,3 +338,9 @@ def test_what_is_missing_is_said(stand_ins: StandIns, missing: str, complaint: s
 def test_gpus_of_several_kinds_must_be_told_apart(stand_ins: StandIns) -> None:
     stand_ins.add("nvidia-smi", "print('8.0, NVIDIA A100\\n9.0, NVIDIA H100')")
     assert "GPUs of several kinds" in run(stand_ins, "all", "--print").stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(stand_ins: StandIns, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    result = run(stand_ins, "loss")
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and "out" in result.stderr

@@ -72,3 +72,18 @@ def test_the_charts_are_commands_too(tmp_path: Path, script: str) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert len(list(tmp_path.glob("a_*.png"))) == 1
+
+
+def test_runs_of_one_name_are_compared_by_their_folders(tmp_path: Path) -> None:
+    files = []
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        files.append(str(write(tmp_path / name / "ncu.csv")))
+    main(["--compare", *files, "-o", str(tmp_path / "out"), "--formats", "svg"])
+    text = (tmp_path / "out" / "compare.svg").read_text()
+    assert "ncu (before)" in text and "ncu (after)" in text
+
+
+def test_flops_by_unit_are_printed_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    main([str(write(tmp_path / "output_a.csv")), "-o", str(tmp_path / "out"), "--no_charts", "--debug"])
+    assert "TF32 tensor 4.79 GFLOP  (inst_x_shape)" in capsys.readouterr().out
