@@ -147,3 +147,11 @@ def test_a_slow_run_fails_where_it_is_asked_to(
 @pytest.mark.parametrize("value", [0.0123, 123456.7, 9.87e8, float("inf"), float("nan")])
 def test_an_intensity_stays_in_its_column(value: float) -> None:
     assert len(intensity(value)) <= 7
+
+
+def test_the_page_calls_memory_what_the_card_has(tmp_path: Path) -> None:
+    card = Roofs("NVIDIA L4", {"HBM": 1e10}, {"fp32": 1e13})
+    text = write_html(Loaded(MIXED, {"r": card}), tmp_path / "roofline.html").read_text()
+    run = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["runs"][0]
+    assert run["levelNames"] == {"L1": "L1", "L2": "L2", "HBM": "DRAM"}
+    assert "HBM" not in {kernel["bound"] for kernel in run["kernels"]}

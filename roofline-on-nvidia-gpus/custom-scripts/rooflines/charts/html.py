@@ -76,6 +76,7 @@ def _kernels(rows: pd.DataFrame, roofs: Roofs) -> list[dict]:
         )
         rows = rows.infer_objects()
     rows = analyse(rows, roofs)
+    rows["bound"] = [level_name(bound, roofs.device) for bound in rows["bound"]]
     return [
         {name: str(row[name]) for name in _TEXTS} | {name: _number(row[name]) for name in _NUMBERS}
         for row in rows[[*_TEXTS, *_NUMBERS]].to_dict("records")
