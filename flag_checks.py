@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from datasets import dataset_file_from_flags
 from flags import get_args_parser
 from util.errors import UserError
 from util.flags import Flags
@@ -116,9 +117,14 @@ def given_flags(args: argparse.Namespace) -> frozenset[str]:
 
 
 def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
-    """Return a copy of the flags; those that a script for the original DETR does not know have their defaults."""
+    """Return a copy of the flags; those that a script for the original DETR does not know have their defaults.
+
+    Without --dataset_file the folder decides.
+    """
     complete = get_args_parser().parse_args([])
     if isinstance(args, Flags) and isinstance(complete, Flags):
         complete.given = args.given
     vars(complete).update(vars(args))
+    if isinstance(complete, Flags) and "dataset_file" not in given_flags(complete):
+        complete.dataset_file = dataset_file_from_flags(argparse.Namespace(**vars(complete) | {"dataset_file": None}))
     return complete

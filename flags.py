@@ -233,13 +233,13 @@ def _add_image_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def add_place_flags(group: argparse._ActionsContainer, *, dataset_file: str | None) -> None:
-    """Add the flags that say which data it is and where it lies; `dataset_file` is the default of the first."""
+    """Add the flags that say which data it is and where it lies; `dataset_file` is the first's in DETR's scripts."""
     group.add_argument(
         "--dataset_file",
         default=dataset_file,
         metavar="NAME",
         help="coco, coco_panoptic, hgp, cppe5, custom (your own, in any of the layouts), or shapes: drawn on "
-        f"the fly ({dataset_file or 'what the folder looks like'})",
+        "the fly (what the folder looks like; coco for COCO's layout)",
     )
     group.add_argument(
         "--data_path",

@@ -16,7 +16,7 @@ from .annotations.losses import describe_losses, refuse_no_objects
 from .collate import Collate, ObjectSizes, percentile_sizes
 from .image_files import image_finder
 from .interface import DatasetOrSubset, DetectionDataset
-from .layout import FOLDER_LAYOUTS, DatasetSplits, find_layout
+from .layout import FOLDER_LAYOUTS, DatasetSplits, find_layout, recognise_dataset
 from .shapes.dataset import ShapesDataset, make_shapes_transforms
 from .transforms import Transform, make_coco_transforms
 
@@ -59,6 +59,16 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
         if losses is not None:
             print_once(losses)
     return dataset
+
+
+def dataset_file_from_flags(args: Namespace) -> str:
+    """Return `args.dataset_file`, or where it is not given, what the folder looks like."""
+    parts = ("train_images", "train_annotations", "val_images", "val_annotations")
+    return _flag(args, "dataset_file") or recognise_dataset(
+        _flag(args, "data_path") or _flag(args, "coco_path"),
+        annotations_path=_flag(args, "coco_panoptic_path"),
+        named=any(_flag(args, part) for part in parts),
+    )
 
 
 def layout_from_flags(args: Namespace) -> DatasetSplits:

@@ -119,6 +119,28 @@ class DatasetSplits:
         return "\n".join(lines)
 
 
+def recognise_dataset(data_path: str | Path | None, *, annotations_path: str | Path | None, named: bool) -> str:
+    """Return the --dataset_file that a folder looks like; the one decision for training and for the check.
+
+    DETR's default, coco, stands for COCO's layout and for no folder at all; custom for every other one. `named`: the
+    parts are named by flags, and images are then found as in one's own data.
+    """
+    if annotations_path and data_path:
+        return "coco_panoptic"
+    if named:
+        return "custom"
+    if not data_path:
+        return "coco"
+    found = (
+        name for name in ("coco", "coco_panoptic") for layout in FOLDER_LAYOUTS[name] if _is_there(layout, data_path)
+    )
+    return next(found, "custom")
+
+
+def _is_there(layout: FolderLayout, data_path: str | Path) -> bool:
+    return bool(layout.find(Path(data_path), Path(data_path)))
+
+
 def find_layout(
     dataset_file: str,
     data_path: str | Path | None,
@@ -180,8 +202,18 @@ def _unknown(root: Path, dataset_file: str) -> str:
     if not root.is_dir():
         return f"{root}: no such folder; --data_path is the folder with {looked_for}"
     other, _ = _recognise(root, root, FOLDER_LAYOUTS["custom"])
-    hint = f"; it looks like {other.name}: --dataset_file custom reads that" if other else ""
+    hint = f"; it looks like {other.name}: --dataset_file custom reads that" if other else _conversion(root)
     return f"{root}: looked for {looked_for} and found none{hint}; or name the parts with {NAMING_FLAGS}"
+
+
+def _conversion(root: Path) -> str:
+    """Name the command that converts a Pascal VOC or YOLO folder, "" for another."""
+    voc = (root / "Annotations").is_dir() or any(root.glob("*.xml")) or any(root.glob("*/*.xml"))
+    yolo = any(root.glob("*.yaml")) or any(root.glob("*.yml")) or (root / "obj.names").is_file()
+    kind, name = ("voc", "Pascal VOC") if voc else ("yolo", "YOLO") if yolo or (root / "labels").is_dir() else ("", "")
+    dest = root.resolve().with_name(f"{root.resolve().name}_coco")
+    command = f"python -m datasets.convert {kind} {root} {dest}"
+    return f"; it looks like {name}: {command} converts it, then give --data_path {dest}" if kind else ""
 
 
 def _looked_for(layouts: Iterable[FolderLayout]) -> str:

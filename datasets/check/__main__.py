@@ -18,7 +18,7 @@ from flags import add_place_flags
 from util.errors import UserError
 from util.flags import FlagParser
 
-from .. import layout_from_flags
+from .. import dataset_file_from_flags, layout_from_flags
 from ..annotations.findings import Findings
 from ..image_files import image_finder
 from ..layout import NAMED_SPLITS, DatasetSplits, Split
@@ -90,7 +90,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Check, print, write what was asked for; returns the exit code. Raises UserError for what is not data."""
     check_place_flags(args)
-    args.dataset_file = args.dataset_file or "custom"
+    args.dataset_file = dataset_file_from_flags(args)
     panoptic = args.dataset_file == "coco_panoptic"
     if args.dataset_file == "shapes":
         raise UserError("--dataset_file shapes: its images are drawn on the fly, there is nothing to check")

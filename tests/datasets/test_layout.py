@@ -1,9 +1,11 @@
 """Every layout is recognised by its shape alone, and what is none of them ends in one line."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from datasets import dataset_file_from_flags
 from datasets.layout import Split, find_layout
 from util.errors import DatasetError
 
@@ -120,3 +122,46 @@ def test_a_split_that_is_not_there_names_its_flags(tmp_path: Path) -> None:
     layout = find_layout("coco", touch(tmp_path, COCO[0]))
     with pytest.raises(DatasetError, match="instances_val2017.json is not there.*--val_images --val_annotations"):
         layout.split("val")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (COCO, "coco"),
+        (("annotations/panoptic_val2017.json",), "coco_panoptic"),
+        (HGP, "custom"),
+        (ROBOFLOW, "custom"),
+        (CPPE5, "custom"),
+        (ONE_FOLDER, "custom"),
+        (("nothing.txt",), "custom"),
+    ],
+)
+def test_the_folder_decides_on_the_dataset(tmp_path: Path, files: tuple[str, ...], expected: str) -> None:
+    args = Namespace(dataset_file=None, data_path=str(touch(tmp_path, *files)))
+    assert dataset_file_from_flags(args) == expected
+    assert dataset_file_from_flags(Namespace(dataset_file="hgp", data_path=str(tmp_path))) == "hgp"
+
+
+def test_flags_decide_on_the_dataset_where_there_is_no_folder() -> None:
+    assert dataset_file_from_flags(Namespace()) == "coco"
+    assert dataset_file_from_flags(Namespace(val_images="a", val_annotations="b")) == "custom"
+    assert dataset_file_from_flags(Namespace(coco_path="a", coco_panoptic_path="b")) == "coco_panoptic"
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        (("Annotations/a.xml", "JPEGImages/a.jpg"), "voc"),
+        (("train/a.xml", "train/a.jpg"), "voc"),
+        (("data.yaml", "train/images/a.jpg"), "yolo"),
+        (("labels/train/a.txt", "images/train/a.jpg"), "yolo"),
+    ],
+)
+@pytest.mark.parametrize("dataset_file", ["coco", "custom"])
+def test_the_command_that_converts_is_named(
+    tmp_path: Path, files: tuple[str, ...], kind: str, dataset_file: str
+) -> None:
+    root = touch(tmp_path / "mine", *files)
+    with pytest.raises(DatasetError) as caught:
+        find_layout(dataset_file, root)
+    assert f"python -m datasets.convert {kind} {root} {root}_coco converts it" in str(caught.value)
