@@ -30,16 +30,25 @@ def read_voc(
     """Read the sets of a folder in Pascal VOC's layout.
 
     `sets` names the set of each split: {"train": "train", "val": "val"}; one for "val" may be missing, which is noted.
+    Without JPEGImages a set is a folder with XML beside its images, as labelling programs save it.
     Classes are in alphabetical order, or that of `classes`. VOC counts pixels from 1 and includes the last: the box
     (xmin, ymin, xmax, ymax) becomes x = xmin - 1, y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
     Each object keeps `difficult` as a field; `difficult_as_crowd` makes such objects crowds, which are not trained on
     and neither rewarded nor punished in the evaluation, as VOC's own does. Raises DatasetError, with file and line.
     """
-    images = {path.stem: path for path in _images(root / "JPEGImages")}
+    beside = not (root / "JPEGImages").is_dir() and (any(root.glob("*.xml")) or any(root.glob("*/*.xml")))
+    images = {} if beside else _by_stem(root / "JPEGImages", root / "Annotations")
     names: dict[str, int] = {name: index for index, name in enumerate(classes or [])}
-    reader = _Reader(root, names, classes is not None, difficult_as_crowd)
+    reader = _Reader(None if beside else root / "Annotations", names, classes is not None, difficult_as_crowd)
     splits, notes = {}, []
     for split, set_name in sets.items():
+        if beside:
+            folder = _folder_of_set(root, split, set_name)
+            if folder is None:
+                notes.append(f"{root}: no folder {set_name} with XML beside images, so there are no images for {split}")
+            else:
+                splits[split] = reader.read_folder(folder)
+            continue
         listed = root / "ImageSets" / "Main" / f"{set_name}.txt"
         if split != "train" and listed.parent.is_dir() and not listed.exists():
             notes.append(f"{listed}: no such set, so there are no images for {split}")
@@ -47,7 +56,7 @@ def read_voc(
         splits[split] = reader.read_set(listed, images)
     reader.mistakes.raise_any()
     if not names:
-        raise DatasetError(f"{root / 'Annotations'}: the files of the sets hold no object")
+        raise DatasetError(f"{root if beside else root / 'Annotations'}: the files of the sets hold no object")
     notes += [f"{reader.resized} images have another size than their XML says: theirs counts"] if reader.resized else []
     if classes is None:
         _sort_classes(names, splits)
@@ -84,8 +93,9 @@ def parse_xml(path: Path) -> tuple[Element, dict[Element, int]]:
 class _Reader:
     """Reads sets one after another, collecting the classes and mistakes of all."""
 
-    def __init__(self, root: Path, names: dict[str, int], closed: bool, difficult_as_crowd: bool) -> None:
-        self.annotations = root / "Annotations"
+    def __init__(self, annotations: Path | None, names: dict[str, int], closed: bool, difficult_as_crowd: bool) -> None:
+        """Read XML from the folder `annotations`, or where it is None from beside each image."""
+        self.annotations = annotations
         self.names = names
         self.closed = closed
         self.difficult_as_crowd = difficult_as_crowd
@@ -116,9 +126,14 @@ class _Reader:
             raise DatasetError(f"{listed}: lists no image")
         return result
 
+    def read_folder(self, folder: Path) -> list[LabelledImage]:
+        """Read the images of a folder, with the XML beside each, as labelling programs save them."""
+        images = _by_stem(folder, folder)
+        return [image for path in with_progress(list(images.values()), str(folder)) for image in self._read_image(path)]
+
     def _read_image(self, path: Path) -> list[LabelledImage]:
         """Read an image with its objects, none where it has no XML; an empty list after a mistake."""
-        xml = self.annotations / f"{path.stem}.xml"
+        xml = (self.annotations or path.parent) / f"{path.stem}.xml"
         try:
             size = image_size(path)
             root, lines = parse_xml(xml) if xml.exists() else (Element("annotation"), {})
@@ -163,6 +178,33 @@ def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; Pascal VOC's layout has one, with the images")
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _folder_of_set(root: Path, split: str, name: str) -> Path | None:
+    """Return the folder of a set whose XML lies beside the images; without any such folder all is for training."""
+    others = ("valid", "validation", "test") if split == "val" else ()
+    folders = [root / folder for folder in (name, *others)]
+    if split == "train" and any(root.glob("*.xml")):
+        folders.append(root)
+    return next((folder for folder in folders if any(folder.glob("*.xml"))), None)
+
+
+def _by_stem(folder: Path, annotations: Path) -> dict[str, Path]:
+    """Return the images of `folder` by their names without suffix; of several, the one that their XML names.
+
+    Raises DatasetError where the XML names none of them.
+    """
+    images: dict[str, Path] = {}
+    for path in _images(folder):
+        other = images.setdefault(path.stem, path)
+        if other == path:
+            continue
+        xml = annotations / f"{path.stem}.xml"
+        said = parse_xml(xml)[0].findtext("filename", "").strip() if xml.exists() else ""
+        if said not in (other.name, path.name):
+            raise DatasetError(f"{xml}: belongs to two images, {other.name} and {path.name}: <filename> must name one")
+        images[path.stem] = path if said == path.name else other
+    return images
 
 
 def _number(element: Element, edge: str) -> float:

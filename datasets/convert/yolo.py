@@ -28,10 +28,10 @@ def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = N
     """Read the sets of a YOLO folder.
 
     `sets` names the set of each split: {"train": "train", "val": "val"}; one for "val" may be missing, which is noted.
-    A set's images lie where data.yaml says, if that is inside `root`, else in images/{set} or {set}/images; its labels
-    where "labels" stands for the last "images" of that path. A label is `class cx cy w h`, or
-    `class x1 y1 x2 y2 x3 y3 ...` for a polygon, as fractions of the upright image's size. `classes` stands in place of
-    data.yaml.
+    A set's images lie where data.yaml says (a folder, a file that lists them, or several), if that is inside `root`,
+    else in images/{set} or {set}/images; its labels where "labels" stands for the last "images" of that path. A label
+    is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for a polygon, as fractions of the upright image's size.
+    `classes` stands in place of data.yaml.
     Images without labels are kept. Raises DatasetError, with file and line.
     """
     if not root.is_dir():
@@ -40,9 +40,9 @@ def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = N
     mistakes, splits = Mistakes(), {}
     notes: list[str] = []
     for split, set_name in sets.items():
-        folder = _find_set(root, config, set_name)
-        if folder is not None:
-            splits[split] = _read_set(folder, names, mistakes, notes)
+        places = _find_set(root, config, set_name, notes)
+        if places:
+            splits[split] = _read_set(root, places, names, mistakes, notes)
         elif split == "train":
             raise DatasetError(
                 f"{root}: no images in images/{set_name} or {set_name}/images; name the set: --train_set"
@@ -92,43 +92,92 @@ def _names(config: dict[str, Any], path: Path) -> dict[int, str]:
     return {index: str(name) for index, name in names.items()}
 
 
-def _find_set(root: Path, config: dict[str, Any], name: str) -> Path | None:
-    """Return the folder with the images of a set."""
-    places = [root / "images" / name, root / name / "images"]
-    if name == "val":  # Roboflow's word
-        places += [root / "images" / "valid", root / "valid" / "images"]
-    if isinstance(said := config.get(name), str):
-        base = str(config["path"]) if isinstance(config.get("path"), str) else ""
-        said_places = [(root / base / said).resolve(), (root / said).resolve()]
+def _find_set(root: Path, config: dict[str, Any], name: str, notes: list[str]) -> list[Path]:
+    """Return the folders with the images of a set, or the files that list them; none where there is no such set.
+
+    Raises DatasetError for an entry of data.yaml that is neither a text nor a list of such.
+    """
+    said = config.get(name, [])
+    entries = said if isinstance(said, list) else [said]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise DatasetError(f"{root}: {name}: {said!r} in the YAML file is no folder, no list file, and no list of them")
+    base = str(config["path"]) if isinstance(config.get("path"), str) else ""
+    inside, found = root.resolve(), []
+    for entry in entries:
         # Exported files often point beside their own folder: whatever lies there is another dataset.
-        places = [
-            place for place in said_places if place.is_relative_to(root.resolve()) and place != root.resolve()
-        ] + places
-    return next((place for place in places if place.is_dir()), None)
+        places = [place for start in (root / base, root) if (place := (start / entry).resolve()).is_relative_to(inside)]
+        place = next((p for p in places if p != inside and (p.is_dir() or (p.is_file() and p.suffix == ".txt"))), None)
+        if place is None and len(entries) > 1:
+            raise DatasetError(f"{root}: {name}: {entry!r} in the YAML file is no folder and no list file below {root}")
+        found += [place] if place is not None else []
+    if found:
+        return found
+    usual = [root / "images" / name, root / name / "images"]
+    if name == "val":  # Roboflow's word
+        usual += [root / "images" / "valid", root / "valid" / "images"]
+    there = next((place for place in usual if place.is_dir()), None)
+    if entries and there is not None:
+        notes.append(f"{root}: {name}: {entries[0]!r} in the YAML file is not below {root}; {there} is taken")
+    return [] if there is None else [there]
 
 
-def _read_set(folder: Path, names: dict[int, str], mistakes: Mistakes, notes: list[str]) -> list[LabelledImage]:
+def _read_set(
+    root: Path, places: list[Path], names: dict[int, str], mistakes: Mistakes, notes: list[str]
+) -> list[LabelledImage]:
+    """Read the images in folders and list files, each with the objects of its label file."""
+    images: list[LabelledImage] = []
+    of_label: dict[Path, Path] = {}
+    for place in places:
+        pairs = _listed_images(root, place, mistakes) if place.is_file() else _images_below(place, notes)
+        for path, name, label in with_progress(pairs, str(place)):
+            if label.exists() and (other := of_label.setdefault(label, path)) != path:
+                mistakes.add(str(label), f"belongs to two images, {other} and {path}; keep one of them")
+                continue
+            try:
+                size = image_size(path)
+            except DatasetError as error:
+                mistakes.found.append(str(error))
+                continue
+            objects = _read_labels(label, size, names, mistakes)
+            images.append(LabelledImage(path, name, size.width, size.height, objects))
+    return images
+
+
+def _images_below(folder: Path, notes: list[str]) -> list[tuple[Path, str, Path]]:
+    """List the images of a folder: path, name, and the file of labels that belongs to it."""
     labels = _labels_folder(folder)
     if not labels.is_dir():
         raise DatasetError(f"{labels}: no such folder; the labels of {folder} are looked for there")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise DatasetError(f"{folder}: holds no images")
-    images = []
-    for path in with_progress(paths, str(folder)):
-        try:
-            size = image_size(path)
-        except DatasetError as error:
-            mistakes.found.append(str(error))
-            continue
-        name = path.relative_to(folder)
-        objects = _read_labels((labels / name).with_suffix(".txt"), size, names, mistakes)
-        images.append(LabelledImage(path, name.as_posix(), size.width, size.height, objects))
     known = {path.relative_to(folder).with_suffix("") for path in paths}
     files = [path.relative_to(labels) for path in labels.rglob("*.txt") if path.name != "classes.txt"]
     if strays := sum(file.with_suffix("") not in known for file in files):
         notes.append(f"{labels}: {strays} files of labels belong to no image")
-    return images
+    relative = [path.relative_to(folder) for path in paths]
+    return [(path, name.as_posix(), (labels / name).with_suffix(".txt")) for path, name in zip(paths, relative)]
+
+
+def _listed_images(root: Path, listed: Path, mistakes: Mistakes) -> list[tuple[Path, str, Path]]:
+    """List the images that a file names, one a line, relative to itself or to `root`."""
+    try:
+        lines = listed.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DatasetError(f"{listed}: cannot be read as text") from None
+    result = []
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        places = [(start / line).resolve() for start in (listed.parent, root)]
+        path = next((place for place in places if place.is_file()), None)
+        if line and path is None:
+            mistakes.add(f"{listed}:{number}", f"no image {line}")
+        elif line and path is not None:
+            inside = path.is_relative_to(root.resolve())
+            name = path.relative_to(root.resolve()).as_posix() if inside else path.name
+            result.append((path, name, (_labels_folder(path.parent) / path.name).with_suffix(".txt")))
+    if not result and not mistakes.found:
+        raise DatasetError(f"{listed}: lists no image")
+    return result
 
 
 def _labels_folder(folder: Path) -> Path:

@@ -219,3 +219,35 @@ def test_changed_bytes_never_end_otherwise_than_in_objects_or_one_line(
         assert root in lines
     except DatasetError as error:
         assert error.line().startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("said", ["a.jpg", "a.png"])
+def test_of_two_images_with_one_xml_the_one_that_it_names_is_read(voc: Path, said: str) -> None:
+    Image.new("RGB", (100, 50)).save(voc / "JPEGImages" / "a.png")
+    xml = voc / "Annotations" / "a.xml"
+    xml.write_text(xml.read_text().replace("other.jpg", said))
+    assert said in [image.name for image in read_voc(voc, sets={"train": "train"}).splits["train"]]
+
+
+def test_two_images_of_which_the_xml_names_neither_are_refused(voc: Path) -> None:
+    Image.new("RGB", (100, 50)).save(voc / "JPEGImages" / "a.png")
+    with pytest.raises(DatasetError, match="a.xml: belongs to two images, a.jpg and a.png: <filename> must name one"):
+        read_voc(voc, sets={"train": "train"})
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "test"])
+def test_xml_beside_the_images_of_each_set(tmp_path: Path, validation: str) -> None:
+    for folder in ("train", validation):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (100, 50)).save(tmp_path / folder / "a.jpg")
+        (tmp_path / folder / "a.xml").write_text(annotation(thing(folder, (11, 11, 40, 40))))
+    read = read_voc(tmp_path, sets={"train": "train", "val": "val"})
+    assert {split: len(images[0].objects) for split, images in read.splits.items()} == {"train": 1, "val": 1}
+    assert sorted(read.classes.values()) == sorted(["train", validation])
+
+
+def test_xml_beside_images_in_one_folder_is_all_for_training(tmp_path: Path) -> None:
+    Image.new("RGB", (100, 50)).save(tmp_path / "a.jpg")
+    (tmp_path / "a.xml").write_text(annotation(thing("cup", (11, 11, 40, 40))))
+    read = read_voc(tmp_path, sets={"train": "train", "val": "val"})
+    assert len(read.splits["train"]) == 1 and "no images for val" in read.notes[0]

@@ -249,3 +249,36 @@ def test_any_text_is_a_label_or_one_reason(line: str) -> None:
         assert label >= 0 and points.shape[1] == 2 and np.isfinite(points).all()
     except ValueError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("line", ["images/train/a.jpg", "./images/train/a.jpg"])
+def test_a_file_that_lists_images_is_read(yolo: Path, line: str) -> None:
+    pytest.importorskip("yaml")
+    add_image(yolo / "images/train/more.jpg", yolo / "labels/train/more.txt")
+    (yolo / "some.txt").write_text(f"{line}\n\n")
+    (yolo / "data.yaml").write_text("names: [cat, dog]\ntrain: some.txt\nval: [images/val]\n")
+    folder = read_yolo(yolo, sets=SETS)
+    assert [(p.name, len(p.objects)) for p in folder.splits["train"]] == [("images/train/a.jpg", 2)]
+    assert len(folder.splits["val"]) == 1
+    (yolo / "some.txt").write_text("images/train/absent.jpg\n")
+    assert "some.txt:1: no image images/train/absent.jpg" in refusal(yolo)
+
+
+@pytest.mark.parametrize("said", ["{a: 1}", "3", "[images/train, elsewhere]"])
+def test_an_entry_that_is_not_understood_is_refused_by_name(yolo: Path, said: str) -> None:
+    pytest.importorskip("yaml")
+    (yolo / "data.yaml").write_text(f"names: [cat, dog]\ntrain: {said}\n")
+    assert ": train: " in refusal(yolo)
+
+
+def test_an_entry_that_points_elsewhere_is_noted(yolo: Path) -> None:
+    pytest.importorskip("yaml")
+    (yolo / "data.yaml").write_text("names: [cat, dog]\ntrain: ../elsewhere/images\nval: images/val\n")
+    (note,) = read_yolo(yolo, sets=SETS).notes
+    assert "train: '../elsewhere/images'" in note and "images/train is taken" in note
+
+
+def test_two_images_with_one_file_of_labels_are_refused(yolo: Path) -> None:
+    pytest.importorskip("yaml")
+    add_image(yolo / "images/train/a.png", None)
+    assert "a.txt: belongs to two images" in refusal(yolo)
