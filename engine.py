@@ -14,7 +14,7 @@ from datasets.coco_eval import CocoEvaluator
 from datasets.interface import Target
 from datasets.panoptic_eval import PanopticEvaluator
 from models.criterion import SetCriterion
-from util.dist.distributed import is_main_process, reduce_mean
+from util.dist.distributed import reduce_mean
 from util.dist.precision import Precision
 from util.metrics import Progress, StepLog
 from util.nested_tensor import NestedTensor, object_count
@@ -22,7 +22,6 @@ from util.profiling import Section, annotate
 from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
 from util.runs.accumulate import StepBatches, add_losses, without_exchange
-from util.runs.atomic import atomic_file
 from util.runs.plan import EpochPart
 
 #: Images of a batch and their targets, as a loader yields them.
@@ -208,8 +207,7 @@ def evaluate(
     Args:
         postprocessors: `bbox`, and for masks `segm` and `panoptic`.
         base_ds: the ground truth.
-        output_dir: with it, `eval.pth` there keeps precision and recall per class and threshold, for plots, if there
-            are objects to measure against, and `panoptic_eval` the panoptic images.
+        output_dir: with it, `panoptic_eval` there gets the panoptic images.
         context: constants of the run: `precision` (the outputs are float32), `print_freq` and `max_dets` count here.
 
     Returns:
@@ -239,9 +237,6 @@ def evaluate(
         progress.note(describe_averages(log.averages()))
         progress.close()
         stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
-    if output_dir and is_main_process() and base_ds.anns:
-        with atomic_file(Path(output_dir) / "eval.pth") as file:
-            torch.save(evaluator.precision_recall("bbox"), file)
     return stats, evaluator
 
 

@@ -62,7 +62,7 @@ from util.runs.atomic import remove_unfinished
 from util.runs.plain import to_plain
 from util.runs.plan import TrainingPlan
 from util.runs.resume import repair_files, restore_optimizer
-from util.runs.run_folder import RunFolder, log_row, write_predictions
+from util.runs.run_folder import RunFolder, log_row, write_results
 from util.runs.run_info import describe_git, write_run_info
 from util.runs.schedule import build_lr_scheduler
 
@@ -98,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
             print_once("note: --eval without --resume measures a model that has not been trained")
         _, evaluator = evaluate_now()
         if run.folder:
-            print(f"wrote {', '.join(map(str, write_predictions(run.folder, evaluator)))}")
+            print(f"wrote {', '.join(map(str, write_results(run.folder, evaluator)))}")
     if run.folder and evaluator is not None:
         draw_evaluation(run.folder / "detections.png", data.val, evaluator)
 
@@ -121,11 +121,7 @@ def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tup
 
 
 def train(
-    run: Setup,
-    detector: Detector,
-    loader: DataLoader,
-    evaluate_now: Evaluation,
-    weights: Weights,
+    run: Setup, detector: Detector, loader: DataLoader, evaluate_now: Evaluation, weights: Weights
 ) -> CocoEvaluator | None:
     """Run the epoch loop: train, evaluate, log, save. Returns the last evaluation, None where there was none."""
     cfg, model, checkpoint = run.cfg, detector.model, weights.resume
@@ -160,6 +156,7 @@ def train(
         is_best, best_ap = ap > best_ap, max(best_ap, ap)
         if store is not None:
             store.log(log_row(train_stats, test_stats, epoch=part.epoch, n_parameters=building.count_trainable(model)))
+            store.keep_evaluation(evaluator, epoch=part.epoch)
             state = training_state(run, model, optimizer, context) | plan.state_after(part)
             keep = (part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0
             store.save(state | {"ap": ap, "best_ap": best_ap}, is_best=is_best, keep=keep)

@@ -79,6 +79,11 @@ class CocoEvaluator:
         if new:
             self._detections |= zip(new, _pack(list(new.values()), with_masks="segm" in self.iou_types))
 
+    @property
+    def measured(self) -> bool:
+        """True if there are objects to measure predictions against."""
+        return bool(self.coco_gt.anns)
+
     def synchronize_between_processes(self) -> None:
         """Give every process the predictions of all; an image that a padded sampler repeated counts once."""
         merged: dict[int, _ImageDetections] = {}

@@ -116,7 +116,8 @@ def test_a_run_evaluates_without_flags_to_the_numbers_in_its_log(run: Run, tmp_p
     ):
         assert words in line
     assert "--image_size 64; give another" in out
-    figures = [torch.load(folder / "eval.pth", weights_only=False) for folder in (own, again)]
+    files = (own / "eval" / "latest.pth", again / "eval.pth")
+    figures = [torch.load(file, weights_only=True) for file in files]
     assert (figures[0]["precision"] == figures[1]["precision"]).all() and len(rows(own)) == 1
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 #: Every epoch is kept, and is better than the one before; a model with small checkpoints.
 FLAGS = f"{TINY} --epochs 3 --lr_drop 1 --train_size 4 --val_size 2 --backbone mobilenet_v2 --lr_backbone 0"
 #: Files in the order in which an epoch writes them.
-FILES = ("eval.pth", "curves.png", "best.pth", "checkpoint0001.pth", "checkpoint.pth")
+FILES = ("curves.png", "eval/latest.pth", "best.pth", "checkpoint0001.pth", "checkpoint.pth")
 
 
 def rising_run(flags: str) -> int:
@@ -44,9 +44,9 @@ def killed_run(flags: str, name: str, when: str) -> None:
     replace = os.replace
 
     def replace_and_die(source: Path, target: Path) -> None:
-        log = target.parent / "log.txt"
-        # Before the second epoch's row is there only eval.pth is written.
-        second = target.name == name and log.exists() and len(log.read_text().splitlines()) == 1 + (name != "eval.pth")
+        folder = target.parents[name.count("/")]
+        log = folder / "log.txt"
+        second = target == folder / name and log.exists() and len(log.read_text().splitlines()) == 2
         if second and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
@@ -84,11 +84,13 @@ def test_a_run_killed_at_any_file_goes_on_to_the_same_files(
     flags = f"{FLAGS} --output_dir {tmp_path}"
     code, _, err = Started(killed_run, flags, name, when).end()
     assert code == -signal.SIGKILL, err
-    assert (tmp_path / f".{name}.unfinished").exists() == (when == "before")
+    unfinished = (tmp_path / name).with_name(f".{Path(name).name}.unfinished")
+    assert unfinished.exists() == (when == "before")
     assert_best_is_there(tmp_path)
     code, _, err = Started(rising_run, f"{flags} --resume auto").end()
     assert code == 0, err
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in straight.iterdir())
+    assert not unfinished.exists()
     assert rows_without_measured(tmp_path) == rows_without_measured(straight)
     for file in ("best.pth", "checkpoint.pth", *(f"checkpoint000{epoch}.pth" for epoch in range(3))):
         mine, theirs = read(tmp_path / file), read(straight / file)

@@ -39,8 +39,11 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
-    """Remove the hidden files that killed processes left in a folder; those that one is writing now stay."""
-    for path in Path(folder).glob(".*.unfinished"):
+    """Remove the hidden files that killed processes left in a folder and in its folder `eval`.
+
+    Those that a process is writing now stay.
+    """
+    for path in [*Path(folder).glob(".*.unfinished"), *Path(folder).glob("eval/.*.unfinished")]:
         if path.is_file() and not _is_being_written(path):
             with suppress(OSError):  # on Windows an open file cannot be removed; another process may have been faster
                 path.unlink()

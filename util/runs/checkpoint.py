@@ -224,5 +224,6 @@ def _refuse(path: str | os.PathLike, what: str, names: list[str]) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise CheckpointError(
-            f"{path}: {what} {'; '.join(names[:3])}{more}: made by a model of other flags; --init_from {path} loads what fits"
+            f"{path}: {what} {'; '.join(names[:3])}{more}: made by a model of other flags; "
+            f"--init_from {path} loads what fits"
         )

@@ -16,6 +16,20 @@ from .checkpoint import save_checkpoint
 KEPT_EVALUATIONS = 50
 
 
+class DetectionResults(Protocol):
+    """An evaluator that holds detections in COCO's results format for each of its `iou_types`, bbox or segm."""
+
+    @property
+    def iou_types(self) -> Sequence[str]: ...
+
+    @property
+    def measured(self) -> bool: ...
+
+    def results(self, iou_type: str) -> list[dict[str, Any]]: ...
+
+    def precision_recall(self, iou_type: str) -> dict[str, Any]: ...
+
+
 class RunFolder:
     """`log.txt`, `curves.png`, `checkpoint.pth`, `best.pth` and kept `checkpoint####.pth` in one folder.
 
@@ -49,25 +63,13 @@ class RunFolder:
         for name in [*names, "checkpoint.pth"]:
             save_checkpoint(self.folder / name, state)
 
-    def keep_evaluation(self, evaluation: dict[str, Any], *, epoch: int) -> None:
+    def keep_evaluation(self, evaluator: DetectionResults, *, epoch: int) -> None:
         """Write an epoch's precision and recall to `eval/latest.pth`, every fiftieth also to `eval/###.pth`: as DETR.
 
-        `evaluation` is in plain types; `util.plot_utils.plot_precision_recall` draws the files.
+        Nothing is written if there was nothing to measure against.
         """
-        folder = self.folder / "eval"
-        folder.mkdir(exist_ok=True)
         for name in ["latest.pth", *([f"{epoch:03}.pth"] if epoch % KEPT_EVALUATIONS == 0 else [])]:
-            with atomic_file(folder / name) as file:
-                torch.save(evaluation, file)
-
-
-class DetectionResults(Protocol):
-    """An evaluator that holds detections in COCO's results format for each of its `iou_types`, bbox or segm."""
-
-    @property
-    def iou_types(self) -> Sequence[str]: ...
-
-    def results(self, iou_type: str) -> list[dict[str, Any]]: ...
+            _write_precision(self.folder / "eval" / name, evaluator)
 
 
 def write_predictions(folder: str | Path, evaluator: DetectionResults) -> list[Path]:
@@ -82,6 +84,24 @@ def write_predictions(folder: str | Path, evaluator: DetectionResults) -> list[P
         with atomic_file(paths[-1]) as file:
             file.write(json.dumps(evaluator.results(kind)).encode())
     return paths
+
+
+def write_results(folder: str | Path, evaluator: DetectionResults) -> list[Path]:
+    """Write an evaluation's predictions, and its precision and recall to `eval.pth`; return the files."""
+    return write_predictions(folder, evaluator) + _write_precision(Path(folder) / "eval.pth", evaluator)
+
+
+def _write_precision(path: Path, evaluator: DetectionResults) -> list[Path]:
+    """Write precision and recall of boxes, which `util.plot_utils.plot_precision_recall` draws; return the files.
+
+    None is written if there was nothing to measure against.
+    """
+    if not evaluator.measured:
+        return []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        torch.save(evaluator.precision_recall("bbox"), file)
+    return [path]
 
 
 def log_row(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from util.runs.run_folder import RunFolder, write_predictions
+from util.runs.run_folder import RunFolder, write_predictions, write_results
 
 
 def test_rows_that_will_be_written_again_and_half_a_line_are_dropped(tmp_path: Path) -> None:
@@ -27,7 +27,8 @@ def test_which_files_a_save_writes(tmp_path: Path) -> None:
 def test_evaluations_are_kept_under_detrs_names(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, first_epoch=0)
     for epoch in (0, 1, 50, 51):
-        folder.keep_evaluation({"precision": torch.full((1,), float(epoch))}, epoch=epoch)
+        folder.keep_evaluation(FakeEvaluator("bbox", precision=float(epoch)), epoch=epoch)
+    folder.keep_evaluation(FakeEvaluator("bbox", measured=False), epoch=52)
     kept = {path.name: torch.load(path)["precision"].item() for path in (tmp_path / "eval").iterdir()}
     assert kept == {"000.pth": 0, "050.pth": 50, "latest.pth": 51}
 
@@ -35,11 +36,21 @@ def test_evaluations_are_kept_under_detrs_names(tmp_path: Path) -> None:
 class FakeEvaluator:
     """Holds the same box or mask for every kind."""
 
-    def __init__(self, *iou_types: str) -> None:
-        self.iou_types = iou_types
+    def __init__(self, *iou_types: str, precision: float = 0.5, measured: bool = True) -> None:
+        self.iou_types, self.precision, self.measured = iou_types, precision, measured
+
+    def precision_recall(self, iou_type: str) -> dict:
+        return {"precision": torch.tensor([self.precision])}
 
     def results(self, iou_type: str) -> list[dict]:
         return [{"image_id": 1, "category_id": 2, iou_type: [0.0, 1.0, 2.0, 3.0], "score": 0.25}]
+
+
+def test_an_evaluation_leaves_predictions_and_precision(tmp_path: Path) -> None:
+    assert [path.name for path in write_results(tmp_path, FakeEvaluator("bbox"))] == ["predictions.json", "eval.pth"]
+    assert torch.load(tmp_path / "eval.pth")["precision"].item() == 0.5
+    other = tmp_path / "other"
+    assert [path.name for path in write_results(other, FakeEvaluator("bbox", measured=False))] == ["predictions.json"]
 
 
 def test_predictions_are_json_with_masks_in_a_file_of_their_own(tmp_path: Path) -> None:
