@@ -20,6 +20,7 @@ FOREIGN = {
     "--help",
     "--nproc_per_node",
     "--detach",
+    "--set",
     "--capture",
     "--profile",
     "--kernel",
