@@ -1,5 +1,6 @@
 # make train: a detector from nothing, on generated images.
 # make test: every test; make test-fast: all but the slow ones. No network, GPU or data needed.
+# make soak: thousands of broken annotation files, for minutes.
 # make lint: layout, style and types, as CI checks them; make format: let ruff mend what it can.
 # make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 # Tests run in a process for each core, 8 at most; make test WORKERS= runs them in one.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: train test test-fast lint format bench clean
+.PHONY: train test test-fast soak lint format bench clean
 
 train: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/shapes.sh
@@ -18,6 +19,9 @@ test: $(VENV)/installed-dev
 
 test-fast: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
+
+soak: $(VENV)/installed-dev
+	SOAK=10000 $(BIN)/python -m pytest -q tests/datasets/test_fuzz.py
 
 # The files that mypy reads are listed in pyproject.toml.
 lint: $(VENV)/installed-dev
