@@ -141,7 +141,8 @@ class AnnotationTable:
         around = np.full((len(rows), 4), np.nan)
         for k, row in enumerate(rows.tolist()):
             around[k] = self._box_of_mask(row) or np.nan
-        sizes = images.sizes[self.images, ::-1].astype(np.float64)  # (m, 2) width, height
+        sizes = np.full((len(boxes), 2), np.nan)  # width, height
+        sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
         sizes[sizes < 0] = np.nan
         convention = find_convention(boxes[rows], around, sizes[rows])
         if convention is not None:
