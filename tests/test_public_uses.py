@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from util.plot_precision import read_evaluation
+
 ROOT = Path(__file__).resolve().parents[1]
 
 IMPORTS = """
@@ -204,6 +206,7 @@ def test_a_loop_as_notebooks_write_it(coco_folder: Path, capsys: pytest.CaptureF
 
 
 def test_a_forks_main_with_the_engine(coco_folder: Path, tmp_path: Path) -> None:
+    import util.misc as utils
     from engine import evaluate, train_one_epoch
     from models import build_model
 
@@ -217,6 +220,9 @@ def test_a_forks_main_with_the_engine(coco_folder: Path, tmp_path: Path) -> None
     assert stats["loss"] > 0 and stats["lr"] == pytest.approx(1e-4)
     stats, evaluator = evaluate(model, criterion, postprocessors, val, base_ds, device, args.output_dir)
     assert len(stats["coco_eval_bbox"]) == 12 and evaluator.coco_eval["bbox"].stats.shape == (12,)
+    utils.save_on_master(evaluator.coco_eval["bbox"].eval, tmp_path / "latest.pth")
+    precision = evaluator.coco_eval["bbox"].eval["precision"]
+    assert np.array_equal(read_evaluation(tmp_path / "latest.pth")["precision"], precision)
 
 
 # ---- own losses, own datasets

@@ -68,6 +68,26 @@ class CocoScores(Protocol):
     def summarize(self) -> None: ...
 
 
+class HotcocoScores:
+    """hotcoco's result with pycocotools' parameters: DETR's scripts save `eval`, and hotcoco's cannot be pickled."""
+
+    def __init__(self, scores: CocoScores, kind: str) -> None:
+        self._scores = scores
+        self.stats = scores.stats
+        self.params = Params(iouType=kind)
+        for name in (*PARAMETERS, "imgIds", "catIds"):
+            setattr(self.params, name, getattr(scores.params, name))
+        self.eval: dict[str, Any] = {**scores.eval, "params": self.params}
+
+    def summarize(self) -> None:
+        self._scores.summarize()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_scores":  # asked for by copy and pickle before it is there
+            raise AttributeError(name)
+        return getattr(self._scores, name)
+
+
 def compute_scores(
     truth: COCO, found: Detections, kind: str, image_ids: list[int], *, params: Params | None = None
 ) -> CocoScores:
@@ -127,7 +147,7 @@ def by_hotcoco(truth: COCO, found: Detections, kind: str, image_ids: list[int]) 
         results = found.results(kind)
     scores = hotcoco.COCOeval(ground_truth, ground_truth.load_res(results), kind)
     scores.params.img_ids = image_ids
-    return _run(scores)
+    return HotcocoScores(_run(scores), kind)
 
 
 def by_pycocotools(
