@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import hotcoco
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from pycocotools import mask as rle_tools
 
 from datasets.annotations.table import index_coco
 from datasets.scoring import backends
-from datasets.scoring.backends import CocoScores, Detections, by_hotcoco, by_pycocotools, compute_scores
+from datasets.scoring.backends import CocoScores, Detections, HotcocoScores, by_hotcoco, by_pycocotools, compute_scores
 
 SIDE = 64
 
@@ -103,7 +102,7 @@ def assert_same(ours: CocoScores, theirs: CocoScores) -> None:
 def test_every_bit_is_pycocotools(kind: str, case: tuple[dict[str, Any], Detections, list[int]]) -> None:
     truth, found, image_ids = case
     scores = compute_scores(index_coco(truth), found, kind, image_ids)
-    assert isinstance(scores, hotcoco.COCOeval)
+    assert isinstance(scores, HotcocoScores)
     assert_same(scores, by_pycocotools(index_coco(truth), found, kind, image_ids))
 
 
@@ -143,7 +142,7 @@ def polygon_case() -> tuple[dict[str, Any], Detections]:
 def test_polygons_and_plain_run_lengths(kind: str) -> None:
     truth, found = polygon_case()
     scores = compute_scores(index_coco(truth), found, kind, [0, 1, 2])
-    assert isinstance(scores, hotcoco.COCOeval) and scores.stats[0] > 0.8
+    assert isinstance(scores, HotcocoScores) and scores.stats[0] > 0.8
     assert_same(scores, by_pycocotools(index_coco(truth), found, kind, [0, 1, 2]))
 
 
@@ -156,7 +155,7 @@ def test_ids_beyond_what_a_float_holds() -> None:
     ids = [i + 2**60 for i in range(3)]
     found = Detections(found.image_ids + 2**60, found.labels, found.scores, found.boxes, found.rles)
     scores = compute_scores(index_coco(truth), found, "bbox", ids)
-    assert isinstance(scores, hotcoco.COCOeval)
+    assert isinstance(scores, HotcocoScores)
     assert_same(scores, by_pycocotools(index_coco(truth), found, "bbox", ids))
 
 
