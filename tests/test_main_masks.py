@@ -69,11 +69,13 @@ def test_the_best_epoch_is_that_of_the_best_masks_if_masks_are_trained(
 ) -> None:
     figures = iter([(0.5, 0.1), (0.2, 0.3), (0.9, 0.2)])
 
-    def judged(*_, **__):
-        box, mask = next(figures)
-        return {"coco_eval_bbox": [box] * 12, "coco_eval_masks": [mask] * 12}, None
+    evaluate = main.evaluate
 
-    monkeypatch.setattr(main, "evaluate", judged)
+    def evaluated(*args, **more):
+        box, mask = next(figures)
+        return {"coco_eval_bbox": [box] * 12, "coco_eval_masks": [mask] * 12}, evaluate(*args, **more)[1]
+
+    monkeypatch.setattr(main, "evaluate", evaluated)
     assert run(f"{SHAPES} --masks --epochs 3 --max_steps 6 --output_dir {tmp_path}")[0] == 0
     assert load_checkpoint(tmp_path / "best.pth")["epoch"] == 1
 
