@@ -68,6 +68,7 @@ class Poisoned(nn.Module):
         return outputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("print_freq", [1, 4])
 def test_a_loss_that_is_not_finite_names_loss_step_and_images(print_freq: int) -> None:
     model, criterion, _ = build()
@@ -244,6 +245,7 @@ def test_own_criterion_batches_and_targets_train(accumulate: int, capsys: pytest
     assert "Averaged stats: lr: 0.0010  loss: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_accumulating_takes_the_mean_of_an_own_criterion() -> None:
     torch.manual_seed(0)
     model = build()[0]

@@ -51,6 +51,7 @@ def load(name: str, **arguments):
     return torch.hub.load(str(ROOT), name, source="local", **arguments)
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_made_as_in_hub_files(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("models.backbone.load_imagenet_weights", lambda body, name: asked.append(name))
@@ -113,6 +114,7 @@ def test_files_and_addresses_are_the_originals() -> None:
 # ---- without pretrained weights
 
 
+@pytest.mark.slow
 def test_an_untrained_model_runs_an_image_and_says_that_it_is_offline(capsys: pytest.CaptureFixture) -> None:
     model, postprocessor = load("detr_resnet50", pretrained=False, num_classes=5, return_postprocessor=True)
     assert isinstance(postprocessor, PostProcess) and model.training
@@ -124,6 +126,7 @@ def test_an_untrained_model_runs_an_image_and_says_that_it_is_offline(capsys: py
     assert result["boxes"].shape == (100, 4) and result["labels"].max() < 5
 
 
+@pytest.mark.slow
 def test_an_untrained_backbone_has_imagenet_weights_as_in_the_original(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     import torchvision
 
@@ -140,6 +143,7 @@ def test_an_untrained_backbone_has_imagenet_weights_as_in_the_original(monkeypat
     assert model.backbone[0].body.layer4[1].conv2.dilation == (2, 2)
 
 
+@pytest.mark.slow
 def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
     model, postprocessor = load("detr_resnet50_panoptic", threshold=0.0, return_postprocessor=True)
     assert isinstance(postprocessor, PostProcessPanoptic) and postprocessor.threshold == 0.0

@@ -65,6 +65,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 # ---- padding and grouping
 
 
+@pytest.mark.slow
 def test_padding_and_shapes_are_logged_by_default(run, tmp_path: Path, coco_folder: Path) -> None:
     code, out, err = run(
         f"{TINY} --dataset_file coco --coco_path {coco_folder} --batch_size 2 --epochs 1 --output_dir {tmp_path}"
@@ -144,6 +145,7 @@ def test_an_image_larger_than_the_canvas_is_refused_in_one_line(run, coco_folder
     assert_refused(run(f"{TINY} {flags} --epochs 1"), "--pad_size 50 60", "image id", "--max_size")
 
 
+@pytest.mark.slow
 def test_a_cublas_workspace_that_is_not_deterministic_is_refused_in_one_line(
     run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

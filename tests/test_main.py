@@ -200,6 +200,7 @@ def test_the_rest_of_a_half_epoch_is_trained(run: Run, tmp_path: Path, epochs: i
     assert [row["epoch"] for row in rows(cut)] == [row["epoch"] for row in rows(straight)] == list(range(epochs))
 
 
+@pytest.mark.slow
 def test_flags_are_recorded_as_typed_and_as_settled_and_stay_as_they_are(run: Run, tmp_path: Path) -> None:
     args = main.parse_flags(f"{TINY} --device cuda --epochs 1 --output_dir {tmp_path}".split())
     before = dict(vars(args))
@@ -270,6 +271,7 @@ def test_init_from_takes_what_fits_and_lists_the_rest(run: Run, tmp_path: Path) 
     assert code == 0 and "class_embed.weight" in out and "Epoch: [0]" in out
 
 
+@pytest.mark.slow
 def test_a_checkpoint_written_by_the_original_detr_resumes(run: Run, tmp_path: Path) -> None:
     """Weights, an AdamW over two groups, StepLR's state, and an argparse.Namespace, as the original pickles them."""
     args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(TINY.split() + ["--num_classes", "5"])

@@ -59,6 +59,7 @@ def test_files_like_the_published_ones_evaluate_without_flags(
     assert f"number of params: {params}\n" in out and ("IoU metric: segm" in out) == bool(sizes.get("masks"))
 
 
+@pytest.mark.slow
 def test_the_name_of_a_published_dc5_file_dilates(
     run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +72,7 @@ def test_the_name_of_a_published_dc5_file_dilates(
     assert built[0][0].backbone[0].body.layer4[1].conv2.dilation == (2, 2)
 
 
+@pytest.mark.slow
 def test_an_address_evaluates_without_flags(
     run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +85,7 @@ def test_an_address_evaluates_without_flags(
     assert f"architecture of {site.url}/{file.name}: " in out and "--dim_feedforward 24 --hidden_dim 16" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("original", ["", "--original_panoptic"])
 def test_a_panoptic_checkpoint_is_evaluated_by_panoptic_quality_without_the_flag_masks(
     run: Run, tmp_path: Path, panoptic_folder: Path, original: str
@@ -94,6 +97,7 @@ def test_a_panoptic_checkpoint_is_evaluated_by_panoptic_quality_without_the_flag
     assert "Panoptic quality, images: 2" in out
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_originals_training_evaluates_without_flags(
     run: Run, tmp_path: Path, coco_folder: Path
 ) -> None:
@@ -103,6 +107,7 @@ def test_a_checkpoint_of_the_originals_training_evaluates_without_flags(
     assert "--dilation --nheads 2 (the run that wrote it)" in architecture_line(out) and "note:" not in out
 
 
+@pytest.mark.slow
 def test_a_run_evaluates_without_flags_to_the_numbers_in_its_log(run: Run, tmp_path: Path, own: Path) -> None:
     again = tmp_path / "again"
     flags = f"--eval --dataset_file shapes --val_size 4 --device cpu --num_workers 0 --output_dir {again}"
@@ -155,6 +160,7 @@ def test_a_flag_equal_to_the_value_in_the_file_is_accepted(run: Run, own: Path) 
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_training_resumes_with_the_same_model_only(run: Run, own: Path) -> None:
     """Heads leave no trace in the weights: without the run's flags the model would be silently another."""
     flags = f"{TINY} --pre_norm --position_embedding learned --epochs 2 --resume {own / 'checkpoint.pth'}"
@@ -241,6 +247,7 @@ def test_a_mask_head_on_a_dilated_detector_needs_the_flag(run: Run, tmp_path: Pa
 # ---- parts that are missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deleted", ["class_embed.", "query_embed."])
 @pytest.mark.parametrize("more", ["", "--eval"])
 def test_a_file_whose_head_was_deleted_is_refused_with_the_way_out(

@@ -10,6 +10,7 @@ from tests.datasets.fault_folder import write_fault_folder
 from tests.helpers import TINY, Run, assert_refused
 
 
+@pytest.mark.slow
 def test_a_layout_is_recognised_and_printed_and_its_class_names_are_saved(
     run: Run, tmp_path: Path, coco_folder: Path
 ) -> None:

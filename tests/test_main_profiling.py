@@ -20,6 +20,7 @@ from util.profiling import nsight as capture
 FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2"  # 5 steps an epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", [*map(str, Section), "all"])
 def test_a_section_opens_one_capture_window_in_each_step_and_then_the_run_ends(
     section: str, run: Run, monkeypatch: pytest.MonkeyPatch
@@ -33,6 +34,7 @@ def test_a_section_opens_one_capture_window_in_each_step_and_then_the_run_ends(
     assert "the run ends here" in out and "IoU metric" not in out and "Training time" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("section", "windows"), [("all", 2), ("loss", 3)])
 def test_a_step_of_two_batches_opens_its_capture_windows(
     section: str, windows: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -84,6 +86,7 @@ def test_timing_of_a_whole_run(run: Run, tmp_path: Path) -> None:
     assert sum(phases[str(s)]["median_ms"] for s in Section) < 1.5 * phases["step"]["median_ms"]
 
 
+@pytest.mark.slow
 def test_without_the_flag_nothing_is_timed_and_nothing_waits(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("waited for the device"))
     monkeypatch.setattr(timing.PhaseTimer, "begin", lambda *_: pytest.fail("timed"))
@@ -136,6 +139,7 @@ NESTING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", [False, True])
 def test_ranges_of_a_whole_run(masks: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     open_ranges: list[str] = []
@@ -171,6 +175,7 @@ def test_ranges_of_a_whole_run(masks: bool, run: Run, monkeypatch: pytest.Monkey
         assert above == {parent}, name
 
 
+@pytest.mark.slow
 def test_costs_of_one_step_are_counted_and_then_the_run_ends(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +201,7 @@ def test_costs_of_one_step_are_counted_and_then_the_run_ends(
     assert [row["launches"] for row in rows if row["name"] == "fused_adamw"] == ["1", "1"], "one step, two groups"
 
 
+@pytest.mark.slow
 def test_flags_that_cannot_work_are_refused(run: Run, tmp_path: Path) -> None:
     assert_refused(run(f"{TINY} --epochs 1 --section loss"), "--profile_warmup 10", "--profile_steps 3", "has 2")
     assert_refused(run(f"{TINY} --epochs 1 --timing"), "--profile_warmup 10", "need 11 steps", "has 2")

@@ -66,6 +66,7 @@ def test_mypy_is_given_files_that_exist() -> None:
     assert not missing
 
 
+@pytest.mark.slow
 def test_the_checkout_cannot_be_installed_and_says_so(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")

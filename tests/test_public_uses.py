@@ -205,6 +205,7 @@ def test_a_loop_as_notebooks_write_it(coco_folder: Path, capsys: pytest.CaptureF
     assert len(coco_evaluator.coco_eval["bbox"].stats.tolist()) == 12
 
 
+@pytest.mark.slow
 def test_a_forks_main_with_the_engine(coco_folder: Path, tmp_path: Path) -> None:
     import util.misc as utils
     from engine import evaluate, train_one_epoch

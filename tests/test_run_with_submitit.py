@@ -47,6 +47,7 @@ def test_the_defaults_are_detrs() -> None:
     assert (args.lr, args.num_queries) == (1e-4, 100)
 
 
+@pytest.mark.slow
 def test_a_job_with_a_task_for_each_gpu(stand_ins: StandIns, tmp_path: Path) -> None:
     result = submit(
         stand_ins, *TINY, "--ngpus", "4", "--nodes", "2", "--timeout", "300", "--job_dir", str(tmp_path / "runs" / "%j")
@@ -100,6 +101,7 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert (args.resume, args.init_from) == ("auto", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
@@ -117,6 +119,7 @@ def test_mistakes_are_one_line_before_anything_is_submitted(stand_ins: StandIns,
     assert stand_ins.calls("sbatch") == []
 
 
+@pytest.mark.slow
 def test_without_slurm_one_line_says_so(stand_ins: StandIns) -> None:
     (stand_ins.folder / "srun").unlink()
     result = submit(stand_ins, "--job_dir", "runs")

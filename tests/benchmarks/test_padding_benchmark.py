@@ -58,6 +58,7 @@ def test_true_boxes_as_detections_are_perfect(mixed: padding.MixedSizes) -> None
     assert padding.average_precision(mixed, truth)["AP"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_four_rows_of_which_only_the_flagless_batch_differs(checkpoint: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "report.json"
     command = ["--resume", str(checkpoint), "--images", "5", "--batch_size", "3", "--output", str(output)]

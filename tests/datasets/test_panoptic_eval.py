@@ -157,6 +157,7 @@ def on_coco_mini(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return annotations, folder, {"out": out, "result": evaluator.summarize()}
 
 
+@pytest.mark.slow
 def test_disturbed_ground_truth_is_good_but_not_perfect(on_coco_mini: tuple) -> None:
     result = on_coco_mini[2]["result"]
     assert 0.3 < result["All"]["pq"] < 0.9 and result["Things"]["n"] + result["Stuff"]["n"] == result["All"]["n"] > 80

@@ -313,6 +313,7 @@ def test_unknown_image_set() -> None:
         T.make_coco_transforms("test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_uint8", [True, False])
 def test_fast_resize_draws_the_same_and_rounds_otherwise(as_uint8: bool) -> None:
     """Twenty seeds, so that both branches, flips and crops occur: same targets and sizes, pixels within 1 of 255."""

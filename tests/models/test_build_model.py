@@ -53,6 +53,7 @@ def test_names_and_shapes_are_the_originals(flags: str, sizes: dict) -> None:
     assert {name: tuple(t.shape) for name, t in model.state_dict().items()} == official_shapes(**sizes)
 
 
+@pytest.mark.slow
 def test_an_official_style_state_dict_loads_strictly() -> None:
     model, state = build()[0], official_checkpoint()
     load_model(model, {"model": state}, "detr-r50.pth")
@@ -116,6 +117,7 @@ def test_masks_bring_their_losses_and_postprocessors() -> None:
     assert not {"loss_mask_0", "loss_dice_0"} & criterion.weight_dict.keys()
 
 
+@pytest.mark.slow
 def test_things_are_what_the_annotations_say_and_without_them_cocos() -> None:
     parser = argparse.ArgumentParser(parents=[main.get_args_parser()])
     flags = f"--device cpu --backbone_weights none {SMALL} --masks --dataset_file coco_panoptic"

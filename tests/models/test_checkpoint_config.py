@@ -207,6 +207,7 @@ def test_training_goes_on_with_the_same_model_only() -> None:
 # ---- the model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [{}, {"backbone": "resnet101"}, {"masks": True}])
 def test_a_file_of_the_published_kind_becomes_its_model(tmp_path: Path, sizes: dict) -> None:
     path = write_published(tmp_path, "detr", **sizes)

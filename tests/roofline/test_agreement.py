@@ -44,6 +44,7 @@ UNMEASURED = table([{"kernel": "a", "name": "a", "time_s": 1e-3, "flop_source": 
 TIMELESS = table([{"kernel": "a", "name": "a", "fp32_flop": 1e9}])
 
 
+@pytest.mark.slow
 def test_one_name_with_and_without_flops_is_two_rows_everywhere(tmp_path: Path) -> None:
     rows = analyse(by_name(MIXED.assign(section="")), ROOFS)
     assert dict(zip(rows["unit"], rows["share"])) == {"fp32": 0.75, "none": 0.25}
@@ -111,6 +112,7 @@ def test_a_backward_pass_too_short_to_be_true(tmp_path: Path, capsys: pytest.Cap
     assert "section backward is too short to be true, 33% of forward" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "there"), [(["--kernel", "a<1>"], True), (["--section", "backward"], False)])
 def test_charts_of_some_kernels_or_sections(flags: list[str], there: bool, tmp_path: Path) -> None:
     postprocess.main([write(tmp_path), "-o", str(tmp_path / "o"), "--formats", "svg", *flags])

@@ -31,6 +31,7 @@ def test_a_copy_of_the_folder_draws_and_answers(tmp_path: Path) -> None:
         assert answer.returncode == 0 and "usage" in answer.stdout, script
 
 
+@pytest.mark.slow
 def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     table = tmp_path / "output_r.csv"
     table.write_text("\n".join(long_rows([Kernel.counted(fadd=10)])) + "\n")
@@ -40,6 +41,7 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> 
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "file" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
     table = tmp_path / "output_r.csv"
     kernels = [Kernel.counted(f"k{n}", id=n, fadd=10) for n in range(200)]

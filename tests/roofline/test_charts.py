@@ -26,6 +26,7 @@ from tests.roofline.kernel_tables import joined, rows
 ROOFS = table_roofs(find_gpu("A100 SXM 40"), 1.09e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [roofline.draw, roofline_pu.draw, time_chart.draw, sections_chart.draw])
 @pytest.mark.parametrize("table", [rows(1), rows(60), rows(5, flops=False)], ids=["one", "many", "no FLOPs"])
 @pytest.mark.parametrize("roofs", [ROOFS, Roofs("none")], ids=["roofs", "no roofs"])
@@ -36,6 +37,7 @@ def test_charts_draw(draw: Callable, table: pd.DataFrame, roofs: Roofs, tmp_path
     assert pixels[..., :3].std() > 0.05, "something is drawn"
 
 
+@pytest.mark.slow
 def test_the_same_table_gives_the_same_svg(tmp_path: Path) -> None:
     first, second = (save(roofline.draw(rows(9), ROOFS), tmp_path / name, ("svg",))[0].read_bytes() for name in "ab")
     assert first == second
@@ -64,6 +66,7 @@ def test_the_strip_says_how_much_time_has_no_flops() -> None:
     assert f"hatched: 20 kernels without FLOPs, {percent(share)} of the time" in texts
 
 
+@pytest.mark.slow
 def test_sections_come_in_the_order_of_a_step() -> None:
     table = joined(
         *(rows(2, section=name) for name in ("evaluation", "optimizer_step", "", "backward", "forward", "loss"))
@@ -83,6 +86,7 @@ def test_compare_says_what_each_family_won_or_lost() -> None:
     assert any("→" in text.get_text() for text in figure.texts)
 
 
+@pytest.mark.slow
 def test_the_originals_functions_take_their_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     flops, hbm, l2, l1, labels = (

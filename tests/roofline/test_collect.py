@@ -280,6 +280,7 @@ def test_a_timeline_and_its_summaries(stand_ins: StandIns, tmp_path: Path) -> No
 # ---- several processes
 
 
+@pytest.mark.slow
 def test_other_ranks_run_without_the_profiler(stand_ins: StandIns) -> None:
     ranks = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
     assert run(stand_ins, "backward", RANK=1, **ranks).returncode == 0

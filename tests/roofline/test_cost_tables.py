@@ -104,6 +104,7 @@ def test_the_charts_are_drawn_under_the_measured_ceilings(tmp_path: Path, capsys
     assert pd.read_csv(tmp_path / "out" / "kernels.csv")["source"].eq("analytic").all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "name"), [("CPU, 2 threads", "memory"), ("NVIDIA A100", "HBM")])
 def test_the_memory_of_a_cpu_is_not_called_hbm(device: str, name: str, tmp_path: Path) -> None:
     rows = tidy(pd.DataFrame(table_rows(counted(), run="r", device=CPU)))

@@ -45,6 +45,7 @@ def test_the_table_draws_the_same_again(tmp_path: Path, capsys: pytest.CaptureFi
     assert first == second
 
 
+@pytest.mark.slow
 def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     a, b = write(tmp_path / "output_a.csv"), write(tmp_path / "output_b.csv", factor=0.5)
     main(["--compare", str(a), str(b), "-o", str(tmp_path / "out"), "--formats", "png"])
@@ -56,6 +57,7 @@ def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["compare.png"]
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPTS / "postprocess.py"), str(tmp_path / "nowhere.csv")]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
@@ -74,6 +76,7 @@ def test_the_charts_are_commands_too(tmp_path: Path, script: str) -> None:
     assert len(list(tmp_path.glob("a_*.png"))) == 1
 
 
+@pytest.mark.slow
 def test_runs_of_one_name_are_compared_by_their_folders(tmp_path: Path) -> None:
     files = []
     for name in ("before", "after"):

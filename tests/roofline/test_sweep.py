@@ -159,6 +159,7 @@ def test_a_folder_with_other_flags_is_not_gone_on_with(tmp_path: Path) -> None:
         Job(tmp_path, "basic", {}, 0, ("--epochs", "5")).state()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the job's process in /proc")
 def test_a_job_told_to_make_room_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """submitit's signal reaches the job in the midst of its wait: main.py is ended, and started anew by submitit."""

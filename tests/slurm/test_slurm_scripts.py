@@ -146,6 +146,7 @@ def test_the_job_ends_with_the_exit_code_of_training(cluster: Cluster) -> None:
     assert cluster.inside(PERLMUTTER).returncode == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("progress", [True, False])
 def test_a_job_out_of_time_starts_again_only_if_it_saved_a_checkpoint(cluster: Cluster, progress: bool) -> None:
     python = cluster.environment / "bin" / "python"

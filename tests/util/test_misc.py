@@ -123,6 +123,7 @@ def _two_processes(folder: str) -> None:
     shutdown()
 
 
+@pytest.mark.slow
 def test_two_processes_share_losses_and_one_prints_and_saves(tmp_path: Path) -> None:
     (code, out, err), (other_code, other_out, other_err) = start_two(_two_processes, str(tmp_path))
     assert code == other_code == 0, err + other_err

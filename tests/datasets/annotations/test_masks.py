@@ -11,6 +11,7 @@ from pycocotools import mask as rle_tools
 from datasets.annotations.masks import LARGEST_SIDE, compress, decompress, empty_mask, read_run_lengths
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 2**20), min_size=1, max_size=30))
 def test_decompressing_undoes_pycocotools(runs: list[int]) -> None:
     text = rle_tools.frPyObjects({"size": [1, sum(runs)], "counts": runs}, 1, sum(runs))["counts"]

@@ -301,6 +301,7 @@ def test_hgp_names_are_found_by_their_rule(run: Check, tmp_path: Path) -> None:
     assert report["across_splits"][0]["count"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "layout", "images", "boxes"),
     [("coco_mini", "COCO", [64, 64], [542, 440]), ("bccd", "one folder of images", [205, 87, 72], [2804, 1137, 945])],

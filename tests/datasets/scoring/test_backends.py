@@ -96,6 +96,7 @@ def assert_same(ours: CocoScores, theirs: CocoScores) -> None:
     assert list(ours.params.catIds) == list(theirs.params.catIds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bbox", "segm"])
 @settings(max_examples=60)
 @given(case=cases())

@@ -121,6 +121,7 @@ def test_inference_mode_computes_what_no_grad_does() -> None:
         assert made_here(torch.ones(1, 1, 1, 1)).item() == 2
 
 
+@pytest.mark.slow
 def test_channels_last_is_the_layout_of_features_and_not_of_parameters() -> None:
     images = NestedTensor(torch.rand(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.bool))
     for asked, expected in ((None, False), (True, True), (False, False)):

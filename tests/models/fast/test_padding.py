@@ -77,12 +77,14 @@ def distance(together: dict, alone: list[dict]) -> float:
     return max((together[k][i] - outputs[k][0]).abs().max().item() for i, outputs in enumerate(alone) for k in keys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", MODELS)
 def test_detections_are_the_same_alone_in_any_batch_and_on_any_canvas(flags: str) -> None:
     changes = differences(build(f"{flags} --padding_invariant"))
     assert max(changes.values()) < 1e-4, changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", MODELS[:3])
 def test_without_the_flag_they_move_as_in_the_original(flags: str) -> None:
     assert min(differences(build(flags)).values()) > 1e-2

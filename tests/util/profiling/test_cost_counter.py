@@ -81,6 +81,7 @@ def test_counting_changes_no_result() -> None:
     assert torch.equal(*results)
 
 
+@pytest.mark.slow
 def test_times_are_those_of_the_operators_not_of_the_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*call: object) -> op_costs.OpCost:
         time.sleep(0.02)

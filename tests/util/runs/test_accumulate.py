@@ -38,6 +38,7 @@ def step(batches: list, accumulate: int, flags: str) -> tuple[dict[str, float], 
     return stats, gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["", "--masks"])
 def test_the_gradient_is_the_large_batchs(flags: str) -> None:
     samples, targets = batch(4)
