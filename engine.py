@@ -13,7 +13,7 @@ from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
 from datasets.interface import Target
 from datasets.panoptic_eval import PanopticEvaluator
-from models.criterion import SetCriterion
+from models.criterion import SetCriterion, weighted_sum
 from util.dist.distributed import reduce_mean
 from util.dist.precision import Precision
 from util.metrics import Progress, StepLog
@@ -124,7 +124,7 @@ def add_gradients(
         samples, targets = to_device(samples, targets, device)
         with without_exchange(model, last=i == len(batches)):
             _, losses = compute_losses(model, criterion, samples, targets, context=context, whole=whole)
-            total = weighted_sum(criterion, losses)
+            total = weighted_sum(losses, weights_of(criterion))
             # Our criterion divides by the objects of the whole step already; of any other the mean is taken.
             if whole is not None and not isinstance(criterion, SetCriterion):
                 total = total / len(batches)
@@ -163,12 +163,6 @@ def compute_losses(
             class_weight=criterion.class_weight(whole, outputs["pred_logits"].shape[1]),
         )
     return outputs, losses
-
-
-def weighted_sum(criterion: nn.Module, losses: dict[str, Tensor]) -> Tensor:
-    """Return the sum that is trained on: every loss times its weight; those without a weight are only logged."""
-    weights = weights_of(criterion)
-    return cast(Tensor, sum(value * weights[name] for name, value in losses.items() if name in weights))
 
 
 def weights_of(criterion: nn.Module) -> dict[str, float]:

@@ -4,9 +4,9 @@ Losses have the original's names and arguments, so that a subclass may override 
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,11 @@ from .mask_losses import mask_losses
 from .matcher import HungarianMatcher, Match, Outputs, Targets
 from .matches import BatchMatches, match_batch
 from .postprocess import canvas_of
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Return the sum that is trained on: every loss times its weight; those without a weight are only logged."""
+    return cast(Tensor, sum(value * weights[name] for name, value in losses.items() if name in weights))
 
 
 class SetCriterion(nn.Module):
@@ -120,9 +125,8 @@ class SetCriterion(nn.Module):
         return kinds[loss](outputs, targets, indices, num_boxes, **kwargs)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """Add up losses by their weights: the sum that is trained on."""
-        weighted = [value * self.weight_dict[name] for name, value in losses.items() if name in self.weight_dict]
-        return sum(weighted[1:], weighted[0])
+        """Return the weighted sum that is trained on."""
+        return weighted_sum(losses, self.weight_dict)
 
     def class_weight(self, targets: Targets, queries: int) -> float:
         """Sum of the class weights of all queries of these images: 1 where matched, `eos_coef` elsewhere."""
