@@ -13,6 +13,8 @@ from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from PIL import Image
 
+from tests.browser import _browser as _browser
+from tests.browser import browser_page as browser_page
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
 
 ROOT = Path(__file__).resolve().parents[1]
