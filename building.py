@@ -17,9 +17,11 @@ import datasets
 from datasets.check.preflight import check_before_training
 from datasets.interface import DatasetOrSubset
 from datasets.loader import make_loader, make_sampler
+from flag_checks import check_model_flags
 from models import build_model
 from models.fast.compiled import LayerCompiler
 from models.segmentation import DETRsegm
+from models.shape_table import format_shapes, shapes_of
 from settings import Place, Weights
 from util.dist.distributed import Launch, is_main_process, print_once
 from util.runs.checkpoint import init_from, load_frozen, load_model
@@ -172,6 +174,15 @@ def build_detector(run: Setup, weights: Weights) -> Detector:
     detr = model.detr if isinstance(model, DETRsegm) else model
     compiled = LayerCompiler(detr) if run.cfg.compile else None
     return Detector(wrap_model(model, run.place.launch), criterion, postprocessors, compiled)
+
+
+def print_shapes(args: argparse.Namespace) -> None:
+    """Print the shapes of what passes through the model of the flags, with images of the usual 3 : 4."""
+    check_model_flags(args)
+    model, _, _ = build_model(argparse.Namespace(**vars(args) | {"device": "cpu", "backbone_weights": "none"}))
+    height = args.image_size
+    rows = shapes_of(model, torch.zeros(args.batch_size, 3, height, height * 4 // 3))
+    print(f"{format_shapes(rows)}\nin all {sum(p.numel() for p in model.parameters()):,} parameters")
 
 
 def load_weights(model: nn.Module, weights: Weights) -> None:

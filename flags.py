@@ -114,6 +114,11 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="merge masks to panoptic images with the original DETR's faults, to repeat its numbers",
     )
+    group.add_argument(
+        "--print_shapes",
+        action="store_true",
+        help="print the shape of everything that passes through the model of these flags, and end; no data is read",
+    )
 
 
 def _add_loss_flags(group: argparse._ArgumentGroup) -> None:

@@ -77,6 +77,8 @@ def main(args: argparse.Namespace) -> None:
     """Evaluate or train as the flags say; `args` is left as it is. Raises UserError for mistakes of the user."""
     args = with_defaults(args)
     check_flags(args)
+    if args.print_shapes:
+        return building.print_shapes(args)
     place = join(args)
     weights = find_weights(args)
     cfg = settle_flags(args, weights, place)
