@@ -1,7 +1,8 @@
 """Multi-head attention as DETR uses it, with the parameter names of `torch.nn.MultiheadAttention`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +11,29 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .fast.dropout_attention import attend_with_dropout
+
+
+@dataclass
+class AttentionMaps:
+    """The attention weights of one forward pass, where a model is asked for them: `model(images, attention=maps)`.
+
+    Layers append their weights to the lists, the first layer's first: (B, heads, S, S) from cell to cell in the
+    encoder, (B, heads, Q, S) from query to cell in the decoder. Each row sums to 1; padding has the weight 0. A list of
+    another kind may keep less than it is given: at stride 16 an encoder's weights take gigabytes.
+
+    Attributes:
+        encoder, decoder: the weights.
+        padding: (B, h, w) over the S = h * w cells, True where there is no image.
+    """
+
+    encoder: MutableSequence[Tensor] = field(default_factory=list)
+    decoder: MutableSequence[Tensor] = field(default_factory=list)
+    padding: Tensor | None = None
+
+
+def asking(attention: Any) -> dict[str, Any]:
+    """Keywords for a module that is asked for its weights, and none otherwise: other people's modules know none."""
+    return {} if attention is None else {"attention": attention}
 
 
 class MultiheadAttention(nn.Module):
@@ -50,6 +74,8 @@ class MultiheadAttention(nn.Module):
         key_padding_mask: Tensor | None = None,
         need_weights: bool | None = None,
         attn_mask: Tensor | None = None,
+        *,
+        attention: MutableSequence[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from `query` (B, L, D) to `key` and `value` (B, S, D).
 
@@ -57,6 +83,7 @@ class MultiheadAttention(nn.Module):
             key_padding_mask: (B, S), True hides a key from all queries of an image.
             need_weights: return the map; by default as the attribute says.
             attn_mask: (L, S) or (B * heads, L, S), True hides a key from a query; or numbers that are added to scores.
+            attention: the weights of every head (B, heads, L, S) are appended to it.
 
         Returns:
             The output (B, L, D) and, where it is needed, the map (B, L, S); None elsewhere.
@@ -69,10 +96,15 @@ class MultiheadAttention(nn.Module):
             bias = allowed if bias is None else bias + allowed
         dropout = self.dropout if self.training else 0.0
         attention_map = None
-        if self.need_weights if need_weights is None else need_weights:
+        need_weights = self.need_weights if need_weights is None else need_weights
+        if need_weights or attention is not None:
             # (B, heads, L, S): the fused kernels never hold this matrix, so a map costs time and memory.
             weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0 if bias is None else bias)).softmax(-1)
-            heads, attention_map = F.dropout(weights, dropout) @ v, weights.mean(1)
+            heads = F.dropout(weights, dropout) @ v
+            if attention is not None:
+                attention.append(weights.detach())
+            if need_weights:
+                attention_map = weights.mean(1)
         elif 0 < dropout < 1 and q.device.type == "cpu" and not per_query and not torch.compiler.is_compiling():
             heads = attend_with_dropout(q, k, v, bias, dropout)  # the CPU's fused kernel has no dropout
         else:

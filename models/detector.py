@@ -12,6 +12,7 @@ from util.dist.precision import wide_dtype, without_autocast
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 from util.profiling import annotate
 
+from .attention import AttentionMaps, asking
 from .backbone import BackboneBase, Joiner
 from .transformer import Transformer
 
@@ -62,33 +63,38 @@ class DETR(nn.Module):
         self.input_proj = nn.Conv2d(backbone.num_channels, hidden_dim, kernel_size=1)
         self.backbone = backbone
 
-    def forward(self, samples: Any) -> dict[str, Any]:
+    def forward(self, samples: Any, *, attention: AttentionMaps | None = None) -> dict[str, Any]:
         """Detect objects in a batch.
 
         Args:
             samples: a list of images (3, H, W), a tensor (B, 3, H, W), a NestedTensor or anything else with `tensors`
                 and `mask`. Floats are taken as they are, bytes (uint8) are normalised here. Another class of batch
                 goes to the backbone as it is.
+            attention: receives the attention weights of all layers, which then run without the fused kernels.
 
         Returns:
             `pred_logits` (B, Q, C+1), the last class being "no object"; `pred_boxes` (B, Q, 4), cxcywh relative to
-            each image without its padding; with `aux_loss` also `aux_outputs`, the same for each earlier layer.
+            each image without its padding; with `aux_loss` or `attention` also `aux_outputs`, the same for each earlier
+            layer.
         """
-        return self.detect(samples)[0]
+        return self.detect(samples, attention=attention)[0]
 
-    def detect(self, samples: Any) -> tuple[dict[str, Any], DetectorFeatures]:
+    def detect(
+        self, samples: Any, *, attention: AttentionMaps | None = None
+    ) -> tuple[dict[str, Any], DetectorFeatures]:
         """Detect as `forward` does; also return the features on the way."""
         batch = as_batch(samples)
         with annotate("backbone"):
             features, pos = self.backbone(batch)
         src, mask = self.input_proj(features[-1].tensors), features[-1].mask
-        hs, memory, *_ = self.transformer(src, mask, self.query_embed.weight, pos[-1])
+        hs, memory, *_ = self.transformer(src, mask, self.query_embed.weight, pos[-1], **asking(attention))
         hs = hs.to(wide_dtype(hs))  # (L, B, Q, D)
         with annotate("heads"), without_autocast(hs.device):  # bfloat16 would round boxes to 2 pixels in 1,000
             logits = self.class_embed(hs)
             boxes = self.bbox_embed(hs).sigmoid()
         layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]
-        outputs: dict[str, Any] = layers[-1] | ({"aux_outputs": layers[:-1]} if self.aux_loss else {})
+        every_layer = self.aux_loss or attention is not None
+        outputs: dict[str, Any] = layers[-1] | ({"aux_outputs": layers[:-1]} if every_layer else {})
         canvas = tuple(batch.tensors.shape[-2:]) if hasattr(batch, "tensors") else None
         return outputs, DetectorFeatures(features, src, mask, memory, hs[-1], canvas)
 

@@ -4,13 +4,13 @@ A layer takes sequences first, (S, B, D), as the original's do, unless it is mad
 Shapes: B images, S feature cells, Q queries, D channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import MultiheadAttention
+from .attention import MultiheadAttention, asking
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
 
@@ -75,6 +75,8 @@ class TransformerEncoderLayer(Layer):
         src_mask: Tensor | None = None,
         src_key_padding_mask: Tensor | None = None,
         pos: Tensor | None = None,
+        *,
+        attention: MutableSequence[Tensor] | None = None,
     ) -> Tensor:
         """One layer over cells (S, B, D): positions enter queries and keys, never values.
 
@@ -82,13 +84,15 @@ class TransformerEncoderLayer(Layer):
             src_mask: (S, S), as the `attn_mask` of an attention.
             src_key_padding_mask: (B, S), True where there is no image.
             pos: positions, shaped as `src`.
+            attention: the weights of its self-attention (B, heads, S, S) are appended to it.
         """
         if not self.batch_first:
             src, pos = swap_first_axes(src), swap_first_axes(pos)
 
         def self_attention(x: Tensor) -> Tensor:
             q = k = with_positions(x, pos)
-            return self.self_attn(q, k, x, key_padding_mask=src_key_padding_mask, attn_mask=src_mask)[0]
+            masks = {"key_padding_mask": src_key_padding_mask, "attn_mask": src_mask}
+            return self.self_attn(q, k, x, **masks, **asking(attention))[0]
 
         src = self.residual(src, self.norm1, self_attention)
         src = self.residual(src, self.norm2, self.feed_forward)
@@ -115,6 +119,7 @@ class TransformerDecoderLayer(Layer):
         query_pos: Tensor | None = None,
         *,
         memory_pos: Tensor | None = None,
+        attention: MutableSequence[Tensor] | None = None,
     ) -> Tensor:
         """One layer over queries (Q, B, D); values are `memory` (S, B, D), keys that plus positions.
 
@@ -123,6 +128,7 @@ class TransformerDecoderLayer(Layer):
             tgt_key_padding_mask, memory_key_padding_mask: (B, Q) and (B, S), True hides a key.
             pos, query_pos: positions, shaped as `memory` and `tgt`.
             memory_pos: memory plus positions, where the caller has added them up.
+            attention: the weights of its attention to the memory (B, heads, Q, S) are appended to it.
         """
         if memory_pos is None:
             memory_pos = with_positions(memory, pos)
@@ -135,7 +141,7 @@ class TransformerDecoderLayer(Layer):
 
         def cross_attention(x: Tensor) -> Tensor:
             q, masks = with_positions(x, query_pos), (memory_key_padding_mask, None, memory_mask)
-            return self.multihead_attn(q, memory_pos, memory, *masks)[0]
+            return self.multihead_attn(q, memory_pos, memory, *masks, **asking(attention))[0]
 
         tgt = self.residual(tgt, self.norm1, self_attention)
         tgt = self.residual(tgt, self.norm2, cross_attention)

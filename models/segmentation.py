@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from util.dist.precision import autocast_of_now, wide_dtype
 from util.profiling import annotate
 
+from .attention import AttentionMaps, asking
 from .detector import DETR, NO_SCRIPT
 from .fast.lazy_masks import QueryMasks
 from .mask_losses import dice_loss as dice_loss  # DETR's scripts import the losses and postprocessors from here
@@ -56,28 +57,28 @@ class DETRsegm(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, samples: Any) -> dict[str, Any]:
-        """Detect and segment objects in a batch, given as to `DETR`.
+    def forward(self, samples: Any, *, attention: AttentionMaps | None = None) -> dict[str, Any]:
+        """Detect and segment objects in a batch; arguments as those of `DETR`.
 
         Returns:
             DETR's outputs; `pred_masks` (B, Q, H/4, W/4), logits over the padded canvas, and `canvas` (2,), its height
             and width in pixels, on the CPU. In training mode `pred_masks` is a `QueryMasks`: it computes no more than
             the loss asks for.
         """
-        outputs, seen = self.detr.detect(samples)
+        outputs, seen = self.detr.detect(samples, **asking(attention))
         with annotate("mask_attention"):
-            attention = self.bbox_attention(seen.queries, seen.memory, mask=seen.mask)  # (B, Q, A, h, w)
+            maps = self.bbox_attention(seen.queries, seen.memory, mask=seen.mask)  # (B, Q, A, h, w)
             guide = self.mask_head.guide(seen.src, [features.tensors for features in seen.features[-2::-1]])
 
-        autocast = autocast_of_now(attention.device)  # the loss asks for masks outside of the model's
-        dtype = wide_dtype(attention)
+        autocast = autocast_of_now(maps.device)  # the loss asks for masks outside of the model's
+        dtype = wide_dtype(maps)
 
         def compute(image: Tensor, query: Tensor) -> Tensor:
             with annotate("mask_head"), autocast():
-                return self.mask_head.decode(guide, attention[image, query], image).to(dtype)
+                return self.mask_head.decode(guide, maps[image, query], image).to(dtype)
 
-        images, queries = attention.shape[:2]
-        masks = QueryMasks(compute, images=images, queries=queries, chunk=self.mask_chunk, device=attention.device)
+        images, queries = maps.shape[:2]
+        masks = QueryMasks(compute, images=images, queries=queries, chunk=self.mask_chunk, device=maps.device)
         canvas = {} if seen.canvas is None else {"canvas": torch.tensor(seen.canvas)}
         return outputs | {"pred_masks": masks if self.training else masks.all} | canvas
 

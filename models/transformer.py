@@ -11,7 +11,7 @@ Shapes: B images, S = h * w feature cells, Q queries, D channels, L decoder laye
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from util.dist.precision import wide_dtype
 from util.profiling import annotate
 
+from .attention import AttentionMaps, asking
 from .fast.checkpointing import run_again_for_gradients
 from .layers import TransformerDecoderLayer, TransformerEncoderLayer, swap_first_axes, with_positions
 from .layers import _get_activation_fn as _get_activation_fn  # for scripts that import it from here
@@ -71,7 +72,13 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(
-        self, src: Tensor, mask: Tensor | None, query_embed: Tensor, pos_embed: Tensor
+        self,
+        src: Tensor,
+        mask: Tensor | None,
+        query_embed: Tensor,
+        pos_embed: Tensor,
+        *,
+        attention: AttentionMaps | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode objects from a feature map.
 
@@ -80,6 +87,7 @@ class Transformer(nn.Module):
             mask: (B, h, w), True on padding, which no attention then sees; None for no padding.
             query_embed: learned positions of the object queries (Q, D); their content starts at zero.
             pos_embed: position encoding (B, D, h, w).
+            attention: receives the weights of all layers.
 
         Returns:
             decoder outputs (L, B, Q, D), L = 1 without `return_intermediate_dec`, and encoder memory (B, D, h, w).
@@ -89,8 +97,11 @@ class Transformer(nn.Module):
         pos = pos_embed.flatten(2).transpose(1, 2)
         padding = None if mask is None else mask.flatten(1)
         query_pos = query_embed.expand(b, -1, -1)  # (B, Q, D)
+        if attention is not None:
+            attention.padding = src.new_zeros(b, h, w, dtype=torch.bool) if mask is None else mask
         with annotate("encoder"):
-            memory = _batch_first(self.encoder, cells, src_key_padding_mask=padding, pos=pos)
+            wanted = {} if attention is None else asking(attention.encoder)
+            memory = _batch_first(self.encoder, cells, src_key_padding_mask=padding, pos=pos, **wanted)
         with annotate("decoder"):
             hs = _batch_first(
                 self.decoder,
@@ -99,6 +110,7 @@ class Transformer(nn.Module):
                 memory_key_padding_mask=padding,
                 pos=pos,
                 query_pos=query_pos,
+                **({} if attention is None else asking(attention.decoder)),
             )
         return hs, memory.transpose(1, 2).unflatten(2, (h, w))
 
@@ -135,11 +147,13 @@ class TransformerEncoder(nn.Module):
         mask: Tensor | None = None,
         src_key_padding_mask: Tensor | None = None,
         pos: Tensor | None = None,
+        *,
+        attention: MutableSequence[Tensor] | None = None,
     ) -> Tensor:
         """Encode cells with positions, both as the layers take them; (B, S) is True where there is no image."""
         for layer in self.layers:
             run = run_again_for_gradients(layer) if self.recompute else layer
-            src = run(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, pos=pos)
+            src = run(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, pos=pos, **asking(attention))
         return src if self.norm is None else self.norm(src)
 
 
@@ -175,7 +189,7 @@ class TransformerDecoder(nn.Module):
         """True where every layer takes (B, Q, D), False for the original's (Q, B, D)."""
         return all(getattr(layer, "batch_first", False) for layer in self.layers)
 
-    def forward(
+    def forward(  # noqa: PLR0913 - DETR's signature
         self,
         tgt: Tensor,
         memory: Tensor,
@@ -185,6 +199,8 @@ class TransformerDecoder(nn.Module):
         memory_key_padding_mask: Tensor | None = None,
         pos: Tensor | None = None,
         query_pos: Tensor | None = None,
+        *,
+        attention: MutableSequence[Tensor] | None = None,
     ) -> Tensor:
         """Decode queries from memory, both as the layers take them: outputs with the layer in front, (L, ...)."""
         outputs = []
@@ -203,6 +219,7 @@ class TransformerDecoder(nn.Module):
                 pos=pos,
                 query_pos=query_pos,
                 **known,
+                **asking(attention),
             )
             outputs.append(tgt)
         stacked = torch.stack(outputs if self.return_intermediate else outputs[-1:])
@@ -223,7 +240,7 @@ def build_transformer(args: Any, *, dropout: float | None = None) -> Transformer
     )
 
 
-def _batch_first(stack: nn.Module, *inputs: Tensor, **named: Tensor | None) -> Tensor:
+def _batch_first(stack: nn.Module, *inputs: Tensor, **named: Any) -> Tensor:
     """Run a stack on tensors (B, S, D), also one that takes sequences first, as those of other people do."""
     if getattr(stack, "batch_first", False):
         return stack(*inputs, **named)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.attention import MultiheadAttention
+from models.attention import AttentionMaps, MultiheadAttention
 from models.fast.compiled import LayerCompiler
 from models.transformer import (
     Transformer,
@@ -159,6 +159,9 @@ def test_hooks_of_the_notebook_get_maps(way: str) -> None:
         outputs = model(samples)
     for hook in hooks:
         hook.remove()
+    maps = AttentionMaps()
+    with torch.no_grad():
+        model(samples, attention=maps)
     torch.compiler.reset()
     height, width = features[0]["0"].tensors.shape[-2:]
     images, queries = outputs["pred_logits"].shape[:2]
@@ -167,3 +170,5 @@ def test_hooks_of_the_notebook_get_maps(way: str) -> None:
     tolerance = {"rtol": 0, "atol": 0.05 if way == "half precision" else 1e-4}
     torch.testing.assert_close(decoder_maps[0].sum(-1).float(), torch.ones(images, queries), **tolerance)
     torch.testing.assert_close(outputs["pred_logits"], expected, **tolerance)
+    asked_for = [maps.encoder[-1].mean(1), maps.decoder[-1].mean(1)]
+    torch.testing.assert_close([encoder_maps[0].float(), decoder_maps[0].float()], asked_for, **tolerance)
