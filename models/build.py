@@ -11,7 +11,7 @@ from torch import nn
 
 from util.dist.distributed import print_once
 
-from .checkpoint_config import architecture_of
+from .checkpoint_config import architecture_of, image_size_of
 from .config import Architecture, build_detector
 from .criterion import SetCriterion
 from .detector import DETR
@@ -96,11 +96,10 @@ def follow_checkpoint(
     architecture, line = architecture_of(checkpoint, path, given=chosen)
     values: dict[str, Any] = asdict(architecture)
     lines = [f"architecture of {line}"]
-    run = checkpoint.get("args")
-    run = run if isinstance(run, Mapping) else {}
-    size = run.get("image_size")
-    if type(size) is int and size > 0 and not {"image_size", "max_size"} & set(given):
-        values |= {"image_size": size, "max_size": run.get("max_size")}
+    sizes = image_size_of(checkpoint)
+    if sizes is not None and not {"image_size", "max_size"} & set(given):
+        size, values["max_size"] = sizes
+        values["image_size"] = size
         lines.append(f"images as large as in the run that wrote it: --image_size {size}; give another to change that")
     if architecture.dilation and args.batch_size > 1 and not architecture.padding_invariant:
         lines.append(

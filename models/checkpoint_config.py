@@ -85,6 +85,16 @@ def architecture_of(
     return architecture, _describe(told, path)
 
 
+def image_size_of(checkpoint: Mapping[str, Any]) -> tuple[int, int | None] | None:
+    """Return --image_size and --max_size of the run that wrote a checkpoint; None where the file does not say them."""
+    run = checkpoint.get("args")
+    run = run if isinstance(run, Mapping) else {}
+    size, limit = run.get("image_size"), run.get("max_size")
+    if type(size) is not int or size < 1:
+        return None
+    return size, limit
+
+
 def refuse_other_architecture(
     checkpoint: Mapping[str, Any], path: str | os.PathLike, *, flags: Mapping[str, Any]
 ) -> None:

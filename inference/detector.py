@@ -1,0 +1,219 @@
+"""The detector as an object: images in, detections in pixels out."""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from datasets.images import DECODE_ERRORS, one_line, read_image, to_rgb
+from datasets.transforms import make_coco_transforms
+from util.dist.device import pick_device
+from util.dist.precision import pick_precision
+from util.errors import ImageError
+from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
+from util.panoptic_png import decode_segments
+
+from .detections import Detections, PanopticImage
+from .loading import load_trained
+
+#: An image as a caller may have it: a file, a PIL image, or pixels (H, W) or (H, W, 3) uint8, red first.
+ImageLike = str | os.PathLike | Image.Image | np.ndarray
+
+
+class Detector:
+    """A trained model that takes images of any size.
+
+        detector = Detector("runs/mine/best.pth")
+        found = detector("photo.jpg")
+        for box, name, score in zip(found.boxes, found.names, found.scores): ...
+
+    Images are read and resized as in an evaluation, and at a batch size of 1 so are the numbers. In larger batches an
+    image's detections are the same as alone, because the model erases the padding beside smaller images; with
+    `padding_invariant` False they are those of an evaluation whose batches hold the same images, where DETR lets
+    padding leak in.
+
+    Args:
+        checkpoint: a file of `main.py`, a published file, or the address of one.
+        device: cuda, cuda:1, mps or cpu; by default a GPU where there is one.
+        amp: off, bf16 or fp16, as --amp of `main.py`.
+        threshold: the least score of a detection.
+        batch_size: images that a list is taken in at a time.
+        padding_invariant: see above.
+
+    Raises:
+        CheckpointError: a file that is missing, broken, or no DETR's.
+        UserError: a device or precision that is not to be had.
+
+    Attributes:
+        model, postprocessors, class_names, image_size, max_size, device: as in `loading.LoadedModel`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike,
+        *,
+        device: str | torch.device | None = None,
+        amp: str = "off",
+        threshold: float = 0.7,
+        batch_size: int = 1,
+        padding_invariant: bool = True,
+    ) -> None:
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = pick_device(str(device))
+        self.precision = pick_precision(amp, self.device)
+        loaded = load_trained(checkpoint, device=self.device, padding_invariant=padding_invariant)
+        self.model, self.postprocessors = loaded.model, loaded.postprocessors
+        self.class_names = dict(loaded.class_names)
+        self.image_size, self.max_size = loaded.image_size, loaded.max_size
+        self.threshold = threshold
+        self.batch_size = batch_size
+        self.padding_invariant = padding_invariant
+        self._transform = make_coco_transforms("val", image_size=self.image_size, max_size=self.max_size, as_uint8=True)
+
+    @overload
+    def __call__(self, images: ImageLike) -> Detections: ...
+
+    @overload
+    def __call__(self, images: list[Any] | tuple[Any, ...]) -> list[Detections]: ...
+
+    def __call__(self, images: ImageLike | list[Any] | tuple[Any, ...]) -> Detections | list[Detections]:
+        """Detect objects in one image, or in each of a list; a list is answered by a list.
+
+        Raises ImageError, which names the file, for an image that cannot be read.
+        """
+        if not isinstance(images, list | tuple):
+            return self.detect([self.read(images)])[0]
+        found: list[Detections] = []
+        for start in range(0, len(images), self.batch_size):
+            found += self.detect([self.read(image) for image in images[start : start + self.batch_size]])
+        return found
+
+    def read(self, image: ImageLike) -> Image.Image:
+        """Return an image as 8-bit RGB, converted as in training. Raises ImageError where it cannot be read."""
+        if isinstance(image, str | os.PathLike):
+            return read_image(Path(image), described="the image")
+        try:
+            # A copy: the conversion takes transparency out of the image's notes.
+            return to_rgb(image.copy() if isinstance(image, Image.Image) else Image.fromarray(image))
+        except (*DECODE_ERRORS, TypeError, AttributeError) as error:
+            raise ImageError(
+                f"a {type(image).__name__} cannot be read as an image ({one_line(error)}); give a file, a PIL image or "
+                "an array (H, W) or (H, W, 3) uint8"
+            ) from None
+
+    def prepare(self, image: ImageLike) -> Tensor:
+        """Return an image as the model takes it: (3, H, W) float32, resized and normalised, on the CPU."""
+        return nested_tensor_from_tensor_list([self._resized(self.read(image))]).normalized().tensors[0]
+
+    def detect(self, images: Sequence[Image.Image]) -> list[Detections]:
+        """Detect objects in one batch of RGB images."""
+        pixels = [self._resized(image) for image in images]
+        originals = torch.tensor([[image.height, image.width] for image in images])
+        sizes = torch.tensor([tensor.shape[-2:] for tensor in pixels])
+        found: dict[int, Detections] = {}
+        for part in self._batches(sizes):
+            batch = nested_tensor_from_tensor_list([pixels[i] for i in part]).to(self.device).normalized()
+            outputs = self.run(batch)
+            found |= zip(part, self.read_outputs(outputs, sizes=sizes[part], originals=originals[part]))
+        return [found[i] for i in range(len(images))]
+
+    def _batches(self, sizes: Tensor) -> list[list[int]]:
+        """Return the images, by number, that the model sees together; sizes (B, 2) are those it sees.
+
+        A mask head takes means over the whole canvas (its group norms), so beside padding its masks would change:
+        only images of one size go together.
+        """
+        if not (self.padding_invariant and "segm" in self.postprocessors):
+            return [list(range(len(sizes)))]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, size in enumerate(sizes.tolist()):
+            groups.setdefault(tuple(size), []).append(i)
+        return list(groups.values())
+
+    def run(self, batch: NestedTensor) -> dict[str, Any]:
+        """Run the model on a normalised batch on its device; returns its outputs (see `models.detector.DETR`)."""
+        with torch.no_grad(), self.precision.autocast():
+            return self.model(batch)
+
+    @torch.no_grad()
+    def read_outputs(self, outputs: dict[str, Any], *, sizes: Tensor, originals: Tensor) -> list[Detections]:
+        """Turn outputs into detections that score at least `threshold`.
+
+        Args:
+            outputs: of a batch, as `run` returns them.
+            sizes: (B, 2) height and width of the images as the model saw them, without padding.
+            originals: (B, 2) height and width of the original images, whose pixels the boxes are in.
+        """
+        results = self.postprocessors["bbox"](outputs, originals.to(self.device))
+        panoptic: list[Any] = [None] * len(results)
+        if "panoptic" in self.postprocessors:
+            panoptic = self.postprocessors["panoptic"](outputs, sizes, originals)
+        return [
+            self._read_result(
+                result,
+                {**outputs, "pred_masks": outputs["pred_masks"][i : i + 1]} if "segm" in self.postprocessors else None,
+                sizes=sizes[i : i + 1],
+                originals=originals[i : i + 1],
+                panoptic=panoptic[i],
+            )
+            for i, result in enumerate(results)
+        ]
+
+    def _read_result(
+        self,
+        result: dict[str, Tensor],
+        outputs: dict[str, Any] | None,
+        *,
+        sizes: Tensor,
+        originals: Tensor,
+        panoptic: dict[str, Any] | None,
+    ) -> Detections:
+        """Detections of one image; `outputs` are its own, None where it has no masks."""
+        scores = result["scores"].float()
+        order = scores.argsort(descending=True, stable=True)
+        keep = order[scores[order] >= self.threshold]  # (N,) queries
+        masks = None
+        if outputs is not None:
+            # Only those that are kept: at full size the masks of all queries are large.
+            chosen = {**outputs, "pred_masks": outputs["pred_masks"][:, keep]}
+            masks = self._masks(chosen, sizes, originals)
+        labels = result["labels"][keep].cpu().numpy()
+        height, width = originals[0].tolist()
+        return Detections(
+            boxes=result["boxes"][keep].float().cpu().numpy(),
+            labels=labels,
+            names=[self.name(label) for label in labels.tolist()],
+            scores=scores[keep].cpu().numpy(),
+            queries=keep.cpu().numpy(),
+            size=(height, width),
+            masks=masks,
+            panoptic=None if panoptic is None else self._panoptic(panoptic),
+        )
+
+    def _masks(self, outputs: dict[str, Any], sizes: Tensor, originals: Tensor) -> np.ndarray:
+        """Masks (N, H, W) bool of one image at its original size."""
+        height, width = originals[0].tolist()
+        if outputs["pred_masks"].shape[1] == 0:
+            return np.zeros((0, height, width), dtype=bool)
+        (result,) = self.postprocessors["segm"]([{}], outputs, originals, sizes)
+        return result["masks"][:, 0].bool().numpy()
+
+    def _panoptic(self, result: dict[str, Any]) -> PanopticImage:
+        segments = result["segments_info"]
+        ids = decode_segments(io.BytesIO(result["png_string"]))
+        return PanopticImage(ids, segments, [self.name(segment["category_id"]) for segment in segments])
+
+    def name(self, label: int) -> str:
+        """Return the name of a category id; `class 7` where it has none."""
+        return self.class_names.get(label, f"class {label}")
+
+    def _resized(self, image: Image.Image) -> Tensor:
+        """RGB image to bytes (3, H, W) at the model's size."""
+        return self._transform(image, None)[0]
