@@ -173,8 +173,11 @@ def test_curves_touch_no_global_figures(tmp_path):
 def test_plot_logs_draws_ap_not_ap50(tmp_path):
     write_log(tmp_path / "run", [row(0), row(1)])
     _, panels = plot_logs(tmp_path / "run")
-    assert [axes.get_title() for axes in panels] == ["class_error", "loss_bbox_unscaled", "mAP"]
+    assert [axes.get_title() for axes in panels] == ["class_error", "loss_bbox_unscaled", "AP"]
     np.testing.assert_allclose(lines_of(panels[2])["run"][1], [0.1, 0.2])
+    _, panels = plot_logs(tmp_path / "run", fields=("AP", "AP50"))
+    assert [axes.get_title() for axes in panels] == ["AP", "AP50"]
+    np.testing.assert_allclose([lines_of(axes)["run"][1] for axes in panels], [[0.1, 0.2], [0.2, 0.4]])
 
 
 def test_plot_logs_gives_each_run_a_colour_and_each_part_a_style(tmp_path):
@@ -211,3 +214,35 @@ def test_plot_logs_names_the_fields_there_are(tmp_path):
 def test_plot_logs_refuses_a_folder_without_log(tmp_path):
     with pytest.raises(UserError, match="no readable log"):
         plot_logs([tmp_path])
+
+
+# --- python -m util.plot_utils ----------------------------------------------------------------------------------------
+
+
+def test_the_command_draws_runs_over_each_other(tmp_path, monkeypatch, capsys):
+    folders = [tmp_path / name for name in ("a/out", "b/out", "c")]
+    for number, folder in enumerate(folders):
+        folder.parent.mkdir(exist_ok=True)
+        masks = {"test_coco_eval_masks": [0.3] * 12} if number else {}
+        write_log(folder, [row(0, **masks), row(1, **masks)])
+    drawn = []
+    monkeypatch.setattr(plot_utils, "_finish", lambda axes, title: drawn.append((title, lines_of(axes))))
+    assert plot_utils.cli([*map(str, folders), "--output", str(tmp_path / "over.png")]) == 0
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'over.png'}\n"
+    assert [title.split(",")[0] for title, _ in drawn[:2]] == ["AP", "AP50"] and len(drawn) == 6
+    for _, lines in drawn:
+        assert [name for name in lines if not name.startswith("_")] == [str(folders[0]), str(folders[1]), "c"]
+    np.testing.assert_allclose(drawn[1][1]["c"][1], [0.2, 0.4])
+    assert sum(len(lines) for _, lines in drawn[:2]) == 2 * 5, "two of the runs have masks"
+    with Image.open(tmp_path / "over.png") as image:
+        assert image.format == "PNG" and image.width >= 1000
+
+
+@pytest.mark.parametrize(("flags", "word"), [("missing", "no readable log"), ("run --output a.doc", "end it in .png")])
+def test_the_command_answers_mistakes_in_one_line(tmp_path, monkeypatch, capsys, flags, word):
+    write_log(tmp_path / "run", [row(0)])
+    monkeypatch.chdir(tmp_path)
+    assert plot_utils.cli(flags.split()) == 2
+    err = capsys.readouterr().err
+    assert word in err and err.count("\n") == 1
+    assert not (tmp_path / "a.doc").exists()
