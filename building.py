@@ -24,9 +24,10 @@ from models.segmentation import DETRsegm
 from models.shape_table import format_shapes, shapes_of
 from settings import Place, Weights
 from util.dist.distributed import Launch, is_main_process, print_once
-from util.runs.checkpoint import init_from, load_frozen, load_model
+from util.runs.checkpoint import load_frozen, load_model
 from util.runs.class_names import DataClasses
 from util.runs.plan import TrainingPlan, is_training_state, steps_done, steps_of
+from util.runs.start import init_from
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def build_detector(run: Setup, weights: Weights) -> Detector:
     """Build the model that the flags describe, with its criterion and postprocessors, and load its weights."""
     model, criterion, postprocessors = build_model(run.cfg, is_thing_map=run.data.is_thing)
     print_once(f"number of params: {count_trainable(model)}")
-    load_weights(model, weights)
+    load_weights(model, weights, run.data.class_names)
     detr = model.detr if isinstance(model, DETRsegm) else model
     compiled = LayerCompiler(detr) if run.cfg.compile else None
     return Detector(wrap_model(model, run.place.launch), criterion, postprocessors, compiled)
@@ -185,17 +186,18 @@ def print_shapes(args: argparse.Namespace) -> None:
     print(f"{format_shapes(rows)}\nin all {sum(p.numel() for p in model.parameters()):,} parameters")
 
 
-def load_weights(model: nn.Module, weights: Weights) -> None:
-    """Put the weights of the run's checkpoints into the model. Raises CheckpointError for those of another model."""
+def load_weights(model: nn.Module, weights: Weights, class_names: Mapping[int, str]) -> None:
+    """Put the weights of the run's checkpoints into the model, which has the classes `class_names` by category id.
+
+    Raises CheckpointError for weights of another model.
+    """
     if weights.frozen is not None:
         assert isinstance(model, DETRsegm)  # settle_flags refuses --frozen_weights without --masks
         print_once(load_frozen(model.detr, weights.frozen, weights.paths["frozen"]))
     if weights.resume is not None:
         load_model(model, weights.resume, weights.paths["resume"])
     if weights.start is not None:
-        loaded, left = init_from(model, weights.start)
-        rest = f"; left as initialised: {', '.join(left)}" if left else ""
-        print_once(f"--init_from {weights.paths['start']}: {len(loaded)} tensors loaded{rest}")
+        print_once(init_from(model, weights.start, class_names).describe(weights.paths["start"]))
 
 
 def wrap_model(model: nn.Module, launch: Launch) -> nn.Module:

@@ -150,8 +150,7 @@ def compute_losses(
     step, `whole` are the targets of all of it, which its losses are divided by.
     """
     context = context or StepContext()
-    with context.phases.phase(Section.FORWARD), context.precision.autocast():
-        outputs = model(samples)
+    outputs = _forward(model, samples, context)
     with context.phases.phase(Section.LOSS):
         if whole is None or not isinstance(criterion, SetCriterion):
             return outputs, criterion(outputs, targets)
@@ -163,6 +162,11 @@ def compute_losses(
             class_weight=criterion.class_weight(whole, outputs["pred_logits"].shape[1]),
         )
     return outputs, losses
+
+
+def _forward(model: nn.Module, samples: NestedTensor, context: StepContext) -> dict[str, Any]:
+    with context.phases.phase(Section.FORWARD), context.precision.autocast():
+        return model(samples)
 
 
 def weights_of(criterion: nn.Module) -> dict[str, float]:
@@ -187,7 +191,7 @@ def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm:
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    criterion: nn.Module,
+    criterion: nn.Module | None,
     postprocessors: dict[str, nn.Module],
     data_loader: Loader,
     base_ds: COCO,
@@ -199,6 +203,7 @@ def evaluate(
     """Compute losses and COCO's measures over a loader; all processes together, the tables printed by rank 0.
 
     Args:
+        criterion: None for images without annotations, whose losses would mean nothing: then there are none.
         postprocessors: `bbox`, and for masks `segm` and `panoptic`.
         base_ds: the ground truth.
         output_dir: with it, `panoptic_eval` there gets the panoptic images.
@@ -211,7 +216,8 @@ def evaluate(
     """
     context = replace(context or StepContext(), phases=StepPhases())  # profilers watch training alone
     model.eval()
-    criterion.eval()
+    if criterion is not None:
+        criterion.eval()
     kinds = [kind for kind in ("bbox", "segm") if kind in postprocessors]
     evaluator = CocoEvaluator(base_ds, kinds, max_dets=context.max_dets)
     panoptic = _panoptic_evaluator(data_loader, output_dir) if "panoptic" in postprocessors else None
@@ -222,13 +228,17 @@ def evaluate(
         for samples, targets in log.each(data_loader, steps):
             image_ids = ids_of(targets)
             samples, on_device = to_device(samples, targets, device)
-            outputs, losses = compute_losses(model, criterion, samples, on_device, context=context)
-            log.add(losses, image_ids)
+            if criterion is None:
+                outputs = _forward(model, samples, context)
+            else:
+                outputs, losses = compute_losses(model, criterion, samples, on_device, context=context)
+                log.add(losses, image_ids)
             evaluator.update(dict(zip(image_ids, _detections(postprocessors, outputs, targets, device))))
             if panoptic is not None:
                 images = postprocessors["panoptic"](outputs, _sizes(targets, "size"), _sizes(targets, "orig_size"))
                 panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
-        progress.note(describe_averages(log.averages()))
+        if criterion is not None:
+            progress.note(describe_averages(log.averages()))
         progress.close()
         stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
     return stats, evaluator
@@ -281,8 +291,9 @@ def describe_averages(averages: dict[str, float]) -> str:
     return "Averaged stats: " + "  ".join(f"{name}: {value:.4f}" for name, value in averages.items())
 
 
-def _step_log(header: str, criterion: nn.Module, context: StepContext, progress: Progress) -> StepLog:
-    return StepLog(header=header, weight_dict=weights_of(criterion), print_freq=context.print_freq, progress=progress)
+def _step_log(header: str, criterion: nn.Module | None, context: StepContext, progress: Progress) -> StepLog:
+    weights = {} if criterion is None else weights_of(criterion)
+    return StepLog(header=header, weight_dict=weights, print_freq=context.print_freq, progress=progress)
 
 
 def ids_of(targets: Sequence[Target]) -> list[int]:

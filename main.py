@@ -107,9 +107,10 @@ def main(args: argparse.Namespace) -> None:
 
 def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tuple[dict[str, Any], CocoEvaluator]:
     """Evaluate on a loader's images, and say how much --compile compiled meanwhile."""
+    only_predict = run.cfg.eval and not run.data.truth.anns
     results = evaluate(
         detector.model,
-        detector.criterion,
+        None if only_predict else detector.criterion,
         detector.postprocessors,
         loader,
         run.data.truth,

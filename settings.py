@@ -82,7 +82,9 @@ def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> ar
     if weights.resume is not None and args.eval:
         values, lines = follow_checkpoint(args, weights.resume, weights.paths["resume"], given=given_flags(args))
         settled |= values
-        if names_in(weights.resume) is not None:  # the data is read first, to be compared by name; see settle_classes
+        if (
+            args.match_classes or names_in(weights.resume) is not None
+        ):  # the data is read first, to be compared by name; see settle_classes
             settled["num_classes"] = args.num_classes
         for line in lines:
             print_once(line)

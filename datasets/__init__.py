@@ -12,7 +12,7 @@ from util.dist.distributed import print_once
 from util.errors import DatasetError
 
 from . import coco, coco_panoptic
-from .annotations.losses import describe_losses, refuse_no_objects
+from .annotations.losses import describe_losses, describe_nothing_to_measure, refuse_no_objects
 from .collate import Collate, ObjectSizes, percentile_sizes
 from .image_files import image_finder
 from .interface import DatasetOrSubset, DetectionDataset
@@ -49,15 +49,18 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     }
     if args.dataset_file == "coco_panoptic":
         panoptic = coco_panoptic.open_split(**parts)
-        if image_set == "train" and not panoptic.object_counts().any():
-            raise DatasetError(f"{panoptic.ann_file}: there is nothing to learn: it lists no segments")
+        if not panoptic.object_counts().any():
+            if image_set == "train":
+                raise DatasetError(f"{panoptic.ann_file}: there is nothing to learn: it lists no segments")
+            print_once(f"warning: {panoptic.ann_file}: it lists no segments: PQ and AP cannot be measured")
         return panoptic
     dataset = coco.CocoDetection(**parts, find_image=image_finder(args.dataset_file, layout, image_set))
     if image_set == "train":
         refuse_no_objects(dataset.ann_file, dataset.annotations)
-        losses = describe_losses(dataset.ann_file, dataset.annotations)
-        if losses is not None:
-            print_once(losses)
+    describe = describe_losses if image_set == "train" else describe_nothing_to_measure
+    line = describe(dataset.ann_file, dataset.annotations)
+    if line is not None:
+        print_once(line)
     return dataset
 
 

@@ -57,9 +57,23 @@ def test_images_without_annotations_are_predicted_only(
     code, out, err = run(flags)
     assert code == 0, err
     assert "4 images without a single object: there is nothing to measure against" in out and "AP50" not in out
+    assert "AP cannot be measured on the validation images: it lists 4 images and no annotations" in out
+    assert "Test:  [1/1]" in out and "loss" not in out.partition("Test:")[2] and "class_error" not in out
     predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert {row["image_id"] for row in predictions} == {1, 4, 7, 9}
     assert not (tmp_path / "out" / "eval.pth").exists()
+
+
+@pytest.mark.slow
+def test_training_goes_on_without_validation_objects(run: Run, tmp_path: Path, coco_folder: Path) -> None:
+    file = coco_folder / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"annotations": [a | {"iscrowd": 1} for a in content["annotations"]]}))
+    flags = f"{TINY} --dataset_file coco --coco_path {coco_folder} --epochs 1 --output_dir {tmp_path / 'out'}"
+    code, out, err = run(flags)
+    assert code == 0, err
+    assert "AP cannot be measured on the validation images: all" in out and "crowds: " in out
+    assert (tmp_path / "out" / "best.pth").exists() and "test_loss" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_more_detections_count_on_demand(run: Run, coco_folder: Path) -> None:

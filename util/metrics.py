@@ -62,7 +62,7 @@ class Progress:
 
 
 class StepLog:
-    """The losses and times of the steps of one pass over a loader.
+    """The losses, if there are any, and times of the steps of one pass over a loader.
 
     Args:
         header: the beginning of a line, `Epoch: [3]` or `Test:`.
@@ -130,15 +130,16 @@ class StepLog:
 
     def _weighted(self, values: dict[str, float]) -> dict[str, float]:
         weighted = {n: v * self.weight_dict[n] for n, v in values.items() if n in self.weight_dict}
-        return {"loss": sum(weighted.values())} | weighted
+        return {"loss": sum(weighted.values())} | weighted if values else {}
 
     def _read(self, steps: int) -> None:
         """Read the device, once for many steps: bring the losses home, check them, add them up, show a line."""
-        rows = reduce_mean(torch.stack(self.unread)).cpu().tolist()  # (steps, losses), means over the processes
+        rows = reduce_mean(torch.stack(self.unread)).cpu().tolist() if self.unread else []  # (steps, losses), means
         self._check_finite(rows)
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
-        self.progress.show(self._line(rows, steps), short=f"{self.header} loss {self.averages()['loss']:.3f}")
+        loss = f" loss {self.averages()['loss']:.3f}" if self.names else ""
+        self.progress.show(self._line(rows, steps), short=f"{self.header}{loss}")
         self.unread.clear()
         self.image_ids.clear()
 
@@ -160,14 +161,14 @@ class StepLog:
     def _line(self, rows: list[list[float]], steps: int) -> str:
         """Return DETR's line: position, time left, `median (mean)` of the main quantities, times, and GPU memory."""
         medians = dict(zip(self.names, map(statistics.median, zip(*rows))))
-        means = self.averages()
+        means, last = self.averages(), self.times[-(len(rows) or self.print_freq) :]
         shown = _class_error(medians) | self._weighted(medians)
-        parts = [f"{self.header}  [{self.steps:{len(str(steps))}d}/{steps}]", f"eta: {self.progress.eta()}"]
+        parts = [f"{self.header}  [{len(self.times):{len(str(steps))}d}/{steps}]", f"eta: {self.progress.eta()}"]
         parts += [f"lr: {self.lr[-1]:.6f}"] if self.lr else []
         # Without the losses of earlier decoder layers, whose names end in the layer's number.
         parts += [f"{n}: {v:.4f} ({means[n]:.4f})" for n, v in shown.items() if not n[-1].isdigit()]
-        parts += [f"time: {statistics.median(self.times[-len(rows) :]):.4f}"]
-        parts += [f"data: {statistics.median(self.waits[-len(rows) :]):.4f}"]
+        parts += [f"time: {statistics.median(last):.4f}"]
+        parts += [f"data: {statistics.median(self.waits[-len(last) :]):.4f}"]
         if self.device.type == "cuda":
             parts += [f"max mem: {peak_memory(self.device):.0f}"]
         return "  ".join(parts)

@@ -63,6 +63,7 @@ CROWDED = _kept("images with more objects than --num_queries", "no more than --n
 
 NO_ANNOTATIONS = _kept("files without the list annotations", "images to predict on: nothing is measured")
 NO_OBJECTS = _refused("training splits without a single object", "there is nothing to learn")
+NOTHING_TO_MEASURE = _kept("validation splits without a single object", "AP cannot be measured; training goes on")
 NO_IDS = _repaired("annotations without an id", "numbered")
 ZERO_IDS = _repaired("annotation id 0", "numbered anew (the evaluation takes 0 for no match)")
 COPIES = _repaired("annotations listed twice", "the first counts")

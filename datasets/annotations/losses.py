@@ -30,11 +30,17 @@ def refuse_no_objects(path: Path, annotations: Annotations) -> None:
         raise DatasetError(f"{path}: there is nothing to learn: {cause}")
 
 
-def note_no_objects(path: Path, annotations: Annotations, findings: Findings) -> None:
-    """Add a training split without a single object."""
+def describe_nothing_to_measure(path: Path, annotations: Annotations) -> str | None:
+    """Say in one line that a validation split has no object, and why; None for one that has."""
+    cause = explain_no_objects(annotations)
+    return cause and f"warning: {path}: AP cannot be measured on the validation images: {cause}"
+
+
+def note_no_objects(path: Path, annotations: Annotations, findings: Findings, *, training: bool) -> None:
+    """Add a split without a single object."""
     cause = explain_no_objects(annotations)
     if cause is not None:
-        kind = kinds.NO_OBJECTS
+        kind = kinds.NO_OBJECTS if training else kinds.NOTHING_TO_MEASURE
         findings.add(kind.name, kind.action, remedy=kind.remedy, example=f"{path}: {cause}")
 
 

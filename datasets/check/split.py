@@ -104,8 +104,7 @@ def check_split(
     note_images(listed, facts, split.annotations, report.findings)
     note_repeats(listed, facts, split.annotations, report.findings)
     if checked.annotations is not None:
-        if name == "train":
-            note_no_objects(split.annotations, checked.annotations, report.findings)
+        note_no_objects(split.annotations, checked.annotations, report.findings, training=name == "train")
         _measure(checked.annotations, report)
     return checked
 

@@ -98,10 +98,10 @@ def load_model(model: torch.nn.Module, checkpoint: dict[str, Any], path: str | o
     matter. `path` is for messages. Raises CheckpointError that says what differs, before anything is changed.
     """
     own = model.state_dict()
-    stored = _match_prefixes(checkpoint["model"], own)
+    stored = match_prefixes(checkpoint["model"], own)
     _check_class_count(stored, own, path)
-    misfits, missing, unexpected = _differences(stored, own)
-    _refuse(path, "has other shapes than this model:", [_two_shapes(name, stored, own) for name in misfits])
+    misfits, missing, unexpected = differences(stored, own)
+    _refuse(path, "has other shapes than this model:", [two_shapes(name, stored, own) for name in misfits])
     _refuse(path, "lacks", missing)
     _refuse(path, "has what this model lacks:", unexpected)
     model.load_state_dict({name: stored[name] for name in own if name in stored}, strict=False)
@@ -115,31 +115,12 @@ def load_frozen(detector: torch.nn.Module, checkpoint: dict[str, Any], path: str
     """
     load_model(detector, checkpoint, path)
     tensors = sum(not _is_counter(name) for name in detector.state_dict())
-    rest = len(checkpoint["model"]) - len(_match_prefixes(checkpoint["model"], detector.state_dict()))
+    rest = len(checkpoint["model"]) - len(match_prefixes(checkpoint["model"], detector.state_dict()))
     left = f"; {rest} tensors of its own mask head were left there" if rest else ""
     return (
         f"--frozen_weights {path}: {tensors} tensors of the detector loaded and frozen{left}; "
         "the mask head alone trains"
     )
-
-
-def init_from(model: torch.nn.Module, checkpoint: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Load the weights of `checkpoint` that fit `model` by name and shape.
-
-    Returns the names that were loaded, and a line for each tensor that was not, with the reason.
-    Raises CheckpointError when nothing fits.
-    """
-    own = model.state_dict()
-    stored = _match_prefixes(checkpoint["model"], own)
-    misfits, missing, unexpected = _differences(stored, own)
-    loaded = [name for name in own if name in stored and name not in misfits]
-    if not loaded:
-        raise CheckpointError("--init_from: no weight in the checkpoint has a name and shape of this model")
-    model.load_state_dict({name: stored[name] for name in loaded}, strict=False)
-    left = [_two_shapes(name, stored, own) for name in misfits]
-    left += [f"{name}: not in the checkpoint" for name in missing]
-    left += [f"{name}: not in this model" for name in unexpected]
-    return loaded, left
 
 
 def _read(path: str | os.PathLike) -> Any:
@@ -179,7 +160,7 @@ def _is_state_dict(value: Any) -> bool:
     return isinstance(value, dict) and len(value) > 0 and all(isinstance(item, Tensor) for item in value.values())
 
 
-def _match_prefixes(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def match_prefixes(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `stored` with the names that the model of `own` uses."""
     if all(name.startswith("module.") for name in stored):
         stored = {name.removeprefix("module."): value for name, value in stored.items()}
@@ -192,7 +173,7 @@ def _match_prefixes(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[s
     return stored
 
 
-def _differences(stored: dict[str, Tensor], own: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+def differences(stored: dict[str, Tensor], own: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
     """Return the names whose shapes differ, those only the model has, and those only the checkpoint has."""
     misfits = [name for name in own if name in stored and stored[name].shape != own[name].shape]
     missing = [name for name in own if name not in stored and not _is_counter(name)]
@@ -205,7 +186,8 @@ def _is_counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
 
 
-def _two_shapes(name: str, stored: dict[str, Tensor], own: dict[str, Tensor]) -> str:
+def two_shapes(name: str, stored: dict[str, Tensor], own: dict[str, Tensor]) -> str:
+    """Name a tensor with its shape in the checkpoint and in the model."""
     return f"{name}: {tuple(stored[name].shape)} in the checkpoint, {tuple(own[name].shape)} in this model"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..coco_classes import COCO_NAMES, COCO_PANOPTIC_NAMES, DETECTION_COUNT, PANOPTIC_COUNT
 from ..errors import UserError
 
 #: Names in a message, at most; more would not be read.
@@ -40,6 +41,18 @@ def names_in(checkpoint: Mapping[str, Any] | None) -> dict[int, str] | None:
     return dict(names) if usable else None
 
 
+def known_names(checkpoint: Mapping[str, Any]) -> tuple[dict[int, str] | None, str]:
+    """Return a checkpoint's class names by category id, and words on a source other than itself.
+
+    A file without names and with the class count of DETR's published ones has COCO's; any other such file has None.
+    """
+    names, count = names_in(checkpoint), class_count(checkpoint)
+    of_coco = {DETECTION_COUNT: COCO_NAMES, PANOPTIC_COUNT: COCO_PANOPTIC_NAMES}.get(count or 0)
+    if names is None and of_coco is not None:
+        return of_coco, f" (COCO's, as the file has {count} classes and no names)"
+    return names, ""
+
+
 def class_count(checkpoint: Mapping[str, Any]) -> int | None:
     """Return the number of classes of a checkpoint's class head, None where it has no head."""
     weights = [value for name, value in checkpoint["model"].items() if name.endswith("class_embed.weight")]
@@ -54,10 +67,10 @@ def refuse_other_classes(checkpoint: Mapping[str, Any], path: str | os.PathLike,
     theirs = names_in(checkpoint)
     if theirs is None:
         return
-    different = [id_ for id_, name in data.names.items() if _plain(theirs.get(id_, "")) != _plain(name)]
+    different = [id_ for id_, name in data.names.items() if plain_name(theirs.get(id_, "")) != plain_name(name)]
     if not different:
         return
-    common = set(map(_plain, theirs.values())).intersection(map(_plain, data.names.values()))
+    common = set(map(plain_name, theirs.values())).intersection(map(plain_name, data.names.values()))
     ways = ["--match_classes goes by the names"] if common else []
     ways += [f"--init_from {path} starts a new run"] if data.learned else []
     ways += [] if common else ["if equal ids mean the same, give them equal names in the annotation file"]
@@ -76,7 +89,7 @@ def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: Dat
     without names, for two classes of one name, and for classes of the data that it does not know: in an evaluation
     only where it knows none.
     """
-    theirs, count = names_in(checkpoint), class_count(checkpoint)
+    (theirs, source), count = known_names(checkpoint), class_count(checkpoint)
     if theirs is None or count is None or max(theirs) >= count:
         raise UserError(f"--match_classes: {path} does not say the names of its classes")
     places = _by_name(theirs, path)
@@ -94,7 +107,7 @@ def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: Dat
     if "optimizer" in checkpoint:
         matched["optimizer"] = _move_averages(checkpoint["optimizer"], list(checkpoint["model"]), rows)
     moved = [f"{data.names[id_]} {source} -> {id_}" for id_, source in sources.items() if source not in (None, id_)]
-    line = f"--match_classes: {_shorten(moved) or 'every class has its id already'}"
+    line = f"--match_classes{source}: {shorten_list(moved) or 'every class has its id already'}"
     if unknown:
         line += f"; never found, for the checkpoint lacks them: {_spell_some(data.names, unknown)}"
     return matched, line
@@ -144,12 +157,12 @@ def _move_averages(optimizer: Mapping[str, Any], names: list[str], rows: list[in
 def _by_name(names: Mapping[int, str], owner: str | os.PathLike) -> dict[str, int]:
     result: dict[str, int] = {}
     for id_, name in names.items():
-        if result.setdefault(_plain(name), id_) != id_:
-            raise UserError(f"--match_classes: {owner} has two classes {name!r}: {result[_plain(name)]} and {id_}")
+        if result.setdefault(plain_name(name), id_) != id_:
+            raise UserError(f"--match_classes: {owner} has two classes {name!r}: {result[plain_name(name)]} and {id_}")
     return result
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name without the differences that mean nothing: upper and lower case, spaces around it."""
     return name.strip().casefold()
 
@@ -158,12 +171,12 @@ def _spell(names: Mapping[int, str], ids: Iterable[int] | None = None) -> str:
     """List ids and names; of a long list only those with these ids."""
     chosen = set(names if ids is None or len(names) <= SHOWN else ids)
     listed = [f"{id_} {name}" for id_, name in sorted(names.items()) if id_ in chosen]
-    return _shorten(listed) + (f" (of {len(names)})" if len(listed) < len(names) else "")
+    return shorten_list(listed) + (f" (of {len(names)})" if len(listed) < len(names) else "")
 
 
 def _spell_some(names: Mapping[int, str], ids: Iterable[int]) -> str:
-    return _shorten([f"{id_} {names[id_]}" for id_ in ids])
+    return shorten_list([f"{id_} {names[id_]}" for id_ in ids])
 
 
-def _shorten(parts: list[str]) -> str:
+def shorten_list(parts: list[str]) -> str:
     return ", ".join(parts[:SHOWN]) + (f" and {len(parts) - SHOWN} more" if len(parts) > SHOWN else "")

@@ -8,7 +8,13 @@ import pytest
 
 from datasets.annotations import read_annotations
 from datasets.annotations.findings import Action, Findings
-from datasets.annotations.losses import describe_losses, explain_no_objects, note_no_objects, refuse_no_objects
+from datasets.annotations.losses import (
+    describe_losses,
+    describe_nothing_to_measure,
+    explain_no_objects,
+    note_no_objects,
+    refuse_no_objects,
+)
 from datasets.annotations.table import Annotations
 from util.errors import DatasetError
 
@@ -45,14 +51,23 @@ def test_no_object_is_refused_with_the_cause(tmp_path: Path, changes: tuple, cau
     with pytest.raises(DatasetError, match=f"^train.json: there is nothing to learn: {cause}$"):
         refuse_no_objects(Path("train.json"), annotations)
     findings = Findings()
-    note_no_objects(Path("train.json"), annotations, findings)
+    note_no_objects(Path("train.json"), annotations, findings, training=True)
     assert findings.worst() is Action.REFUSED
+
+
+def test_a_validation_split_without_objects_is_said(tmp_path: Path) -> None:
+    empty, findings = split(tmp_path), Findings()
+    words = "warning: val.json: AP cannot be measured on the validation images: it lists 1 images and no annotations"
+    assert describe_nothing_to_measure(Path("val.json"), empty) == words
+    note_no_objects(Path("val.json"), empty, findings, training=False)
+    assert findings.worst() is Action.KEPT and "validation splits without a single object" in findings
+    assert describe_nothing_to_measure(Path("val.json"), split(tmp_path, {})) is None
 
 
 def test_one_object_is_enough(tmp_path: Path) -> None:
     annotations, findings = split(tmp_path, {}, {"iscrowd": 1}), Findings()
     refuse_no_objects(Path("train.json"), annotations)
-    note_no_objects(Path("train.json"), annotations, findings)
+    note_no_objects(Path("train.json"), annotations, findings, training=True)
     assert explain_no_objects(annotations) is None and not len(findings)
 
 

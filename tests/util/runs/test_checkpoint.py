@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from util.errors import CheckpointError, UserError
-from util.runs.checkpoint import find_resume, init_from, load_checkpoint, load_model, save_checkpoint
+from util.runs.checkpoint import find_resume, load_checkpoint, load_model, save_checkpoint
 
 WEIGHTS = {"a": torch.arange(3.0)}
 
@@ -316,26 +316,3 @@ def test_counters_of_batch_norm_do_not_matter():
     checkpoint["model"]["other.num_batches_tracked"] = torch.tensor(3)
     load_model(target, checkpoint, "c.pth")
     assert same_weights(source, target)
-
-
-def test_init_from_loads_what_fits_and_lists_the_rest():
-    source, target = Detector(classes=91), Segmentation(Detector(classes=3))
-    head = target.detr.class_embed.weight.clone()
-    checkpoint = weights_of(source)
-    checkpoint["model"]["extra"] = torch.ones(1)
-    loaded, left = init_from(target, checkpoint)
-    assert torch.equal(target.detr.body[0].weight, source.body[0].weight)
-    assert torch.equal(target.detr.class_embed.weight, head)
-    assert "detr.query_embed.weight" in loaded and "detr.class_embed.weight" not in loaded
-    assert left == [
-        "detr.class_embed.weight: (92, 4) in the checkpoint, (4, 4) in this model",
-        "detr.class_embed.bias: (92,) in the checkpoint, (4,) in this model",
-        "mask_head.weight: not in the checkpoint",
-        "mask_head.bias: not in the checkpoint",
-        "detr.extra: not in this model",
-    ]
-
-
-def test_init_from_a_stranger_is_refused():
-    with pytest.raises(CheckpointError, match="--init_from"):
-        init_from(Detector(), {"model": WEIGHTS})
