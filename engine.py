@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
-from datasets.interface import Target
 from datasets.panoptic_eval import PanopticEvaluator
 from models.criterion import SetCriterion, weighted_sum
 from util.dist.distributed import reduce_mean
 from util.dist.precision import Precision
 from util.metrics import Progress, StepLog
-from util.nested_tensor import NestedTensor, object_count
+from util.nested_tensor import NestedTensor
 from util.profiling import Section, annotate
 from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
 from util.runs.accumulate import StepBatches, add_losses, without_exchange
 from util.runs.plan import EpochPart
+from util.targets import Target, object_count
 
 #: Images of a batch and their targets, as a loader yields them.
 Batch = tuple[NestedTensor, Sequence[Target]]

@@ -19,13 +19,13 @@ from torchvision.datasets import CocoDetection as TorchvisionCocoDetection
 
 from util.dist.distributed import print_once
 from util.errors import DatasetError, ImageError
+from util.targets import Target
 
 from .annotations import describe_repairs, read_annotations
 from .annotations.findings import Findings
 from .annotations.masks import drawable
 from .image_files import FindImage, by_file_name
 from .images import ImageFolder, read_image
-from .interface import Target
 from .transforms import Example, Transform
 from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 

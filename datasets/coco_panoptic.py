@@ -18,11 +18,11 @@ from torch.utils.data import Dataset
 from util.box_ops import masks_to_boxes
 from util.errors import DatasetError, ImageError
 from util.panoptic_png import decode_segments
+from util.targets import Target
 
 from .annotations import read_annotations
 from .annotations.panoptic import read_panoptic_file
 from .images import DECODE_ERRORS, one_line, read_image
-from .interface import Target
 from .transforms import Example, Transform, make_coco_transforms
 
 

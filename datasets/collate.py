@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from util.errors import ImageError
-from util.nested_tensor import NUM_OBJECTS, NestedTensor, nested_tensor_from_tensor_list
-
-from .interface import Target
+from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
+from util.targets import NUM_OBJECTS, Target
 
 #: Bytes from which a tensor is worth shared memory (and page-locked memory) of its own.
 _LARGE = 2**16

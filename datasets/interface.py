@@ -9,20 +9,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from torch.utils.data import Subset
 
-#: The objects of one image, n of them, by name:
-#:
-#: | key | shape and type | content |
-#: |---|---|---|
-#: | `boxes` | (n, 4) float32 | `xyxy` in pixels up to the last transform, then `cxcywh` in 0..1 of the image |
-#: | `labels` | (n,) int64 | category ids of the annotation file |
-#: | `area` | (n,) float32 | square pixels of the resized image |
-#: | `iscrowd` | (n,) int64 | 1 for a group that is one annotation |
-#: | `image_id` | (1,) int64 | the image's id in the annotation file |
-#: | `orig_size` | (2,) int64 | height and width of the file |
-#: | `size` | (2,) int64 | height and width after the transforms, without padding |
-#: | `masks` | (n, H, W) bool | only where masks are trained |
-#: | `num_objects` | int | only in padded targets: how many objects are real, those first |
-Target = dict[str, Any]
+from util.targets import Target
 
 
 class DetectionDataset(Protocol):

@@ -26,8 +26,7 @@ from torch.nn.functional import pad as pad_tensor
 from util.box_ops import box_xyxy_to_cxcywh
 from util.errors import DatasetError
 from util.nested_tensor import IMAGENET_MEAN, IMAGENET_STD
-
-from .interface import Target
+from util.targets import Target
 
 Example = tuple[Any, Target | None]
 Transform = Callable[[Any, Target | None], Example]

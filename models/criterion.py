@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
 from util.chunks import in_chunks
 from util.dist.distributed import reduce_mean
-from util.nested_tensor import object_count
 from util.profiling import annotate
+from util.targets import Target, object_count
 
 from .mask_losses import mask_losses
-from .matcher import HungarianMatcher, Match, Outputs, Targets
+from .matcher import HungarianMatcher, Match, Outputs
 from .matches import BatchMatches, match_batch
 from .postprocess import canvas_of
 
@@ -68,7 +68,7 @@ class SetCriterion(nn.Module):
     def forward(
         self,
         outputs: Outputs,
-        targets: Targets,
+        targets: Sequence[Target],
         *,
         num_boxes: Tensor | float | None = None,
         class_weight: float | None = None,
@@ -108,7 +108,7 @@ class SetCriterion(nn.Module):
         self,
         loss: str,
         outputs: Outputs,
-        targets: Targets,
+        targets: Sequence[Target],
         indices: Sequence[Match],
         num_boxes: Tensor | float,
         **kwargs: Any,
@@ -128,7 +128,7 @@ class SetCriterion(nn.Module):
         """Return the weighted sum that is trained on."""
         return weighted_sum(losses, self.weight_dict)
 
-    def class_weight(self, targets: Targets, queries: int) -> float:
+    def class_weight(self, targets: Sequence[Target], queries: int) -> float:
         """Sum of the class weights of all queries of these images: 1 where matched, `eos_coef` elsewhere."""
         matched = sum(min(object_count(t), queries) for t in targets)
         return matched + self.eos_coef * (len(targets) * queries - matched)
@@ -136,7 +136,7 @@ class SetCriterion(nn.Module):
     def loss_labels(
         self,
         outputs: Outputs,
-        targets: Targets,
+        targets: Sequence[Target],
         indices: Sequence[Match],
         num_boxes: Tensor | float,
         log: bool = True,
@@ -160,7 +160,7 @@ class SetCriterion(nn.Module):
         return losses
 
     def loss_cardinality(
-        self, outputs: Outputs, targets: Targets, indices: Sequence[Match], num_boxes: Tensor | float
+        self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
         """Error in the number of objects that are predicted; logged only."""
         with annotate("loss_cardinality"):
@@ -168,7 +168,7 @@ class SetCriterion(nn.Module):
             return {"cardinality_error": cardinality_error(logits, _for_batch(indices, targets, logits).batch.counts)}
 
     def loss_boxes(
-        self, outputs: Outputs, targets: Targets, indices: Sequence[Match], num_boxes: Tensor | float
+        self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
         """L1 (on cxcywh) and 1 - GIoU between matched queries and their objects (N, 4), summed, over `num_boxes`."""
         with annotate("loss_boxes"):
@@ -182,7 +182,7 @@ class SetCriterion(nn.Module):
             }
 
     def loss_masks(
-        self, outputs: Outputs, targets: Targets, indices: Sequence[Match], num_boxes: Tensor | float
+        self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
         """Focal and dice loss between masks of matched queries and of objects (N, H, W), summed, over `num_boxes`."""
         with annotate("loss_masks"):
@@ -203,7 +203,7 @@ class SetCriterion(nn.Module):
                 options["class_weight"] = class_weight
         return options
 
-    def _match(self, layers: Sequence[Outputs], targets: Targets) -> Sequence[Sequence[Match]]:
+    def _match(self, layers: Sequence[Outputs], targets: Sequence[Target]) -> Sequence[Sequence[Match]]:
         """Matches of each layer: by one cost computation for all where the matcher is ours, else one by one."""
         if isinstance(self.matcher, HungarianMatcher) and type(self.matcher).forward is HungarianMatcher.forward:
             return self.matcher.match_layers(layers, targets)
@@ -220,7 +220,7 @@ class SetCriterion(nn.Module):
         return _image_of_each(indices), torch.cat([objects for _, objects in indices])
 
 
-def _for_batch(indices: Sequence[Match], targets: Targets, like: Tensor) -> BatchMatches:
+def _for_batch(indices: Sequence[Match], targets: Sequence[Target], like: Tensor) -> BatchMatches:
     """Matches as `forward` hands them on; made from a plain list where a loss is called by somebody else."""
     return indices if isinstance(indices, BatchMatches) else match_batch([indices], targets, like)[0]
 
@@ -229,13 +229,13 @@ def _image_of_each(indices: Sequence[Match]) -> Tensor:
     return torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(indices)])
 
 
-def _boxes_of_all_processes(targets: Targets, like: Tensor) -> Tensor:
+def _boxes_of_all_processes(targets: Sequence[Target], like: Tensor) -> Tensor:
     """Objects of the targets, at least 1; with several processes their mean over these, on the device of `like`."""
     objects = like.new_tensor(float(sum(map(object_count, targets))))
     return reduce_mean(objects).clamp(min=1)
 
 
-def _on_canvas(targets: Targets, canvas: tuple[int, int] | None) -> Tensor:
+def _on_canvas(targets: Sequence[Target], canvas: tuple[int, int] | None) -> Tensor:
     """The masks of all objects of a batch (T, H, W) on its padded canvas (the largest of them where it is not known).
 
     Padding is background there, and predicted as such, as in DETR.

@@ -9,14 +9,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from util.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
-from util.nested_tensor import object_count
+from util.targets import Target, object_count
 
 #: Indices of matched queries and of the objects they are matched to, both int64 (min(Q, T),).
 Match = tuple[Tensor, Tensor]
 #: Of a model: `pred_logits`, `pred_boxes`, and more, as `DETR` and `DETRsegm` return them.
 Outputs = dict[str, Any]
-#: Of the images of a batch, one after the other: `labels`, `boxes`, and more, as datasets return them.
-Targets = Sequence[dict[str, Any]]
 
 #: A cost that stands for NaN and infinity: the step goes on to a loss that is not finite, which the engine reports
 #: by name, step and image; SciPy would only say that the matrix has an invalid entry.
@@ -43,7 +41,7 @@ class HungarianMatcher(nn.Module):
         self.cost_giou = cost_giou
 
     @torch.no_grad()
-    def forward(self, outputs: Outputs, targets: Targets) -> list[Match]:
+    def forward(self, outputs: Outputs, targets: Sequence[Target]) -> list[Match]:
         """Match one set of predictions.
 
         Args:
@@ -56,7 +54,7 @@ class HungarianMatcher(nn.Module):
         return self.match_layers([outputs], targets)[0]
 
     @torch.no_grad()
-    def match_layers(self, layers: Sequence[Outputs], targets: Targets) -> list[list[Match]]:
+    def match_layers(self, layers: Sequence[Outputs], targets: Sequence[Target]) -> list[list[Match]]:
         """Match the predictions of several decoder layers: one cost computation and one transfer to the host."""
         sizes = [object_count(t) for t in targets]
         logits = torch.stack([layer["pred_logits"] for layer in layers])

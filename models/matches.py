@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from util.nested_tensor import object_count
+from util.targets import Target, object_count
 
-from .matcher import Match, Targets
+from .matcher import Match
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BatchObjects:
     lengths: list[int]
 
     @classmethod
-    def of(cls, targets: Targets, like: Tensor) -> "BatchObjects":
+    def of(cls, targets: Sequence[Target], like: Tensor) -> "BatchObjects":
         """Gather the objects of targets; `counts` has the type and the device of the tensor `like`."""
         labels, boxes = (torch.cat([t[name] for t in targets]) for name in ("labels", "boxes"))
         counts = like.new_tensor([object_count(t) for t in targets])
@@ -49,7 +49,7 @@ class BatchMatches(list[Match]):
         self.batch = batch
 
 
-def match_batch(layers: Sequence[Sequence[Match]], targets: Targets, like: Tensor) -> list[BatchMatches]:
+def match_batch(layers: Sequence[Sequence[Match]], targets: Sequence[Target], like: Tensor) -> list[BatchMatches]:
     """Bring the matches of several decoder layers to the device of `like`: all indices go there in one transfer."""
     batch = BatchObjects.of(targets, like)
     first_object = torch.tensor([0, *batch.lengths]).cumsum(0)

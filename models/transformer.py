@@ -115,31 +115,43 @@ class Transformer(nn.Module):
         return hs, memory.transpose(1, 2).unflatten(2, (h, w))
 
 
-class TransformerEncoder(nn.Module):
-    """A stack of encoder layers, with a final norm only when pre-norm asks for one.
-
-    Args:
-        encoder_layer: the layer to copy, or all the layers.
-        num_layers: how many there are.
-        norm: applied to the output.
+class _Stack(nn.Module):
+    """Layers one after the other, and a norm of what comes out.
 
     Attributes:
         recompute: keep only the inputs of layers for the backward pass (`--grad_checkpoint`).
     """
 
-    def __init__(
-        self, encoder_layer: nn.Module | Sequence[nn.Module], num_layers: int, norm: nn.Module | None = None
-    ) -> None:
+    def __init__(self, layer: nn.Module | Sequence[nn.Module], num_layers: int, norm: nn.Module | None) -> None:
         super().__init__()
-        self.layers = _as_layers(encoder_layer, num_layers)
+        self.layers = _as_layers(layer, num_layers)
         self.num_layers = num_layers
         self.norm = norm
         self.recompute = False
 
     @property
     def batch_first(self) -> bool:
-        """True where every layer takes (B, S, D), False for the original's (S, B, D)."""
+        """True where every layer takes batches first, False for the original's sequences first."""
         return all(getattr(layer, "batch_first", False) for layer in self.layers)
+
+    def run(self, layer: nn.Module, *inputs: Tensor, **named: Any) -> Tensor:
+        """Run one of the layers, with `recompute` in a way that keeps no more than its inputs."""
+        return (run_again_for_gradients(layer) if self.recompute else layer)(*inputs, **named)
+
+
+class TransformerEncoder(_Stack):
+    """A stack of encoder layers, with a final norm only when pre-norm asks for one.
+
+    Args:
+        encoder_layer: the layer to copy, or all the layers.
+        num_layers: how many there are.
+        norm: applied to the output.
+    """
+
+    def __init__(
+        self, encoder_layer: nn.Module | Sequence[nn.Module], num_layers: int, norm: nn.Module | None = None
+    ) -> None:
+        super().__init__(encoder_layer, num_layers, norm)
 
     def forward(
         self,
@@ -152,12 +164,13 @@ class TransformerEncoder(nn.Module):
     ) -> Tensor:
         """Encode cells with positions, both as the layers take them; (B, S) is True where there is no image."""
         for layer in self.layers:
-            run = run_again_for_gradients(layer) if self.recompute else layer
-            src = run(src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, pos=pos, **asking(attention))
+            src = self.run(
+                layer, src, src_mask=mask, src_key_padding_mask=src_key_padding_mask, pos=pos, **asking(attention)
+            )
         return src if self.norm is None else self.norm(src)
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(_Stack):
     """A stack of decoder layers and one norm that every returned output passes.
 
     Args:
@@ -165,9 +178,6 @@ class TransformerDecoder(nn.Module):
         num_layers: how many there are.
         norm: applied to every returned output.
         return_intermediate: return every layer's output (L, ...), not only the last (1, ...).
-
-    Attributes:
-        recompute: keep only the inputs of layers for the backward pass (`--grad_checkpoint`).
     """
 
     def __init__(
@@ -177,17 +187,8 @@ class TransformerDecoder(nn.Module):
         norm: nn.Module | None = None,
         return_intermediate: bool = False,
     ) -> None:
-        super().__init__()
-        self.layers = _as_layers(decoder_layer, num_layers)
-        self.num_layers = num_layers
-        self.norm = norm
+        super().__init__(decoder_layer, num_layers, norm)
         self.return_intermediate = return_intermediate
-        self.recompute = False
-
-    @property
-    def batch_first(self) -> bool:
-        """True where every layer takes (B, Q, D), False for the original's (Q, B, D)."""
-        return all(getattr(layer, "batch_first", False) for layer in self.layers)
 
     def forward(  # noqa: PLR0913 - DETR's signature
         self,
@@ -203,24 +204,20 @@ class TransformerDecoder(nn.Module):
         attention: MutableSequence[Tensor] | None = None,
     ) -> Tensor:
         """Decode queries from memory, both as the layers take them: outputs with the layer in front, (L, ...)."""
+        same = {  # what every layer is given alike
+            "tgt_mask": tgt_mask,
+            "memory_mask": memory_mask,
+            "tgt_key_padding_mask": tgt_key_padding_mask,
+            "memory_key_padding_mask": memory_key_padding_mask,
+            "pos": pos,
+            "query_pos": query_pos,
+        }
         outputs = []
         memory_pos = with_positions(memory, pos)  # the keys of every layer, added up once
         for layer in self.layers:
-            run = run_again_for_gradients(layer) if self.recompute else layer
             # A layer of another class knows the original's arguments only.
             known = {"memory_pos": memory_pos} if _is_ours(layer) else {}
-            tgt = run(
-                tgt,
-                memory,
-                tgt_mask=tgt_mask,
-                memory_mask=memory_mask,
-                tgt_key_padding_mask=tgt_key_padding_mask,
-                memory_key_padding_mask=memory_key_padding_mask,
-                pos=pos,
-                query_pos=query_pos,
-                **known,
-                **asking(attention),
-            )
+            tgt = self.run(layer, tgt, memory, **same, **known, **asking(attention))
             outputs.append(tgt)
         stacked = torch.stack(outputs if self.return_intermediate else outputs[-1:])
         return stacked if self.norm is None else self.norm(stacked)

@@ -1,7 +1,6 @@
-"""A batch: images of different sizes as one padded tensor with a mask, and how many objects of an image are real."""
+"""A batch of images of different sizes as one padded tensor with a mask."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,9 +8,6 @@ from torch import Tensor
 #: Mean and standard deviation of ImageNet's pixels in 0..1, by channel: what the backbones were trained with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-#: Under this key a padded target says how many of its objects are real. A number of the host, never a tensor.
-NUM_OBJECTS = "num_objects"
 
 
 class NestedTensor:
@@ -86,11 +82,3 @@ def nested_tensor_from_tensor_list(
         place[:, :h, w:] = 0
         padding[:h, :w] = False
     return NestedTensor(tensors, mask)
-
-
-def object_count(target: Mapping[str, Any]) -> int:
-    """Return how many objects an image has: those listed under `labels`, without the padding at their end.
-
-    Reads no device: a length, or the number that came with the padding.
-    """
-    return target.get(NUM_OBJECTS, len(target["labels"]))

@@ -18,8 +18,8 @@ from pycocotools.coco import COCO
 from torch.utils.data import Dataset
 
 from util.errors import DatasetError
+from util.targets import Target
 
-from ..interface import Target
 from ..transforms import Compose, RandomHorizontalFlip, Transform, to_model_input
 from .draw import CLASS_NAMES, Scene, count_objects, paint, plan_scene
 

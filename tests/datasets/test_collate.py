@@ -9,7 +9,7 @@ import torch
 
 from datasets.collate import Collate, ObjectSizes, TargetBatch, percentile_sizes
 from util.errors import ImageError
-from util.nested_tensor import object_count
+from util.targets import object_count
 
 
 def example(height: int, width: int, image_id: int = 1) -> tuple[torch.Tensor, dict]:
