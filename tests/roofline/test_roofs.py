@@ -144,6 +144,41 @@ def test_a_report_states_its_own_peaks() -> None:
     assert roofs.bandwidth["HBM"] == 1280 * 2.6e9
 
 
+@pytest.mark.parametrize(
+    ("capability", "peaks", "dense"),
+    [
+        # An H100 PCIe's report of `--set full`: totals, and parts by instruction.
+        (
+            "9.0",
+            {
+                "src_bf16_dst_fp32": 933_888,
+                "op_hgmma_src_bf16_dst_fp32_sparsity_off": 466_944,
+                "op_hgmma_src_bf16_dst_fp32_sparsity_on": 933_888,
+                "op_hmma_src_bf16_dst_fp32_sparsity_off": 311_296,
+                "src_fp8_sparsity_off": 933_888,
+                "src_fp8_sparsity_on": 1_867_776,
+                "src_fp64": 29_184,
+            },
+            {"tensor_bf16": 114 * 4096, "tensor_fp8": 114 * 8192, "tensor_fp64": 114 * 256},
+        ),
+        # An A100's.
+        (
+            "8.0",
+            {"src_tf32_dst_fp32_sparsity_off": 110_592, "src_tf32_dst_fp32_sparsity_on": 221_184, "src_fp64": 13_824},
+            {"tensor_tf32": 108 * 1024, "tensor_fp64": 108 * 128},
+        ),
+        ("9.0", {"src_bf16_dst_fp32": 933_888}, {"tensor_bf16": 114 * 4096}),
+        ("7.5", {"src_fp16_bf16_tf32_dst_fp32": 40_960}, {"tensor_fp16": 40 * 1024}),
+        # GeForce: FP16 accumulation is twice as fast, and no kernel used it.
+        ("8.6", {"src_fp16_dst_fp16": 2 * 1024, "src_fp16_dst_fp32": 2 * 512}, {"tensor_fp16": 512}),
+    ],
+)
+def test_tensor_roofs_are_those_of_dense_matrices(capability: str, peaks: dict, dense: dict) -> None:
+    columns = {f"sm__ops_path_tensor_{name}.sum.peak_sustained": [float(value)] for name, value in peaks.items()}
+    launches = pd.DataFrame({"compute_capability": [capability], "sm__cycles_elapsed.avg.per_second": [1e9]} | columns)
+    assert report_roofs(launches).peak == {unit: pytest.approx(value * 1e9) for unit, value in dense.items()}
+
+
 def test_what_a_report_lacks_comes_from_the_table() -> None:
     roofs = Roofs("NVIDIA X", {"HBM": 1.0}, {}, source="report").merged(
         Roofs("X", {"HBM": 2.0, "L2": 3.0}, {"fp32": 4.0}, source="table")

@@ -81,7 +81,7 @@ def metric_set(capability: Capability) -> list[str]:
     names += L1_TMA if capability >= (9, 0) else ()
     names += [HFMA2_INST] if capability in _WITH_HFMA2_COUNTER else []
     names += [*_CLOCKS, f"lts__lts2xbar_cycles_active{PEAK}", _l1_writeback(capability) + PEAK]
-    names += [*_UNIT_PEAKS, *(name + PEAK for name in tensor)]
+    names += [*_UNIT_PEAKS, *(f"{OPS_PATH}{kind}{PEAK}" for kind in _dense_kinds(capability))]
     if capability not in _WITHOUT_DRAM:
         names += _DRAM_12 if capability >= (12, 0) else (DRAM_READ, DRAM_WRITE)
         names += [f"dram__bytes{PEAK}", "dram__cycles_elapsed.avg.per_second"]
@@ -95,6 +95,22 @@ def base_name(metric: str) -> str:
 
 def _tensor_kinds(capability: Capability) -> tuple[str, ...]:
     return _TENSOR_KINDS[max(known for known in _TENSOR_KINDS if known <= capability)]
+
+
+def _dense_kinds(capability: Capability) -> list[str]:
+    """Return the kinds whose peaks are those of dense matrices; a total's peak is that of sparse ones, twice as high.
+
+    Capability 9.0 has no total without sparsity: wgmma's is its highest. What 10.0 and later have in its place could
+    not be looked up: `roofs.py` halves the totals' peaks.
+    """
+    kinds = _tensor_kinds(capability)
+    if not (8, 0) <= capability < (10, 0):
+        return [f"src_{kind}" for kind in kinds]
+    by_op = "op_hgmma_" if capability >= (9, 0) else ""
+    return [
+        f"src_{kind}" if kind == "fp64" else f"{'' if kind == 'fp8' else by_op}src_{kind}_sparsity_off"
+        for kind in kinds
+    ]
 
 
 def _l1_writeback(capability: Capability) -> str:
