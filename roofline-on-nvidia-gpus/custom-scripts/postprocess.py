@@ -270,12 +270,12 @@ def select(loaded: Loaded, kernel: str | None, sections: list[str] | None) -> Lo
 def print_flops(loaded: Loaded) -> None:
     """Print each kernel's FLOPs by unit, the longest first."""
     from rooflines.analysis import by_name
-    from rooflines.charts.style import si
+    from rooflines.charts.style import shorten, si
     from rooflines.columns import FLOP_COLUMNS, UNIT_NAMES
 
     for _, row in by_name(loaded.rows.assign(section="")).iterrows():
         parts = [f"{UNIT_NAMES[unit]} {si(row[name], 'FLOP')}" for unit, name in FLOP_COLUMNS.items() if row[name] > 0]
-        print(f"{row['run']}  {str(row['name'])[:40]:<40}  {', '.join(parts) or '-'}  ({row['flop_source']})")
+        print(f"{row['run']}  {shorten(row['name'], 40):<40}  {', '.join(parts) or '-'}  ({row['flop_source']})")
 
 
 def judge(loaded: Loaded, least: float) -> bool:
@@ -288,7 +288,7 @@ def judge(loaded: Loaded, least: float) -> bool:
         rows = analyse(by_name(loaded.rows[loaded.rows["run"] == run]), loaded.roofs[run])
         known = rows[rows["least_s"].notna() & (rows["time_s"] > 0)]
         if known.empty:
-            raise RoofError(f"--fail_below: {run} has no roofs or no times to judge it by")
+            raise RoofError(f"--fail_below: {run} has no roofs, no times, or no FLOPs and bytes to judge it by")
         found = float(known["least_s"].sum() / known["time_s"].sum())
         if found < least:
             print(f"{run}: {percent(found)} of the roof, --fail_below {percent(least)}", file=sys.stderr)

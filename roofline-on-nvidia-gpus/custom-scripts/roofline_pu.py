@@ -25,6 +25,7 @@ from rooflines.charts.style import (
     new_figure,
     percent,
     save,
+    shorten,
 )
 from rooflines.columns import UNIT_NAMES, UNITS
 from rooflines.roofs import Roofs, used
@@ -58,7 +59,7 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
     if timed:
         side = figure.add_axes((0.75, 0.115, 0.245, 0.765))
         _draw_units(side, rows)
-        names = [f"{index + 1}  {str(name)[:32]}" for index, name in top["name"].items()]
+        names = [f"{index + 1}  {shorten(name, 32)}" for index, name in top["name"].items()]
         side.text(
             0, 0, "\n".join(names), transform=side.transAxes, fontsize=9.5, color=INK, va="bottom", linespacing=1.5
         )

@@ -11,6 +11,7 @@ import roofline
 from rooflines.analysis import analyse, by_name
 from rooflines.charts.html import write_html
 from rooflines.charts.style import intensity, level_name, save
+from rooflines.checks import check_rows
 from rooflines.read.inputs import Loaded
 from rooflines.roofs import Roofs
 from rooflines.summary import summarise
@@ -157,3 +158,24 @@ def test_the_page_calls_memory_what_the_card_has(tmp_path: Path) -> None:
     run = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])["runs"][0]
     assert run["levelNames"] == {"L1": "L1", "L2": "L2", "HBM": "DRAM"}
     assert "HBM" not in {kernel["bound"] for kernel in run["kernels"]}
+
+
+def test_long_names_and_huge_numbers_stay_in_their_columns() -> None:
+    rows = table(
+        [
+            {"kernel": "x", "name": "PersistentVariableLengthMergeStatesOfAttention bf16", "time_s": 2e7},
+            {"kernel": "y", "name": "y", "time_s": 3e-9, "launches": 12_345_678_901, "fp32_flop": 1e25},
+        ]
+    )
+    header, *lines = summarise(Loaded(rows, {"r": ROOFS})).splitlines()[-3:]
+    assert "PersistentVariableLeng..tention bf16 " in lines[0]
+    ends = [header.index(title) + len(title) for title in ("time", "share", "launches", "rate", "of roof")]
+    assert all(line[end : end + 1] == " " and line[end - 1] != " " for line in (header, *lines) for end in ends)
+
+
+def test_the_summary_calls_memory_what_the_card_has() -> None:
+    t4 = Roofs("T4", {"L2": 1e12, "HBM": 1e9}, {"fp32": 1e13}, source="by hand")
+    text = summarise(Loaded(table([{"kernel": "a", "name": "a", "time_s": 1e-3, "flop_source": "cores"}]), {"r": t4}))
+    assert "HBM" not in text and "DRAM 1.000 GB/s" in text and text.rstrip().endswith("DRAM")
+    [note] = check_rows(table([{"kernel": "a", "name": "a", "time_s": 1e-5, "bytes_l2": 1.0}]), t4)
+    assert note == "1 of 1 kernels move more bytes at DRAM than at L2"

@@ -61,3 +61,19 @@ def test_kernels_of_a_name_are_joined_the_longest_first() -> None:
         )
     )
     assert by_name(rows)[["name", "time_s", "launches"]].values.tolist() == [["a", 3.0, 2], ["b", 1.5, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "bound", "efficiency"),
+    [
+        ({"flop_source": "missing"}, "", None),  # neither FLOPs nor bytes
+        ({"flop_source": "missing", "bytes_hbm": 5e6}, "", None),  # its FLOPs may take the time
+        ({"flop_source": "missing", "bytes_hbm": 5e8}, "HBM", 0.5),  # its bytes alone take half of it
+        ({"flop_source": "cores", "fp32_flop": 1e6}, "", None),  # its bytes may take the time
+        ({"flop_source": "cores", "bytes_hbm": 0.0}, "latency", 0.0),
+    ],
+)
+def test_what_was_not_measured_may_be_the_roof(values: dict, bound: str, efficiency: float | None) -> None:
+    row = one(**values)
+    assert row["bound"] == bound or efficiency == 0.0
+    assert math.isnan(row["efficiency"]) if efficiency is None else row["efficiency"] == pytest.approx(efficiency)

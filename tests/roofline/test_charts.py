@@ -126,6 +126,7 @@ def test_short_numbers() -> None:
     assert [si(v, "B/s") for v in (1555e9, 5.0, 0.0)] == ["1.55 TB/s", "5.00 B/s", "0 B/s"] or si(
         1555e9, "B/s", 4
     ) == "1.555 TB/s"
+    assert [si(v, "FLOP") for v in (999_960, 3e19)] == ["1.00 MFLOP", "30.0 EFLOP"]
     assert [seconds(v) for v in (4.12e-4, 2e-3, 5e-9, 3.0)] == ["412 us", "2.00 ms", "5.00 ns", "3.00 s"]
     assert [percent(v) for v in (0.65, 0.0161, float("nan"))] == ["65 %", "1.6 %", "-"]
     assert [significant(v) for v in (1163.97, 0.0644, 9.995, float("inf"))] == ["1,160", "0.0644", "9.99", "inf"]

@@ -20,8 +20,8 @@ LATENCY_BELOW = 1 / 3
 
 def analyse(rows: pd.DataFrame, roofs: Roofs) -> pd.DataFrame:
     """Return the tidy rows with flop, tensor_flop, unit, share (of the time), rate (FLOP/s), ai_l1, ai_l2, ai_hbm
-    (FLOP/byte), least_s, efficiency (0..1, NaN without roofs), lost_s and bound (a level, a unit's name, "latency"
-    or "").
+    (FLOP/byte), least_s, efficiency (0..1; NaN without roofs, and where what was not measured may be the roof), lost_s
+    and bound (a level, a unit's name, "latency" or "").
     """
     result = rows.copy()
     result["flop"], result["tensor_flop"], result["unit"] = total_flop(rows), tensor_flop(rows), main_unit(rows)
@@ -32,7 +32,11 @@ def analyse(rows: pd.DataFrame, roofs: Roofs) -> pd.DataFrame:
         for level, column in LEVELS.items():
             result[f"ai_{level.lower()}"] = result["flop"] / rows[column]
     least = _least_times(rows, roofs)
-    result["least_s"] = least.max(axis=1) if least.shape[1] else np.nan
+    longest = least.max(axis=1) if least.shape[1] else pd.Series(np.nan, index=rows.index)
+    # Something that was not measured may be what a slow kernel waits for: how far it is from its roof is not known.
+    certain = (result["unit"] != UNMEASURED) & rows[list(LEVELS.values())].notna().any(axis=1)
+    known = longest.notna() & (certain | ~(longest < LATENCY_BELOW * rows["time_s"]))
+    result["least_s"] = longest.where(known)
     result["efficiency"] = result["least_s"] / rows["time_s"]
     result["lost_s"] = (rows["time_s"] - result["least_s"]).clip(lower=0)
     result["bound"] = _bounds(least, result)
@@ -53,15 +57,12 @@ def _least_times(rows: pd.DataFrame, roofs: Roofs) -> pd.DataFrame:
 
 
 def _bounds(least: pd.DataFrame, result: pd.DataFrame) -> pd.Series:
-    known = least.notna().any(axis=1) & (result["efficiency"] > 0)
+    known = result["efficiency"] > 0
     if not known.any():
         return pd.Series("", index=result.index)
     bound = least.fillna(-1).idxmax(axis=1).astype(object)
     bound = bound.mask(bound == "units", result["unit"].map(UNITS))
-    # Something that was not measured may be what a kernel waits for.
-    certain = (result["unit"] != UNMEASURED) & result[list(LEVELS.values())].notna().any(axis=1)
-    slow = result["efficiency"] < LATENCY_BELOW
-    return bound.mask(slow & certain, "latency").where(known & (certain | ~slow), "")
+    return bound.mask(result["efficiency"] < LATENCY_BELOW, "latency").where(known, "")
 
 
 def by_name(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from .analysis import analyse
+from .charts.style import level_name
 from .columns import LEVELS
 from .read.launches import Report
 from .read.metrics import DRAM, L1, L2, L2_SM_SECTORS, OPS_PATH, TENSOR_INST, TIME
@@ -46,7 +47,7 @@ def _missing(launches: pd.DataFrame) -> list[str]:
         ),
         "no tensor FLOPs (sm__ops_path_tensor_* or sm__inst_executed_pipe_tensor)": TENSOR_INST in launches
         or any(column.startswith(OPS_PATH) for column in launches),
-        "no HBM bytes (dram__bytes)": DRAM in launches,
+        "no DRAM bytes (dram__bytes)": DRAM in launches,
         "no L2 bytes (lts__t_bytes)": bool({L2, L2_SM_SECTORS} & set(launches)),
         "no L1 bytes (l1tex__t_bytes)": L1 in launches,
         "no time (gpu__time_duration or sm__cycles_elapsed with its rate)": TIME in launches,
@@ -63,7 +64,7 @@ def _missing(launches: pd.DataFrame) -> list[str]:
 def check_rows(rows: pd.DataFrame, roofs: Roofs) -> list[str]:
     """Return warnings on one run's rows: hierarchy, clocks, phantom and unknown tensor work, points above roofs."""
     return [
-        *_check_hierarchy(rows),
+        *_check_hierarchy(rows, roofs.device),
         *_check_clocks(rows),
         *_check_tensor(rows),
         *_check_sections(rows),
@@ -71,14 +72,14 @@ def check_rows(rows: pd.DataFrame, roofs: Roofs) -> list[str]:
     ]
 
 
-def _check_hierarchy(rows: pd.DataFrame) -> list[str]:
+def _check_hierarchy(rows: pd.DataFrame, device: str) -> list[str]:
     notes, names = [], list(LEVELS)
     for near, far in zip(names, names[1:]):
         a, b = rows[LEVELS[near]], rows[LEVELS[far]]
         bad, known = int((b > a).sum()), int((a.notna() & b.notna()).sum())
         if bad:
             why = " (lts__t_bytes also counts what is no request of an SM)" if far == "L2" else ""
-            notes.append(f"{bad} of {known} kernels move more bytes at {far} than at {near}{why}")
+            notes.append(f"{bad} of {known} kernels move more bytes at {level_name(far, device)} than at {near}{why}")
     return notes
 
 

@@ -4,11 +4,13 @@ import pandas as pd
 
 from .analysis import analyse, by_name
 from .charts.sections import section_order
-from .charts.style import intensity, percent, rate_text, seconds, si
+from .charts.style import intensity, level_name, percent, rate_text, seconds, shorten, si
 from .columns import LEVELS, UNIT_NAMES, UNMEASURED
 from .read.inputs import Loaded
 from .roofs import Roofs
 from .table import aggregate, tensor_flop, tensor_is_unmeasured
+
+_NAME = 36  # characters of a kernel's name
 
 
 def summarise(loaded: Loaded, *, top: int = 10) -> str:
@@ -39,7 +41,7 @@ def _run(run: str, rows: pd.DataFrame, roofs: Roofs, top: int) -> str:
         times = rows.groupby("section", observed=True)["time_s"].sum()
         lines.append("  sections: " + ", ".join(f"{name or 'not known'} {seconds(times[name])}" for name in order))
     lines.append(f"  roofs: {roofs.source or 'none'}" + _roof_values(roofs))
-    return "\n".join([*lines, "", *_table(kernels.head(top))])
+    return "\n".join([*lines, "", *_table(kernels.head(top), roofs.device)])
 
 
 def _tensor(rows: pd.DataFrame, total: float) -> str:
@@ -60,21 +62,50 @@ def _shares(rows: pd.DataFrame, column: str, names: dict[str, str] | None = None
 
 
 def _roof_values(roofs: Roofs) -> str:
-    values = [f"{level} {si(rate, 'B/s', 4)}" for level, rate in roofs.bandwidth.items()]
+    values = [f"{level_name(level, roofs.device)} {si(rate, 'B/s', 4)}" for level, rate in roofs.bandwidth.items()]
     return f" ({', '.join(values)})" if values else ""
 
 
-def _table(rows: pd.DataFrame) -> list[str]:
-    lines = [
-        f"  {'':>3} {'kernel':<36} {'time':>9} {'share':>7} {'launches':>9} "
-        f"{'L1':>7} {'L2':>7} {'HBM':>7} {'rate':>13} {'of roof':>8}  bound by"
-    ]
+#: Title and least width of each column; those of texts, which stand at the left of theirs, are negative.
+_COLUMNS = (
+    ("", 3),
+    ("kernel", -_NAME),
+    ("time", 9),
+    ("share", 7),
+    ("launches", 9),
+    ("L1", 7),
+    ("L2", 7),
+    ("HBM", 7),
+    ("rate", 13),
+    ("of roof", 8),
+    (" bound by", 0),
+)
+
+
+def _table(rows: pd.DataFrame, device: str) -> list[str]:
+    """Return the kernels as lines, each column as wide as its widest cell."""
+    cells = [[level_name(title, device) for title, _ in _COLUMNS]]
     for place, (_, row) in enumerate(rows.iterrows(), start=1):
         flops = row["flop"] > 0
-        levels = [intensity(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS]
-        lines.append(
-            f"  {place:>3} {str(row['name'])[:36]:<36} {seconds(row['time_s']):>9} {percent(row['share']):>7} "
-            f"{int(row['launches']):>9,} {levels[0]:>7} {levels[1]:>7} {levels[2]:>7} {rate_text(row):>13} "
-            f"{percent(row['efficiency']):>8}  {row['bound'] or '-'}"
+        cells.append(
+            [
+                str(place),
+                shorten(row["name"], _NAME),
+                seconds(row["time_s"]),
+                percent(row["share"]),
+                f"{int(row['launches']):,}",
+                *(intensity(row[f"ai_{level.lower()}"]) if flops else "-" for level in LEVELS),
+                rate_text(row),
+                percent(row["efficiency"]),
+                f" {level_name(row['bound'], device) or '-'}",
+            ]
         )
-    return lines
+    widths = [max(abs(least), *map(len, column)) for (_, least), column in zip(_COLUMNS, zip(*cells))]
+    padded = (
+        [
+            cell.ljust(width) if least <= 0 else cell.rjust(width)
+            for cell, width, (_, least) in zip(line, widths, _COLUMNS)
+        ]
+        for line in cells
+    )
+    return ["  " + " ".join(line).rstrip() for line in padded]

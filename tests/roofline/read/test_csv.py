@@ -155,6 +155,7 @@ def test_a_device_has_its_name_where_it_was_collected(tmp_path: Path) -> None:
             "not permitted .*ask the administrator",
         ),
         (["==WARNING== No kernels were profiled."], "No kernels were profiled"),
+        (["==PROF== Connected to process 9", "==PROF== Disconnected"], "no table: the run was stopped.*ncu --import"),
         (
             [line.replace('"Metric Value",', "").replace(',"Metric Value"', "") for line in long_rows([])],
             "no column Metric Value",

@@ -32,6 +32,7 @@ FORWARD = "attention forward fp16 64x64x64"
         ),
         ("void vllm::paged_attention_v1_kernel<__half, (int)64>(T1 *)", "attention paged v1 fp16 64", "attention"),
         ("triton_per_fused_attention_0", "triton_per_fused_attention_0", "reduction"),
+        ("kernel(int const*, int*)", "kernel", "other"),
         ("", "", "other"),
     ],
 )

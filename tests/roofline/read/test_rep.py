@@ -97,6 +97,15 @@ def test_template_arguments_stay_in_a_name(monkeypatch: pytest.MonkeyPatch) -> N
     assert row["kernel"] == name and row["tensor_fp16_flop"] == 2_340_864 * 2 * 16 * 8 * 16
 
 
+def test_a_unit_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sys.modules, "ncu_report", stand_in([Action(CONV, METRICS | {"dram__bytes.sum": (5, "furlong")})])
+    )
+    report = read_ncu_rep(Path("x.ncu-rep"))
+    assert report.notes == ["dram__bytes.sum is given in 'furlong', a unit that is not known: it is left out"]
+    assert "dram__bytes.sum" not in report.launches
+
+
 def test_without_the_package_a_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ncu_report", None)
     with pytest.raises(RoofError, match="x.ncu-rep: .*pip install ncu-report.*ncu --import x.ncu-rep --csv --page raw"):

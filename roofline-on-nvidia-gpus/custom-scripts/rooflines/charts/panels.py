@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from ..columns import LEVELS, MEMORY_ONLY, UNIT_NAMES, UNITS, UNMEASURED
-from .style import FAINT, INK, bar_style, intensity, level_name, percent, rate_text, seconds
+from .style import FAINT, INK, bar_style, intensity, level_name, percent, rate_text, seconds, shorten
 
 _LEAST_WIDTH = 0.0008  # narrower than a pixel: such kernels are one grey segment at the end
 _NUMBER_WIDTH = 0.018  # a segment that is narrower has no room for its number
@@ -115,7 +115,7 @@ def _cells(place: int, row: pd.Series, device: str) -> tuple[str, ...]:
     flops = row["flop"] > 0
     return (
         str(place),
-        str(row["name"])[:44],
+        shorten(row["name"], 44),
         seconds(row["time_s"]),
         percent(row["share"]),
         f"{int(row['launches']):,}",

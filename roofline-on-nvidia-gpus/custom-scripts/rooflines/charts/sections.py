@@ -20,6 +20,7 @@ from .style import (
     new_figure,
     percent,
     seconds,
+    shorten,
     si,
 )
 
@@ -74,7 +75,7 @@ def _draw_part(axes: Any, part: pd.DataFrame, name: str) -> None:
     axes.set_title(
         f"{name or 'section not known'}: {seconds(part['time_s'].sum())}", fontsize=10.5, loc="left", color=INK
     )
-    lines = [f"{place} {str(text)[:30]}" for place, text in enumerate(top["name"], start=1)]
+    lines = [f"{place} {shorten(text, 30)}" for place, text in enumerate(top["name"], start=1)]
     axes.text(
         0.97,
         0.03,

@@ -40,7 +40,7 @@ LEVEL_MARKERS = {"L1": "^", "L2": "s", "HBM": "o"}
 DPI = 110
 _GDDR = re.compile(r"RTX|GTX|Quadro|\bT4\b|\bL4\b|\bL40|\bA10\b|\bA10G|\bA16\b|\bA2\b|\bA40\b|A[2456]000")
 
-_SI = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_SI = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def si(value: float, unit: str, digits: int = 3) -> str:
@@ -48,7 +48,7 @@ def si(value: float, unit: str, digits: int = 3) -> str:
     if value != value:
         return "-"
     for factor, prefix in _SI:
-        if abs(value) >= factor:
+        if float(f"{abs(value):.{digits}g}") >= factor:  # 999,999 is 1.00 M, not 1,000 k
             return f"{significant(value / factor, digits)} {prefix}{unit}"
     return f"{significant(value, digits)} {unit}"
 
@@ -84,6 +84,13 @@ def seconds(value: float) -> str:
         if value >= factor:
             return f"{significant(value / factor)} {unit}"
     return "-" if value != value else f"{significant(value * 1e9)} ns"
+
+
+def shorten(text: object, width: int) -> str:
+    """Return a text in at most `width` characters; of a long one both ends, for types and tiles stand at the end."""
+    text = str(text)
+    end = width // 3
+    return text if len(text) <= width else f"{text[: width - end - 2]}..{text[-end:]}"
 
 
 def percent(value: float) -> str:

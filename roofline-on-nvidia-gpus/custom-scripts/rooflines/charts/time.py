@@ -23,6 +23,7 @@ from .style import (
     new_figure,
     say_nothing,
     seconds,
+    shorten,
     si,
     significant,
 )
@@ -116,7 +117,8 @@ def _name_line(axes: Any, text: str, rate: float) -> None:
 
 def _draw_lost(axes: Any, rows: pd.DataFrame) -> None:
     """Draw the kernels that lose most time: a bar up to the least time its roofs allow, a lighter one for the rest."""
-    top = rows.sort_values("lost_s", ascending=False).head(_LOST) if rows["lost_s"].notna().any() else rows.iloc[:0]
+    known = rows[rows["lost_s"].notna()]
+    top = known.sort_values("lost_s", ascending=False).head(_LOST)
     longest = top["time_s"].max() if len(top) else 1.0
     axes.set(xlim=(0, longest * 1.25), ylim=(_LOST + 0.1, -0.8))
     axes.axis("off")
@@ -125,14 +127,15 @@ def _draw_lost(axes: Any, rows: pd.DataFrame) -> None:
         colour = UNIT_COLOURS[row["unit"]]
         axes.barh(place + 0.2, row["time_s"], height=0.3, color=colour, alpha=0.3)
         axes.barh(place + 0.2, row["least_s"], height=0.3, color=colour, alpha=0.95)
-        text = f"{str(row['name'])[:26]}: {seconds(row['lost_s'])} of {seconds(row['time_s'])}"
+        text = f"{shorten(row['name'], 26)}: {seconds(row['lost_s'])} of {seconds(row['time_s'])}"
         axes.text(0, place - 0.16, text, fontsize=9, color=INK, va="center")
     if len(top):
-        total = rows["lost_s"].sum() / rows["time_s"].sum()
+        total = known["lost_s"].sum() / known["time_s"].sum()
+        which = "all kernels" if len(known) == len(rows) else f"{len(known)} of {len(rows)} kernels"
         axes.text(
             0,
             _LOST - 0.2,
-            f"all kernels: {significant(100 * total)} % of the time is above the roofs",
+            f"{which}: {significant(100 * total)} % of the time is above the roofs",
             fontsize=9,
             color=FAINT,
         )

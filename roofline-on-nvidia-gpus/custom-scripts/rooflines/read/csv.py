@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .. import RoofError
 from .csv_layout import CsvLayout, find_layout, is_header
-from .launches import LaunchBuilder, Report
+from .launches import LaunchBuilder, Report, unknown_unit_notes
 from .messages import explain
 from .metrics import DEVICE_NAME, column_of, dimension_of, factor_of
 from .numbers import fits, has_decimal_comma, parse_number, parse_unit
@@ -109,6 +109,7 @@ class _Parser:
         self.broken_rows = 0
         self.last_row_cut = False
         self.complaints: list[str] = []
+        self.has_messages = False
         self.unknown_units: dict[str, str] = {}
         #: What becomes of a metric in a unit: its column and factor, None where a roofline does not need it.
         self.meanings: dict[tuple[str, str], tuple[str, float] | None] = {}
@@ -142,6 +143,7 @@ class _Parser:
         elif self.layout is None or line[:1] not in self.layout.row_starts:
             if line.startswith(("==ERROR==", "==WARNING==")):
                 self.complaints.append(line.strip())
+            self.has_messages |= line.startswith("==PROF==")
         elif self.layout.is_cut(line):
             self.broken_rows += 1
         else:
@@ -247,9 +249,7 @@ class _Parser:
             notes.append(f"{self.broken_rows} rows could not be read and are left out")
         if self.decimal_comma:
             notes.append("numbers are read with a decimal comma; LC_ALL=C avoids the guess")
-        for metric, unit in self.unknown_units.items():
-            notes.append(f"{metric} is given in {unit!r}, a unit that is not known: it is left out")
-        return notes
+        return notes + unknown_unit_notes(self.unknown_units)
 
     def _why_empty(self) -> str:
         if self.complaints:
@@ -264,4 +264,9 @@ class _Parser:
             )
         if self.layout is not None:
             return "a header of Nsight Compute, but no kernels below it; did the capture window open?"
+        if self.has_messages:
+            return (
+                "messages of Nsight Compute, but no table: the run was stopped, no kernel ran in the window, or the "
+                "kernels are in a report (-o), which ncu --import REPORT --csv --page raw exports"
+            )
         return 'not a CSV of Nsight Compute: no header with "ID" and "Kernel Name" in it'

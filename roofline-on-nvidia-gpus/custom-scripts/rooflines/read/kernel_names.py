@@ -221,7 +221,7 @@ def _base_name(kernel: str) -> str:
     name = re.sub(r"<unnamed>::|\(anonymous namespace\)::", "", name)
     name = re.split(r"[<(]", name, maxsplit=1)[0].split("::")[-1].strip()
     name = re.sub(r"_?[kK]ernel(_?cuda)?(_?impl)?|_cuda(_impl)?$|^cunn_", "", name)
-    return name.strip("_")[:32] or kernel[:32]
+    return name.strip("_")[:32] or re.split(r"[<(]", kernel)[0][:32]
 
 
 def _functor(kernel: str) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import RoofError
-from .launches import LaunchBuilder, Report
+from .launches import LaunchBuilder, Report, unknown_unit_notes
 from .metrics import DEVICE, DEVICE_NAME, column_of, dimension_of, factor_of
 from .numbers import fits, parse_unit
 
@@ -21,18 +21,21 @@ def read_ncu_rep(path: Path) -> Report:
     try:
         context = ncu_report.load_report(str(path))
         builder = LaunchBuilder()
+        unknown: dict[str, str] = {}
         for range_number in range(context.num_ranges()):
             actions = context.range_by_idx(range_number)
             for number in range(actions.num_actions()):
-                _take_action(builder, actions.action_by_idx(number), (range_number, number))
+                unknown |= _take_action(builder, actions.action_by_idx(number), (range_number, number))
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         raise RoofError(f"{path}: no readable report ({error}); it may need a newer ncu-report") from error
     if not len(builder):
         raise RoofError(f"{path}: a report without kernels; did the capture window open?")
-    return Report(path, builder.frame())
+    return Report(path, builder.frame(), unknown_unit_notes(unknown))
 
 
-def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> None:
+def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> dict[str, str]:
+    """Note a launch and its metrics; return the metrics that are given in a unit that nobody knows."""
+    unknown: dict[str, str] = {}
     names = set(action.metric_names())
     launch = builder.launch(
         key,
@@ -54,8 +57,11 @@ def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> N
         factor, dimension = parse_unit(metric.unit())
         if column == DEVICE_NAME:
             builder.name_device(launch, metric.as_string())
+        elif dimension is None:
+            unknown[name] = metric.unit()
         elif metric.has_value() and fits(dimension, dimension_of(column)):
             builder.set(launch, column, metric.as_double() * factor * factor_of(name))
+    return unknown
 
 
 def _size(action: Any, names: set[str], prefix: str) -> str:
