@@ -67,6 +67,7 @@ class BackboneBase(nn.Module):
     ) -> None:
         super().__init__()
         for name, parameter in backbone.named_parameters():
+            # Before the getter drops the later layers, so names are torchvision's own.
             if not (train_backbone and self.is_trained(name)):
                 parameter.requires_grad_(False)
         self.body = IntermediateLayerGetter(backbone, self.layers_returned(return_interm_layers))
@@ -80,7 +81,7 @@ class BackboneBase(nn.Module):
 
     def layers_returned(self, intermediate: bool) -> dict[str, str]:
         """Layers to return, by torchvision's names, and the names they get."""
-        return {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}
+        return {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}  # strides 4, 8, 16, 32
 
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
@@ -151,6 +152,7 @@ class Backbone(BackboneBase):
         if self.norm == "batch":
             return True
         if self.name == "mobilenet_v2":
+            # Its blocks 0 to 3 are those of stride 2 and 4, like a ResNet's stem and layer1.
             return not parameter.startswith("features.") or int(parameter.split(".")[1]) > 3
         return super().is_trained(parameter)
 
@@ -234,6 +236,7 @@ def load_imagenet_weights_if_possible(backbone: Backbone, owner: str) -> None:
 
 
 def _prefers_channels_last(images: Tensor) -> bool:
+    # B * H * W. On a GPU channels-last pays for half precision's tensor cores.
     if images.device.type == "cpu":
         return images.numel() // images.shape[1] >= FEW_PIXELS
     return images.is_cuda and in_autocast(images.device)
@@ -250,9 +253,11 @@ def _torchvision_network(name: str, *, dilation: bool, norm: str) -> nn.Module:
     if dilation and (name in BASIC_BLOCK or name == "mobilenet_v2"):
         raise UserError(f"--dilation does not work with --backbone {name}; it needs one of: {', '.join(RESNETS[2:])}")
     norm_layer = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}[norm]
+    # DC5: torchvision takes one switch for each of layer2 to layer4.
     stages = {"replace_stride_with_dilation": [False, False, dilation]} if name in RESNETS else {}
     return getattr(torchvision.models, name)(weights=None, norm_layer=norm_layer, **stages)
 
 
 def _num_channels(name: str) -> int:
+    # A bottleneck's last convolution has four times the width: 4 * 512.
     return 512 if name in BASIC_BLOCK else 1280 if name == "mobilenet_v2" else 2048

@@ -52,9 +52,11 @@ def load_imagenet_weights(body: nn.Module, name: str) -> None:
 def _fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str) -> None:
     """Load the weights of a torchvision network; `source` is for the message when they are those of another."""
     own = body.state_dict()
+    # The classifier is not part of DETR; half-precision files are widened.
     state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
     state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
     counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
+    # Names on one side only, then those of another shape.
     odd = sorted((own.keys() - counters.keys()) ^ (state.keys() - counters.keys()))
     odd += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
     if odd:

@@ -125,6 +125,7 @@ def build_criterion(args: Any, num_classes: int) -> SetCriterion:
     """Build the set loss with the flags' weights, for every decoder layer."""
     weights = {"loss_ce": 1.0, "loss_bbox": args.bbox_loss_coef, "loss_giou": args.giou_loss_coef}
     if args.aux_loss:
+        # Each earlier layer's losses weigh as the last one's; masks, added below, have the last layer only.
         weights |= {f"{name}_{i}": w for i in range(args.dec_layers - 1) for name, w in weights.items()}
     if args.masks:
         weights |= {"loss_mask": args.mask_loss_coef, "loss_dice": args.dice_loss_coef}

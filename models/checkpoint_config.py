@@ -128,8 +128,10 @@ def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, d
 
 def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Any]:
     """Flags that names and shapes of the weights tell. Raises CheckpointError where they are no DETR's."""
+    # DDP's prefix, and that of the detector inside DETRsegm.
     shapes = {name.removeprefix("module.").removeprefix("detr."): tuple(w.shape) for name, w in weights.items()}
     try:
+        # (Q, D): the two sizes that every DETR file tells by one tensor.
         num_queries, hidden_dim = shapes["query_embed.weight"]
         flags: dict[str, Any] = {
             "backbone": _backbone(shapes, path),
@@ -164,6 +166,7 @@ def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) ->
     if f"{body}features.18.0.weight" in shapes:
         return "mobilenet_v2"
     blocks = tuple(_count(shapes, f"{body}layer{stage}.") for stage in range(1, 5))
+    # (out, in / groups, 3, 3): the widths tell ResNeXt and wide ResNets from plain ones.
     first = shapes.get(f"{body}layer1.0.conv2.weight", ())[:2]
     name = _RESNETS.get((blocks, first, f"{body}layer1.0.conv3.weight" in shapes))
     if name is None:

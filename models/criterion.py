@@ -61,6 +61,7 @@ class SetCriterion(nn.Module):
         self.eos_coef = eos_coef
         self.losses = list(losses)
         self.mask_chunk = mask_chunk
+        # (C+1,): most of the Q queries see nothing, and their share would drown the objects'.
         weight = torch.ones(num_classes + 1)
         weight[-1] = eos_coef
         self.register_buffer("empty_weight", weight)
@@ -91,14 +92,18 @@ class SetCriterion(nn.Module):
         """
         if num_boxes is None:
             num_boxes = _boxes_of_all_processes(targets, outputs["pred_boxes"])
+        # The last layer first, as layer 0; its losses have no suffix. Layer i > 0 here is auxiliary layer i - 1 in the
+        # names.
         layers = [outputs, *outputs.get("aux_outputs", [])]
         with annotate("matcher"):
+            # Every layer is matched anew: its predictions are its own.
             pairs = self._match(layers, targets)
         losses: dict[str, Tensor] = {}
         for i, (layer, matches) in enumerate(zip(layers, match_batch(pairs, targets, outputs["pred_logits"]))):
             for name in self.losses:
                 if i > 0 and name == "masks":
                     continue  # the mask head sees the last layer only
+                # `class_error` is logged for the last layer only.
                 options = self._options_of_labels(class_weight, log=i == 0) if name == "labels" else {}
                 values = self.get_loss(name, layer, targets, matches, num_boxes, **options)
                 losses |= {key + (f"_{i - 1}" if i else ""): value for key, value in values.items()}
@@ -130,6 +135,7 @@ class SetCriterion(nn.Module):
 
     def class_weight(self, targets: Sequence[Target], queries: int) -> float:
         """Sum of the class weights of all queries of these images: 1 where matched, `eos_coef` elsewhere."""
+        # The same for every layer, whatever it matches: the assignment is one-to-one, so its size is known beforehand.
         matched = sum(min(object_count(t), queries) for t in targets)
         return matched + self.eos_coef * (len(targets) * queries - matched)
 
@@ -150,10 +156,14 @@ class SetCriterion(nn.Module):
         with annotate("loss_labels"):
             logits = outputs["pred_logits"]
             matches = _for_batch(indices, targets, logits)
+            # Index pairs (N,), (N,) into (B, Q), and the label (N,) that each should say.
             matched, labels = (matches.image, matches.query), matches.batch.labels[matches.object]
+            # Every query means "no object" until a match says otherwise.
             classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
             classes[matched] = labels  # (B, Q)
             loss = partial(F.cross_entropy, logits.flatten(0, 1), classes.flatten(), self.empty_weight)
+            # PyTorch's mean divides by the weights of this batch; of a part of a batch that would be another divisor
+            # each time.
             losses = {"loss_ce": loss() if class_weight is None else loss(reduction="sum") / class_weight}
         if log:
             losses["class_error"] = class_error(logits[matched], labels)
@@ -173,6 +183,7 @@ class SetCriterion(nn.Module):
         """L1 (on cxcywh) and 1 - GIoU between matched queries and their objects (N, 4), summed, over `num_boxes`."""
         with annotate("loss_boxes"):
             matches = _for_batch(indices, targets, outputs["pred_logits"])
+            # (N, 4) both, cxcywh: only matched queries have a box to learn; the others learn a class alone.
             predicted, boxes = outputs["pred_boxes"][matches.image, matches.query], matches.batch.boxes[matches.object]
             # (N,): the pairs alone, where DETR takes the diagonal of an N x N matrix.
             giou = paired_generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
@@ -187,8 +198,10 @@ class SetCriterion(nn.Module):
         """Focal and dice loss between masks of matched queries and of objects (N, H, W), summed, over `num_boxes`."""
         with annotate("loss_masks"):
             matches = _for_batch(indices, targets, outputs["pred_logits"])
+            # (N, H, W) truth at full size, (N, H/4, W/4) predictions of just the matched queries.
             masks = _on_canvas(targets, canvas_of(outputs))[matches.object]
             predicted = outputs["pred_masks"][matches.image, matches.query]
+            # At full size two maps for every pair: --mask_chunk bounds how many live at a time.
             losses = in_chunks(mask_losses, predicted, masks, chunk=self.mask_chunk)  # (N, 2)
             focal, dice = losses.sum(0) / num_boxes
             return {"loss_mask": focal, "loss_dice": dice}
@@ -198,6 +211,7 @@ class SetCriterion(nn.Module):
         options: dict[str, Any] = {} if log else {"log": False}
         if class_weight is not None:
             parameters = inspect.signature(self.loss_labels).parameters.values()
+            # DETR's `loss_labels` does not know the argument: only a signature that takes it gets it.
             # Losses of a subclass mostly divide by `num_boxes`, which is that of the whole batch.
             if any(p.name == "class_weight" or p.kind is p.VAR_KEYWORD for p in parameters):
                 options["class_weight"] = class_weight
@@ -206,6 +220,7 @@ class SetCriterion(nn.Module):
     def _match(self, layers: Sequence[Outputs], targets: Sequence[Target]) -> Sequence[Sequence[Match]]:
         """Matches of each layer: by one cost computation for all where the matcher is ours, else one by one."""
         if isinstance(self.matcher, HungarianMatcher) and type(self.matcher).forward is HungarianMatcher.forward:
+            # One transfer to the host for all L layers instead of one each.
             return self.matcher.match_layers(layers, targets)
         return [self.matcher({k: v for k, v in o.items() if k != "aux_outputs"}, targets) for o in layers]
 
@@ -231,6 +246,8 @@ def _image_of_each(indices: Sequence[Match]) -> Tensor:
 
 def _boxes_of_all_processes(targets: Sequence[Target], like: Tensor) -> Tensor:
     """Objects of the targets, at least 1; with several processes their mean over these, on the device of `like`."""
+    # DETR's num_boxes: the mean over processes, because DDP averages gradients afterwards, and 1 where no image has
+    # objects, since a loss of 0 / 0 would be NaN.
     objects = like.new_tensor(float(sum(map(object_count, targets))))
     return reduce_mean(objects).clamp(min=1)
 
@@ -241,6 +258,7 @@ def _on_canvas(targets: Sequence[Target], canvas: tuple[int, int] | None) -> Ten
     Padding is background there, and predicted as such, as in DETR.
     """
     masks = [t["masks"] for t in targets]
+    # The dataset's masks end with their image; predictions cover the padded canvas.
     height, width = canvas or (max(m.shape[axis] for m in masks) for axis in (1, 2))
     return torch.cat([F.pad(m.bool(), (0, width - m.shape[2], 0, height - m.shape[1])) for m in masks])
 
@@ -256,5 +274,5 @@ def class_error(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def cardinality_error(logits: Tensor, counts: Tensor) -> Tensor:
     """Mean over images of |queries (B, Q, C+1) that predict an object - objects there are (B,)|."""
-    predicted = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).to(counts.dtype)
+    predicted = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).to(counts.dtype)  # (B,)
     return F.l1_loss(predicted, counts)

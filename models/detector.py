@@ -86,12 +86,14 @@ class DETR(nn.Module):
         batch = as_batch(samples)
         with annotate("backbone"):
             features, pos = self.backbone(batch)
+        # (B, C', h, w) to (B, D, h, w) by a 1 x 1 convolution; C' is 2048 for ResNet-50.
         src, mask = self.input_proj(features[-1].tensors), features[-1].mask
         hs, memory, *_ = self.transformer(src, mask, self.query_embed.weight, pos[-1], **asking(attention))
         hs = hs.to(wide_dtype(hs))  # (L, B, Q, D)
         with annotate("heads"), without_autocast(hs.device):  # bfloat16 would round boxes to 2 pixels in 1,000
             logits = self.class_embed(hs)
-            boxes = self.bbox_embed(hs).sigmoid()
+            boxes = self.bbox_embed(hs).sigmoid()  # cxcywh in 0..1
+        # (L, B, Q, C+1) and (L, B, Q, 4): the heads are shared, so all layers pass them at once.
         layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]
         every_layer = self.aux_loss or attention is not None
         outputs: dict[str, Any] = layers[-1] | ({"aux_outputs": layers[:-1]} if every_layer else {})
@@ -132,6 +134,7 @@ class MLP(nn.Module):
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int) -> None:
         super().__init__()
         self.num_layers = num_layers
+        # Input, n - 1 hidden layers, output; no activation after the last, for boxes get a sigmoid of their own.
         widths = [input_dim, *[hidden_dim] * (num_layers - 1), output_dim]
         self.layers = nn.ModuleList(nn.Linear(n, m) for n, m in zip(widths, widths[1:]))
 

@@ -46,6 +46,8 @@ class Layer(nn.Module):
         self.norm2 = nn.LayerNorm(d_model)
         if self.cross_attention:
             self.norm3 = nn.LayerNorm(d_model)
+        # One module for all places: it holds no state. The original has dropout, dropout1, ..., which have no keys
+        # either.
         self.dropout = nn.Dropout(dropout)
         self.activation = _get_activation_fn(activation)
         self.normalize_before = normalize_before
@@ -62,6 +64,7 @@ class Layer(nn.Module):
     def residual(self, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:
         """x + block(norm(x)) for pre-norm, norm(x + block(x)) for post-norm."""
         if self.normalize_before:
+            # Pre-norm: the sum itself is never normalised, so a final norm follows the stack.
             return x + self.dropout(block(norm(x)))
         return norm(x + self.dropout(block(x)))
 
@@ -90,6 +93,7 @@ class TransformerEncoderLayer(Layer):
             src, pos = swap_first_axes(src), swap_first_axes(pos)
 
         def self_attention(x: Tensor) -> Tensor:
+            # One tensor for both: the attention sees that they are the same and multiplies once.
             q = k = with_positions(x, pos)
             masks = {"key_padding_mask": src_key_padding_mask, "attn_mask": src_mask}
             return self.self_attn(q, k, x, **masks, **asking(attention))[0]

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# RetinaNet's values, which DETR keeps: easy pixels count little, and the few of an object a quarter.
 ALPHA, GAMMA = 0.25, 2.0
 
 
@@ -28,18 +29,21 @@ def focal(logits: Tensor, truth: Tensor, alpha: float = ALPHA, gamma: float = GA
     # Cross entropy is -log p of the right answer, so 1 - p needs no sigmoid of its own: two maps less in memory.
     loss = cross_entropy * (-torch.expm1(-cross_entropy)) ** gamma
     if alpha >= 0:
+        # alpha where truth is 1, 1 - alpha where it is 0, without a second map.
         loss = loss * (1 - alpha + (2 * alpha - 1) * truth)
     return loss.mean(1)
 
 
 def dice(logits: Tensor, truth: Tensor) -> Tensor:
     """1 - (2 |p t| + 1) / (|p| + |t| + 1) for each row of logits (N, P) and `truth` (N, P): (N,)."""
+    # The ones keep the fraction defined for an empty mask that is predicted empty: its loss is then 0.
     p = logits.sigmoid()
     return 1 - (2 * (p * truth).sum(1) + 1) / (p.sum(1) + truth.sum(1) + 1)
 
 
 def mask_losses(masks: Tensor, truth: Tensor) -> Tensor:
     """Focal and dice loss (N, 2) of mask logits (N, h, w), enlarged bilinearly, against `truth` (N, H, W) bool."""
+    # (N, h, w) to (N, H * W): the truth is not made smaller, so thin objects are not lost.
     logits = F.interpolate(masks[:, None], size=truth.shape[-2:], mode="bilinear", align_corners=False).flatten(1)
     pixels = truth.flatten(1).to(logits.dtype)
     return torch.stack([focal(logits, pixels), dice(logits, pixels)], dim=1)

@@ -59,19 +59,26 @@ class HungarianMatcher(nn.Module):
         sizes = [object_count(t) for t in targets]
         logits = torch.stack([layer["pred_logits"] for layer in layers])
         boxes = torch.stack([layer["pred_boxes"] for layer in layers])
+        # (B, T) and (B, T, 4) with T the most objects of an image; padding costs something too, but its columns are cut
+        # off.
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True)
+        # A box with an area where there is none: two boxes without would make their GIoU 0 / 0.
         objects = pad_sequence([t["boxes"] for t in targets], batch_first=True, padding_value=0.5)
         # The step's one wait for the device: SciPy works on the host.
         cost = self.cost(logits, boxes, labels, objects.to(boxes.dtype)).cpu().numpy()  # (L, B, Q, T)
+        # Each image by itself: SciPy's solver takes one matrix, and its time is small beside the transfer.
         return [[_assign(c[:, :n]) for c, n in zip(layer, sizes)] for layer in cost]
 
     def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
         """Costs (L, B, Q, T) in float32 of queries (L, B, Q, ...) and padded objects (B, T), (B, T, 4)."""
+        # The paper's cost has the probability, not its logarithm: that keeps it commensurable with the box costs.
         probability = logits.float().softmax(-1)
+        # (L, B, Q, T): for each query the labels of all objects of its image.
         index = labels[None, :, None].expand(*probability.shape[:-1], -1)
         boxes = boxes.float()
+        # (L, B, Q, 1, 4) - (B, 1, T, 4)
         l1 = (boxes[..., :, None, :] - objects[..., None, :, :]).abs().sum(-1)
-        giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(objects))
+        giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(objects))  # (L, B, Q, T)
         cost = self.cost_bbox * l1 - self.cost_class * probability.gather(-1, index) - self.cost_giou * giou
         return cost.nan_to_num(NOT_A_COST, NOT_A_COST, -NOT_A_COST)
 

@@ -52,6 +52,7 @@ class BatchMatches(list[Match]):
 def match_batch(layers: Sequence[Sequence[Match]], targets: Sequence[Target], like: Tensor) -> list[BatchMatches]:
     """Bring the matches of several decoder layers to the device of `like`: all indices go there in one transfer."""
     batch = BatchObjects.of(targets, like)
+    # (B + 1,): where each image's objects begin in the end-to-end lists; the last number is T and unused.
     first_object = torch.tensor([0, *batch.lengths]).cumsum(0)
     indices = [
         # (3, pairs of an image): its number, queries, and objects by their place in the batch.
@@ -59,6 +60,7 @@ def match_batch(layers: Sequence[Sequence[Match]], targets: Sequence[Target], li
         for pairs in layers
         for i, (q, o) in enumerate((_on_host(q), _on_host(o)) for q, o in pairs)
     ]
+    # Pairs of each layer: the layers lie one after the other in `on_device` (3, all pairs).
     sizes = [sum(len(queries) for queries, _ in pairs) for pairs in layers]
     on_device = torch.cat(indices, 1).to(batch.labels.device)
     return [BatchMatches(pairs, index, batch) for pairs, index in zip(layers, on_device.split(sizes, 1))]

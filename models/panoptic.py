@@ -72,6 +72,7 @@ class PostProcessPanoptic(nn.Module):
 
     def _choose(self, logits: Tensor) -> tuple[Tensor, list[int]]:
         """Indices (n,) of the queries (Q, C+1) that become segments, and their labels."""
+        # Over all C+1: here "no object" may win, in which case the query is left out.
         scores, labels = logits.softmax(-1).max(-1)
         sure = (labels != logits.shape[-1] - 1) & (scores > self.threshold)
         chosen = [
@@ -102,15 +103,21 @@ class PostProcessPanoptic(nn.Module):
         """Segment numbers (*target) of the pixels of masks (n, H, W), and the query that leads each segment."""
         kept = np.arange(len(masks))
         while True:
+            # (H, W): each pixel's surest query, then the one that leads its segment.
             winners = leaders[_surest(masks)] if len(masks) else np.zeros(masks.shape[1:], dtype=int)
+            # Areas are counted in the result's pixels: the threshold for small segments is about what is written.
             ids = _resize(winners, target)
             areas = np.bincount(ids.ravel(), minlength=len(masks))
+            # A merged query has no pixels under its own number: its leader's area decides for both.
             lost = (areas if self.original else areas[leaders])[: len(masks)] <= FEWEST_PIXELS
             if not lost.any():
                 break
+            # Again from the masks: the pixels of a lost segment may go to several others, which can lift one over the
+            # limit.
             kept, masks = kept[~lost], masks[torch.from_numpy(~lost).to(masks.device)]
             place = np.cumsum(~lost) - 1  # of what is left, by its old index
             leaders = np.arange(len(masks)) if self.original else place[leaders[~lost]]
+        # Query numbers with gaps to 0, 1, 2, ...; `kept` leads back to the chosen queries.
         segments = np.unique(leaders)
         return np.searchsorted(segments, ids) if len(segments) else ids, kept[segments]
 

@@ -40,12 +40,15 @@ class PositionEmbeddingSine(nn.Module):
         """Encoding (B, 2*num_pos_feats, H, W) in float32, y channels first, for a batch of features with its mask."""
         assert features.mask is not None, "positions are counted by the mask of the padding"
         visible = ~features.mask  # (B, H, W)
+        # Cell i of the image has position i + 1; on padding the count stands still.
         y = visible.cumsum(1, dtype=torch.float32)
         x = visible.cumsum(2, dtype=torch.float32)
         if self.normalize:
+            # The last count is the image's height in cells, in a column of padding 0: hence the epsilon.
             y = y / (y[:, -1:, :] + 1e-6) * self.scale
             x = x / (x[:, :, -1:] + 1e-6) * self.scale
         channel = torch.arange(self.num_pos_feats, dtype=torch.float32, device=visible.device)
+        # Channels 2i and 2i + 1 share a wavelength, of which one takes the sine and one the cosine.
         wavelength = self.temperature ** (2 * torch.div(channel, 2, rounding_mode="floor") / self.num_pos_feats)
         return torch.cat([_interleave(y, wavelength), _interleave(x, wavelength)], dim=3).permute(0, 3, 1, 2)
 

@@ -27,8 +27,10 @@ class PostProcess(nn.Module):
         logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
         if len(logits) != len(target_sizes) or target_sizes.shape[1:] != (2,):
             raise ValueError(f"target_sizes must be ({len(logits)}, 2), got {tuple(target_sizes.shape)}")
+        # Softmax over C+1, then the best of C: a query's "no object" lowers its score but does not silence it.
         scores, labels = logits.softmax(-1)[..., :-1].max(-1)
         height, width = target_sizes.to(boxes.dtype).unbind(1)
+        # (B, Q, 4) * (B, 1, 4): relative to the image without padding, so its own size scales them.
         boxes = box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]
         return [{"scores": s, "labels": c, "boxes": b} for s, c, b in zip(scores, labels, boxes)]
 
@@ -62,8 +64,10 @@ class PostProcessSegm(nn.Module):
         sizes = zip(max_target_sizes.tolist(), orig_target_sizes.tolist())
         # Image by image: at full size the masks of a batch are the largest tensors of an evaluation.
         for result, masks, (size, original) in zip(results, outputs["pred_masks"], sizes, strict=True):
+            # (1, Q, h, w) to the canvas (1, Q, H, W), which is what the masks cover; then the padding is cut off.
             logits = F.interpolate(masks[None], size=canvas, mode="bilinear", align_corners=False)
             visible = (logits.sigmoid() > self.threshold)[..., : size[0], : size[1]].byte()
+            # Nearest, as in DETR, on 0 and 1: what is left of the threshold stays crisp.
             result["masks"] = F.interpolate(visible, size=tuple(original)).transpose(0, 1).cpu()
         return results
 

@@ -68,6 +68,8 @@ class DETRsegm(nn.Module):
         outputs, seen = self.detr.detect(samples, **asking(attention))
         with annotate("mask_attention"):
             maps = self.bbox_attention(seen.queries, seen.memory, mask=seen.mask)  # (B, Q, A, h, w)
+            # All maps but the last, finest last: strides 16, 8, 4. `src` stands for the last one, at the transformer's
+            # width.
             guide = self.mask_head.guide(seen.src, [features.tensors for features in seen.features[-2::-1]])
 
         autocast = autocast_of_now(maps.device)  # the loss asks for masks outside of the model's
@@ -112,9 +114,11 @@ class MHAttentionMap(nn.Module):
         h, w = k.shape[-2:]
         queries = self.q_linear(q).unflatten(-1, (self.num_heads, -1)) * self.scale
         keys = self.k_linear(k.flatten(2).transpose(1, 2)).unflatten(-1, (self.num_heads, -1))
+        # (B, Q, A, S): channels of a head are summed over, heads stay apart.
         scores = torch.einsum("bqac,bsac->bqas", queries, keys)
         if mask is not None:
             scores = scores.masked_fill(mask.flatten(1)[:, None, None], -math.inf)
+        # (B, Q, A * S) for the softmax, then (B, Q, A, h, w).
         return self.dropout(scores.flatten(2).softmax(-1)).unflatten(2, (self.num_heads, h, w))
 
 
@@ -146,16 +150,19 @@ class MaskHeadSmallConv(nn.Module):
 
     def __init__(self, dim: int, fpn_dims: Sequence[int], context_dim: int) -> None:
         super().__init__()
+        # D + A, D + A, D/2, D/4, D/8, D/16: half the channels each time the resolution doubles.
         widths = [dim, dim, *(context_dim // n for n in (2, 4, 8, 16))]
         for i, (n, m) in enumerate(zip(widths, widths[1:]), start=1):
             setattr(self, f"lay{i}", nn.Conv2d(n, m, 3, padding=1))
             setattr(self, f"gn{i}", nn.GroupNorm(math.gcd(8, m), m))
         self.out_lay = nn.Conv2d(widths[-1], 1, 3, padding=1)
         for i, (n, m) in enumerate(zip(fpn_dims, widths[2:]), start=1):
+            # A 1 x 1 convolution brings a backbone map to the width of the level it is added to.
             setattr(self, f"adapter{i}", nn.Conv2d(n, m, 1))
         self.context_dim = context_dim
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
+                # a=1 is the gain of a linear layer, Detectron's choice for a pyramid's convolutions.
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -179,17 +186,21 @@ class MaskHeadSmallConv(nn.Module):
             fpns: the backbone's maps at strides 16, 8 and 4, each of B images.
         """
         images, queries = bbox_mask.shape[:2]
+        # (B * Q,): 0, ..., 0, 1, ..., 1: row i * Q + q is query q of image i.
         image = torch.arange(images, device=x.device).repeat_interleave(queries)
         return self.decode(self.guide(x, fpns), bbox_mask.flatten(0, 1), image)[:, None]
 
     def decode(self, guide: Sequence[Tensor], attention: Tensor, image: Tensor) -> Tensor:
         """Mask logits (N, H/4, W/4) of queries with attention maps (N, A, h, w) in the images `image` (N,)."""
         first, *finer = guide
+        # (N, A, h, w) to (N, D + A, h, w); the other part is the same for every query of an image and comes from
+        # `guide`.
         x = F.conv2d(attention, self.lay1.weight[:, self.context_dim :], padding=1) + first[image]
         x = F.relu(self.gn1(x))
         x = F.relu(self.gn2(self.lay2(x)))
         layers = ((self.lay3, self.gn3), (self.lay4, self.gn4), (self.lay5, self.gn5))
         for (convolution, norm), level in zip(layers, finer, strict=True):
+            # Nearest, to the finer map's own size: a side of odd length is not exactly doubled.
             x = F.interpolate(x, size=level.shape[-2:]) + level[image]
             x = F.relu(norm(convolution(x)))
         return self.out_lay(x).squeeze(1)

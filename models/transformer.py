@@ -68,6 +68,7 @@ class Transformer(nn.Module):
         self.d_model = d_model
         self.nhead = nhead
         for parameter in self.parameters():
+            # Matrices only: biases and norms keep their defaults.
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
@@ -94,8 +95,8 @@ class Transformer(nn.Module):
         """
         b, _, h, w = src.shape
         cells = src.flatten(2).transpose(1, 2).to(wide_dtype(src))  # (B, S, D)
-        pos = pos_embed.flatten(2).transpose(1, 2)
-        padding = None if mask is None else mask.flatten(1)
+        pos = pos_embed.flatten(2).transpose(1, 2)  # (B, S, D)
+        padding = None if mask is None else mask.flatten(1)  # (B, S)
         query_pos = query_embed.expand(b, -1, -1)  # (B, Q, D)
         if attention is not None:
             attention.padding = src.new_zeros(b, h, w, dtype=torch.bool) if mask is None else mask
@@ -105,6 +106,7 @@ class Transformer(nn.Module):
         with annotate("decoder"):
             hs = _batch_first(
                 self.decoder,
+                # The queries' content: they differ by their positions alone until the first layer has looked.
                 torch.zeros_like(query_pos),
                 memory,
                 memory_key_padding_mask=padding,
@@ -112,6 +114,7 @@ class Transformer(nn.Module):
                 query_pos=query_pos,
                 **({} if attention is None else asking(attention.decoder)),
             )
+        # (B, S, D) back to a map (B, D, h, w), which the mask head looks at.
         return hs, memory.transpose(1, 2).unflatten(2, (h, w))
 
 
@@ -219,6 +222,7 @@ class TransformerDecoder(_Stack):
             known = {"memory_pos": memory_pos} if _is_ours(layer) else {}
             tgt = self.run(layer, tgt, memory, **same, **known, **asking(attention))
             outputs.append(tgt)
+        # (L, B, Q, D), and one norm for all layers: the heads that follow are shared, too.
         stacked = torch.stack(outputs if self.return_intermediate else outputs[-1:])
         return stacked if self.norm is None else self.norm(stacked)
 
@@ -241,6 +245,7 @@ def _batch_first(stack: nn.Module, *inputs: Tensor, **named: Any) -> Tensor:
     """Run a stack on tensors (B, S, D), also one that takes sequences first, as those of other people do."""
     if getattr(stack, "batch_first", False):
         return stack(*inputs, **named)
+    # Masks have the batch first in either order.
     swapped = {name: swap_first_axes(x) if name in ("pos", "query_pos") else x for name, x in named.items()}
     return stack(*map(swap_first_axes, inputs), **swapped).transpose(-3, -2)
 

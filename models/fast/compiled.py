@@ -47,6 +47,7 @@ class LayerCompiler:
         self._told = Counter(self.graphs)
         if not self.graphs:
             return "--compile: nothing was compiled; the model runs as without it"
+        # The first graph of a kind is wanted; each further one means that a shape or a mode was met anew.
         again = sum(count - 1 for count in self.graphs.values())
         kinds = ", ".join(f"{kind} {count}" for kind, count in self.graphs.items())
         total = sum(self.graphs.values())

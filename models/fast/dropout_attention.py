@@ -34,6 +34,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+        # The threshold of 16 random bits, and below the share that is really kept: the mean stays exact after rounding.
         ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
         ctx.kept = 1 - dropped / 2**16
         out, signed = torch.empty_like(q), q.new_empty(len(q), q.shape[1], k.shape[1])
@@ -41,6 +42,7 @@ class _Attention(torch.autograd.Function):
             scores = _scores(q[part], k[part], None if bias is None else bias[part], ctx.scale)
             probability = scores.softmax(-1)
             drop = _random_int16(probability.shape) < dropped - 2**15
+            # One map (N, L, S) for probabilities and mask: a probability is never negative, so its sign is free.
             torch.where(drop, -probability, probability, out=signed[part])
             torch.bmm(probability.masked_fill_(drop, 0), v[part], out=out[part])
         ctx.save_for_backward(q, k, v, signed)
@@ -54,8 +56,11 @@ class _Attention(torch.autograd.Function):
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         for part in _parts(signed):
             g, s = gradient[part], signed[part]
+            # d(P v)/dv = P^T g with the dropped entries at zero.
             torch.bmm(s.clamp_min(0).transpose(1, 2), g, out=to_v[part])
+            # g v^T (., L, S), and nothing through what was dropped.
             to_probability = torch.bmm(g, v[part].transpose(1, 2)).masked_fill_(s < 0, 0)
+            # The softmax's own output is wanted here, dropped entries included: |s|.
             to_scores = torch._softmax_backward_data(to_probability, s.abs(), -1, s.dtype)
             torch.bmm(to_scores, k[part], out=to_q[part])
             torch.bmm(to_scores.transpose(1, 2), q[part], out=to_k[part])
@@ -64,12 +69,14 @@ class _Attention(torch.autograd.Function):
 
 def _parts(scores: Tensor) -> list[slice]:
     """Slices of the first axis of (N, L, S) with about `CHUNK` scores each."""
+    # Whole heads at a time, at least one, however large its matrix.
     step = max(1, CHUNK // max(1, scores[0].numel()))
     return [slice(i, i + step) for i in range(0, len(scores), step)]
 
 
 def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     if bias is None:
+        # beta=0: the first argument is not read.
         return torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
     return torch.baddbmm(bias.expand(-1, q.shape[1], -1), q, k.transpose(1, 2), alpha=scale)
 

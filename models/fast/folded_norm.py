@@ -76,6 +76,7 @@ class NormedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalise (B, C, H, W)."""
         if self._trains() and not torch.compiler.is_compiling() and self._map_size(x) < self.weight.numel():
+            # Scaling the weight costs as many products as it has numbers; the norm as many as the map has.
             return self._norm[0].normalize(self._conv_forward(x, self.weight, None))
         return self._conv_forward(x, *self._weight_and_bias())
 
@@ -110,6 +111,7 @@ class NormedConv2d(nn.Conv2d):
             self._kept = None
             return self._fold()
         constants = (weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        # `_version` grows with every change in place; a new tensor in its place comes by way of the methods above.
         state = (product_dtype(weight), *(t._version for t in constants))
         if self._kept is None or self._kept[0] != state:
             with torch.no_grad():
@@ -119,6 +121,7 @@ class NormedConv2d(nn.Conv2d):
 
     def _fold(self) -> tuple[Tensor, Tensor]:
         scale, shift = self._norm[0].scale_and_shift()
+        # (out, in / groups, k, k) * (out, 1, 1, 1): one constant for each output channel.
         return self.weight * scale[:, None, None, None], shift
 
 

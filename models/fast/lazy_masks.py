@@ -45,6 +45,7 @@ class QueryMasks:
     @cached_property
     def all(self) -> Tensor:
         """Masks of all queries of all images (B, Q, h, w)."""
+        # 0 .. B * Q - 1 as (image, query), made on the device: nothing is copied there.
         place = torch.arange(self._images * self._queries, device=self._device)
         image = place.div(self._queries, rounding_mode="floor")
         return self[image, place - image * self._queries].unflatten(0, (self._images, self._queries))

@@ -23,6 +23,7 @@ def mask_pyramid(mask: Tensor) -> list[Tensor]:
     """
     levels = [mask]
     for _ in range(HALVINGS):
+        # [::2] keeps cells 0, 2, 4, ...: ceil(h / 2) of h, as the layers do.
         levels.append(levels[-1][:, ::2, ::2].contiguous())
     return levels
 
