@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,7 +15,7 @@ from datasets.images import DECODE_ERRORS, one_line, read_image, to_rgb
 from datasets.transforms import make_coco_transforms
 from util.dist.device import pick_device
 from util.dist.precision import pick_precision
-from util.errors import ImageError
+from util.errors import ImageError, UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 from util.panoptic_png import decode_segments
 
@@ -209,6 +209,15 @@ class Detector:
         segments = result["segments_info"]
         ids = decode_segments(io.BytesIO(result["png_string"]))
         return PanopticImage(ids, segments, [self.name(segment["category_id"]) for segment in segments])
+
+    def adopt_names(self, names: Mapping[int, str], *, source: str | os.PathLike) -> None:
+        """Take class names from `source` where the checkpoint has none; raise UserError where they differ from its."""
+        if not self.class_names:
+            self.class_names = dict(names)
+        different = [id_ for id_, name in names.items() if self.class_names.get(id_, "").casefold() != name.casefold()]
+        if different:
+            listed = ", ".join(f"{id_} is {names[id_]}, the model's {self.name(id_)}" for id_ in different[:5])
+            raise UserError(f"{source}: its classes are not the model's: {listed}")
 
     def name(self, label: int) -> str:
         """Return the name of a category id; `class 7` where it has none."""

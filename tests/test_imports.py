@@ -90,7 +90,7 @@ def lines(wrong: list[Import]) -> str:
 
 def test_the_parts_are_there() -> None:
     assert {"main", "engine", "hubconf", "run_with_submitit"} <= set(TOP_MODULES)
-    assert all(len(files_of(package)) > 3 for package in PACKAGES) and "postprocess" in SCRIPT_MODULES
+    assert all(len(files_of(package)) > 5 for package in PACKAGES) and "postprocess" in SCRIPT_MODULES
     assert any(found.module.startswith("models") for found in tree_imports() if part_of(found.file) == "building")
 
 
@@ -172,7 +172,7 @@ ALL_PACKAGES = pytest.mark.parametrize(
 @ALL_PACKAGES
 def test_no_circle_between_the_files_of_a_package(package: str, root: Path) -> None:
     graph = graph_of(package, root, str)
-    assert len(graph) > 3 and any(graph.values())
+    assert len(graph) > 5 and any(graph.values())
     check_no_circle(graph)
 
 
@@ -184,7 +184,7 @@ def test_no_circle_between_sub_packages(package: str, root: Path) -> None:
         second = module.split(".")[1:2]
         return second[0] if rooms.intersection(second) else module
 
-    assert rooms or package == "inference"
+    assert rooms
     check_no_circle({name: used & rooms for name, used in graph_of(package, root, room).items() if name in rooms})
 
 

@@ -19,13 +19,18 @@ def write_checkpoint(path: Path, *, names: dict[int, str] | None = None, **parts
     Its scores and boxes differ from query to query and image to image: heads start at a scale at which they do.
     """
     torch.manual_seed(1)
-    small = {"backbone": "resnet18", "enc_layers": 1, "dec_layers": 1, "hidden_dim": 32, "nheads": 2}
+    small = {"backbone": "resnet18", "enc_layers": 1, "dec_layers": 2, "hidden_dim": 32, "nheads": 2}
     small |= {"dim_feedforward": 32, "num_queries": 6, "num_classes": 4, "pre_norm": True}
     architecture = Architecture(**(small | parts))
     model = build_detector(architecture)
-    detr = getattr(model, "detr", model)
-    nn.init.normal_(detr.class_embed.weight)
+    detr: Any = getattr(model, "detr", model)
+    nn.init.normal_(detr.class_embed.weight, std=1)
+    nn.init.normal_(detr.query_embed.weight, std=5)
     nn.init.normal_(detr.bbox_embed.layers[-1].weight, std=0.3)
+    with torch.no_grad():  # of all queries together no class is likelier than another
+        mean = detr.eval().detect([torch.randn(3, 64, 64)])[1].queries.mean((0, 1))
+        detr.class_embed.bias.copy_(-detr.class_embed.weight @ mean)
+        detr.class_embed.bias[[0, -1]] -= 9  # but "no object", and the id that has no name
     state: dict[str, Any] = {"model": model.state_dict()}
     state["args"] = asdict(architecture) | {"image_size": 64, "max_size": 107, "dataset_file": "custom"}
     if names is not None:

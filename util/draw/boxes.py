@@ -2,15 +2,13 @@
 
 import colorsys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import cast
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
-Colour = tuple[int, int, int]
-Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
+from .names import Colour, Rectangle, draw_names
+
 #: Numbers of an image's objects, one row each: the tensor of a target, or what numpy makes an array of.
 Rows = Tensor | np.ndarray | Sequence
 
@@ -63,8 +61,7 @@ def draw_detections(
     Raises:
         ValueError: the lengths differ.
     """
-    canvas, scale = _resized(image.convert("RGB"), longer_side)
-    boxes = np.asarray(boxes_xyxy, dtype=float).reshape(-1, 4) * scale
+    boxes = np.asarray(boxes_xyxy, dtype=float).reshape(-1, 4)
     ids = np.asarray(labels, dtype=int)
     sure = np.ones(len(boxes)) if scores is None else np.asarray(scores, dtype=float)
     if not len(boxes) == len(ids) == len(sure):
@@ -77,10 +74,43 @@ def draw_detections(
         texts = [f"{text} {100 * score:.0f}" for text, score in zip(texts, sure, strict=True)]
     # The surest come last and so lie on top; equal scores (truth) keep their order.
     order = [k for k in np.argsort(sure, kind="stable") if sure[k] >= min_score]
+    return draw_objects(
+        image,
+        boxes[order],
+        ids[order],
+        [texts[k] for k in order],
+        masks=None if masks is None else [np.asarray(masks[k]) for k in order],
+        longer_side=longer_side,
+    )
+
+
+def draw_objects(
+    image: Image.Image,
+    boxes_xyxy: np.ndarray,
+    labels: np.ndarray,
+    texts: Sequence[str],
+    *,
+    masks: Sequence[np.ndarray] | None = None,
+    marked: np.ndarray | None = None,
+    longer_side: int | None = None,
+) -> Image.Image:
+    """Return an RGB copy of the image with a box and a text for every object; the last lies on top.
+
+    Args:
+        image, longer_side: as in `draw_detections`.
+        boxes_xyxy: (n, 4) in the image's pixels; cut at its edges.
+        labels: (n,) category ids, which decide on the colours.
+        texts: n words to write at the boxes.
+        masks: n masks (height, width).
+        marked: (n,) bool, True for boxes to stand out: their outlines are dashed with white.
+    """
+    canvas, scale = _resized(image.convert("RGB"), longer_side)
+    boxes = boxes_xyxy.reshape(-1, 4) * scale
+    boxes = boxes.clip(0, np.tile(canvas.size, 2))
     if masks is not None:
-        paint_masks(canvas, [np.asarray(masks[k]) for k in order], ids[order], line_width=_line_width(canvas))
-    _draw_boxes(canvas, boxes[order], ids[order])
-    _draw_names(canvas, boxes[order], ids[order], [texts[k] for k in order])
+        paint_masks(canvas, masks, labels, line_width=line_width(canvas))
+    _draw_boxes(canvas, boxes, labels, np.zeros(len(boxes), dtype=bool) if marked is None else marked)
+    draw_names(canvas, boxes, [class_colour(label) for label in labels], texts)
     return canvas
 
 
@@ -109,6 +139,11 @@ def _at_size(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(grey.resize(size, Image.Resampling.BILINEAR)) > 127
 
 
+def enlarged(canvas: Image.Image) -> Image.Image:
+    """Return an image that is at least GRID_TILE pixels on its longer side."""
+    return _resized(canvas, None)[0]
+
+
 def _resized(canvas: Image.Image, longer_side: int | None) -> tuple[Image.Image, float]:
     """Resize an image to its longer side; return it with the scale, which boxes need too."""
     scale = (longer_side or max(GRID_TILE, *canvas.size)) / max(canvas.size)
@@ -118,59 +153,32 @@ def _resized(canvas: Image.Image, longer_side: int | None) -> tuple[Image.Image,
     return canvas.resize((width, height), Image.Resampling.BICUBIC), scale
 
 
-def _draw_boxes(image: Image.Image, boxes: np.ndarray, labels: np.ndarray) -> None:
+def _draw_boxes(image: Image.Image, boxes: np.ndarray, labels: np.ndarray, marked: np.ndarray) -> None:
     """Draw outlines with a dark seam on both sides, so that they stand out from any background."""
-    pen, width = ImageDraw.Draw(image), _line_width(image)
-    for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
+    pen, width = ImageDraw.Draw(image), line_width(image)
+    for (left, top, right, bottom), label, mark in zip(boxes, labels, marked, strict=True):
         right, bottom = max(left, right - 1), max(top, bottom - 1)  # PIL draws the last row and column too
-        pen.rectangle((left - 1, top - 1, max(left, right) + 1, max(top, bottom) + 1), outline=INK, width=width + 2)
+        # A box at the far edge begins on the last pixel.
+        left, top = min(left, image.width - 1), min(top, image.height - 1)
+        right, bottom = max(left, right), max(top, bottom)
+        pen.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=INK, width=width + 2)
         pen.rectangle((left, top, right, bottom), outline=class_colour(label), width=width)
+        if mark:
+            _dash(pen, (left, top, right, bottom), width)
 
 
-def _draw_names(image: Image.Image, boxes: np.ndarray, labels: np.ndarray, texts: list[str]) -> None:
-    """Write every name on a patch of its class colour at its box, where it hides no other name if possible."""
-    pen, font = ImageDraw.Draw(image), load_font(max(10, round(0.75 * max(image.size) ** 0.5)))
-    taken: list[Rectangle] = []
-    for box, label, text in reversed(list(zip(boxes, labels, texts, strict=True))):  # the surest choose first
-        ink = pen.textbbox((0, 0), text, font=font)
-        width, height = ink[2] + 6, font.size + 4
-        patch = _free_patch(box, (width, height), image.size, taken)
-        taken.append(patch)
-        colour = class_colour(label)
-        pen.rectangle(patch, fill=colour)
-        pen.text((patch[0] + 3, patch[1] + height / 2), text, font=font, fill=_readable_on(colour), anchor="lm")
+def _dash(pen: ImageDraw.ImageDraw, box: Rectangle, width: int) -> None:
+    """Draw white dashes on the outline of a box, as long as the gaps between them."""
+    left, top, right, bottom = box
+    dash = 4 * width
+    for x in np.arange(left, right, 2 * dash):
+        for y in (top, max(top, bottom - width + 1)):
+            pen.rectangle((x, y, min(x + dash, right), min(y + width - 1, bottom)), fill=PAPER)
+    for y in np.arange(top, bottom, 2 * dash):
+        for x in (left, max(left, right - width + 1)):
+            pen.rectangle((x, y, min(x + width - 1, right), min(y + dash, bottom)), fill=PAPER)
 
 
-def _free_patch(
-    box: np.ndarray, size: tuple[float, float], canvas: tuple[int, int], taken: list[Rectangle]
-) -> Rectangle:
-    """Return a place for a name of this size: above, below or in its box, within the canvas, and off taken places."""
-    (left, top, right, bottom), (width, height) = box, size
-    corners = [(x, y) for y in (top - height, bottom, top, bottom - height) for x in (left, right - width)]
-    patches = []
-    for x, y in corners:
-        x, y = min(max(0.0, x), max(0.0, canvas[0] - width)), min(max(0.0, y), max(0.0, canvas[1] - height))
-        patches.append((x, y, x + width, y + height))
-    return min(patches, key=lambda patch: sum(_overlap(patch, other) for other in taken))  # the first of the best
-
-
-def _overlap(a: Rectangle, b: Rectangle) -> float:
-    """Return the area that two rectangles share."""
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-
-
-def _line_width(image: Image.Image) -> int:
+def line_width(image: Image.Image) -> int:
     """Return 3 pixels at 320 and 6 at 1280: lines and names grow with the root of an image's side, as on maps."""
     return max(2, round(max(image.size) ** 0.5 / 6))
-
-
-def _readable_on(colour: Colour) -> Colour:
-    """Return black or white, whichever is easier to read on a colour (luma of Rec. 601)."""
-    red, green, blue = colour
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 130 else (255, 255, 255)
-
-
-@lru_cache(maxsize=8)
-def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return Pillow's own font: no font file is needed."""
-    return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))  # that of a size is always one

@@ -13,7 +13,8 @@ from torch.utils.data import Subset
 
 from ..runs.atomic import atomic_file
 from ..runs.run_folder import DetectionResults
-from .boxes import FAINT_INK, GRID_TILE, INK, PAPER, Rows, class_colour, draw_detections, load_font
+from .boxes import FAINT_INK, GRID_TILE, INK, PAPER, Rows, class_colour, draw_detections
+from .names import load_font, shorten
 
 T = TypeVar("T")
 
@@ -85,14 +86,14 @@ def contact_sheet(
     heights = [max(image.height for image, _ in row) + CAPTION_HEIGHT for row in rows]
     paper = _Paper(heights, columns=columns, cell_width=GRID_TILE, head=TITLE_HEIGHT if title else 0)
     if title:
-        paper.write_title(_cut(paper.pen, title, 28, paper.right - MARGIN))
+        paper.write_title(shorten(paper.pen, title, 28, paper.right - MARGIN))
     for row, top, height in zip(rows, paper.tops, heights, strict=True):
         caption_top = top + height - CAPTION_HEIGHT
         for column, (image, caption) in enumerate(row):
             x = paper.left_of(column)
             # Images stand on their captions, in the middle of the tile.
             paper.image.paste(image, (x + (GRID_TILE - image.width) // 2, caption_top - image.height))
-            text = _cut(paper.pen, caption, 16, GRID_TILE)
+            text = shorten(paper.pen, caption, 16, GRID_TILE)
             middle = (x + GRID_TILE / 2, caption_top + CAPTION_HEIGHT / 2)
             paper.pen.text(middle, text, font=load_font(16), fill=FAINT_INK, anchor="mm")
     _save(paper, path)
@@ -237,14 +238,3 @@ def _in_rows(items: Sequence[T], columns: int) -> list[Sequence[T]]:
 def _save(paper: _Paper, path: str | os.PathLike) -> None:
     with atomic_file(path) as file:
         paper.image.save(file, format="PNG")
-
-
-def _cut(pen: ImageDraw.ImageDraw, text: str, size: int, width: float) -> str:
-    """Return a text in one line, without its middle if it is too long: both ends of a file's name tell it apart."""
-    text = " ".join(text.split())
-    font, keep, shown = load_font(size), len(text), text
-    # Letters differ in width: one less at a time, until the rest fits.
-    while pen.textlength(shown, font) > width and keep > 2:
-        keep -= 1
-        shown = f"{text[: (keep + 1) // 2]}...{text[len(text) - keep // 2 :]}"
-    return shown

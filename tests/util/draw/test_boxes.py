@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.util.draw.images import GREY, blank, changed, has_colour
 from util.draw import boxes as drawing
+from util.draw import names as placing
 from util.draw.boxes import class_colour, draw_detections
 
 # --- class_colour -----------------------------------------------------------------------------------------------------
@@ -73,25 +74,25 @@ def test_the_surest_box_lies_on_top():
 )
 def test_names_and_scores_are_written(monkeypatch, names, scores, texts):
     written = []
-    monkeypatch.setattr(drawing, "_draw_names", lambda image, boxes, labels, names: written.extend(names))
+    monkeypatch.setattr(drawing, "draw_names", lambda image, boxes, colours, names: written.extend(names))
     draw_detections(blank(), [[9, 9, 99, 99], [50, 50, 150, 150]], [3, 5], scores=scores, class_names=names)
     assert sorted(written) == sorted(texts)
 
 
 def test_names_of_the_same_box_do_not_cover_each_other(monkeypatch):
     patches = []
-    place = drawing._free_patch
-    monkeypatch.setattr(drawing, "_free_patch", lambda *args: patches.append(place(*args)) or patches[-1])
+    place = placing.free_patch
+    monkeypatch.setattr(placing, "free_patch", lambda *args: patches.append(place(*args)) or patches[-1])
     draw_detections(blank(), [[100, 100, 220, 220]] * 4, [1, 2, 3, 4], class_names={k: "class" for k in range(1, 5)})
     assert len(patches) == 4
-    assert sum(drawing._overlap(a, b) for i, a in enumerate(patches) for b in patches[:i]) == 0
+    assert sum(placing.overlap(a, b) for i, a in enumerate(patches) for b in patches[:i]) == 0
 
 
 @pytest.mark.parametrize("box", [[-30, -20, 40, 30], [0, 0, 320, 320], [300, 300, 340, 350], [0, 310, 5, 319]])
 def test_names_stay_inside_the_image(monkeypatch, box):
     patches = []
-    place = drawing._free_patch
-    monkeypatch.setattr(drawing, "_free_patch", lambda *args: patches.append(place(*args)) or patches[-1])
+    place = placing.free_patch
+    monkeypatch.setattr(placing, "free_patch", lambda *args: patches.append(place(*args)) or patches[-1])
     draw_detections(blank(), [box], [1], class_names={1: "rectangle"})
     left, top, right, bottom = patches[0]
     assert 0 <= left < right <= 320 and 0 <= top < bottom <= 320

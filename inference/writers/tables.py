@@ -1,0 +1,74 @@
+"""Detections as a table (CSV), and as YOLO's label files."""
+
+import csv
+import io
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from util.runs.atomic import atomic_file
+
+from ..detections import Detections
+from ..items import Item, Pictures
+
+COLUMNS = ("file", "frame", "seconds", "category_id", "name", "score", "left", "top", "right", "bottom")
+
+
+class Table:
+    """A CSV file with a row for every detection; boxes in pixels. It appears when it is whole."""
+
+    complete = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open = ExitStack()
+        self._file = io.TextIOWrapper(self._open.enter_context(atomic_file(path)), encoding="utf-8", newline="")
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(COLUMNS)
+
+    def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        place = [item.name.as_posix(), *(("", "") if item.frame is None else (item.frame.number, item.frame.seconds))]
+        for label, name, score, box in zip(found.labels, found.names, found.scores, found.boxes):
+            self._rows.writerow([*place, label, name, f"{score:.4f}", *(f"{side:.1f}" for side in box)])
+
+    def close(self) -> str | None:
+        self._file.flush()
+        self._file.detach()  # the file below it is closed, and renamed, by its own context
+        self._open.close()
+        return str(self.path)
+
+
+class YoloLabels:
+    """A text file for every image: class number, centre and size relative to the image; empty for no detection.
+
+    `classes.txt` in the folder above has the names of the class numbers, by line. Boxes are cut at the image's edges.
+    Without class names the numbers are the category ids; with them, classes that have no name are left out.
+    """
+
+    complete = False
+
+    def __init__(self, folder: Path, class_names: Mapping[int, str]) -> None:
+        self.folder = folder
+        self.count = 0
+        self._numbers = {id_: number for number, id_ in enumerate(sorted(class_names))}
+        if class_names:
+            with atomic_file(folder.parent / "classes.txt") as file:
+                file.writelines(f"{class_names[id_]}\n".encode() for id_ in self._numbers)
+
+    def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        height, width = found.size
+        boxes = found.boxes.clip(0, (width, height, width, height)) / (width, height, width, height)
+        rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+        path = self.folder / item.result_name(".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            for label, row in zip(found.labels.tolist(), rows):
+                number = self._numbers.get(label) if self._numbers else label
+                if number is not None:
+                    file.write(" ".join([str(number), *(f"{value:.6f}" for value in row)]) + "\n")
+        self.count += 1
+
+    def close(self) -> str | None:
+        return f"{self.count} label files in {self.folder}" if self.count else None
