@@ -127,6 +127,7 @@ def build_collate(dataset: DatasetOrSubset, args: Namespace, *, training_set: Da
     objects = None
     if args.num_buckets:
         counts = unwrap(dataset).object_counts()
+        # Lengths are the training images': validation batches then have shapes that are compiled already.
         known = counts if training_set is None else unwrap(training_set).object_counts()
         objects = ObjectSizes(
             sizes=percentile_sizes(known, args.num_buckets, largest=int(counts.max())),

@@ -166,6 +166,7 @@ class ConvertCocoPolysToMask:
         width, height = image.size
         objects = [annotation for annotation in target["annotations"] if _is_object(annotation)]
         boxes = torch.tensor([annotation["bbox"] for annotation in objects], dtype=torch.float32).reshape(-1, 4)
+        # xywh as COCO has it to xyxy, then cut to the image, in DETR's order: a box may end with no area after all.
         boxes[:, 2:] += boxes[:, :2]
         boxes[:, 0::2].clamp_(min=0, max=width)
         boxes[:, 1::2].clamp_(min=0, max=height)
@@ -182,8 +183,10 @@ class ConvertCocoPolysToMask:
         }
         if self.return_masks:
             segmentations = [annotation["segmentation"] for annotation in objects]
+            # Only of those kept: drawing is the dear part.
             result["masks"] = convert_coco_poly_to_mask(segmentations, height, width)
         keypoints = [annotation.get("keypoints") or () for annotation in objects]
+        # A tensor needs as many for every object; COCO's people have 17, as 51 numbers x, y, v, x, ...
         if keypoints and len(keypoints[0]) and len({len(points) for points in keypoints}) == 1:
             result["keypoints"] = torch.tensor(keypoints, dtype=torch.float32).reshape(len(keypoints), -1, 3)
         return image, result
@@ -250,9 +253,11 @@ def _decode(segmentation: Any, height: int, width: int) -> np.ndarray:
         polygons = drawable(segmentation)
         if not polygons:
             return np.zeros((height, width), dtype=np.uint8)
+        # The union of an object's parts: one occluded by a post has two polygons.
         return rle_tools.decode(rle_tools.merge(rle_tools.frPyObjects(polygons, height, width)))
     if list(segmentation["size"]) != [height, width]:
         raise ValueError(f"run lengths of size {segmentation['size']} for an image of {[height, width]}")
+    # Plain counts, as COCO's crowds have them, are compressed first.
     if isinstance(segmentation["counts"], list):
         segmentation = rle_tools.frPyObjects(segmentation, height, width)
     return rle_tools.decode(segmentation)

@@ -61,6 +61,7 @@ class CocoEvaluator:
         self.coco_gt = coco_gt
         self._params = {kind: Params(iouType=kind) for kind in self.iou_types}
         for params in self._params.values():
+            # COCO's [1, 10, 100]: AR1 and AR10 keep their meaning, AP is under the last.
             params.maxDets = [*params.maxDets[:-1], max_dets]
         #: By kind: `params`, which may be changed before the evaluation, as in pycocotools; and once accumulated
         #: `stats` and `eval`, as pycocotools' COCOeval has them.
@@ -88,11 +89,13 @@ class CocoEvaluator:
         """Give every process the predictions of all; an image that a padded sampler repeated counts once."""
         merged: dict[int, _ImageDetections] = {}
         for detections in all_gather(self._detections):
+            # Of an image that several have, the lowest rank's counts, in every process.
             merged = detections | merged
         self._detections = dict(sorted(merged.items()))
 
     def accumulate(self) -> None:
         """Match predictions to objects and compute all numbers."""
+        # Sorted by image id, as pycocotools sorts them: equal scores are then ordered alike in every run.
         found, image_ids = self._all_detections(), sorted(self._detections)
         self.coco_eval = {
             kind: compute_scores(self.coco_gt, found, kind, image_ids, params=params)
@@ -215,6 +218,7 @@ def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> l
     scores, boxes = (joined[key].float().cpu().numpy() for key in ("scores", "boxes"))
     labels = joined["labels"].cpu().numpy()
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+    # Where each image's rows end; the last needs no cut.
     ends = np.cumsum([len(found["scores"]) for found in predictions])[:-1]
     return [
         _ImageDetections(own_scores, own_labels, own_boxes, _encode(found["masks"]) if with_masks else None)
@@ -229,6 +233,7 @@ def _encode(masks: Tensor) -> list[dict[str, Any]]:
 
     Masks of uint8 are 0 and 1, as the postprocessor leaves them; others are cut at a half.
     """
+    # (Q, 1, H, W) and (Q, H, W) both to (Q, H, W).
     masks = masks.flatten(0, -3)
     if masks.dtype != torch.uint8:
         masks = (masks > 0.5).to(torch.uint8)

@@ -127,7 +127,9 @@ class CocoPanoptic(Dataset):
         return image, self._target(image_id, self.annotations[index]["segments_info"], owners)
 
     def _target(self, image_id: int, segments: list[dict[str, Any]], owners: Tensor) -> Target:
+        # (H, W) ids against (n, 1, 1): the masks (n, H, W).
         masks = owners == torch.tensor([segment["id"] for segment in segments], dtype=torch.int64)[:, None, None]
+        # A listed segment without a pixel has no box: it is dropped.
         seen = masks.flatten(1).any(1)
         masks, segments = masks[seen], [segment for segment, kept in zip(segments, seen.tolist()) if kept]
         size = torch.tensor(owners.shape)

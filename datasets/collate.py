@@ -66,6 +66,7 @@ class ObjectSizes:
         count = len(target["labels"])
         missing = next((size for size in self.sizes if size >= count), count) - count
         filled = {
+            # `pad` counts axes from the last on: nothing on those, `missing` rows at the end of the first.
             key: pad(target[key], (0, 0) * (target[key].dim() - 1) + (0, missing), value=value)
             for key, value in (_FILL | {"labels": self.no_object}).items()
             if key in target
@@ -79,6 +80,7 @@ def percentile_sizes(counts: np.ndarray, number: int, *, largest: int = 0) -> tu
     Where `largest` objects are more than that, the last length is extended to them. None is below 1.
     """
     steps = np.arange(1, number + 1) * 100 / number
+    # `lower`: always a number of objects that occurs.
     sizes = np.unique(np.percentile(counts, steps, method="lower").astype(int).clip(min=1))
     sizes[-1] = max(sizes[-1], largest)
     return tuple(sizes.tolist())
@@ -105,6 +107,7 @@ class Collate:
         return samples, TargetBatch(targets if self.objects is None else map(self.objects.pad, targets))
 
     def _round_up(self, side: int) -> int:
+        # Floor division of the negative is a division rounded up.
         return -(-side // self.multiple) * self.multiple
 
     def _canvas(self, images: Sequence[Tensor], targets: Sequence[Target]) -> tuple[int, int]:

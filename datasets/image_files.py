@@ -45,6 +45,7 @@ def by_base_name(folder: Path, file_name: str, image_id: int, *, least_parts: in
     if isfile(path):
         return path
     parts = [part for part in file_name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    # The longest end first: the more folders agree, the surer it is the file that is meant.
     ends = ("/".join(parts[start:]) for start in range(len(parts) - least_parts + 1))
     found = (by_file_name(folder, end, image_id) for end in ends)
     return next((other for other in found if isfile(other)), path)

@@ -90,4 +90,5 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("its pixels have more than 16 bits; save it with 8 or 16")
+    # 65535 / 255 = 257, rounded to the nearest.
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))

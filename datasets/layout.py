@@ -41,6 +41,7 @@ class FolderLayout:
                 if found:
                     images, annotations = found[0]
                     splits[split] = Split(root / inside / images, annotations_root / inside / annotations)
+            # Training annotations alone may be named alike in two layouts; `told_by` is the split that differs.
             if splits and (self.told_by is None or self.told_by in splits):
                 return splits
         return {}

@@ -70,6 +70,7 @@ class PanopticEvaluator:
         """Give every process the predictions of all; an image that several had counts once."""
         merged: dict[int, tuple] = {}
         for images in all_gather(self._images):
+            # Of an image that two processes had, the lower rank's counts: never both, which would count it twice.
             merged = images | merged
         self._images = dict(sorted(merged.items()))
 

@@ -43,6 +43,7 @@ class AspectGroupedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed % 2**64, self.epoch])
+        # What all processes load in one step; `resize` repeats the order from its beginning to fill the last step.
         together = self.batch_size * self.world_size
         order = np.resize(rng.permutation(len(self.aspects)), self.steps * together)
         # 64 steps' images at a time, each part (<= 64 * together,) of the shuffle.
@@ -50,5 +51,6 @@ class AspectGroupedSampler(Sampler[int]):
         # Stable: the order among equal ratios is then the shuffle's, on every processor and numpy.
         order = np.concatenate([part[np.argsort(self.aspects[part], kind="stable")] for part in parts])
         # Steps in a new random order, so that shapes do not rise over the epoch.
+        # (steps, processes, batch): `permutation` shuffles the first axis only, so a step's batches stay alike.
         batches = order.reshape(self.steps, self.world_size, self.batch_size)
         yield from rng.permutation(batches)[:, self.rank].flatten().tolist()

@@ -56,10 +56,12 @@ def crop(image: Image | Tensor, target: Target | None, region: Sequence[int]) ->
     if "masks" in target:
         target["masks"] = _tv().functional.crop(target["masks"], top, left, height, width)
     if "boxes" in target:
+        # (n, 2, 2): two corners of x and y, cut to the region.
         corners = (target["boxes"] - torch.tensor([left, top, left, top])).reshape(-1, 2, 2)
         corners = corners.minimum(torch.tensor([width, height], dtype=corners.dtype)).clamp(min=0)
         sides = corners[:, 1] - corners[:, 0]
         target["boxes"], target["area"] = corners.flatten(1), sides.prod(1)
+        # By boxes where there are any, as in DETR: a mask may be empty where its box still has an area.
         keep = (sides > 0).all(1)
     elif "masks" in target:
         keep = target["masks"].flatten(1).any(1)
@@ -76,6 +78,7 @@ def hflip(image: Image | Tensor, target: Target | None) -> Example:
         return flipped, None
     target, width = dict(target), image_size(image)[1]
     if "boxes" in target:
+        # The right edge becomes the left one: x0 <= x1 stays true.
         x0, y0, x1, y1 = target["boxes"].unbind(1)
         target["boxes"] = torch.stack([width - x1, y0, width - x0, y1], dim=1)
     if "masks" in target:
@@ -92,6 +95,7 @@ def resized_shape(width: int, height: int, size: int, max_size: int | None = Non
     if max_size is not None and long / short * size > max_size:
         # A strip thinner than 1 : 2 * max_size would vanish without the lower bound.
         size = max(1, round(max_size * short / long))
+    # Nothing to do: the longer side is not computed anew, for that could round it to another one.
     if short == size:
         return height, width
     if width < height:
@@ -117,6 +121,7 @@ def resize(
         scaled = _tv().functional.resize(image, [height, width])
     if target is None:
         return scaled, None
+    # Of the rounded sizes, and so a little different per axis: boxes stay where the pixels went.
     ratio_x, ratio_y = width / old_width, height / old_height
     target = {**target, "size": torch.tensor([height, width])}
     if "boxes" in target:
@@ -124,6 +129,7 @@ def resize(
     if "area" in target:
         target["area"] = target["area"] * (ratio_x * ratio_y)
     if "masks" in target:
+        # (n, 1, H, W): interpolation takes bytes, not bools.
         masks = target["masks"].to(torch.uint8)[:, None]
         target["masks"] = interpolate(masks, size=(height, width), mode="nearest")[:, 0].bool()
     return scaled, target
@@ -220,11 +226,13 @@ class RandomSizeCrop:
 
     def __call__(self, image: Image, target: Target | None) -> Example:
         old_height, old_width = image_size(image)
+        # The width is drawn first, as in DETR: the order decides which crop a seed gives.
         width, height = self._random_side(old_width), self._random_side(old_height)
         return crop(image, target, _tv().RandomCrop.get_params(image, (height, width)))
 
     def _random_side(self, side: int) -> int:
         largest = min(side, self.max_size)
+        # DETR's bounds where the image is large enough: the same seed gives the same crop.
         return random.randint(min(self.min_size, largest), largest)
 
 
@@ -352,6 +360,7 @@ def make_coco_transforms(
     scales = _check_sizes("--train_scales", train_scales or in_proportion(*range(480, 801, 32)))
     first_scales = _check_sizes("--crop_resize", crop_resize or in_proportion(400, 500, 600))
     smallest, largest = _check_sizes("--crop_size", crop_size or in_proportion(384, 600), count=2)
+    # Half of the images are cropped at a random size first: objects then appear larger, and cut.
     cut = Compose([RandomResize(first_scales), RandomSizeCrop(smallest, largest), RandomResize(scales, max_size=limit)])
     begin = [ToPixels()] if fast_resize else []
     return Compose([*begin, RandomHorizontalFlip(), RandomSelect(RandomResize(scales, max_size=limit), cut), finish])

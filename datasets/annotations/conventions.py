@@ -92,6 +92,7 @@ def _by_edges(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, Conversion, st
     boxes, sizes = boxes[known], sizes[known]
     if len(boxes) < LEAST_WITHOUT or _inside(boxes, sizes).mean() > AS_COCO:
         return None
+    # Two that fit prove neither.
     fitting = [name for name, convert in OTHERS.items() if _inside(convert(boxes), sizes).all()]
     if len(fitting) != 1:
         return None

@@ -32,6 +32,7 @@ class FlatMasks:
 
     def __getitem__(self, index: int) -> Polygons | RunLengths | None:
         """Polygons [[x, y, x, y, ...], ...] in pixels, or compressed run lengths with counts as text, as in JSON."""
+        # Ends of objects count polygons, ends of polygons count coordinates: two steps to the numbers.
         first, last = self._object_ends[index : index + 2].tolist()
         if last > first:
             ends = self._polygon_ends[first : last + 1].tolist()
@@ -60,6 +61,7 @@ class MaskBuilder:
         elif mask is not None:
             self.runs += mask["counts"]
             size = mask["size"]
+        # For every object, also one without polygons: its part is then empty.
         self.object_ends.append(len(self.polygon_ends) - 1)
         self.run_ends.append(len(self.runs))
         self.run_sizes.extend(size)

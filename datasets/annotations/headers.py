@@ -132,6 +132,7 @@ class Images:
             return np.full(len(ids), -1)
         if self._first_of:
             ids = np.array([self._first_of.get(id_, id_) for id_ in ids.tolist()], dtype=np.int64)
+        # Ids rise, so a binary search finds them all at once; a place whose id is another means not listed.
         places = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         return np.where(self.ids[places] == ids, places, -1)
 
@@ -158,6 +159,7 @@ class Images:
         first_of: dict[int, int] = {}
         alike: dict[str, list[int]] = defaultdict(list)
         for position, name in enumerate(self.names):
+            # Only names with the same last part can lead to one file: the rest is not looked up.
             alike[last_part(name)].append(position)
         alike = {part: positions for part, positions in alike.items() if len(positions) > 1}
         for positions in alike.values():

@@ -84,6 +84,7 @@ class MaskRules:
         numbers = [value for value in values if value is not None]
         if len(numbers) < len(values):
             return None
+        # Less than three points enclose nothing.
         if len(numbers) < 6:
             self._note(kinds.SHORT_POLYGON, annotation)
             return []
@@ -174,9 +175,13 @@ def decompress(text: bytes) -> np.ndarray | None:
     lengths = ends - starts + 1
     if lengths.max() > 7:  # more than 32 bits and a sign
         return None
+    # Byte k of a number holds its bits 5 k to 5 k + 4.
     shifts = 5 * (np.arange(code.size) - np.repeat(starts, lengths))
     runs = np.add.reduceat((code & 31) << shifts, starts)
+    # Two's complement: of n bytes the last one's sign bit stands for minus 2^(5 n).
     runs -= np.where(code[ends] & 16, 1 << (5 * lengths), 0)
+    # Undo the differences; runs of zeros and of ones lie at even and odd places. The first three are written plainly,
+    # which a sum from places 1 and 2 on respects.
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
     return runs

@@ -60,7 +60,9 @@ class AnnotationTable:
         self.crowd = self._read_crowd()
         self.boxes = self._read_boxes(images)
         self._fit_boxes(images)
+        # After the boxes: the area of the box stands in for one that is missing.
         self.areas, self.lacks_area = self._read_areas()
+        # Last, so that an object dropped above takes no id from another.
         self.ids = self._read_ids()
         odd = np.zeros(len(entries), dtype=bool)
         looked_at, around = self._around
@@ -114,6 +116,7 @@ class AnnotationTable:
         from_mask = self._take_boxes_of_masks(values)
         self._find(kinds.NO_BOX, _mark(values, lambda box: box is None or box == []), "bbox", drop=True)
         self._find(kinds.BAD_BOX, _mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
+        # Four numbers in every row, so that the column can be flattened to (4 m,).
         filled = [box if alive else [0, 0, 0, 0] for box, alive in zip(values, self.alive.tolist())]
         numbers, known, cast = _cast_column(list(chain.from_iterable(filled)), to_float, {int, float}, np.float64)
         self._find(kinds.BAD_BOX, ~known.reshape(-1, 4).all(1), "bbox", drop=True)
@@ -124,6 +127,7 @@ class AnnotationTable:
         boxes = self._check_convention(boxes, images, self.alive & ~from_mask)
         turned = boxes[:, 2:] < 0  # (m, 2): drawn from the right, from below
         self._find(kinds.TURNED_BOX, turned.any(1), "bbox")
+        # The corner moves to the other end, and sizes become positive.
         boxes[:, :2] += np.where(turned, boxes[:, 2:], 0)
         np.abs(boxes[:, 2:], out=boxes[:, 2:])
         # In the sum, as the corners are what is trained on: a width too small for it is none.
@@ -137,6 +141,7 @@ class AnnotationTable:
         """
         rows = np.flatnonzero(listed)
         if not images.files.sizes_known and not self.fixing:
+            # Spread over the whole file: an exporter may have changed its mind.
             rows = rows[:: max(1, len(rows) // SAMPLE)]
         around = np.full((len(rows), 4), np.nan)
         for k, row in enumerate(rows.tolist()):
@@ -178,6 +183,7 @@ class AnnotationTable:
 
     def _fit_boxes(self, images: Images) -> None:
         """Drop boxes outside their image and clamp those that hang over its edge."""
+        # Once with the sizes of the file, and once more after the images in doubt were opened.
         _, over = self._clamp(images)
         # A size in the file may be wrong (CPPE-5 has 49): before a box is cut, the image itself is asked.
         images.measure(np.unique(self.images[over > ROUNDING]))
@@ -196,6 +202,7 @@ class AnnotationTable:
         sizes = np.full((len(corners), 2), -1.0)  # width, height
         sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
         sizes[sizes < 0] = np.inf
+        # (m, 2, 2) corners against (m, 1, 2) sizes; infinity where a size is not known.
         clamped = corners.reshape(-1, 2, 2).clip(0, sizes[:, None]).reshape(-1, 4)
         known = np.isfinite(sizes[:, 0]) & self.alive
         return np.where(known[:, None], clamped, corners), np.where(known, np.abs(corners - clamped).max(1), 0.0)
@@ -205,6 +212,7 @@ class AnnotationTable:
         rows = np.flatnonzero(self.alive & ~self.crowd)
         if not images.files.sizes_known and not self.fixing:
             rows = rows[:SAMPLE]
+        # In float64: image positions, labels and coordinates are all exact there.
         keys = np.column_stack([self.images[rows], self.labels[rows], self.boxes[rows]])  # (k, 6)
         _, first = np.unique(keys, axis=0, return_index=True)
         equal = np.zeros(len(self.alive), dtype=bool)
@@ -242,6 +250,7 @@ class AnnotationTable:
         """Mark the rows (m,) with the id of an earlier one, and among them those that are the same object again."""
         repeated, copies = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
         rows = np.flatnonzero(self.alive & ~fresh)
+        # `first[inverse]` is, for every row, the first row with the same id.
         _, first, inverse = np.unique(ids[rows], return_index=True, return_inverse=True)
         if len(first) == len(rows):
             return repeated, copies
@@ -256,6 +265,7 @@ def _cast_column(
     values: list[Any], cast: Callable[[Any], Any], plain: set[type], dtype: type
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return `values` as numbers (0 for none), the mask of those known, and of those `cast` from no `plain` type."""
+    # The usual file: one pass over types, one conversion of the whole column.
     if set(map(type, values)) <= plain:
         try:
             return np.array(values, dtype=dtype), np.ones(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
@@ -284,4 +294,5 @@ def _free_numbers(count: int, *, taken: np.ndarray) -> np.ndarray:
     largest = int(taken.max(initial=0))
     if largest < 2**62:
         return np.arange(largest + 1, largest + 1 + count)
+    # Of so many numbers at least `count` are free.
     return np.setdiff1d(np.arange(1, 1 + count + len(taken)), taken)[:count]

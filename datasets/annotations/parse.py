@@ -54,6 +54,7 @@ class Entry(Struct, gc=False):
     def segmentation(self) -> Any:
         """The segmentation, parsed each time. Raises ValueError where its text is no JSON."""
         try:
+            # Python's parser takes NaN, which msgspec refuses.
             return _DECODER.decode(self.raw_segmentation)
         except ValueError:
             return json.loads(bytes(self.raw_segmentation))

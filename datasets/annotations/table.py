@@ -65,6 +65,7 @@ class Annotations:
         self._names = torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy())
         self._name_ends = torch.from_numpy(np.cumsum([0, *map(len, encoded)]))
         self._sizes = torch.from_numpy(images.sizes)
+        # (n + 1,): object rows of image i are first[i] to first[i + 1], for rows are sorted by image.
         self._first = torch.from_numpy(np.searchsorted(objects.images, np.arange(len(images.ids) + 1)))
         self._object_ids = torch.from_numpy(objects.ids)
         self._labels = torch.from_numpy(objects.labels)
@@ -121,6 +122,7 @@ class Annotations:
 
     def object_counts(self) -> np.ndarray:
         """Count the objects in each image (n,) int64, crowds left out."""
+        # before[k]: objects that are no crowds among the first k rows.
         before = np.concatenate([[0], np.cumsum(~self._crowd.numpy())])
         return np.diff(before[self._first.numpy()])
 

@@ -71,6 +71,8 @@ def inspect(path: Path) -> ImageFacts:
         return ImageFacts(error="no such file", missing=True)
     except DECODE_ERRORS as error:
         return ImageFacts(error=one_line(error))
+    # Of the pixels, not of the file: a copy saved anew is found. The size salts it, for 2 x 8 and 4 x 4 have as many
+    # bytes.
     digest = hashlib.blake2b(rgb.tobytes(), digest_size=16, salt=b"%dx%d" % rgb.size).digest()
     return ImageFacts(size=(rgb.height, rgb.width), mode=mode, orientation=orientation, digest=digest)
 
@@ -97,6 +99,7 @@ def note_repeats(listed: Sequence[ListedImage], facts: Sequence[ImageFacts], sou
     """Add images whose pixels were seen before in the same split."""
     first: dict[bytes, ListedImage] = {}
     for image, fact in zip(listed, facts, strict=True):
+        # A file that cannot be read equals no other.
         known = first.setdefault(fact.digest, image) if fact.error is None else image
         if known is not image:
             example = f"{source}: images {known.image_id} and {image.image_id}: {known.path} and {image.path}"

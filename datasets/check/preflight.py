@@ -34,6 +34,7 @@ def check_before_training(splits: Mapping[str, DatasetOrSubset]) -> list[str]:
     Rank 0 looks, every process gets the same answer. A dataset without files (`shapes`) has nothing to look at. Raises
     DatasetError for what would stop training or make it worthless.
     """
+    # One process reads the disk; the others would ask a shared file system for the same images.
     answer = all_gather(_look(splits) if is_main_process() else None)[0]
     assert answer is not None  # rank 0's
     lines, error = answer
@@ -67,6 +68,7 @@ def _indices(dataset: DatasetOrSubset) -> tuple[np.ndarray, DetectionDataset]:
     """Return the images that are used of the dataset under any number of Subsets."""
     indices = np.arange(len(dataset))
     while isinstance(dataset, Subset):
+        # Subsets of subsets: positions are looked up from the outside in.
         indices, dataset = np.asarray(dataset.indices)[indices], cast(DatasetOrSubset, dataset.dataset)
     return indices, dataset
 

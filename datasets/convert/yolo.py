@@ -184,6 +184,7 @@ def _labels_folder(folder: Path) -> Path:
     parts = list(folder.parts)
     if "images" not in parts:
         return folder
+    # The last "images" of the path: a folder above the data may be called so, too.
     last = len(parts) - 1 - parts[::-1].index("images")
     return Path(*parts[:last], "labels", *parts[last + 1 :])
 

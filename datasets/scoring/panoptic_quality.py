@@ -62,12 +62,16 @@ def match_segments(
     found_class = np.array([s["category_id"] for s in found_segments], dtype=int)
     crowd = np.array([bool(s.get("iscrowd")) for s in true_segments], dtype=bool)
 
+    # (T, F) shared pixels of true and found segments; the row and column of void are apart.
     pixels = shared[:-1, :-1]
     true_area, found_area = shared[:-1].sum(1), shared[:, :-1].sum(0)
+    # Pixels of no true segment count in no union: a prediction is not punished for what nobody labelled.
     not_void = found_area - shared[-1, :-1]
     iou = pixels / np.maximum(1, true_area[:, None] + not_void[None] - pixels)
     same = true_class[:, None] == found_class
+    # Above a half, at most one pair for a segment: two matches would need more than all of its pixels.
     match = (iou > 0.5) & same & ~crowd[:, None]
+    # Void, and crowds of the same class: what lies there by more than half is neither right nor wrong.
     ignored = shared[-1, :-1] + (pixels * (same & crowd[:, None])).sum(0)
     wrong = ~match.any(0) & ~(ignored > 0.5 * found_area)
     missed = ~match.any(1) & ~crowd
@@ -96,6 +100,7 @@ def _overlaps(
     """Count the pixels that true and predicted segments share (T + 1, F + 1); void is the last row and column."""
     rows, columns = _places(truth, true_segments), _places(found, found_segments)
     width = len(found_segments) + 1
+    # Each pixel's pair of places as one number, counted at once.
     pairs = np.bincount(rows.ravel() * width + columns.ravel(), minlength=(len(true_segments) + 1) * width)
     return pairs.reshape(-1, width)
 

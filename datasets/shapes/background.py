@@ -28,6 +28,7 @@ def random_background(rng: np.random.Generator, size: int) -> np.ndarray:
     for _ in range(MIN_STROKES + int(rng.random() * (MAX_STROKES - MIN_STROKES + 1))):
         _add_stroke(canvas, rng)
     np.clip(canvas, 0.0, 1.0, out=canvas)
+    # Less contrast around mid-grey, in place.
     canvas -= 0.5
     canvas *= CONTRAST
     canvas += 0.5
@@ -58,6 +59,7 @@ def _blob(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a coloured spot without an outline, (3, size, size): it fades as (1 - x^2)^2 along both axes."""
     centres, widths = rng.random((2, 1)), 0.06 + 0.2 * rng.random((2, 1))
     tint = (rng.random((3, 1, 1)) * 2 - 1) * 0.35
+    # (2, size): how it falls along y and along x; their product has no edge to be taken for a shape's.
     fall = np.maximum(0.0, 1 - ((np.arange(size) / size - centres) / widths) ** 2) ** 2
     return (tint * fall[0][:, None] * fall[1]).astype(np.float32)
 
@@ -68,8 +70,10 @@ def _add_stripes(canvas: np.ndarray, rng: np.random.Generator) -> None:
     angle, period, shift, waviness, contrast = rng.random(5).tolist()
     warp, fade = _enlarge(rng.random((2, 4, 4)).astype(np.float32), size, smooth=True)
     along = np.arange(size, dtype=np.float32) / ((0.04 + 0.12 * period) * size)
+    # (S, S): position across the stripes in periods, warped by slow noise.
     phase = along * math.cos(math.pi * angle) + (along * math.sin(math.pi * angle))[:, None]
     phase += warp * 4 * waviness + shift
+    # A triangle wave from -1 to 1: elementwise and exact everywhere, where a sine may differ in the last bit.
     wave = np.abs(phase - np.rint(phase)) * 4 - 1
     tint = (0.08 + 0.16 * contrast) * (0.4 + 0.6 * rng.random(3))
     wave *= fade
@@ -89,6 +93,7 @@ def _add_stroke(canvas: np.ndarray, rng: np.random.Generator) -> None:
     top, bottom = max(0, int(y * size - reach_y)), min(size, int(y * size + reach_y) + 1)
     dx = np.arange(left, right, dtype=np.float32) - x * size
     dy = (np.arange(top, bottom, dtype=np.float32) - y * size)[:, None]
+    # Signed distances in pixels from the sides and from the ends of the stroke; the larger one counts.
     across = np.abs(dy * cos - dx * sin) - half_width
     beyond = np.abs(dx * cos + dy * sin) - half_length
     alpha = np.clip(0.5 - np.maximum(across, beyond), 0.0, 1.0)
@@ -100,6 +105,7 @@ def _add_stroke(canvas: np.ndarray, rng: np.random.Generator) -> None:
 def _enlarge(grid: np.ndarray, size: int, *, smooth: bool = False) -> np.ndarray:
     """Interpolate a (C, n, n) grid to (C, size, size), linearly or, without creases at its nodes, by smoothstep."""
     left, part = _between_nodes(grid.shape[-1], size, smooth)
+    # (C, n, n) to (C, n, size) to (C, size, size): two passes of one axis each cost less than one of both.
     wide = _blend(grid.take(left, axis=2), grid.take(left + 1, axis=2), part)
     return _blend(wide.take(left, axis=1), wide.take(left + 1, axis=1), part[:, None])
 

@@ -92,6 +92,7 @@ class ShapesDataset(Dataset):
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """Return the RGB image and its target before transforms; boxes (n, 4) xyxy, right and bottom edge exclusive."""
+        # One generator for scene and paint, in this order: `_annotations` draws the scene alone and gets the same one.
         rng = self._generator(index)
         scene = self._scene(rng)
         image = Image.merge("RGB", [Image.fromarray(plane) for plane in paint(scene, rng)])
@@ -167,7 +168,9 @@ class ShapesDataset(Dataset):
         """Return the COCO annotations of one image; masks as compressed run lengths, which JSON can hold."""
         scene = self._scene(self._generator(index))
         boxes, areas = scene.boxes_and_areas()
+        # xyxy to COCO's xywh.
         boxes[:, 2:] -= boxes[:, :2]
+        # (n, S, S) to (S, S, n) in column order, which pycocotools' encoder reads.
         runs = coco_mask.encode(np.asfortranarray(scene.masks().transpose(1, 2, 0).astype(np.uint8)))
         return [
             {

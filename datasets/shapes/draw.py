@@ -59,6 +59,7 @@ class Scene:
         boxes = np.empty((len(self.shapes), 4), np.float32)
         for index, shape in enumerate(self.shapes):
             rows, columns = shape.extent
+            # (h, w): its pixels that no later shape covers.
             seen = self.owner[shape.extent] == index + 1
             used_rows, used_columns = seen.any(axis=1).nonzero()[0], seen.any(axis=0).nonzero()[0]
             boxes[index, 0::2] = columns.start + used_columns[0], columns.start + used_columns[-1] + 1
@@ -68,6 +69,7 @@ class Scene:
     def place(self, shape: Shape) -> bool:
         """Put a shape on top unless it would hide too much of an earlier one; return whether it was placed."""
         extent, inside = self.owner[shape.extent], shape.distance < 0
+        # How many pixels it takes from the background and from each earlier shape, (1 + n,) counts.
         background, *covered = np.bincount(extent[inside], minlength=len(self.shapes) + 1).tolist()
         remaining = [seen - lost for seen, lost in zip(self.visible, covered, strict=True)]
         if any(left < MIN_VISIBLE * full for left, full in zip(remaining, self.drawn, strict=True)):
@@ -105,10 +107,12 @@ def paint(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     for index, shape in enumerate(scene.shapes):
         region = canvas[(slice(None), *shape.extent)]
         colours[index] = _pick_colour(rng, _neighbours(region, scene.owner[shape.extent], colours[:index]))
+        # One pixel wide edge: half covered where the outline passes through the pixel's centre.
         alpha = np.clip(0.5 - shape.distance, 0.0, 1.0)
         region += alpha * (_shaded(rng, colours[index], shape.distance.shape) - region)
     add_grain(canvas, rng)
     canvas *= 255
+    # Rounds to the nearest byte, for `astype` cuts off.
     canvas += 0.5
     return np.clip(canvas, 0, 255, out=canvas).astype(np.uint8)
 
@@ -157,6 +161,7 @@ def _line(dx: np.ndarray, dy: np.ndarray, normal: float, offset: float) -> np.nd
 def _polygon(dx: np.ndarray, dy: np.ndarray, corners: list[float], radius: float) -> np.ndarray:
     """Return the distance from a convex polygon inscribed in a circle: the largest distance from its edges' lines."""
     following = [*corners[1:], corners[0] + 2 * math.pi]
+    # Each edge as its normal's angle and its distance from the centre.
     edges = [((b + a) / 2, radius * math.cos((b - a) / 2)) for a, b in zip(corners, following, strict=True)]
     distance = _line(dx, dy, *edges[0])
     for edge in edges[1:]:
