@@ -38,7 +38,8 @@ class Data:
         train: None in an evaluation.
         val: the validation images.
         num_classes: one more than the largest category id, unless --num_classes says otherwise.
-        class_names: by category id.
+        class_names: by label.
+        category_ids: with --dense_labels the category id of each label; else None, labels are these ids.
         is_thing: of a panoptic dataset, by category id: True for a thing, False for stuff; else None.
     """
 
@@ -47,6 +48,7 @@ class Data:
     num_classes: int
     class_names: Mapping[int, str]
     is_thing: Mapping[int, bool] | None
+    category_ids: Mapping[int, int] | None = None
 
     @property
     def truth(self) -> COCO:
@@ -91,16 +93,25 @@ class Detector:
     compiled: LayerCompiler | None
 
 
-def build_data(cfg: argparse.Namespace) -> Data:
-    """Read the annotations, say what was found, and look at the data. Raises UserError."""
+def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = None) -> Data:
+    """Read the annotations, say what was found, and look at the data. Raises UserError.
+
+    `category_ids` is the order of --dense_labels in a checkpoint, by default that of the training set.
+    """
     if cfg.dataset_file != "shapes":
         print_once(datasets.layout_from_flags(cfg).describe())
+    cfg = argparse.Namespace(**vars(cfg) | {"category_ids": category_ids})
     train = None if cfg.eval else build_split("train", cfg)
     # The class count is the training set's, and the validation set is checked against it.
     known = cfg.num_classes or (datasets.unwrap(train).num_classes if train is not None else None)
+    listed = None if train is None else datasets.category_ids(train)
+    if listed is not None and category_ids is None:
+        cfg.category_ids = tuple(listed.values())
     val = build_split("val", argparse.Namespace(**vars(cfg) | {"num_classes": known}))
     first = datasets.unwrap(val if train is None else train)
-    data = Data(train, val, known or first.num_classes, first.class_names, first.is_thing)
+    listed = datasets.category_ids(first)
+    ids = None if listed is None else dict(enumerate(cfg.category_ids or listed.values()))
+    data = Data(train, val, known or first.num_classes, first.class_names, first.is_thing, ids)
     describe_data(data, cfg)
     if cfg.check:
         splits = {"train": train, "val": val}
@@ -120,6 +131,9 @@ def describe_data(data: Data, cfg: argparse.Namespace) -> None:
     sizes = ", ".join(f"{len(split)} {name} images" for split, name in splits if split is not None)
     names = ", ".join(data.class_names.values())
     print_once(f"{cfg.dataset_file}: {sizes}; {len(data.class_names)} classes: {names}")
+    if data.category_ids is not None:
+        ids = ", ".join(f"{id_} -> {label}" for label, id_ in list(data.category_ids.items())[:20])
+        print_once(f"--dense_labels: labels of the category ids: {ids}{' ...' if len(data.category_ids) > 20 else ''}")
     counts = datasets.unwrap(data.val if data.train is None else data.train).object_counts()
     crowded = int((counts > cfg.num_queries).sum())
     if crowded:

@@ -31,6 +31,9 @@ def check_flags(args: argparse.Namespace) -> None:
     check_profiling_flags(args)
     check_checkpoint_flags(args)
     check_place_flags(args)
+    if args.dense_labels and args.dataset_file in ("shapes", "coco_panoptic"):
+        why = {"shapes": "its labels are dense", "coco_panoptic": "panoptic images hold the category ids themselves"}
+        raise UserError(f"--dense_labels is not for --dataset_file {args.dataset_file}: {why[args.dataset_file]}")
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
     check_image_flags(args)

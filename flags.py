@@ -158,6 +158,12 @@ def _add_data_flags(group: argparse._ArgumentGroup) -> None:
         help="do not look at the data before the run (python -m datasets.check looks at all of it)",
     )
     group.add_argument(
+        "--dense_labels",
+        action="store_true",
+        help="labels 0, 1, ... instead of the category ids: a small class head where ids are far apart; results are "
+        "written with the file's ids, and a checkpoint remembers it",
+    )
+    group.add_argument(
         "--remove_difficult", action="store_true", help="accepted for old scripts; COCO has no difficult objects"
     )
     group.add_argument("--train_size", default=4000, type=int, help="shapes: training images (%(default)s)")

@@ -59,6 +59,7 @@ from util.metrics import Progress
 from util.profiling import annotate
 from util.profiling.from_flags import build_phases, profiling_options, report_costs, report_timing
 from util.runs.atomic import remove_unfinished
+from util.runs.class_names import label_order
 from util.runs.plain import to_plain
 from util.runs.plan import TrainingPlan
 from util.runs.resume import repair_files, restore_optimizer
@@ -83,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
     weights = find_weights(args)
     cfg = settle_flags(args, weights, place)
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
-    data = building.build_data(cfg)
+    data = building.build_data(cfg, None if cfg.match_classes else label_order(weights.resume))
     weights, num_classes = settle_classes(weights, cfg, data.classes(learned=not cfg.eval))
     run = Setup(args, replace_flags(cfg, num_classes=num_classes), place, data)
     if run.folder:
@@ -209,7 +210,7 @@ def training_state(
         "args": to_plain(vars(run.cfg)),
         "args_as_typed": to_plain(typed_flags(run.typed)),
         "class_names": run.data.class_names,
-    }
+    } | ({} if run.data.category_ids is None else {"category_ids": run.data.category_ids})
 
 
 def end_training(run: Setup, context: StepContext, began: float) -> None:

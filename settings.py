@@ -13,8 +13,16 @@ from models.checkpoint_config import refuse_other_architecture
 from util.dist.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.dist.distributed import Launch, init_distributed, print_once
 from util.dist.precision import Precision, pick_precision, use_tf32
+from util.errors import UserError
 from util.runs.checkpoint import find_resume, load_checkpoint
-from util.runs.class_names import DataClasses, class_count, match_classes, names_in, refuse_other_classes
+from util.runs.class_names import (
+    DataClasses,
+    class_count,
+    label_order,
+    match_classes,
+    names_in,
+    refuse_other_classes,
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> ar
     for flags that contradict a checkpoint or each other.
     """
     settled: dict[str, Any] = {"device": str(place.device)}
+    if weights.resume is not None and not args.match_classes:
+        settled["dense_labels"] = settle_labels(args.dense_labels, weights.resume, weights.paths["resume"])
     if weights.resume is not None and args.eval:
         values, lines = follow_checkpoint(args, weights.resume, weights.paths["resume"], given=given_flags(args))
         settled |= values
@@ -97,6 +107,19 @@ def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> ar
     if weights.frozen is not None:
         refuse_other_architecture(weights.frozen, weights.paths["frozen"], flags=vars(cfg))
     return cfg
+
+
+def settle_labels(dense: bool, checkpoint: Mapping[str, Any], path: str) -> bool:
+    """Return True where a checkpoint was trained with --dense_labels. Raises UserError where only the flag says so."""
+    trained = label_order(checkpoint) is not None
+    if dense and not trained:
+        raise UserError(
+            f"{path}: made without --dense_labels: its classes are at the category ids; leave the flag out, or give "
+            f"--match_classes to move them by their names, or --init_from {path} to start a new run"
+        )
+    if trained and not dense:
+        print_once(f"--dense_labels is that of {path}")
+    return trained
 
 
 def settle_classes(weights: Weights, cfg: argparse.Namespace, data: DataClasses) -> tuple[Weights, int]:

@@ -12,6 +12,7 @@ from util.dist.distributed import print_once
 from util.errors import DatasetError
 
 from . import coco, coco_panoptic
+from .annotations.dense import DenseLabels
 from .annotations.losses import describe_losses, describe_nothing_to_measure, refuse_no_objects
 from .collate import Collate, ObjectSizes, percentile_sizes
 from .image_files import image_finder
@@ -31,15 +32,19 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
 
     Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
-    `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size. Flags that DETR does not
-    have may be missing. Images are float32 tensors (3, H, W), normalised by ImageNet's mean and deviation, as in DETR;
-    with `as_uint8` they are bytes, a quarter of the memory, and `engine.to_device` normalises a batch of them.
+    `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, dense_labels, and the
+    `category_ids` of its labels. Flags that DETR does not have may be missing. Images are float32 tensors (3, H, W),
+    normalised by ImageNet's mean and deviation, as in DETR; with `as_uint8` they are bytes, a quarter of the memory,
+    and `engine.to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":
         return _build_shapes(image_set, args, as_uint8=as_uint8)
     layout = layout_from_flags(args)
     split = layout.split(image_set)
+    dense = None
+    if _flag(args, "dense_labels"):
+        dense = DenseLabels(_flag(args, "category_ids"), _flag(args, "num_classes"))
     parts = {
         "img_folder": split.images,
         "ann_file": split.annotations,
@@ -54,7 +59,8 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
                 raise DatasetError(f"{panoptic.ann_file}: there is nothing to learn: it lists no segments")
             print_once(f"warning: {panoptic.ann_file}: it lists no segments: PQ and AP cannot be measured")
         return panoptic
-    dataset = coco.CocoDetection(**parts, find_image=image_finder(args.dataset_file, layout, image_set))
+    find_image = image_finder(args.dataset_file, layout, image_set)
+    dataset = coco.CocoDetection(**parts, find_image=find_image, dense_labels=dense)
     if image_set == "train":
         refuse_no_objects(dataset.ann_file, dataset.annotations)
     describe = describe_losses if image_set == "train" else describe_nothing_to_measure
@@ -97,6 +103,11 @@ def unwrap(dataset: DatasetOrSubset | Dataset) -> DetectionDataset:
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     return cast(DetectionDataset, dataset)
+
+
+def category_ids(dataset: DatasetOrSubset | Dataset) -> dict[int, int] | None:
+    """Return the category id of each label of a dataset with `--dense_labels`; None where labels are these ids."""
+    return getattr(unwrap(dataset), "category_ids", None)
 
 
 def get_coco_api_from_dataset(dataset: DatasetOrSubset | Dataset) -> COCO:

@@ -19,6 +19,7 @@ from torch import Tensor
 from util.dist.distributed import all_gather, print_once
 from util.runs.plain import to_plain
 
+from .annotations.dense import listed_ids
 from .scoring.backends import Detections, compute_scores
 
 #: COCO's twelve numbers in COCO's order; s, m and l are areas below 32^2, between, and above 96^2 pixels.
@@ -126,8 +127,14 @@ class CocoEvaluator:
         return self.prepare(predictions, "segm")
 
     def results(self, iou_type: str) -> list[dict[str, Any]]:
-        """Return all predictions in COCO's results format, in plain types, by image id."""
-        return self._all_detections().results(iou_type)
+        """Return all predictions in COCO's results format, in plain types, by image id, under the file's category ids.
+
+        With `--dense_labels` a label without a category is left out.
+        """
+        rows, ids = self._all_detections().results(iou_type), self._category_ids()
+        if ids is None:
+            return rows
+        return [row | {"category_id": ids[row["category_id"]]} for row in rows if row["category_id"] in ids]
 
     def stats(self, iou_type: str) -> dict[str, float]:
         """Return COCO's twelve numbers by name, AR100 under the most detections; call `accumulate` before."""
@@ -146,8 +153,10 @@ class CocoEvaluator:
         along them under pycocotools' names (`iouThrs`, `recThrs`, `catIds`, ...); and the `date`.
         """
         coco_eval = self.coco_eval[iou_type]
+        ids = self._category_ids()
         arrays = {name: torch.from_numpy(coco_eval.eval[name]) for name in ("precision", "recall", "scores")}
         params = {name: to_plain(getattr(coco_eval.params, name)) for name in PARAMS}
+        params["catIds"] = [id_ if ids is None else ids[id_] for id_ in params["catIds"]]
         return arrays | {"params": params, "counts": to_plain(coco_eval.eval["counts"]), "date": coco_eval.eval["date"]}
 
     def per_class(self, iou_type: str) -> list[dict[str, Any]]:
@@ -171,6 +180,10 @@ class CocoEvaluator:
             }
             for k, category_id in enumerate(coco_eval.params.catIds)
         ]
+
+    def _category_ids(self) -> dict[int, int] | None:
+        """Return the category id of each label; None where the labels are these ids."""
+        return listed_ids(list(self.coco_gt.cats.values()))
 
     def _all_detections(self) -> Detections:
         """Join those of all images, by image id."""

@@ -13,6 +13,7 @@ from util.errors import DatasetError
 from util.runs.atomic import atomic_file
 
 from . import kinds
+from .dense import DenseLabels
 from .findings import Action, Findings
 from .flat_masks import FlatMasks, MaskBuilder
 from .headers import ImageFiles, Images, NoFiles, note_unused, read_categories
@@ -27,7 +28,7 @@ from .table import index_coco as index_coco  # the evaluation imports it from he
 def read_annotations(
     path: str | Path,
     *,
-    num_classes: int | None = None,
+    num_classes: int | DenseLabels | None = None,
     need_masks: bool = False,
     num_queries: int | None = None,
     strict: bool = False,
@@ -39,7 +40,7 @@ def read_annotations(
 
     Args:
         path: the JSON file.
-        num_classes: a label that is not below it is refused.
+        num_classes: a label that is not below it is refused; or how category ids become labels.
         need_masks: objects without a readable segmentation, and images without height and width, are refused.
         num_queries: images with more objects are noted.
         strict: what would be repaired is refused.
@@ -56,14 +57,15 @@ def read_annotations(
         data = parse_coco(path)
         if data.annotations is None:
             issues.add(kinds.NO_ANNOTATIONS, "file", path.name)
-        categories = read_categories(data.categories, issues)
+        dense = num_classes if isinstance(num_classes, DenseLabels) else None
+        categories = read_categories(data.categories, issues, labels=dense is None)
         images = Images(data.images, issues, need_sizes=need_masks, files=files or NoFiles(), fixing=fixing)
         table = AnnotationTable(
             data.annotations or [],
             issues,
             images=images,
             categories=categories,
-            num_classes=num_classes,
+            num_classes=num_classes if isinstance(num_classes, int) else None,
             fixing=fixing,
         )
         rows = _by_image(table)
@@ -72,9 +74,12 @@ def read_annotations(
             sized = [row for row in rows.tolist() if not table.crowd[row] and table.entries[row].has_run_lengths]
             images.measure(np.unique(table.images[sized]))
         masks = _read_masks(table, rows, images, MaskRules(issues, needed=need_masks))
-        annotations = _pack(table, rows, images, masks, list(categories.values()))
-        del data
         note_unused(categories, table.labels[rows], issues)
+        listed = list(categories.values())
+        if dense is not None:
+            table.labels[rows], listed = dense.renumber(table.labels[rows], categories, path)
+        annotations = _pack(table, rows, images, masks, listed)
+        del data
         _note_counts(annotations, num_queries, issues)
         del table
     issues.settle(Findings() if findings is None else findings, strict=strict, fixing=fixing)

@@ -19,6 +19,10 @@ from .parse import to_int
 LARGEST_LABEL = 50_000
 
 
+#: Ids are far apart where the largest is so many times the number of categories: COCO's 90 for 80 are not.
+SPARSE = 4
+
+
 class ImageFiles(Protocol):
     """The files that belong to a file's images, by file_name and image id."""
 
@@ -52,8 +56,13 @@ class NoFiles:
         """Do nothing."""
 
 
-def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int, dict[str, Any]]:
-    """Read id, name and, where given, supercategory of each category, by id, in the file's order."""
+def read_categories(
+    entries: list[dict[str, Any]], issues: IssueLog, *, labels: bool = True
+) -> dict[int, dict[str, Any]]:
+    """Read id, name and, where given, supercategory of each category, by id, in the file's order.
+
+    `labels`: the ids will be the labels, and a model has a class for every number up to the largest.
+    """
     if not entries:
         raise DatasetError(f"{issues.path}: it lists no categories")
     categories: dict[int, dict[str, Any]] = {}
@@ -65,7 +74,7 @@ def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int
         if not 0 <= id_ < 2**31:
             issues.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
             continue
-        if id_ > LARGEST_LABEL:
+        if labels and id_ > LARGEST_LABEL:
             issues.add(kinds.LARGE_LABELS, "category", id_)
         category = _category(entry, id_, issues)
         known = categories.setdefault(id_, category)
@@ -74,6 +83,8 @@ def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int
             issues.add(kinds.REPEATED_CATEGORIES if same else kinds.CONTRADICTING_CATEGORIES, "category", id_)
         elif ids_by_name.setdefault(category["name"], id_) != id_:
             issues.add(kinds.SAME_NAMES, "category", id_, "name", category["name"])
+    if labels and categories and SPARSE * len(categories) < max(categories) <= LARGEST_LABEL:
+        issues.add(kinds.SPARSE_LABELS, "category", max(categories), f"the largest of {len(categories)}")
     return categories
 
 

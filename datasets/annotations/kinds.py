@@ -44,7 +44,12 @@ SAME_NAMES = _kept("category names of several ids", "different classes")
 
 LARGE_LABELS = _refused(
     "category ids too large to count up to",
-    "a model has a class for every number up to the largest: renumber them, as python -m datasets.check --fix OUT does",
+    "a model has a class for every number up to the largest: renumber them, as python -m datasets.check --fix OUT "
+    "does, or train with --dense_labels",
+)
+SPARSE_LABELS = _kept(
+    "category ids far above the number of categories",
+    "a model has a class for every number up to the largest; --dense_labels trains one for each category",
 )
 
 NO_FILE_NAME = _refused("images without file_name", "file_name must be text")

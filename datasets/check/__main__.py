@@ -11,6 +11,7 @@ Exit codes: 0 sound, 1 loading repairs something, 2 something is refused, or wit
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from flag_checks import check_place_flags
@@ -19,6 +20,7 @@ from util.errors import UserError
 from util.flags import FlagParser
 
 from .. import dataset_file_from_flags, layout_from_flags
+from ..annotations.dense import DenseLabels, listed_ids
 from ..annotations.findings import Findings
 from ..image_files import image_finder
 from ..layout import NAMED_SPLITS, DatasetSplits, Split
@@ -28,8 +30,8 @@ from .panoptic import check_panoptic_split
 from .report import Report, as_dict, as_text
 from .split import SplitCheck, check_split
 
-#: From a split's name, places, and number of classes (None: its own) to the check of it.
-CheckSplit = Callable[[str, Split, int | None], SplitCheck]
+#: From a split's name, places, and number of classes (None: its own), or order of labels, to the check of it.
+CheckSplit = Callable[[str, Split, int | DenseLabels | None], SplitCheck]
 
 
 def check(
@@ -37,7 +39,7 @@ def check(
     check_one: CheckSplit,
     *,
     num_queries: int,
-    num_classes: int | None = None,
+    num_classes: int | DenseLabels | None = None,
     strict: bool = False,
 ) -> tuple[Report, list[SplitCheck]]:
     """Check all splits of a dataset with `check_one`, which gets a split's name, places, and number of classes.
@@ -51,6 +53,9 @@ def check(
         checked.append(one)
         if num_classes is None and one.report.error is None:
             num_classes = max(one.report.class_names) + 1
+        elif isinstance(num_classes, DenseLabels) and num_classes.category_ids is None and one.annotations is not None:
+            ids = listed_ids(one.annotations.categories) or {}
+            num_classes = replace(num_classes, category_ids=tuple(ids.values()))
     across = Findings()
     note_leaks(((one.report.name, one.listed, one.facts) for one in checked), across)
     note_class_names([(one.report.name, one.report.class_names) for one in checked], across)
@@ -64,6 +69,9 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_queries", default=100, type=int, help="queries of the model to be trained (%(default)s)")
     parser.add_argument(
         "--num_classes", default=None, type=int, help="classes of the model (the training split's largest id + 1)"
+    )
+    parser.add_argument(
+        "--dense_labels", action="store_true", help="labels 0, 1, ... instead of the category ids, as in training"
     )
     parser.add_argument(
         "--masks", action="store_true", help="refuse objects without a mask, as training with --masks does"
@@ -96,16 +104,20 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--dataset_file shapes: its images are drawn on the fly, there is nothing to check")
     if panoptic and args.fix is not None:
         raise UserError("--fix repairs boxes; panoptic annotations are not repaired in a file")
+    if panoptic and args.dense_labels:
+        raise UserError("--dense_labels is not for --dataset_file coco_panoptic")
     layout = layout_from_flags(args)
 
-    def check_boxes(name: str, split: Split, num_classes: int | None) -> SplitCheck:
+    def check_boxes(name: str, split: Split, num_classes: int | DenseLabels | None) -> SplitCheck:
         find = image_finder(args.dataset_file, layout, name)
         return check_split(name, split, find, args.num_queries, num_classes, args.masks)
 
-    def check_segments(name: str, split: Split, num_classes: int | None) -> SplitCheck:
+    def check_segments(name: str, split: Split, num_classes: int | DenseLabels | None) -> SplitCheck:
+        assert not isinstance(num_classes, DenseLabels)
         return check_panoptic_split(name, split, args.num_queries, num_classes)
 
-    numbers = {"num_queries": args.num_queries, "num_classes": args.num_classes, "strict": args.strict}
+    num_classes = DenseLabels(num_classes=args.num_classes) if args.dense_labels else args.num_classes
+    numbers = {"num_queries": args.num_queries, "num_classes": num_classes, "strict": args.strict}
     report, checked = check(layout, check_segments if panoptic else check_boxes, **numbers)
     print(as_text(report), flush=True)
     if args.json is not None:

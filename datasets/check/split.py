@@ -10,6 +10,7 @@ import numpy as np
 from util.errors import DatasetError
 
 from ..annotations import read_annotations
+from ..annotations.dense import DenseLabels
 from ..annotations.findings import Findings
 from ..annotations.headers import last_part
 from ..annotations.kinds import WRONG_SIZE
@@ -63,7 +64,7 @@ class DecodedFiles:
 
 
 def check_split(
-    name: str, split: Split, find: FindImage, num_queries: int, num_classes: int | None, need_masks: bool
+    name: str, split: Split, find: FindImage, num_queries: int, num_classes: int | DenseLabels | None, need_masks: bool
 ) -> SplitCheck:
     """Read a split's annotations and decode all its images; whatever is wrong is in the report.
 
@@ -72,7 +73,7 @@ def check_split(
         split: its folder and annotation file.
         find: how the files of the images are found.
         num_queries: images with more objects are noted.
-        num_classes: a label that is not below it is refused; None: its own largest id + 1.
+        num_classes: a label that is not below it is refused; None: its own largest id + 1. Or the order of labels.
         need_masks: objects without a mask are refused.
     """
     report = SplitReport(name, split)

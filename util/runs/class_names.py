@@ -41,6 +41,14 @@ def names_in(checkpoint: Mapping[str, Any] | None) -> dict[int, str] | None:
     return dict(names) if usable else None
 
 
+def label_order(checkpoint: Mapping[str, Any] | None) -> tuple[int, ...] | None:
+    """Return the category ids of labels 0, 1, ... of a checkpoint trained with --dense_labels; None for any other."""
+    ids = checkpoint.get("category_ids") if checkpoint is not None else None
+    if not isinstance(ids, Mapping) or not ids or not all(type(id_) is int for id_ in ids.values()):
+        return None
+    return tuple(ids[label] for label in range(len(ids))) if set(ids) == set(range(len(ids))) else None
+
+
 def known_names(checkpoint: Mapping[str, Any]) -> tuple[dict[int, str] | None, str]:
     """Return a checkpoint's class names by category id, and words on a source other than itself.
 
