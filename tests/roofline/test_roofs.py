@@ -23,46 +23,19 @@ from rooflines.table import tidy
 T, G = 1e12, 1e9
 
 
-@pytest.mark.parametrize(
-    ("gpu", "peaks"),
-    [
-        ("V100", {"fp64": 7.8, "fp32": 15.7, "tensor_fp16": 125}),
-        (
-            "A100 SXM 40",
-            {"fp64": 9.7, "tensor_fp64": 19.5, "fp32": 19.5, "tensor_tf32": 156, "fp16": 78, "tensor_fp16": 312},
-        ),
-        (
-            "H100 SXM5",
-            {
-                "fp64": 33.5,
-                "tensor_fp64": 66.9,
-                "fp32": 66.9,
-                "tensor_tf32": 494.7,
-                "tensor_bf16": 989.4,
-                "tensor_fp8": 1978.9,
-            },
-        ),
-        ("H100 PCIe", {"fp32": 51.2, "tensor_tf32": 378, "tensor_fp16": 756}),
-        ("L4", {"fp32": 30.3, "tensor_fp16": 121}),
-        ("RTX 3090", {"fp32": 35.6, "tensor_fp16": 71.2}),
-        ("RTX 4090", {"fp32": 82.6, "tensor_fp16": 165.2, "tensor_fp8": 330.3}),
-        ("T4", {"fp32": 8.1, "tensor_fp16": 65}),
-        ("A10", {"fp32": 31.2, "tensor_tf32": 62.5, "tensor_fp16": 125}),
-        ("A10G", {"fp32": 35, "tensor_fp16": 70}),
-        ("A30", {"fp64": 5.2, "tensor_fp64": 10.3, "fp32": 10.3, "tensor_tf32": 82, "tensor_bf16": 165}),
-        ("A40", {"fp32": 37.4, "tensor_fp16": 149.7}),
-        ("RTX A6000", {"fp32": 38.7, "tensor_fp16": 154.8}),
-        ("L40S", {"fp32": 91.6, "tensor_tf32": 183, "tensor_fp8": 733}),
-        ("H100 NVL", {"fp32": 60, "tensor_tf32": 417, "tensor_bf16": 835, "tensor_fp8": 1671}),
-        ("RTX 5090", {"fp32": 104.8, "tensor_fp16": 209.5, "tensor_fp4": 1676}),
-        ("B300", {"fp32": 74.4, "tensor_bf16": 2250, "tensor_fp4": 13500}),
-        ("B200", {"fp64": 37, "fp32": 74.4, "tensor_bf16": 2250}),
-    ],
-)
-def test_the_table_multiplies_out_to_nvidias_figures(gpu: str, peaks: dict[str, float]) -> None:
-    roofs = table_roofs(find_gpu(gpu))
-    for unit, value in peaks.items():
-        assert roofs.peak[unit] / T == pytest.approx(value, rel=0.01), unit
+@pytest.mark.parametrize("row", gpu_table(), ids=lambda row: row["name"])
+def test_a_row_multiplies_out_to_the_figures_of_its_source(row: dict) -> None:
+    roofs = table_roofs(row)
+    assert {"fp32", "hbm"} <= set(row["stated"])
+    for name, value in row["stated"].items():
+        found = roofs.bandwidth["HBM"] / G if name == "hbm" else roofs.peak[name] / T
+        last_digit = 0.0 if isinstance(value, int) else 0.5 * 10.0 ** -len(str(value).partition(".")[2])
+        assert found == pytest.approx(value, rel=0.015, abs=last_digit), name
+
+
+def test_a_row_that_was_compared_with_nothing_is_marked() -> None:
+    row = find_gpu("A100 SXM 40")
+    assert "nothing" in table_roofs(row | {"checked": ""}).source and "nothing" not in table_roofs(row).source
 
 
 def test_bandwidths_of_an_a100() -> None:
@@ -78,8 +51,30 @@ def test_cores_scale_with_the_measured_clock_and_memory_does_not() -> None:
 
 
 def test_every_row_of_the_table_is_complete() -> None:
+    names = [row["name"] for row in gpu_table()]
+    assert len(names) == len(set(names))
     for row in gpu_table():
         assert row["source"] and row["sms"] > 0 and set(row["flop_per_clock_per_sm"]) <= set(UNITS), row["name"]
+        assert isinstance(row["checked"], str), f"{row['name']}: what of it was compared, and with what"
+
+
+def test_rates_per_clock_are_those_that_reports_of_the_cards_state() -> None:
+    """Peaks per clock in public reports of these cards, over their SMs: tensor cores (dense), CUDA cores, L2."""
+    for gpu, rates, l2 in (
+        ("A100 SXM 40 GB", {"fp64": 2 * 3456, "tensor_tf32": 110_592, "tensor_fp16": 221_184}, 160 * 32),
+        (
+            "H100 PCIe",
+            {"fp32": 2 * 14_592, "fp16": 4 * 14_592, "tensor_bf16": 466_944, "tensor_fp8": 933_888},
+            160 * 32,
+        ),
+        ("GH200", {"fp64": 2 * 8448, "tensor_tf32": 270_336, "tensor_fp64": 33_792}, 192 * 32),
+        ("T4", {"fp64": 2 * 80, "fp32": 2 * 2560}, None),
+        ("RTX 3070", {"fp64": 2 * 92, "fp32": 2 * 5888}, None),
+    ):
+        row = find_gpu(gpu)
+        assert row.get("l2_bytes_per_clock") == l2
+        for unit, rate in rates.items():
+            assert row["sms"] * row["flop_per_clock_per_sm"][unit] == rate, (gpu, unit)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +93,12 @@ def test_every_row_of_the_table_is_complete() -> None:
         ("NVIDIA RTX A6000", "8.6", 0, "RTX A6000"),
         ("NVIDIA L40S", "8.9", 0, "L40S"),
         ("NVIDIA H100 NVL", "9.0", 0, "H100 NVL"),
+        ("Tesla V100-SXM2-32GB", "7.0", 0, "V100 SXM2"),
+        ("Tesla V100-PCIE-16GB", "7.0", 0, "V100 PCIe"),
+        ("NVIDIA GH200 480GB", "9.0", 0, "GH200"),
+        ("NVIDIA H200", "9.0", 0, "H200 SXM"),
         ("NVIDIA GeForce RTX 2080 Ti", "7.5", 0, "RTX 2080 Ti"),
+        ("NVIDIA GeForce RTX 2060 SUPER", "7.5", 0, "RTX 2060 SUPER"),
         ("NVIDIA GeForce RTX 3080", "8.6", 0, "RTX 3080"),
         ("NVIDIA GeForce RTX 4070 Ti SUPER", "8.9", 0, "RTX 4070 Ti SUPER"),
         ("NVIDIA GeForce RTX 5090", "12.0", 0, "RTX 5090"),
@@ -113,8 +113,17 @@ def test_a_gpu_is_found_by_name_or_by_capability_and_rate(device: str, capabilit
 
 def test_unknown_gpus_are_said() -> None:
     assert guess_gpu("0", "12.9")[0] is None
-    row, note = guess_gpu("NVIDIA GeForce RTX 4090 D", "8.9")
-    assert row is None and "NVIDIA GeForce RTX 4090 D" in note, "roofs of another card would be wrong"
+    for device, capability in (
+        ("NVIDIA GeForce RTX 4090 D", "8.9"),
+        ("NVIDIA GeForce RTX 3060 Laptop GPU", "8.6"),
+        ("NVIDIA GB200", "10.0"),
+        ("NVIDIA GB300", "10.3"),
+        ("NVIDIA H200 NVL", "9.0"),
+        ("NVIDIA GH200 144G HBM3e", "9.0"),
+        ("Tesla V100-DGXS-32GB", "7.0"),
+    ):
+        row, note = guess_gpu(device, capability)
+        assert row is None and device in note, "roofs of another card would be wrong"
     with pytest.raises(RoofError, match="--gpu Voodoo: not in gpus.toml, which has A100"):
         find_gpu("Voodoo")
 

@@ -144,7 +144,8 @@ def table_roofs(row: dict, clock_hz: float | None = None) -> Roofs:
         bandwidth["L2"] = row["l2_bytes_per_clock"] * clock
     bandwidth["HBM"] = row["hbm_bytes_per_second"]
     at = f"the measured {clock / 1e9:.2f} GHz (nominal {row['clock_hz'] / 1e9:.2f})" if measured else "nominal clock"
-    return Roofs(row["name"], bandwidth, peak, clock, f"table of {row['name']} at {at}")
+    doubt = "" if row["checked"] else " (a row that was compared with nothing)"
+    return Roofs(row["name"], bandwidth, peak, clock, f"table of {row['name']}{doubt} at {at}")
 
 
 def report_roofs(launches: pd.DataFrame, device: str = "") -> Roofs:
