@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datasets.images import DECODE_ERRORS, one_line, read_image, to_rgb
 from datasets.transforms import make_coco_transforms
+from models.attention import AttentionMaps, asking
 from util.dist.device import pick_device
 from util.dist.precision import pick_precision
 from util.errors import ImageError, UserError
@@ -137,10 +138,13 @@ class Detector:
             groups.setdefault(tuple(size), []).append(i)
         return list(groups.values())
 
-    def run(self, batch: NestedTensor) -> dict[str, Any]:
-        """Run the model on a normalised batch on its device; returns its outputs (see `models.detector.DETR`)."""
+    def run(self, batch: NestedTensor, *, attention: AttentionMaps | None = None) -> dict[str, Any]:
+        """Run the model on a normalised batch on its device; returns its outputs (see `models.detector.DETR`).
+
+        A checkpoint's model fills `attention` with the weights of its layers, if it is given.
+        """
         with torch.no_grad(), self.precision.autocast():
-            return self.model(batch)
+            return self.model(batch, **asking(attention))
 
     @torch.no_grad()
     def read_outputs(self, outputs: dict[str, Any], *, sizes: Tensor, originals: Tensor) -> list[Detections]:

@@ -1,0 +1,139 @@
+"""The page of one image: its size, what is in it, and a browser in which its choices are made by hand."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference.attention.figure import points_of, write_figure
+from inference.attention.page import write_page
+from tests.inference.attention.looks import inside
+
+
+def open_page(page: Any, folder: Path, **parts: Any) -> Any:
+    """Write a page and open it; return the look it shows."""
+    look = inside(**parts)
+    path = write_page(look, folder / "attention.html", image_name="a.jpg", checkpoint_name="best.pth")
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-ready]")
+    return look
+
+
+def readings(page: Any, look: Any) -> np.ndarray:
+    """Return the weight (h, w) of each cell that the page writes under the pointer."""
+    box, (h, w), (tall, wide) = page.locator("#frame").bounding_box(), look.cells, look.extent
+    values = np.zeros((h, w))
+    for row, column in np.ndindex(h, w):
+        # Cells at the edge hang over it: a point near their upper left corner is on the image.
+        x, y = (column + 0.1) * wide / w * box["width"], (row + 0.1) * tall / h * box["height"]
+        page.mouse.move(box["x"] + x, box["y"] + y)
+        text = page.inner_text("#readout")
+        assert text.startswith(f"row {row + 1}, column {column + 1}:")
+        values[row, column] = float(text.split(":")[1].split("%")[0]) / 100
+    return values
+
+
+def chosen_box(page: Any) -> list[float]:
+    names = ("x", "y", "width", "height")
+    return [float(page.get_attribute("rect.chosen", name)) for name in names]
+
+
+def test_a_detection_shows_where_it_looks_by_layer_and_head(browser_page: Any, tmp_path: Path) -> None:
+    look = open_page(browser_page, tmp_path)
+    assert browser_page.title() == "Attention: a.jpg (best.pth)"
+    assert "120 × 90 pixels" in browser_page.inner_text("#about")
+    assert browser_page.inner_text("#queries").split("\n")[:3] == ["1", "cat", "90.0 %"]
+    np.testing.assert_allclose(readings(browser_page, look), look.decoder[-1, :, 0].mean(0), atol=2e-3)
+    browser_page.click("#queries label >> nth=1")
+    browser_page.click("text=head 2")
+    browser_page.click("#back")
+    assert browser_page.inner_text("#caption") == ("Decoder layer 2, head 2: where query 11 (dog </script><b>&) looks")
+    np.testing.assert_allclose(readings(browser_page, look), look.decoder[1, 1, 1], atol=2e-3)
+
+
+def test_a_click_shows_what_the_encoder_attends_to_from_there(browser_page: Any, tmp_path: Path) -> None:
+    look = open_page(browser_page, tmp_path)
+    box = browser_page.locator("#frame").bounding_box()
+    # 100 of 120 pixels to the right is the column 3, 50 of 90 down is the row 1.
+    browser_page.mouse.click(box["x"] + box["width"] * 100 / 120, box["y"] + box["height"] * 50 / 90)
+    assert "row 2, column 4" in browser_page.inner_text("#caption")
+    np.testing.assert_allclose(readings(browser_page, look), look.encoder[1, 1, 3], atol=2e-3)
+    browser_page.focus("#frame")
+    for key in ("ArrowLeft", "ArrowUp", "ArrowUp", "ArrowUp"):  # the last one leads out
+        browser_page.keyboard.press(key)
+    browser_page.click("text=layer 1 >> nth=-1")
+    assert browser_page.inner_text("#caption").startswith("Encoder layer 1, mean of 2 heads")
+    np.testing.assert_allclose(readings(browser_page, look), look.encoder[0, 0, 2], atol=2e-3)
+    browser_page.click("#queries label >> nth=0")
+    assert browser_page.inner_text("#caption").startswith("Decoder layer 3")
+
+
+def test_stepping_through_the_layers_moves_the_box_and_the_probabilities(browser_page: Any, tmp_path: Path) -> None:
+    open_page(browser_page, tmp_path)
+    for layer, (left, cat, none) in enumerate([(0.0, "50.0 %", "48.0 %"), (0.1, "70.0 %", "28.0 %")], start=1):
+        browser_page.fill("#layer", str(layer))
+        assert browser_page.inner_text("#answerstitle") == f"Query 10 after decoder layer {layer} of 3"
+        assert chosen_box(browser_page) == pytest.approx([left, 0.2, 0.3, 0.5], abs=1e-4)
+        bars = browser_page.locator("#bars .bar")
+        assert bars.nth(0).inner_text().split("\n") == ["cat", cat]
+        assert bars.nth(bars.count() - 1).inner_text().split("\n") == ["no object", none]
+    browser_page.focus("#layer")
+    browser_page.keyboard.press("ArrowRight")
+    assert browser_page.inner_text("#layername") == "Decoder layer 3 of 3" and browser_page.is_disabled("#next")
+    # The first layer's box shares two thirds of its width, of together 0.5, with the last's, 0.2 to the right.
+    assert browser_page.inner_text("#layers tr >> nth=0").split("\t")[:4] == ["1", "cat 50.0 %", "48.0 %", "0.20"]
+
+
+def test_on_a_phone_nothing_is_wider_than_the_page(browser_page: Any, tmp_path: Path) -> None:
+    browser_page.set_viewport_size({"width": 360, "height": 700})
+    look = open_page(browser_page, tmp_path, cells=(2, 20), size=(64, 640), heads=8, queries=30)
+    assert browser_page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert "24 of 30" in browser_page.inner_text("#listtitle") and len(look.queries) == 30
+
+
+def test_without_encoder_and_detections_the_page_says_so(browser_page: Any, tmp_path: Path) -> None:
+    look = open_page(browser_page, tmp_path, encoder=0, found=False, decoder=1, heads=1, queries=3)
+    assert "these are the 3 surest queries" in browser_page.inner_text("#notice")
+    assert browser_page.is_disabled('input[value="encoder"]')
+    browser_page.click("#frame", position={"x": 30, "y": 30})
+    assert browser_page.inner_text("#caption") == "Decoder layer 1, mean of 1 head: where query 10 (cat) looks"
+    np.testing.assert_allclose(readings(browser_page, look), look.decoder[0, 0, 0], atol=2e-3)
+
+
+@pytest.mark.slow
+def test_a_large_image_stays_below_3_mb_and_coarse_maps_are_read(browser_page: Any, tmp_path: Path) -> None:
+    """The size of a DETR-R50 at 800 x 1066 pixels, and noise, which takes the most bytes."""
+    open_page(browser_page, tmp_path, cells=(25, 34), size=(800, 1066), encoder=6, decoder=6, heads=8, queries=100)
+    assert 1_000_000 < (tmp_path / "attention.html").stat().st_size < 3_000_000
+    browser_page.click("#frame", position={"x": 200, "y": 200})
+    assert "attends to" in browser_page.inner_text("#caption")
+
+
+def test_the_page_loads_nothing_and_survives_names_that_look_like_tags(tmp_path: Path) -> None:
+    path = write_page(inside(), tmp_path / "a.html", image_name="<b>.jpg", checkpoint_name="x")
+    text = path.read_text()
+    assert not re.search(r"<(script|link|img|iframe)[^>]*\b(src|href)=\"(?!data:)", text)
+    assert not re.search(r"\b(fetch|XMLHttpRequest|import)\s*\(|@import|url\(", text)
+    assert "default-src 'none'" in text and "{{" not in text and "<h1>Attention: &lt;b&gt;.jpg (x)</h1>" in text
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])  # type: ignore[index]
+    assert data["queries"][1]["name"] == "dog </script><b>&"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [{"encoder": 0, "queries": 1}, {"size": (640, 64), "cells": (20, 2)}])
+def test_the_figure_is_drawn(parts: dict, tmp_path: Path) -> None:
+    path = write_figure(inside(**parts), tmp_path / "a.png", image_name="a.jpg", checkpoint_name="best.pth")
+    with Image.open(path) as image:
+        assert image.width == 1320 and np.asarray(image.convert("L")).std() > 10
+
+
+def test_points_of_the_figure_lie_in_four_places_in_the_order_of_their_maps() -> None:
+    for queries in (1, 5):
+        points = points_of(inside(queries=queries))
+        (a, b), (c, d) = points[:2], points[2:]
+        assert len(set(points)) == 4 and a[1] <= b[1] and c[1] <= d[1] and max(a[0], b[0]) <= min(c[0], d[0])
+        assert pytest.approx((0.45, 0.35)) in points  # the centre of the first box
