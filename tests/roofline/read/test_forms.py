@@ -53,6 +53,22 @@ def test_rates_of_sections_become_sums(make, tmp_path: Path) -> None:
     assert sizes == pytest.approx([2e11 * 1e-4, 4e11 * 1e-4, 512 * cycles])
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("make", [long_rows, wide_rows])
+def test_a_sum_per_cycle_is_per_mean_cycle(make, order: int, tmp_path: Path) -> None:
+    """A T4's report of adding two matrices of a million: whole only by the mean, whatever comes first in the file."""
+    metrics = {
+        "smsp__cycles_elapsed.avg": (28_419.45625, "cycle"),
+        "smsp__cycles_elapsed.max": (28_425.85625, "cycle"),
+        f"{INST}_fadd_pred_on.sum.per_cycle_elapsed": (1e6 / 28_419.45625, "inst/cycle"),
+        "gpu__time_duration.sum": (52_640, "ns"),
+    }
+    path = tmp_path / "output_x.csv"
+    kernel = Kernel(metrics=dict(list(metrics.items())[::order]))
+    path.write_text("\n".join(make([kernel], write=repr)) + "\n")
+    assert tabulate(read_ncu_csv(path))["fp32_flop"].tolist() == [pytest.approx(1e6, rel=1e-9)]
+
+
 def test_a_counted_sum_wins_over_its_rate(tmp_path: Path) -> None:
     metrics = FULL_SET | {"dram__bytes_read.sum": (7, "byte"), "dram__bytes_write.sum": (5, "byte")}
     path = tmp_path / "full.csv"
@@ -65,6 +81,7 @@ def test_a_counted_sum_wins_over_its_rate(tmp_path: Path) -> None:
     [
         ("smsp__inst_executed_pipe_tensor.sum", "sm__inst_executed_pipe_tensor.sum"),
         ("smsp__cycles_elapsed.avg", "sm__cycles_elapsed.avg"),
+        ("smsp__cycles_elapsed.max", "sm__cycles_elapsed.max"),
         ("dram__bytes_op_read.sum", "dram__bytes_read.sum"),
         ("dram__bytes_op_write.sum.per_second", "dram__bytes_write.sum.per_second"),
         ("sm__throughput.avg.pct_of_peak_sustained_elapsed", None),

@@ -5,7 +5,9 @@ import pandas as pd
 
 from .metrics import (
     CLOCK,
+    CLOCK_MAX,
     CYCLES,
+    CYCLES_MAX,
     DRAM,
     DRAM_READ,
     DRAM_WRITE,
@@ -26,6 +28,9 @@ def complete(launches: pd.DataFrame) -> pd.DataFrame:
     found = {name: launches[name] for name in (TIME, CYCLES, CLOCK) if name in launches}
     nothing = pd.Series(np.nan, index=launches.index)
     time, cycles, clock = (found.get(name, nothing) for name in (TIME, CYCLES, CLOCK))
+    cycles, clock = (
+        _fill(values, launches.get(name, nothing)) for values, name in ((cycles, CYCLES_MAX), (clock, CLOCK_MAX))
+    )
     time = time.fillna(cycles / clock)
     clock = clock.fillna(cycles / time)
     cycles = cycles.fillna(time * clock)

@@ -10,6 +10,8 @@ from functools import cache
 TIME = "gpu__time_duration.sum"
 CYCLES = "sm__cycles_elapsed.avg"
 CLOCK = "sm__cycles_elapsed.avg.per_second"
+#: The slowest SM's: taken only where the mean was not collected. Sums per cycle are per mean cycle.
+CYCLES_MAX, CLOCK_MAX = "sm__cycles_elapsed.max", "sm__cycles_elapsed.max.per_second"
 TENSOR_INST = "sm__inst_executed_pipe_tensor.sum"
 #: Parts of TENSOR_INST by kind of matrix instruction, in the sections of versions that do not collect the whole.
 TENSOR_PARTS = tuple(f"sm__inst_executed_pipe_tensor_op_{kind}.sum" for kind in ("hmma", "imma", "dmma"))
@@ -53,6 +55,8 @@ _SUMS = {
 }
 _PLAIN = {
     CYCLES,
+    CYCLES_MAX,
+    CLOCK_MAX,
     *(unit_clock(unit) for unit in ("sm", "dram", "lts", "l1tex")),
     DEVICE_NAME,
     *(DEVICE + name for name in ("clock_rate", "compute_capability_major", "compute_capability_minor")),
@@ -67,8 +71,6 @@ _LABELS = {
 }
 _ALIASES = {
     **{f"gpu__time_duration.{kind}": TIME for kind in ("avg", "max")},
-    "sm__cycles_elapsed.max": CYCLES,
-    "sm__cycles_elapsed.max.per_second": CLOCK,
     "dram__bytes_op_read": "dram__bytes_read",  # its name on capability 12.x
     "dram__bytes_op_write": "dram__bytes_write",
 }

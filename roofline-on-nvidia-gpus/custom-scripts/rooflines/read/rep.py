@@ -49,7 +49,7 @@ def _take_action(builder: LaunchBuilder, action: Any, key: tuple[int, int]) -> d
             "ranges": " > ".join(_ranges(action)),
         },
     )
-    for name in names:
+    for name in sorted(names):  # in one order, so that a report gives the same table each time
         column = column_of(name)
         if column is None:
             continue
