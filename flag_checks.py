@@ -90,7 +90,9 @@ def check_profiling_flags(args: argparse.Namespace) -> None:
 
 
 def check_place_flags(args: argparse.Namespace) -> None:
-    """Refuse flags that name two places for the data. Raises UserError."""
+    """Refuse flags that name two places for the data, or no image at all. Raises UserError."""
+    if args.max_pixels is not None and args.max_pixels < 1:
+        raise UserError(f"--max_pixels {args.max_pixels}: must be at least 1")
     one, other = args.data_path, args.coco_path
     if one and other and Path(one).resolve() != Path(other).resolve():
         raise UserError(

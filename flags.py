@@ -266,6 +266,13 @@ def add_place_flags(group: argparse._ActionsContainer, *, dataset_file: str | No
         metavar="DIR",
         help="coco_panoptic: folder of the panoptic annotations (that of --data_path)",
     )
+    group.add_argument(
+        "--max_pixels",
+        default=None,
+        type=int,
+        metavar="N",
+        help="read images of up to N pixels (PIL's limit of 178,956,970, against small files that unpack to huge ones)",
+    )
     for split, called in (("train", "training"), ("val", "validation")):
         group.add_argument(
             f"--{split}_images",

@@ -46,6 +46,7 @@ from torch.utils.data import DataLoader
 import building
 from building import Detector, Setup, without_wrapper
 from datasets.coco_eval import CocoEvaluator
+from datasets.images import allow_pixels
 from datasets.loader import set_epoch
 from engine import StepContext, evaluate, train_one_epoch
 from flag_checks import check_flags, with_defaults
@@ -80,6 +81,7 @@ def main(args: argparse.Namespace) -> None:
     check_flags(args)
     if args.print_shapes:
         return building.print_shapes(args)
+    allow_pixels(args.max_pixels)
     place = join(args)
     weights = find_weights(args)
     cfg = settle_flags(args, weights, place)

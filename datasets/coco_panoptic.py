@@ -22,6 +22,7 @@ from util.targets import Target
 
 from .annotations import read_annotations
 from .annotations.panoptic import read_panoptic_file
+from .image_files import by_file_name
 from .images import DECODE_ERRORS, one_line, read_image
 from .transforms import Example, Transform, make_coco_transforms
 
@@ -108,11 +109,11 @@ class CocoPanoptic(Dataset):
 
     def image_path(self, index: int) -> Path:
         """Return the file of image number `index`."""
-        return self.img_folder / self.images[index]["file_name"]
+        return by_file_name(self.img_folder, self.images[index]["file_name"], self.image_id(index))
 
     def segments_path(self, index: int) -> Path:
         """Return the PNG that holds the segments of image number `index`."""
-        return self.ann_folder / self.annotations[index]["file_name"]
+        return by_file_name(self.ann_folder, self.annotations[index]["file_name"], self.image_id(index))
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """Return the RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when one cannot be read."""

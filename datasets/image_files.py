@@ -7,7 +7,7 @@ Hands, Guns and Phones calls an image "00000012.png" where the file is T00000012
 import unicodedata
 from collections.abc import Callable
 from functools import partial
-from os.path import isfile  # false for names that no file can have, where Path.is_file raises
+from os.path import exists, isfile  # false for names that no file can have, where Path.is_file raises
 from pathlib import Path
 
 from .layout import HGP, DatasetSplits
@@ -31,8 +31,11 @@ def by_file_name(folder: Path, file_name: str, image_id: int) -> Path:
     path = folder / file_name
     if file_name.isascii() or isfile(path):
         return path
-    forms = (folder / unicodedata.normalize(form, file_name) for form in ("NFC", "NFD"))
-    return next((other for other in forms if isfile(other)), path)
+    other = folder
+    for part in Path(file_name).parts:  # a folder may have another form than the file in it
+        forms = (other / unicodedata.normalize(form, part) for form in ("NFC", "NFD"))
+        other = next((form for form in forms if exists(form)), other / part)
+    return other if isfile(other) else path
 
 
 def by_base_name(folder: Path, file_name: str, image_id: int, *, least_parts: int = 1) -> Path:
@@ -49,6 +52,12 @@ def by_base_name(folder: Path, file_name: str, image_id: int, *, least_parts: in
     ends = ("/".join(parts[start:]) for start in range(len(parts) - least_parts + 1))
     found = (by_file_name(folder, end, image_id) for end in ends)
     return next((other for other in found if isfile(other)), path)
+
+
+def hint_for_missing(folder: Path, file_name: str) -> str:
+    """Return the way out for a file that is not where its name says, and would be found as one of own data; or ""."""
+    found = by_base_name(folder, file_name, 0)
+    return f"; --dataset_file custom finds it as {found}" if isfile(found) else ""
 
 
 def by_hgp_name(folder: Path, file_name: str, image_id: int, *, prefixes: tuple[str, ...]) -> Path:

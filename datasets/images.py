@@ -1,5 +1,7 @@
 """Decode image files of any kind to 8-bit RGB."""
 
+import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -79,8 +81,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def allow_pixels(most: int | None) -> None:
+    """Let PIL open images of up to `most` pixels; None leaves its own limit, about 179 million."""
+    if most is not None:
+        Image.MAX_IMAGE_PIXELS = -(-most // 2)  # PIL refuses beyond twice that, and warns from it on
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
 def one_line(error: BaseException) -> str:
     """Return an error's message in one line, or its kind where it has none."""
+    if isinstance(error, Image.DecompressionBombError) and (numbers := re.findall(r"\d+", str(error))):
+        return f"{numbers[0]} pixels, more than are safe to read from any source; --max_pixels {numbers[0]} reads them"
     return " ".join(str(error).split()) or type(error).__name__
 
 

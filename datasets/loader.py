@@ -1,10 +1,12 @@
 """From a dataset to padded batches whose order and augmentation depend only on seed, epoch and rank."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from util.errors import DatasetError
@@ -99,9 +101,15 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         generator=torch.Generator(),
+        worker_init_fn=partial(_start_worker, Image.MAX_IMAGE_PIXELS),
     )
     set_epoch(loader, 0)
     return loader
+
+
+def _start_worker(most_pixels: int | None, worker: int) -> None:
+    """Take over PIL's limit, which a worker that is spawned, not forked, does not have."""
+    Image.MAX_IMAGE_PIXELS = most_pixels
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:

@@ -23,6 +23,7 @@ from .. import dataset_file_from_flags, layout_from_flags
 from ..annotations.dense import DenseLabels, listed_ids
 from ..annotations.findings import Findings
 from ..image_files import image_finder
+from ..images import allow_pixels
 from ..layout import NAMED_SPLITS, DatasetSplits, Split
 from .across import note_class_names, note_leaks
 from .outputs import draw_sheet, write_json, write_repaired
@@ -98,6 +99,7 @@ def get_args_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Check, print, write what was asked for; returns the exit code. Raises UserError for what is not data."""
     check_place_flags(args)
+    allow_pixels(args.max_pixels)
     args.dataset_file = dataset_file_from_flags(args)
     panoptic = args.dataset_file == "coco_panoptic"
     if args.dataset_file == "shapes":

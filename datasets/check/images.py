@@ -44,6 +44,8 @@ class ListedImage:
     path: Path
     #: True where the file is called otherwise than `file_name` says.
     renamed: bool = False
+    #: What finds a file that is not there, for people.
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def note_repeats(listed: Sequence[ListedImage], facts: Sequence[ImageFacts], sou
 def _oddities(image: ListedImage, fact: ImageFacts) -> list[tuple[Kind, str]]:
     """List the kinds that apply to an image, each with what its example says after the path."""
     if fact.error is not None:
-        return [(MISSING, "")] if fact.missing else [(BROKEN, f": {fact.error}")]
+        return [(MISSING, image.hint)] if fact.missing else [(BROKEN, f": {fact.error}")]
     found = []
     if image.size is not None and image.size != fact.size:
         listed, real = (f"{size[1]} x {size[0]}" for size in (image.size, fact.size))

@@ -18,6 +18,7 @@ from ..annotations.findings import Action, Findings
 from ..annotations.kinds import DOUBTFUL
 from ..coco import CocoDetection
 from ..coco_panoptic import CocoPanoptic
+from ..image_files import hint_for_missing
 from ..interface import DatasetOrSubset, DetectionDataset
 from .across import note_class_names
 from .images import EXIF, NOT_RGB, ListedImage, inspect, note_images
@@ -82,9 +83,15 @@ def _missing_files(name: str, dataset: DetectionDataset, indices: np.ndarray) ->
             index, path = missing[0]
             return (
                 f"{path}: no such file (image id {dataset.image_id(index)} of {dataset.ann_file}); "
-                f"{len(missing)} of the {len(indices)} {files} of the {name} split are not there"
+                f"{len(missing)} of the {len(indices)} {files} of the {name} split are not there{_hint(dataset, index)}"
             )
     return None
+
+
+def _hint(dataset: DetectionDataset, index: int) -> str:
+    if not isinstance(dataset, CocoDetection):
+        return ""
+    return hint_for_missing(dataset.files.folder, dataset.annotations.file_name(index))
 
 
 def _look_at_some(dataset: DetectionDataset, indices: np.ndarray, findings: Findings) -> None:

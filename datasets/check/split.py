@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..annotations.losses import note_no_objects
 from ..annotations.masks import Size
 from ..annotations.parse import parse_coco, to_int
 from ..annotations.table import Annotations
-from ..image_files import FindImage
+from ..image_files import FindImage, hint_for_missing
 from ..images import ImageFolder
 from ..layout import Split
 from .images import ImageFacts, ListedImage, inspect_all, note_images, note_repeats
@@ -127,7 +128,8 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
         path = folder.path(name, id_)
         height, width = to_int(entry.get("height")), to_int(entry.get("width"))
         size = None if height is None or width is None else (height, width)
-        listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name)
+        hint = "" if isfile(path) else hint_for_missing(split.images, name)
+        listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name, hint=hint)
     return [listed[id_] for id_ in sorted(listed)]
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 from util.errors import DatasetError
 from util.progress import with_progress
 
+from ..images import one_line
+
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 _ORIENTATION = 0x0112  # the EXIF tag
 
@@ -104,7 +106,7 @@ def image_size(path: Path) -> ImageSize:
             orientation = image.getexif().get(_ORIENTATION, 1)
             return ImageSize(*image.size, orientation if orientation in _TO_STORED else 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path}: cannot be read as an image ({' '.join(str(error).split())})") from None
+        raise DatasetError(f"{path}: cannot be read as an image ({one_line(error)})") from None
 
 
 def polygon_area(points: np.ndarray) -> float:

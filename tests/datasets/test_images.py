@@ -1,5 +1,6 @@
 """Images of every mode come out as the 8-bit RGB that a person would expect; what cannot is one line."""
 
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from datasets.image_files import by_base_name, by_file_name
-from datasets.images import ImageFolder, decode_rgb, read_image, to_rgb
+from datasets.images import ImageFolder, allow_pixels, decode_rgb, read_image, to_rgb
 from util.errors import ImageError
 
 GREY = np.array([[0, 128, 256, 32768, 65280, 65535]], dtype=np.uint16)
@@ -105,3 +106,28 @@ def test_sizes_by_a_datasets_own_names(tmp_path: Path) -> None:
     size_of_file = ImageFolder(tmp_path, by_base_name).size
     assert size_of_file("wide.png", 1) == size_of_file("/elsewhere/wide.png", 1) == (3, 7)
     assert [size_of_file(name, 1) for name in ("broken.png", "absent.png", "\0", "x" * 5000)] == [None] * 4
+
+
+def test_huge_images_are_refused_with_the_flag_that_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (60, 50)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match=r"cannot read it \(3000 pixels, .*; --max_pixels 3000 reads them\)"):
+        read_image(tmp_path / "a.png", described="it")
+    allow_pixels(None)
+    assert ImageFolder(tmp_path).size("a.png", 1) is None, "no flag, no other limit"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        allow_pixels(3000)
+        assert read_image(tmp_path / "a.png", described="it").size == (60, 50)
+    allow_pixels(2998)
+    with pytest.raises(ImageError, match="--max_pixels 3000"):
+        read_image(tmp_path / "a.png", described="it")
+
+
+def test_a_folder_may_have_another_form_of_accents_than_the_file(tmp_path: Path) -> None:
+    folder, name = (unicodedata.normalize(form, "\u00fc") for form in ("NFC", "NFD"))
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / f"{name}.png").touch()
+    for form in ("NFC", "NFD"):
+        listed = unicodedata.normalize(form, "\u00fc/\u00fc.png")
+        assert by_file_name(tmp_path, listed, 1) == tmp_path / folder / f"{name}.png"

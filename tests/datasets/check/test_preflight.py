@@ -9,7 +9,12 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from datasets import build_dataset
+from datasets.annotations.findings import Findings
 from datasets.check.preflight import check_before_training
+from datasets.check.report import Report, as_text
+from datasets.check.split import check_split
+from datasets.image_files import by_file_name
+from datasets.layout import DatasetSplits, Split
 from datasets.shapes.dataset import ShapesDataset
 from tests.datasets.fault_folder import exif
 from util.errors import DatasetError
@@ -59,3 +64,20 @@ def test_classes_that_change_their_name_between_the_splits(coco_folder: Path) ->
     path.write_text(json.dumps(data))
     with pytest.raises(DatasetError, match="id 7: 'cat' in train, 'horse' in val"):
         check_before_training(build(coco_folder))
+
+
+def test_names_with_backslashes_get_a_way_out(coco_folder: Path) -> None:
+    path = coco_folder / "annotations" / "instances_val2017.json"
+    data = json.loads(path.read_text())
+    data["images"] = [image | {"file_name": f"C:\\set\\{image['file_name']}"} for image in data["images"]]
+    path.write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match="--dataset_file custom finds it as .*val2017/000000000001.png"):
+        check_before_training(build(coco_folder))
+    assert "--dataset_file custom finds it as" in describe_check(coco_folder)
+
+
+def describe_check(folder: Path) -> str:
+    """What `datasets.check` says of the validation images."""
+    split = Split(folder / "val2017", folder / "annotations" / "instances_val2017.json")
+    checked = check_split("val", split, by_file_name, 9, None, False)
+    return as_text(Report(DatasetSplits("x", folder, {}), [checked.report], Findings(), 9))
