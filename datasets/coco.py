@@ -109,7 +109,8 @@ class CocoDetection(TorchvisionCocoDetection):
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """Return the RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when it cannot be read."""
         image_id = self.image_id(index)
-        image = read_image(self.image_path(index), described=f"the image with image id {image_id} of {self.ann_file}")
+        described, listed = f"the image with image id {image_id} of {self.ann_file}", self.get_height_and_width(index)
+        image = read_image(self.image_path(index), described=described, listed=listed)
         objects = self.annotations.objects_of(index, segmentation=self.prepare.return_masks)
         try:
             return self.prepare(image, {"image_id": image_id, "annotations": objects})
@@ -143,7 +144,7 @@ class CocoDetection(TorchvisionCocoDetection):
 
     def _measure(self, indices: Sequence[int]) -> None:
         """Read the sizes of some images from their files, and keep them."""
-        names = [(self.annotations.file_name(index), self.image_id(index)) for index in indices]
+        names = [(self.annotations.file_name(i), self.image_id(i), self.get_height_and_width(i)) for i in indices]
         with ThreadPoolExecutor() as pool:  # mostly waits for the disk
             for index, size in zip(indices, pool.map(lambda name: self.files.size(*name), names)):
                 if size is not None:

@@ -118,7 +118,8 @@ class CocoPanoptic(Dataset):
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """Return the RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when one cannot be read."""
         image_id = self.image_id(index)
-        image = read_image(self.image_path(index), described=f"the image with image id {image_id}")
+        listed = self.get_height_and_width(index)
+        image = read_image(self.image_path(index), described=f"the image with image id {image_id}", listed=listed)
         owners = read_segments(self.segments_path(index), described=f"the segments of image id {image_id}")
         if owners.shape != (image.height, image.width):
             raise ImageError(

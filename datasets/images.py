@@ -21,6 +21,16 @@ DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.Decompression
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
 
+EXIF_ORIENTATION = 0x0112
+#: Orientations of EXIF that turn an image by a quarter, so that width and height change places, and how to turn it.
+QUARTER_TURNS = {
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
 class ImageFolder:
     """The image files of a split in one folder: their places by the dataset's rule, their sizes by their headers."""
 
@@ -37,11 +47,11 @@ class ImageFolder:
             return by_base_name(self.folder, file_name, image_id, least_parts=2)
         return self.find(self.folder, file_name, image_id)
 
-    def size(self, file_name: str, image_id: int) -> Size | None:
-        """Return (height, width) as the header says; an image that is absent or broken has none."""
+    def size(self, file_name: str, image_id: int, listed: Size | None = None) -> Size | None:
+        """Return (height, width) as `read_image` reads it, by the header; one that is absent or broken has none."""
         try:
             with Image.open(self.path(file_name, image_id)) as image:
-                return image.height, image.width
+                return listed if quarter_turn(image, listed) else (image.height, image.width)
         except DECODE_ERRORS:
             return None
 
@@ -50,10 +60,13 @@ class ImageFolder:
         self.ambiguous = frozenset(last_parts)
 
 
-def read_image(path: Path, *, described: str) -> Image.Image:
-    """Decode the file at `path` to RGB. Raises ImageError, which names the file and `described`, where it cannot."""
+def read_image(path: Path, *, described: str, listed: Size | None = None) -> Image.Image:
+    """Decode the file at `path` to RGB, as `decode_rgb` does.
+
+    Raises ImageError, which names the file and `described`, where it cannot be read.
+    """
     try:
-        return decode_rgb(path)
+        return decode_rgb(path, listed)
     except FileNotFoundError:
         reason = "no such file"
     except DECODE_ERRORS as error:
@@ -61,13 +74,32 @@ def read_image(path: Path, *, described: str) -> Image.Image:
     raise ImageError(f"{path}: cannot read {described} ({reason})")
 
 
-def decode_rgb(path: Path) -> Image.Image:
+def decode_rgb(path: Path, listed: Size | None = None) -> Image.Image:
     """Decode the file at `path` to RGB as DETR does: alpha is dropped, EXIF's orientation ignored.
 
-    Raises one of DECODE_ERRORS.
+    With one exception: where EXIF turns the image by a quarter and `listed`, the (height, width) that annotations give,
+    is that of the turned image, the boxes are drawn on it, and it is turned. Raises one of DECODE_ERRORS.
     """
     with Image.open(path) as image:
-        return to_rgb(image)
+        turn = quarter_turn(image, listed)
+        rgb = to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def quarter_turn(image: Image.Image, listed: Size | None) -> Image.Transpose | None:
+    """Return the turn of EXIF's that gives an image the size `listed`, (height, width); None where it needs none."""
+    if listed != (image.width, image.height) or image.width == image.height:
+        return None
+    return QUARTER_TURNS.get(exif_orientation(image))
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """Return EXIF's orientation of an image, 1 to 8; 1, upright, where it has none."""
+    try:
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block raises whatever its parser stumbles on, and pixels do not depend on it
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -32,8 +32,8 @@ class ImageFiles(Protocol):
     def path(self, file_name: str, image_id: int) -> Path | None:
         """Return the file of an image, None where there is no folder to look into."""
 
-    def size(self, file_name: str, image_id: int) -> Size | None:
-        """Return (height, width) of an image's file, None where that is not known."""
+    def size(self, file_name: str, image_id: int, listed: Size | None) -> Size | None:
+        """Return (height, width) of an image's file, turned by EXIF to the one listed; None where it is not known."""
 
     def set_ambiguous(self, last_parts: Iterable[str]) -> None:
         """Look names that end in one of these up by more than their last part."""
@@ -48,7 +48,7 @@ class NoFiles:
         """Return None."""
         return None
 
-    def size(self, file_name: str, image_id: int) -> Size | None:
+    def size(self, file_name: str, image_id: int, listed: Size | None) -> Size | None:
         """Return None."""
         return None
 
@@ -155,7 +155,7 @@ class Images:
     def measure(self, positions: np.ndarray) -> None:
         """Ask for the true sizes of some images and take those."""
         for position in positions.tolist():
-            size = self.files.size(self.names[position], int(self.ids[position]))
+            size = self.files.size(self.names[position], int(self.ids[position]), self.size(position))
             if size is not None and size != self.size(position):
                 listed = self.sizes[position].tolist()
                 if listed != [-1, -1]:
@@ -203,7 +203,7 @@ class Images:
                     self.issues.add(kinds.CAST_NUMBERS, "image", entry["id"], "[height, width]", listed)
                 return height, width
             kind = kinds.BAD_SIZE
-        size = self.files.size(entry["file_name"], to_int(entry["id"]) or 0) if need else None
+        size = self.files.size(entry["file_name"], to_int(entry["id"]) or 0, None) if need else None
         if need and size is None:
             kind = kinds.SIZE_FOR_MASKS
         self.issues.add(kind, "image", entry["id"], "[height, width]", listed)

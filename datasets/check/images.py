@@ -14,11 +14,7 @@ from util.progress import with_progress
 from ..annotations.findings import Action, Findings
 from ..annotations.kinds import WRONG_SIZE, Kind
 from ..annotations.masks import Size
-from ..images import DECODE_ERRORS, DEEP_MODES, one_line, to_rgb
-
-EXIF_ORIENTATION = 0x0112
-#: Orientations of EXIF that turn an image by a quarter: its width and height change places.
-QUARTER_TURNS = (5, 6, 7, 8)
+from ..images import DECODE_ERRORS, DEEP_MODES, exif_orientation, one_line, quarter_turn, to_rgb
 
 MISSING = Kind("image files that are not there", Action.REFUSED, "training would stop at the first")
 BROKEN = Kind("image files that cannot be decoded", Action.REFUSED, "training would stop at the first")
@@ -26,7 +22,7 @@ OTHER_NAME = Kind("image files with another name than listed", Action.KEPT, "fou
 TURNED = Kind(
     "images that EXIF turns, with the turned size listed",
     Action.KEPT,
-    "EXIF is ignored, as in DETR: boxes drawn on the turned image do not fit; turn the files themselves",
+    "they are turned, for the boxes are those of the turned image",
 )
 EXIF = Kind("images that EXIF turns", Action.KEPT, "EXIF is ignored, as in DETR")
 DEEP = Kind("images with 16 bits a pixel", Action.KEPT, "scaled to 8 bits")
@@ -52,6 +48,8 @@ class ListedImage:
 class ImageFacts:
     """Facts of an image file: its decoded size, PIL's mode, EXIF's orientation (1: upright), a digest of its pixels.
 
+    `turned` where loading turns it as EXIF says.
+
     `error` says why it cannot be decoded; then the rest says nothing. `missing` when there is no file at all.
     """
 
@@ -59,16 +57,18 @@ class ImageFacts:
     mode: str = ""
     orientation: int = 1
     digest: bytes = b""
+    turned: bool = False
     error: str | None = None
     missing: bool = False
 
 
-def inspect(path: Path) -> ImageFacts:
-    """Decode the file at `path`."""
+def inspect(path: Path, listed: Size | None = None) -> ImageFacts:
+    """Decode the file at `path`, for which annotations list (height, width), as loading does."""
     try:
         with Image.open(path) as image:
-            mode, orientation = image.mode, _orientation(image)
+            mode, orientation, turn = image.mode, exif_orientation(image), quarter_turn(image, listed)
             rgb = to_rgb(image)
+        rgb = rgb if turn is None else rgb.transpose(turn)
     except FileNotFoundError:
         return ImageFacts(error="no such file", missing=True)
     except DECODE_ERRORS as error:
@@ -76,13 +76,15 @@ def inspect(path: Path) -> ImageFacts:
     # Of the pixels, not of the file: a copy saved anew is found. The size salts it, for 2 x 8 and 4 x 4 have as many
     # bytes.
     digest = hashlib.blake2b(rgb.tobytes(), digest_size=16, salt=b"%dx%d" % rgb.size).digest()
-    return ImageFacts(size=(rgb.height, rgb.width), mode=mode, orientation=orientation, digest=digest)
+    size, turned = (rgb.height, rgb.width), turn is not None
+    return ImageFacts(size=size, mode=mode, orientation=orientation, digest=digest, turned=turned)
 
 
-def inspect_all(paths: Sequence[Path], *, label: str) -> list[ImageFacts]:
+def inspect_all(images: Sequence[ListedImage], *, label: str) -> list[ImageFacts]:
     """Decode many files on all cores (PIL lets go of Python's lock), showing how far it is."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(with_progress(pool.map(inspect, paths), label, unit="image", total=len(paths)))
+        facts = pool.map(lambda image: inspect(image.path, image.size), images)
+        return list(with_progress(facts, label, unit="image", total=len(images)))
 
 
 def note_images(listed: Sequence[ListedImage], facts: Sequence[ImageFacts], source: Path, findings: Findings) -> None:
@@ -117,8 +119,7 @@ def _oddities(image: ListedImage, fact: ImageFacts) -> list[tuple[Kind, str]]:
         listed, real = (f"{size[1]} x {size[0]}" for size in (image.size, fact.size))
         found.append((WRONG_SIZE, f": {listed} listed, {real} in the file"))
     if fact.orientation != 1:
-        turned = fact.orientation in QUARTER_TURNS and image.size == fact.size[::-1]
-        found.append((TURNED if turned else EXIF, f": EXIF orientation {fact.orientation}"))
+        found.append((TURNED if fact.turned else EXIF, f": EXIF orientation {fact.orientation}"))
     if fact.mode in DEEP_MODES:
         found.append((DEEP, f": mode {fact.mode}"))
     elif fact.mode != "RGB":
@@ -126,11 +127,3 @@ def _oddities(image: ListedImage, fact: ImageFacts) -> list[tuple[Kind, str]]:
     if image.renamed:
         found.append((OTHER_NAME, f": {image.file_name} is listed"))
     return found
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(EXIF_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block raises whatever its parser stumbles on, and pixels do not depend on it
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1

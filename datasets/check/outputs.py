@@ -124,7 +124,8 @@ def _tiles(checked: SplitCheck, count: int) -> list[tuple[Image.Image, str]]:
     for place in sorted({round(k) for k in np.linspace(0, len(usable) - 1, num=min(count, len(usable)))}):
         index = usable[place]
         listed_image = files[ids[index]]
-        image = read_image(listed_image.path, described=f"the image with image id {listed_image.image_id}")
+        described = f"the image with image id {listed_image.image_id}"
+        image = read_image(listed_image.path, described=described, listed=listed_image.size)
         boxes, labels = annotations.boxes_of(index)
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).clip(min=0, max=image.size * 2)
         inside = (corners[:, 2:] > corners[:, :2]).all(1)

@@ -67,7 +67,7 @@ def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes:
         )
         for k in indices
     ]
-    facts = inspect_all([image.path for image in listed], label=f"{name} images")
+    facts = inspect_all(listed, label=f"{name} images")
     note_images(listed, facts, split.annotations, report.findings)
     note_repeats(listed, facts, split.annotations, report.findings)
     _note_segments(dataset, listed, facts, report.findings, label=f"{name} PNGs")

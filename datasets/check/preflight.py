@@ -97,7 +97,7 @@ def _hint(dataset: DetectionDataset, index: int) -> str:
 def _look_at_some(dataset: DetectionDataset, indices: np.ndarray, findings: Findings) -> None:
     """Decode a handful of images, spread evenly, and compare them with the annotations."""
     listed = [_listed(dataset, index) for index in _spread(indices)]
-    note_images(listed, [inspect(image.path) for image in listed], Path(str(dataset.ann_file)), findings)
+    note_images(listed, [inspect(image.path, image.size) for image in listed], Path(str(dataset.ann_file)), findings)
 
 
 def _add_doubts(dataset: DetectionDataset, findings: Findings) -> None:

@@ -56,7 +56,7 @@ class DecodedFiles:
         """Return the file of an image."""
         return self._paths.get(image_id)
 
-    def size(self, file_name: str, image_id: int) -> Size | None:
+    def size(self, file_name: str, image_id: int, listed: Size | None) -> Size | None:
         """Return the decoded (height, width) of an image, None where it cannot be read."""
         return self._sizes.get(image_id)
 
@@ -84,7 +84,7 @@ def check_split(
         report.error = str(error)
         return SplitCheck(report, [], [])
     report.images = len(listed)
-    facts = inspect_all([image.path for image in listed], label=f"{name} images")
+    facts = inspect_all(listed, label=f"{name} images")
     found = Findings()
     checked = SplitCheck(report, listed, facts)
     try:

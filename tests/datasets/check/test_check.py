@@ -56,8 +56,8 @@ TRAIN = [
     (
         "images with another height or width than their file",
         "repaired",
-        2,
-        "image 3: {images}/turned.jpg: 30 x 40 listed",
+        1,
+        "image 4: {images}/wrong_size.png: ",
     ),
     ("crowds", "kept", 1, "annotation id 10: "),
     ("boxes that disagree with their polygon or mask", "kept", 19, "annotation id 6: "),

@@ -23,7 +23,8 @@ def test_the_same_pixels_in_another_file_are_known_again(tmp_path: Path, suffix:
     noise(1).save(tmp_path / "a.png")
     noise(1).save(tmp_path / f"b.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
     noise(2).save(tmp_path / "c.png")
-    a, b, c = inspect_all([tmp_path / "a.png", tmp_path / f"b.{suffix}", tmp_path / "c.png"], label="")
+    names = ("a.png", f"b.{suffix}", "c.png")
+    a, b, c = inspect_all([ListedImage(1, name, None, tmp_path / name) for name in names], label="")
     assert a.digest == b.digest != c.digest
 
 
