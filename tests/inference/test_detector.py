@@ -1,5 +1,6 @@
 """The detector as an object: what it takes, what it returns, and the same detections in every batch."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_panoptic_models_give_a_segment_for_each_pixel(tmp_path: Path) -> None:
 
 def test_to_supervision(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Detector(checkpoint, device="cpu", threshold=0)(noise(90, 60))
-    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match="pip install supervision"):
         found.to_supervision()
 

@@ -170,7 +170,7 @@ def _draw_boxes(image: Image.Image, boxes: np.ndarray, labels: np.ndarray, marke
 def _dash(pen: ImageDraw.ImageDraw, box: Rectangle, width: int) -> None:
     """Draw white dashes on the outline of a box, as long as the gaps between them."""
     left, top, right, bottom = box
-    dash = 4 * width
+    dash = 2 * width
     for x in np.arange(left, right, 2 * dash):
         for y in (top, max(top, bottom - width + 1)):
             pen.rectangle((x, y, min(x + dash, right), min(y + width - 1, bottom)), fill=PAPER)

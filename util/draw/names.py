@@ -17,11 +17,11 @@ LEAST_SIZE = 10
 def draw_names(image: Image.Image, boxes: np.ndarray, colours: Sequence[Colour], texts: Sequence[str]) -> None:
     """Write every text on a patch of its colour at its box (n, 4), where it hides no other text if possible.
 
-    Letters grow with the root of the image's longer side, and shrink where a text is wider than the image; one that is
-    still too wide loses its middle. The last boxes choose their places first.
+    Letters grow with the root of the image's longer side, up to an eighth of the shorter. They shrink where a text is
+    wider than the image; one that is still too wide loses its middle. The last boxes choose their places first.
     """
     pen = ImageDraw.Draw(image)
-    size = max(LEAST_SIZE, round(0.75 * max(image.size) ** 0.5))
+    size = max(LEAST_SIZE, min(round(0.75 * max(image.size) ** 0.5), min(image.size) // 8))
     taken: list[Rectangle] = []
     for box, colour, text in reversed(list(zip(boxes, colours, texts, strict=True))):
         text, font = _fit(pen, text, size, image.width - 6)

@@ -30,21 +30,24 @@ def draw_panoptic(
     places = Image.fromarray(ids.astype(np.int32)).resize(canvas.size, Image.Resampling.NEAREST)
     numbers = np.asarray(places) + 1  # find_objects leaves 0 out
     pixels = np.asarray(canvas).astype(np.float32)
-    centres = np.zeros((len(segments), 4))
+    centres, colours, shown = [], [], []
     slices = find_objects(numbers)
-    for k, segment in enumerate(segments):
-        inside = numbers == segment["id"] + 1
-        pixels[inside] += OPACITY * (np.array(class_colour(segment["category_id"]), dtype=np.float32) - pixels[inside])
+    for segment, name in zip(segments, names, strict=True):
         part = slices[segment["id"]] if segment["id"] < len(slices) else None
-        if part is not None:
-            # The name lies where the segment is widest; padded, so that the image's edge counts as an edge.
-            depth = distance_transform_edt(np.pad(inside[part], 1))[1:-1, 1:-1]
-            row, column = np.unravel_index(depth.argmax(), depth.shape)
-            centres[k] = np.tile((part[1].start + column, part[0].start + row), 2)
+        if part is None:  # it has no pixels
+            continue
+        inside, colour = numbers[part] == segment["id"] + 1, class_colour(segment["category_id"])
+        pixels[part][inside] += OPACITY * (np.array(colour, dtype=np.float32) - pixels[part][inside])
+        # The name lies where the segment is widest; padded, so that the image's edge counts as an edge.
+        depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+        row, column = np.unravel_index(depth.argmax(), depth.shape)
+        centres.append(np.tile((part[1].start + column, part[0].start + row), 2))  # a box without extent
+        colours.append(colour)
+        shown.append(name)
     edges = np.zeros(numbers.shape, dtype=bool)
     edges[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
     edges[1:] |= numbers[1:] != numbers[:-1]
     pixels[binary_dilation(edges, iterations=max(1, line_width(canvas) // 2))] *= 0.25
     canvas.paste(Image.fromarray(pixels.round().astype(np.uint8)))
-    draw_names(canvas, centres, [class_colour(segment["category_id"]) for segment in segments], list(names))
+    draw_names(canvas, np.array(centres).reshape(-1, 4), colours, shown)
     return canvas

@@ -8,7 +8,7 @@ from PIL import Image
 from tests.util.draw.images import GREY, blank, changed, has_colour
 from util.draw import boxes as drawing
 from util.draw import names as placing
-from util.draw.boxes import class_colour, draw_detections
+from util.draw.boxes import class_colour, draw_detections, draw_objects
 
 # --- class_colour -----------------------------------------------------------------------------------------------------
 
@@ -96,6 +96,30 @@ def test_names_stay_inside_the_image(monkeypatch, box):
     draw_detections(blank(), [box], [1], class_names={1: "rectangle"})
     left, top, right, bottom = patches[0]
     assert 0 <= left < right <= 320 and 0 <= top < bottom <= 320
+
+
+@pytest.mark.parametrize("size", [(100, 75), (6000, 4000), (40, 900), (900, 30), (1, 1)])
+def test_letters_fit_images_of_any_size(monkeypatch, size):
+    written = []
+    monkeypatch.setattr(
+        placing, "free_patch", lambda box, patch, canvas, taken: written.append(patch) or (0, 0, *patch)
+    )
+    drawn = draw_detections(blank(*size), [[0, 0, *size]], [1], class_names={1: "a class with a long name"})
+    (width, height), shown = written[0], drawn.width / min(drawn.width, 1200)
+    assert width <= drawn.width and height - 4 >= 10 * shown  # on a screen 1200 pixels wide
+
+
+def test_boxes_are_cut_at_the_edges_and_those_outside_are_not_drawn_over():
+    drawn = draw_detections(blank(), [[-50, 100, 400, 500], [330, 50, 400, 90]], [1, 2])
+    assert drawn.getpixel((0, 200)) == drawn.getpixel((319, 200)) == drawn.getpixel((150, 319)) == class_colour(1)
+
+
+def test_marked_boxes_are_dashed():
+    boxes, labels = np.array([[50, 50, 250, 250], [20, 20, 30, 300]]), np.array([1, 2])
+    drawn = draw_objects(blank(), boxes, labels, ["a", "b"], marked=np.array([True, False]))
+    outline = np.asarray(drawn)[120:240, 50]
+    assert (outline == 255).all(1).any() and (outline == class_colour(1)).all(1).any()
+    assert (np.asarray(drawn)[50:290, 20] == class_colour(2)).all()
 
 
 def test_a_box_without_extent_is_drawn():
