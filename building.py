@@ -55,6 +55,11 @@ class Data:
         """Return the validation images' annotations as pycocotools reads them."""
         return datasets.get_coco_api_from_dataset(self.val)
 
+    @property
+    def in_checkpoint(self) -> dict[str, Any]:
+        """Return what a checkpoint says about the classes, so that it can be used without the data."""
+        return {"class_names": self.class_names, "is_thing": self.is_thing}
+
     def classes(self, *, learned: bool) -> DataClasses:
         """Return what a checkpoint must agree with; `learned`: by training, not by an evaluation alone."""
         return DataClasses(self.class_names, self.num_classes, learned)

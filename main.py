@@ -211,7 +211,7 @@ def training_state(
         "scaler": context.precision.scaler.state_dict(),
         "args": to_plain(vars(run.cfg)),
         "args_as_typed": to_plain(typed_flags(run.typed)),
-        "class_names": run.data.class_names,
+        **run.data.in_checkpoint,
     } | ({} if run.data.category_ids is None else {"category_ids": run.data.category_ids})
 
 

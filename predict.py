@@ -207,6 +207,9 @@ def cli(argv: list[str] | None = None, *, typed: argparse.Namespace | None = Non
     except UserError as error:
         print(f"predict.py: error: {error.line()}", file=sys.stderr, flush=True)
         return error.exit_code
+    except OSError as error:  # from writing: what cannot be read is an ImageError
+        print(f"predict.py: error: cannot write: {error}", file=sys.stderr, flush=True)
+        return UserError.exit_code
     except KeyboardInterrupt:
         return 130
 

@@ -90,11 +90,15 @@ class Detector:
         Raises ImageError, which names the file, for an image that cannot be read.
         """
         if not isinstance(images, list | tuple):
-            return self.detect([self.read(images)])[0]
+            return self._detect_all([images])[0]
         found: list[Detections] = []
         for start in range(0, len(images), self.batch_size):
-            found += self.detect([self.read(image) for image in images[start : start + self.batch_size]])
+            found += self._detect_all(images[start : start + self.batch_size])
         return found
+
+    def _detect_all(self, images: Sequence[ImageLike]) -> list[Detections]:
+        read = [self.read(image) for image in images]
+        return self.detect([self.resize(image) for image in read], [(image.height, image.width) for image in read])
 
     def read(self, image: ImageLike) -> Image.Image:
         """Return an image as 8-bit RGB, converted as in training. Raises ImageError where it cannot be read."""
@@ -111,19 +115,27 @@ class Detector:
 
     def prepare(self, image: ImageLike) -> Tensor:
         """Return an image as the model takes it: (3, H, W) float32, resized and normalised, on the CPU."""
-        return nested_tensor_from_tensor_list([self._resized(self.read(image))]).normalized().tensors[0]
+        return nested_tensor_from_tensor_list([self.resize(self.read(image))]).normalized().tensors[0]
 
-    def detect(self, images: Sequence[Image.Image]) -> list[Detections]:
-        """Detect objects in one batch of RGB images."""
-        pixels = [self._resized(image) for image in images]
-        originals = torch.tensor([[image.height, image.width] for image in images])
+    def resize(self, image: Image.Image) -> Tensor:
+        """Return an RGB image at the size that the model sees: bytes (3, H, W)."""
+        return self._transform(image, None)[0]
+
+    def detect(self, pixels: Sequence[Tensor], originals: Sequence[tuple[int, int]]) -> list[Detections]:
+        """Detect objects in one batch.
+
+        Args:
+            pixels: the images as `resize` returns them.
+            originals: height and width of each before, whose pixels the boxes are in.
+        """
+        targets = torch.tensor(originals)
         sizes = torch.tensor([tensor.shape[-2:] for tensor in pixels])
         found: dict[int, Detections] = {}
         for part in self._batches(sizes):
             batch = nested_tensor_from_tensor_list([pixels[i] for i in part]).to(self.device).normalized()
             outputs = self.run(batch)
-            found |= zip(part, self.read_outputs(outputs, sizes=sizes[part], originals=originals[part]))
-        return [found[i] for i in range(len(images))]
+            found |= zip(part, self.read_outputs(outputs, sizes=sizes[part], originals=targets[part]))
+        return [found[i] for i in range(len(pixels))]
 
     def _batches(self, sizes: Tensor) -> list[list[int]]:
         """Return the images, by number, that the model sees together; sizes (B, 2) are those it sees.
@@ -226,7 +238,3 @@ class Detector:
     def name(self, label: int) -> str:
         """Return the name of a category id; `class 7` where it has none."""
         return self.class_names.get(label, f"class {label}")
-
-    def _resized(self, image: Image.Image) -> Tensor:
-        """RGB image to bytes (3, H, W) at the model's size."""
-        return self._transform(image, None)[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
+from torch import Tensor
 
 from .detections import Detections
 
@@ -37,6 +38,7 @@ class Item:
 
     Attributes:
         image: RGB pixels.
+        pixels: the same at the size that the model sees, (3, H, W) uint8.
         path: its file; None for a frame of a camera.
         name: its results lie under this path below the folder of results.
         image_id: its id in COCO's results; None for a frame, and for an image that --truth does not list.
@@ -44,6 +46,7 @@ class Item:
     """
 
     image: Image.Image
+    pixels: Tensor
     path: Path | None
     name: Path
     image_id: int | None

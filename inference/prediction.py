@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.images import read_image
 from util.errors import ImageError
 
 from .choice import Choice
@@ -19,6 +18,7 @@ from .detector import Detector
 from .drawing import draw
 from .inputs import ImageInput, Inputs, VideoInput
 from .items import FrameTime, Item, Pictures, Writer
+from .read_ahead import read_ahead
 from .summary import Clock, Summary, describe_counts
 from .truth import MATCH_IOU, TrueObjects, Truth, match
 from .video import VideoReader
@@ -79,20 +79,26 @@ class Prediction:
 
     def _read_images(self, images: Sequence[ImageInput], bar: tqdm) -> Iterator[Item]:
         """Yield the images that can be read, and note the others."""
-        for number, source in enumerate(images, start=1):
+        for item in read_ahead(self._read_image, enumerate(images, start=1), count=2 * self.detector.batch_size):
             try:
                 with self.clock.part("reading"):
-                    image = read_image(source.path, described="the image")
-                    image_id: int | None = number
-                    if self.truth is not None:
-                        index = self.truth.find(source.path)
-                        image_id = None if index is None else self.truth.image_id(index)
-                        self.matches["unlisted"] += index is None
+                    yielded = item.result()
             except ImageError as error:
                 self.summary.failures.append(error.line())
                 bar.update()
                 continue
-            yield Item(image, source.path, source.name, image_id)
+            self.matches["unlisted"] += yielded.image_id is None
+            yield yielded
+
+    def _read_image(self, numbered: tuple[int, ImageInput]) -> Item:
+        """Read one image and prepare it for the model, in a thread of its own."""
+        image_id: int | None
+        image_id, source = numbered
+        image = self.detector.read(source.path)
+        if self.truth is not None:
+            index = self.truth.find(source.path)
+            image_id = None if index is None else self.truth.image_id(index)
+        return Item(image, self.detector.resize(image), source.path, source.name, image_id)
 
     def _run_video(self, source: VideoInput) -> None:
         start, frames, counts = time.perf_counter(), 0, Counter[str]()
@@ -124,10 +130,11 @@ class Prediction:
             while True:
                 with self.clock.part("reading"):
                     frame = next(frames, None)
-                if frame is None:
-                    return
+                    if frame is None:
+                        return
+                    pixels = self.detector.resize(frame.image)
                 place = FrameTime(frame.number, frame.pts, frame.time_base, rate)
-                yield Item(frame.image, path, source.name, None, place)
+                yield Item(frame.image, pixels, path, source.name, None, place)
         finally:
             reader.close()
 
@@ -135,7 +142,8 @@ class Prediction:
         """Yield what is shown of each item, and the seconds that it took."""
         before = self.clock.total
         with self.clock.part("model"):
-            results = self.detector.detect([item.image for item in batch])
+            sizes = [(item.image.height, item.image.width) for item in batch]
+            results = self.detector.detect([item.pixels for item in batch], sizes)
         share = (self.clock.total - before) / len(batch)
         for item, result in zip(batch, results):
             before = self.clock.total

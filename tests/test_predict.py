@@ -153,6 +153,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(data: Path, run: Any
         ),
         ("--input {data}/images --output a.jpg", ["--output a.jpg", "there are 5"]),
         ("--input {data}/images --output {data}/images", ["would overwrite", "1.png"]),
+        ("--input {data}/images --output {data}/best.pth/out", ["cannot write", "best.pth"]),
         ("--input {data}/images --threshold 70", ["--threshold 70.0", "from 0 to 1"]),
         ("--input {data}/images --top 0", ["--top 0", "from 1"]),
         ("--input {data}/images --truth {data}/other.json", ["other.json", "1 is person, the model's cat"]),
