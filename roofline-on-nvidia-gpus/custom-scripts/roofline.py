@@ -52,7 +52,17 @@ def draw_analysed(
     with_flops = rows[rows["flop"] > 0]
     draw_levels(axes, with_flops, colours[with_flops.index], levels)
     if with_flops["rate"].isna().all():
-        axes.text(0.5, 0.45, NOTHING, transform=axes.transAxes, ha="center", fontsize=11, color=FAINT)
+        axes.text(
+            0.5,
+            0.45,
+            NOTHING,
+            transform=axes.transAxes,
+            ha="center",
+            fontsize=11,
+            color=FAINT,
+            zorder=9,
+            backgroundcolor="white",
+        )
     numbered = with_flops[with_flops.index < top]
     number_points(axes, numbered, levels[-1], [int(index) + 1 for index in numbered.index])
     unit_legend(axes, rows, UNIT_COLOURS)

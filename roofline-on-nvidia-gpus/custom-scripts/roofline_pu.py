@@ -49,7 +49,17 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
     name_axes(axes, level=level_name(level, roofs.device))
     flops = rows[rows["flop"] > 0]
     if flops["rate"].isna().all():
-        axes.text(0.5, 0.45, NOTHING, transform=axes.transAxes, ha="center", fontsize=11, color=FAINT)
+        axes.text(
+            0.5,
+            0.45,
+            NOTHING,
+            transform=axes.transAxes,
+            ha="center",
+            fontsize=11,
+            color=FAINT,
+            zorder=9,
+            backgroundcolor="white",
+        )
     for unit, group in flops.groupby("unit"):
         draw_points(axes, group, level, group["unit"].map(UNIT_COLOURS), marker=UNIT_MARKERS[unit])
     top = flops[flops.index < 8] if timed else flops.iloc[:0]

@@ -106,6 +106,7 @@ def test_sound_data_has_no_warning(tmp_path: Path) -> None:
         ("x.csv", "Time (%),Total Time (ns),Instances,Name\n1,2,3,k\n", "summary of Nsight Systems"),
         ("x.ncu-rep", "SQLite format 3\0", "an SQLite file"),
         ("x.ncu-rep", "<html></html>", "only named like a report"),
+        ("x.csv", "", "an empty file"),
     ],
 )
 def test_files_of_other_tools_are_named_for_what_they_are(tmp_path: Path, name: str, content: str, kind: str) -> None:

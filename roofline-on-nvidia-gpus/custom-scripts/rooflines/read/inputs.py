@@ -166,6 +166,8 @@ def _first_lines(path: Path) -> list[str]:
 
 def _foreign(path: Path, start: list[str]) -> str | None:
     """Return what a file is that is none of Nsight Compute's, as far as its first lines or its ending tell."""
+    if not any(start):
+        return "an empty file: was the run stopped?"
     if path.suffix in (".nsys-rep", ".qdrep"):
         return "a timeline of Nsight Systems, which has no counters; nsys stats writes its summaries"
     if start[0].startswith("SQLite format"):
