@@ -112,6 +112,7 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
     listed = None if train is None else datasets.category_ids(train)
     if listed is not None and category_ids is None:
         cfg.category_ids = tuple(listed.values())
+    # So a label of the validation images beyond the training set's is refused on reading.
     val = build_split("val", argparse.Namespace(**vars(cfg) | {"num_classes": known}))
     first = datasets.unwrap(val if train is None else train)
     listed = datasets.category_ids(first)
@@ -242,6 +243,7 @@ def count_trainable(model: nn.Module) -> int:
 
 def build_optimizer(model: nn.Module, *, lr: float, lr_backbone: float, weight_decay: float) -> torch.optim.AdamW:
     """Return AdamW over two groups, the backbone second with its own learning rate, as in DETR's checkpoints."""
+    # DETR's order of groups and of parameters in them: the optimizer's state in a checkpoint goes by numbers.
     trainable = [(n, p) for n, p in without_wrapper(model).named_parameters() if p.requires_grad]
     head = [p for n, p in trainable if "backbone" not in n]
     backbone = [p for n, p in trainable if "backbone" in n]

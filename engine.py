@@ -118,10 +118,13 @@ def add_gradients(
     context: StepContext,
 ) -> dict[str, Tensor]:
     """Forward, loss and backward of the batches of a step, one after the other; return the losses of all together."""
+    # None for a step of one batch: the criterion's own divisors are then those of the step.
     whole = [t for _, targets in batches for t in targets] if len(batches) > 1 else None
     sums: dict[str, Tensor] = {}
     for i, (samples, targets) in enumerate(batches, start=1):
         samples, targets = to_device(samples, targets, device)
+        # Processes exchange gradients in the last batch's backward alone: the sum is the same, once instead of each
+        # time.
         with without_exchange(model, last=i == len(batches)):
             _, losses = compute_losses(model, criterion, samples, targets, context=context, whole=whole)
             total = weighted_sum(losses, weights_of(criterion))
@@ -152,12 +155,14 @@ def compute_losses(
     context = context or StepContext()
     outputs = _forward(model, samples, context)
     with context.phases.phase(Section.LOSS):
+        # A criterion of somebody else's need not know the arguments below.
         if whole is None or not isinstance(criterion, SetCriterion):
             return outputs, criterion(outputs, targets)
         objects = outputs["pred_boxes"].new_tensor(float(sum(map(object_count, whole))))
         losses = criterion(
             outputs,
             targets,
+            # Of the whole step: a batch with few objects must not weigh as much as one with many.
             num_boxes=reduce_mean(objects).clamp(min=1),
             class_weight=criterion.class_weight(whole, outputs["pred_logits"].shape[1]),
         )
@@ -179,6 +184,7 @@ def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm:
     with context.phases.phase(Section.OPTIMIZER_STEP):
         scaler = context.precision.scaler  # without float16 it does nothing
         if max_norm > 0:
+            # Before clipping: the norm to clip at is that of the true gradient, not of the scaled one.
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         scaler.step(optimizer)
@@ -233,8 +239,10 @@ def evaluate(
             else:
                 outputs, losses = compute_losses(model, criterion, samples, on_device, context=context)
                 log.add(losses, image_ids)
+            # In pixels of the original image, as COCO's annotations are.
             evaluator.update(dict(zip(image_ids, _detections(postprocessors, outputs, targets, device))))
             if panoptic is not None:
+                # The size without padding first, to cut the canvas; then the original's, to which COCO's PNGs belong.
                 images = postprocessors["panoptic"](outputs, _sizes(targets, "size"), _sizes(targets, "orig_size"))
                 panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
         if criterion is not None:

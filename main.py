@@ -146,6 +146,7 @@ def train(
     print_once("Start training")
     for part in plan.parts():
         set_epoch(loader, part.epoch)
+        # By epoch, not once: what an epoch draws then does not depend on the process having run those before it.
         seed_everything(cfg.seed, rank=run.place.launch.rank, epoch=part.epoch)
         with annotate("training_epoch"):
             train_stats = train_one_epoch(
@@ -164,6 +165,7 @@ def train(
             store.log(log_row(train_stats, test_stats, epoch=part.epoch, n_parameters=building.count_trainable(model)))
             store.keep_evaluation(evaluator, epoch=part.epoch)
             state = training_state(run, model, optimizer, context) | plan.state_after(part)
+            # DETR's rule: before the learning rate drops, and every hundred epochs.
             keep = (part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0
             store.save(state | {"ap": ap, "best_ap": best_ap}, is_best=is_best, keep=keep)
     end_training(run, context, began)

@@ -65,6 +65,7 @@ def join(args: argparse.Namespace) -> Place:
     if args.deterministic:
         use_deterministic_algorithms()
     launch = init_distributed(device=str(device), dist_url=args.dist_url, world_size=args.world_size)
+    # After the rank is known: every process draws its own dropout and crops.
     seed_everything(args.seed, rank=launch.rank)
     return Place(launch, device, precision)
 
@@ -101,8 +102,10 @@ def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> ar
     elif weights.resume is not None:
         refuse_other_architecture(weights.resume, weights.paths["resume"], flags=vars(args))
     if weights.bring_backbone or place.launch.rank > 0:  # other ranks get the weights of rank 0
+        # Nothing to download: a checkpoint, or DDP's first broadcast, brings them.
         settled["backbone_weights"] = "none"
     cfg = replace_flags(args, **settled)
+    # Of the settled flags: an evaluation has its architecture from the checkpoint by now.
     check_model_flags(cfg)
     if weights.frozen is not None:
         refuse_other_architecture(weights.frozen, weights.paths["frozen"], flags=vars(cfg))

@@ -26,6 +26,7 @@ def box_area(boxes: Tensor) -> Tensor:
 
 def _iou_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and union of `xyxy` boxes whose leading dimensions broadcast against each other."""
+    # Leading axes broadcast: (N, 1, 2) and (1, M, 2) give (N, M, 2), (N, 2) and (N, 2) give (N, 2).
     top_left = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
     inter = (bottom_right - top_left).clamp(min=0).prod(-1)  # boxes apart have a negative side: no overlap

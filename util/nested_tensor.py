@@ -41,6 +41,8 @@ class NestedTensor:
         visible = torch.ones_like(pixels[:, 0]) if self.mask is None else self.mask.logical_not().float()  # (B, H, W)
         # Numbers of the host, channel by channel: tensors of them would have to be copied to the device.
         for plane, mean, std in zip(pixels.unbind(1), IMAGENET_MEAN, IMAGENET_STD, strict=True):
+            # x / 255 / std - mean / std, the second part only where there is an image: padding stays 0, as DETR's
+            # collate leaves it after normalising.
             plane.mul_(1 / (255 * std)).add_(visible, alpha=-mean / std)
         return NestedTensor(pixels, self.mask)
 

@@ -132,6 +132,7 @@ class CostCounter:
         row.calls += 1
         row.flops += cost.flops
         row.bytes += cost.bytes
+        # Read after the step: reading an event now would make the host wait for the GPU.
         self._spans.append((row, begin, end))
 
 

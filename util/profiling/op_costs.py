@@ -147,6 +147,7 @@ def _weighted(call: _Call) -> OpCost:
         family = "optimizer"
     results = list(_tensors(call.result))
     measured = list(_tensors(call.args[0])) if first_input or foreach else results[:1]
+    # Work on integers is no FLOP; comparisons give bools, and have weight 0 anyway.
     floating = bool(results or measured) and (results or measured)[0].is_floating_point()
     return OpCost(weight * sum(tensor.numel() for tensor in measured) if floating else 0, moved, family)
 
@@ -162,6 +163,7 @@ def _copy(call: _Call) -> OpCost:
 
 def _gather(call: _Call) -> OpCost:
     rows = sum(map(_size, _tensors(call.result)))
+    # Rows are read and written; the indices are read.
     return OpCost(0, 2 * rows + sum(map(_size, _tensors(call.args[1:]))), "index and sort")
 
 
@@ -171,6 +173,7 @@ def _scatter(call: _Call) -> OpCost:
     An out-of-place form copies its target first.
     """
     tensors = list(_tensors(call.args))
+    # Its first argument is the gradient of the rows that were looked up; of the others the values come last.
     values = tensors[0] if call.name == "embedding_dense_backward" else tensors[-1]
     accumulates = call.name == "index_put" and len(call.args) > 3 and bool(call.args[3])
     adds = _SCATTERS[call.name] or accumulates
@@ -223,6 +226,7 @@ def _mv(a: Tensor) -> int:
 def _convolution(call: _Call) -> OpCost:
     """2 MACs: each weight meets each place of the output (of the input, if transposed) of each image."""
     x, weight, transposed = call.args[0], call.args[1], call.args[6]
+    # (B, C, H, W): places are H * W, of every image.
     places = prod((x if transposed else call.result).shape[2:])
     return OpCost(2 * x.shape[0] * places * weight.numel(), _moved(call), "convolution", matrix=True)
 
@@ -241,6 +245,7 @@ def _attention(call: _Call) -> OpCost:
     query, key, value = call.args[1:4] if backward else call.args[:3]
     batch, queries, width = prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
     scores = batch * queries * key.shape[-2]
+    # Forward q k^T and p v; backward q k^T again, g v^T, p^T g, and the gradients of q and k.
     products = (3 * width + 2 * value.shape[-1]) if backward else width + value.shape[-1]
     flops = scores * (2 * products + (_SCORES_BACKWARD if backward else _SCORES))
     return OpCost(flops, _moved(call), "attention", matrix=True)

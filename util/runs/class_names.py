@@ -124,6 +124,7 @@ def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: Dat
 def _rows(sources: Mapping[int, int | None], *, theirs: int, ours: int) -> list[int | None]:
     """Return, for each row of the new head, the row of the old one that it was; None for a new one."""
     used = set(sources.values())
+    # Rows of classes that the data lacks stay, at ids that the data has no name for, so that the head keeps its size.
     left = [row for row in range(theirs) if row not in used]
     rows: list[int | None] = []
     for id_ in range(ours):

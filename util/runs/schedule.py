@@ -16,6 +16,7 @@ def lr_factor(
     the form of torch's OneCycleLR). For `step` and `cosine` a warm-up rises linearly from 0 over `warmup_steps`.
     """
     if schedule == "onecycle":
+        # OneCycleLR's own bounds: the rise ends a step early, and the last step has the least rate.
         peak, last = warmup_steps or 0.3 * total_steps - 1, total_steps - 1
         if step < peak:
             return _half_cosine(step / peak, start=1 / 25, end=1)
@@ -37,5 +38,6 @@ def build_lr_scheduler(optimizer: Optimizer, *, done_steps: int = 0, **schedule)
     """
     for group in optimizer.param_groups:  # a checkpoint brings it; a run that starts at --start_epoch has none
         group.setdefault("initial_lr", group["lr"])
+    # LambdaLR counts from the step before: -1 is its word for a new run.
     last = done_steps - 1 if done_steps else -1
     return LambdaLR(optimizer, lambda step: lr_factor(step, **schedule), last_epoch=last)

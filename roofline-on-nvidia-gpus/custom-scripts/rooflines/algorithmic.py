@@ -44,6 +44,7 @@ def ratios(measured: pd.DataFrame, costs: pd.DataFrame, *, steps: int = 1) -> pd
     measured: tidy rows of counters over `steps` training steps; costs: those of one counted step. A measurement without
     bytes of HBM has no ratio of bytes. Raises RoofError where no section is in both.
     """
+    # The counted costs are of one step, the counters' of all that were profiled.
     needed = steps * _by_section(costs)
     parts = []
     for run in dict.fromkeys(map(str, measured["run"])):
@@ -52,6 +53,7 @@ def ratios(measured: pd.DataFrame, costs: pd.DataFrame, *, steps: int = 1) -> pd
         if common:
             both = mine.loc[common].add_suffix("_m").join(needed.loc[common].add_suffix("_a"))
             if len(common) > 1:
+                # One section without bytes makes the sum of bytes unknown.
                 both.loc[_TOGETHER] = both.sum(min_count=len(common))
             parts.append(both.reset_index(names="section").assign(run=run))
     if not parts:

@@ -31,6 +31,7 @@ def analyse(rows: pd.DataFrame, roofs: Roofs) -> pd.DataFrame:
         result["rate"] = result["flop"] / rows["time_s"]
         for level, column in LEVELS.items():
             result[f"ai_{level.lower()}"] = result["flop"] / rows[column]
+    # (kernels, levels + 1) seconds: levels work at the same time, so the longest of them is the bound; units add up.
     least = _least_times(rows, roofs)
     longest = least.max(axis=1) if least.shape[1] else pd.Series(np.nan, index=rows.index)
     # Something that was not measured may be what a slow kernel waits for: how far it is from its roof is not known.
@@ -50,6 +51,7 @@ def _least_times(rows: pd.DataFrame, roofs: Roofs) -> pd.DataFrame:
         for level, column in LEVELS.items()
         if level in roofs.bandwidth and rows[column].notna().any()
     }
+    # One unit after the other: a kernel's FP32 tail does not overlap its tensor work in this model.
     parts = [rows[FLOP_COLUMNS[unit]] / peak for unit, peak in roofs.peak.items()]
     if parts:
         times["units"] = sum(parts)

@@ -76,6 +76,7 @@ def _check_hierarchy(rows: pd.DataFrame, device: str) -> list[str]:
     notes, names = [], list(LEVELS)
     for near, far in zip(names, names[1:]):
         a, b = rows[LEVELS[near]], rows[LEVELS[far]]
+        # What comes from L2 has passed L1, and what comes from memory both: farther levels cannot see more.
         bad, known = int((b > a).sum()), int((a.notna() & b.notna()).sum())
         if bad:
             why = " (lts__t_bytes also counts what is no request of an SM)" if far == "L2" else ""
@@ -154,6 +155,7 @@ def _check_sections(rows: pd.DataFrame) -> list[str]:
 
 def _check_roofs(rows: pd.DataFrame, roofs: Roofs) -> list[str]:
     above = analyse(rows, roofs)
+    # A kernel of microseconds can exceed its roof by the counters' own rounding.
     above = above[(above["efficiency"] > _ABOVE_ROOF) & (above["time_s"] > _WORTH_NAMING)]
     if above.empty:
         return []

@@ -71,6 +71,7 @@ def gpu_table() -> tuple[dict, ...]:
 
 def find_gpus(text: str) -> list[dict]:
     """Return the rows for a name as the user writes it ("a100-80", "H100 SXM"). Raises RoofError listing the names."""
+    # "80GB" is the words 80 and gb, so that a user's "a100 80" is a part of it.
     words = re.findall(r"[a-z0-9]+?(?=gb|$|[^a-z0-9])", text.lower())
     exact = [row for row in gpu_table() if _words_of(row["name"]) == set(words)]
     rows = exact or ([row for row in gpu_table() if _words_of(row["name"]).issuperset(words)] if words else [])
@@ -118,6 +119,7 @@ def guess_gpu(device: str, compute_capability: str, hbm_rate: float = 0.0) -> tu
     rows = [row for row in gpu_table() if row["compute_capability"] == compute_capability]
     if not rows:
         return None, f"no roofs for {device or 'this GPU'} (capability {compute_capability or 'unknown'}) in gpus.toml"
+    # A card whose memory is slower than what was measured is not the one; 2 % are left for rounding.
     fast = [row for row in rows if row["hbm_bytes_per_second"] * 1.02 >= hbm_rate] or rows[-1:]
     others = ", ".join(row["name"] for row in rows if row is not fast[0])
     return fast[0], f"roofs of {fast[0]['name']}, guessed from capability {compute_capability}" + (
@@ -139,6 +141,7 @@ def table_roofs(row: dict, clock_hz: float | None = None) -> Roofs:
         for unit in UNITS
         if unit in per_clock
     }
+    # Per SM and clock; memory has a clock of its own, which locking the cores' does not move.
     bandwidth = {"L1": row["sms"] * row.get("l1_bytes_per_clock_per_sm", _L1_PER_SM) * clock}
     if "l2_bytes_per_clock" in row:
         bandwidth["L2"] = row["l2_bytes_per_clock"] * clock
@@ -175,6 +178,7 @@ def _tensor_peaks(launches: pd.DataFrame) -> dict[str, float]:
     GeForce accumulates FP16 in FP16 at twice the rate of FP32: that peak counts only where a kernel did so.
     """
     matches = [(column, match) for column in launches.columns if (match := _TENSOR_PEAK.match(column))]
+    # FP16 results on tensor cores, in any launch.
     narrow = [column for column in launches if "_dst_fp16" in column and column.endswith(".sum")]
     to_fp32 = any(match["result"] == "fp32" for _, match in matches) and not launches[narrow].any(axis=None)
     found: dict[str, dict[str, float]] = {}
@@ -202,6 +206,7 @@ def _peak(launches: pd.DataFrame, metric: str, clock: str) -> float:
     if metric + PEAK_RATE in launches:
         return float(launches[metric + PEAK_RATE].median())
     if metric + PEAK in launches and clock in launches:
+        # The peak per clock is a constant of the GPU; clocks vary from launch to launch.
         return float(launches[metric + PEAK].max() * launches[clock].median())
     return 0.0
 
@@ -242,6 +247,7 @@ def read_roofs(path: Path, clock_hz: float | None = None) -> Roofs:
         raise RoofError(f"{path}: clock_hz must be a positive number of hertz")
     device, source = str(data.get("device", path.stem)), str(data.get("source", path.name))
     if own and clock_hz and clock_hz == clock_hz:
+        # HBM is left: its clock is not the cores'.
         factor = clock_hz / own
         bandwidth = {level: rate * (1.0 if level == "HBM" else factor) for level, rate in bandwidth.items()}
         peak = {unit: rate * factor for unit, rate in peak.items()}

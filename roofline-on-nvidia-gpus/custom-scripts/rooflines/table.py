@@ -72,9 +72,11 @@ def aggregate(rows: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _sums(rows: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
+    # Clocks are averaged by time, of the rows that have one: cycles over seconds.
     weight = rows["time_s"].where(rows["clock_hz"].notna())
     work = rows.assign(_weight=weight, _cycles=rows["clock_hz"] * weight)
     groups = work.groupby(list(by), observed=True, sort=False, dropna=False)
+    # min_count=1: a sum of unknowns is unknown, not 0.
     result = groups[[*_SUMS, "_weight", "_cycles"]].sum(min_count=1)
     result["first"] = groups["first"].min()
     result["clock_hz"] = result.pop("_cycles") / result.pop("_weight")
@@ -138,6 +140,7 @@ def main_unit(rows: pd.DataFrame) -> pd.Series:
     """
     flops = rows[list(FLOP_COLUMNS.values())]
     keys = dict(zip(FLOP_COLUMNS.values(), FLOP_COLUMNS))
+    # No FLOPs counted: either there were none, or nobody counted.
     idle = pd.Series(MEMORY_ONLY, index=rows.index).mask(is_unmeasured(rows), UNMEASURED)
     return flops.idxmax(axis=1).map(keys).where(flops.sum(axis=1) > 0, idle)
 

@@ -18,6 +18,7 @@ def limits(rows: pd.DataFrame, roofs: Roofs, levels: tuple[str, ...]) -> tuple[f
 
     rows: analysed, the longest first.
     """
+    # Time of all longer kernels: those within the first 98.5 % set the limits.
     before = rows["share"].fillna(0).cumsum().shift(fill_value=0)
     seen = rows[(rows["flop"] > 0) & (before < _SHOWN)]
     x = np.concatenate([seen[f"ai_{level.lower()}"].to_numpy(float) for level in levels] or [np.empty(0)])
@@ -44,6 +45,7 @@ def draw_roofs(
     top = max(roofs.peak.values(), default=y1)
     for level in [level for level in LEVELS if level in roofs.bandwidth]:
         rate = roofs.bandwidth[level]
+        # From where the diagonal enters the box to its ridge, where the highest peak takes over.
         start, end = max(x0, y0 / rate), min(x1, top / rate)
         style = {"HBM": ("-", 2.0), "L2": ((0, (6, 2)), 1.4), "L1": ((0, (2, 2)), 1.4)}[level]
         axes.plot(
@@ -84,6 +86,7 @@ def _joined_peaks(roofs: Roofs) -> dict[float, str]:
 def _name_diagonal(axes: Any, text: str, start: float, rate: float, font: float) -> None:
     """Write along a diagonal, just above its lower end."""
     x = start * 1.25
+    # In pixels, because the axes' logarithms and the figure's shape decide the angle on the page.
     (ax, ay), (bx, by) = axes.transData.transform([(x, x * rate), (x * 10, x * 10 * rate)])
     angle = math.degrees(math.atan2(by - ay, bx - ax))
     axes.annotate(

@@ -59,6 +59,7 @@ def number_points(axes: Any, rows: pd.DataFrame, level: str, numbers: Iterable[i
     x, y = places(axes, rows, level)
     scale = axes.figure.dpi / 72
     centres = axes.transData.transform(np.column_stack([x, y]))
+    # Marker areas are in points squared: radius in points, times pixels per point.
     radii = np.sqrt(areas(rows["share"]) / math.pi).to_numpy() * scale
     taken = [(*centre, radius) for centre, radius in zip(centres, radii) if np.isfinite(centre).all()]
     names = [text.get_window_extent() for text in axes.texts]  # of the roofs

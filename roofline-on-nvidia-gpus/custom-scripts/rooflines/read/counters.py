@@ -76,6 +76,7 @@ def _constant(text: str, length: int) -> pd.Categorical:
 def _by_category(column: pd.Series, function) -> pd.Categorical:
     """Apply a function of text to a categorical column, once per category."""
     places: dict[str, int] = {}
+    # By category: 200,000 launches have some hundred names.
     codes = [places.setdefault(function(text), len(places)) for text in column.cat.categories]
     return pd.Categorical.from_codes(np.array(codes, dtype=np.int32)[column.cat.codes.to_numpy()], list(places))
 
@@ -116,5 +117,6 @@ def _bytes(launches: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
     l1 = _get(launches, L1)
     for name in L1_TMA:
         l1 = l1 + _get(launches, name).fillna(0)
+    # Sectors have 32 bytes; lts__t_bytes counts other clients of L2 as well.
     l2 = (_get(launches, L2_SM_SECTORS) * _SECTOR_BYTES).fillna(_get(launches, L2))
     return l1, l2, _get(launches, DRAM)

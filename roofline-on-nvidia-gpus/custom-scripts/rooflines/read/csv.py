@@ -120,6 +120,7 @@ class _Parser:
         meanings, builder, comma = self.meanings, self.builder, self.decimal_comma
         line = "\n"
         for line in lines:
+            # A long table repeats the cells of the launch in every row: only the last three are parsed again.
             if start is not None and line.startswith(start):
                 cells = line[cut:].split('","')
                 # Metric, unit and value: the unit decides too, for one label can name two quantities.
@@ -195,6 +196,7 @@ class _Parser:
         """Return the launch of a row; metric: what the row counts, None for all of a wide table's."""
         process, key = layout.process(cells), layout.key(cells)
         known = self.builder.find((self.parts.stretch(process), *key))
+        # The same metric of the same launch again: IDs have begun anew (see `Parts`).
         again = known is not None and (not layout.is_long or metric is not None and self.builder.has(known, metric))
         stretch = self.parts.note(process, number, again=again)
         return self.builder.launch((stretch, *key), layout.texts(cells), stretch)
@@ -232,6 +234,7 @@ class _Parser:
         if not len(self.builder):
             raise RoofError(f"{self.path}: {self._why_empty()}")
         launches, notes = self.builder.frame(), self._notes()
+        # (launches,): the run of each launch, by its stretch.
         runs = np.array(self.parts.runs())[np.asarray(self.builder.parts)]
         if runs.max() == 0:
             return [Report(self.path, launches, notes)]

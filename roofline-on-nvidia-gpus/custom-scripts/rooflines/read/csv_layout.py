@@ -42,6 +42,7 @@ def is_header(line: str) -> bool:
 
 def find_layout(header: str) -> "CsvLayout | None":
     """Return the layout that a header line describes, None for the summary tables of --print-summary."""
+    # Spreadsheets save with ; or tabs; a quoted header is ncu's own, with commas.
     delimiter = max(",;\t", key=header.count) if '","' not in header else ","
     names = [name.strip().strip("\ufeff") for name in _split(header, delimiter)]
     if _SUMMARY & set(names):
@@ -137,6 +138,7 @@ class CsvLayout:
         """Say whether a row ends in the middle, as the last one of a stopped run does."""
         if self.quoted and not line.endswith(("\n", '"')):
             return True
+        # An odd number: a cell was opened and never closed.
         return line.count('"') % 2 == 1
 
     def beginning(self, line: str, metric: str, unit: str, value: str) -> tuple[str | None, int]:

@@ -57,12 +57,14 @@ def count_flops(launches: pd.DataFrame) -> pd.DataFrame:
     """
     result = pd.DataFrame(0.0, index=launches.index, columns=[*FLOP_COLUMNS.values(), "tensor_int_op"])
     inst = {kind + op: _metric(launches, thread_inst(kind + op)) for kind in "dfh" for op in ("add", "mul", "fma")}
+    # A predicated-off thread executes nothing, so its lanes are not in these counts.
     result["fp64_flop"] = inst["dadd"] + inst["dmul"] + 2 * inst["dfma"]
     result["fp32_flop"] = inst["fadd"] + inst["fmul"] + 2 * inst["ffma"]
     result["tensor_inst"] = tensor = _metric(launches, TENSOR_INST)
     result["hfma_inst"] = inst["hfma"]
     names = _describe(launches)
     constants = _constant_loads(launches, inst, tensor, names)
+    # Two lanes an instruction; a half2 FMA is 4 FLOPs.
     result["fp16_flop"] = 2 * (inst["hadd"] + inst["hmul"] + 2 * np.where(constants, 0, inst["hfma"]))
     # Without the tensor pipe's counter nothing tells the few HFMA that load constants from those that compute.
     excluded = "constants_excluded" if TENSOR_INST in launches else "hfma_unknown"
@@ -87,6 +89,7 @@ def _metric(launches: pd.DataFrame, name: str) -> np.ndarray:
 
 def _describe(launches: pd.DataFrame) -> pd.DataFrame:
     """Return facts in the names, per launch: FLOPs per matrix instruction (NaN for none), unit, half2 arithmetic."""
+    # Names repeat thousands of times: each is parsed once.
     pairs = launches[["kernel", "compute_capability"]].drop_duplicates()
     both = [(kernel, str(capability)) for kernel, capability in zip(pairs["kernel"], pairs["compute_capability"])]
     pairs["per_inst"] = [flop_per_inst(kernel, capability) for kernel, capability in both]
@@ -130,6 +133,7 @@ def _count_instructions(
     result: pd.DataFrame, source: np.ndarray, launches: pd.DataFrame, names: pd.DataFrame, constants: np.ndarray
 ) -> None:
     """Fill the tensor columns from instruction counts (rules 2 to 4 above)."""
+    # Warp instructions on the tensor pipe that are no HFMA2.MMA.
     matrix = result["tensor_inst"].to_numpy() - _metric(launches, HFMA2_INST)
     if TENSOR_INST not in launches:  # a kernel with matrix instructions in its name has executed some
         source[names["per_inst"].notna().to_numpy()] = "tensor_unknown"
@@ -140,6 +144,7 @@ def _count_instructions(
     unshaped = ~shaped & ~volta & ~constants & (matrix > 0) & (apart | (result["hfma_inst"].to_numpy() == 0))
     usual = unshaped & launches["compute_capability"].astype(str).str.startswith("8.").to_numpy()
     assumed = names["unit"].map(_ESTIMATED_SHAPE).fillna(2.0 * 16 * 8 * 16).to_numpy()
+    # Rule 3 before rule 2: on V100 the name's shape is done in four steps.
     per_inst = np.select([volta, shaped, usual], [np.full(len(matrix), _V100), names["per_inst"], assumed], 0.0)
     flops = np.where(per_inst > 0, matrix * per_inst, 0.0)
     for mask, text in (
@@ -167,6 +172,7 @@ def _ops_path(launches: pd.DataFrame) -> pd.DataFrame | None:
         return None
     result = pd.DataFrame(0.0, index=launches.index, columns=[])
     for key, ranks in found.items():
+        # Total, parts and kinds overlap: the first that is there, never two of them.
         columns = next(ranks[rank] for rank in ("total", "part", "op") if rank in ranks)
         target = _ops_column(key.partition(">")[0])
         result[target] = result.get(target, 0.0) + launches[columns].fillna(0).sum(axis=1)

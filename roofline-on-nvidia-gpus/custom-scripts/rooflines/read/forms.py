@@ -31,6 +31,7 @@ def complete(launches: pd.DataFrame) -> pd.DataFrame:
     cycles, clock = (
         _fill(values, launches.get(name, nothing)) for values, name in ((cycles, CYCLES_MAX), (clock, CLOCK_MAX))
     )
+    # Any two of time, cycles and clock give the third.
     time = time.fillna(cycles / clock)
     clock = clock.fillna(cycles / time)
     cycles = cycles.fillna(time * clock)
@@ -43,6 +44,7 @@ def complete(launches: pd.DataFrame) -> pd.DataFrame:
         if total == column or not total.endswith(".sum"):
             continue
         if column.endswith(PER_CYCLE):
+            # "Per cycle" is of the unit's own clock: dram's cycles are not the SM's.
             rate = _cycles(launches, column.partition("__")[0], cycles, time)
         else:
             rate = time

@@ -188,6 +188,7 @@ def _roofs(
     file `<name>.roofs.toml` that was written with it, unless a GPU is named.
     """
     timed = rows[rows["clock_hz"].notna() & (rows["time_s"] > 0)]
+    # Mean clock by time: what the roofs are scaled to.
     clock = float((timed["clock_hz"] * timed["time_s"]).sum() / timed["time_s"].sum()) if len(timed) else None
     if roofs_file is not None:
         return read_roofs(roofs_file, clock), []
@@ -206,6 +207,7 @@ def _roofs(
             roofs = roofs.merged(table_roofs(gpu, clock))
         return roofs, notes
     if gpu is None:
+        # Of kernels of at least 20 us: shorter ones have rates that are mostly rounding.
         rate = float((rows["bytes_hbm"] / rows["time_s"]).where(rows["time_s"] > 2e-5).max())
         capability = str(rows["compute_capability"].iloc[0])
         gpu, note = guess_gpu(str(rows["device"].iloc[0]), capability, 0.0 if rate != rate else rate)

@@ -51,6 +51,7 @@ def flop_per_inst(kernel: str, compute_capability: str) -> float:
     (TF32: 16x8x8). On 7.0 an HMMA.884 is done in four steps of 512 FLOPs each, whatever the name says.
     """
     if shape := mma_shape(kernel):
+        # M N K multiply-adds of 2 FLOPs each.
         return 2.0 * shape[0] * shape[1] * shape[2]
     if _WMMA.search(kernel) is None:
         return float("nan")
@@ -183,6 +184,7 @@ def _attention(kernel: str) -> str:
 
 def _template_numbers(kernel: str) -> str:
     """Return the first numbers among a kernel's template arguments, 128x64x32: instances differ in nothing else."""
+    # From the first < to the last >: nested templates stay inside.
     arguments = kernel.partition("<")[2].rpartition(">")[0]
     numbers = re.findall(r"(?:\(int\)|(?<=[<, ]))(\d+)(?=[,> ]|$)", arguments)
     return "x".join(numbers[:3])

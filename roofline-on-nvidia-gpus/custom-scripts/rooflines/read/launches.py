@@ -90,6 +90,7 @@ class LaunchBuilder:
         if missing >= 0:
             column.extend([NAN] * missing)
             column.append(value)
+        # NaN is not equal to itself: only an unknown value is filled in.
         elif column[launch] != column[launch]:
             column[launch] = value
 

@@ -40,6 +40,7 @@ def has_decimal_comma(values: Iterable[str | tuple[str, str, str]]) -> bool:
         text, metric, unit = item if isinstance(item, tuple) else (item, "", "")
         value = text.partition(";")[0].strip()
         whole = unit.strip().lower() in _WHOLE and metric.endswith((".sum", "Duration"))
+        # 4.288 ns can only be 4288: nobody measures fractions of a nanosecond in a sum.
         comma += _DECIMAL_COMMA.search(value) is not None or whole and _THOUSANDS["point"].match(value) is not None
         point += _DECIMAL_POINT.search(value) is not None or whole and _THOUSANDS["comma"].match(value) is not None
     return comma > point

@@ -61,6 +61,7 @@ def _complement(first: Report, second: Report) -> bool:
     if len(a) != len(b) or not all((a[name].astype(str) == b[name].astype(str)).all() for name in ("kernel", "grid")):
         return False
     mine, other = _metrics(first), _metrics(second)
+    # Each has what the other lacks: two passes over one program.
     return bool(mine - other) and bool(other - mine)
 
 
@@ -94,6 +95,7 @@ def _name_by_folder(reports: list[Report], notes: list[str]) -> list[Report]:
 def telling_part(folder: Path, folders: list[Path]) -> str:
     """Return the part of a folder's path that tells it from the others."""
     paths = [place.parts for place in folders]
+    # Common folders at the beginning and at the end of all paths tell nothing.
     start = len(os.path.commonprefix(paths))
     end = len(os.path.commonprefix([path[start:][::-1] for path in paths]))
     middle = folder.parts[start : len(folder.parts) - end]
