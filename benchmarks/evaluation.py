@@ -44,7 +44,7 @@ def main() -> int:
     }
     runs = alternate(workers, args.rounds, describe=lambda a: f"{a['whole']:.3f} s, numbers {a['numbers']:.3f} s")
     medians = {part: medians_of(runs, part) for part in ("whole", "numbers")}
-    print_medians(medians, "s", against="pycocotools")
+    print_medians(medians, "s", against=["pycocotools"])
     stats = {name: rows[0]["stats"] for name, rows in runs.items()}
     equal = all(row["stats"] == stats["pycocotools"] for rows in runs.values() for row in rows)
     print(f"the twelve numbers are {'equal to the last bit' if equal else f'NOT equal: {stats}'}")

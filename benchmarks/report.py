@@ -16,6 +16,8 @@ if str(ROOT) not in sys.path:
 
 from util.runs.run_info import run_info
 
+#: Flags that name a checkout to compare with, and its name in the figures.
+REFERENCES = ("before", "original")
 #: Seconds or other quantities by row of the table (what was asked) and by implementation.
 Medians = dict[str, dict[str, float]]
 
@@ -36,13 +38,14 @@ def benchmark_parser(
     Args:
         name: of the benchmark and of its JSON.
         doc: the script's text, whose first line describes the parser.
-        original: add --original.
+        original: add --original and --before.
         threads: add --threads.
         also: add --also with this default, which may be empty; None: do not.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     if original:
         parser.add_argument("--original", type=Path, help="a checkout of facebookresearch/detr to compare with")
+        parser.add_argument("--before", type=Path, help="an older checkout of ours to compare with: git worktree add")
     if also is not None:
         parser.add_argument(
             "--also",
@@ -59,23 +62,26 @@ def benchmark_parser(
 
 
 def implementations(args: argparse.Namespace) -> dict[str, Implementation]:
-    """Return what to compare by name: ours, ours with each `--also`, and the original where `--original` names it."""
+    """Return what to compare by name: ours, ours with each `--also`, and the checkouts of `--before`, `--original`."""
     given: list[str] | None = getattr(args, "also", None)
     also: Sequence[str] = getattr(args, "also_default", ()) if given is None else given
     found = {"ours": Implementation(ROOT)}
     found |= {f"ours {flags}": Implementation(ROOT, tuple(flags.split())) for flags in also if flags}
-    if args.original:
-        found["original"] = Implementation(args.original.resolve())
+    for name in REFERENCES:
+        checkout: Path | None = getattr(args, name)
+        if checkout is not None:
+            found[name] = Implementation(checkout.resolve())
     return found
 
 
-def print_medians(medians: Medians, unit: str, *, against: str = "original") -> None:
-    """Print a line for each row and implementation, with the ratio where there is one to compare with."""
+def print_medians(medians: Medians, unit: str, *, against: Sequence[str] = REFERENCES) -> None:
+    """Print a line for each row and implementation, with its ratio to each one of `against` that was measured."""
     width = max(12, *(len(name) for values in medians.values() for name in values))
     for row, values in medians.items():
         for name, value in values.items():
-            ratio = f", {values[against] / value:.2f} times as fast as {against}" if against in values else ""
-            print(f"{row:>24} {name:>{width}}: median {value:.4g} {unit}{'' if name == against else ratio}")
+            others = [other for other in against if other in values and other != name and name not in against]
+            ratios = [f", {values[other] / value:.2f} times as fast as {other}" for other in others]
+            print(f"{row:>24} {name:>{width}}: median {value:.4g} {unit}{''.join(ratios)}")
 
 
 def write_report(

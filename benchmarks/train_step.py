@@ -1,6 +1,7 @@
 """Time a training step, ours and, given `--original DIR`, the original's in alternation on the same inputs.
 
     python benchmarks/train_step.py --original ../facebookresearch-detr            ours, ours in bfloat16, the original
+    python benchmarks/train_step.py --before ../before --also=                     ours and an older checkout of ours
     python benchmarks/train_step.py --also=--compile --also="--channels_last off"   ours with and without these switches
 
 Each implementation runs in a process of its own, with its own engine; steps alternate, so that other programs on the

@@ -65,6 +65,10 @@ def test_medians_name_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "batch 1         ours: median 0.5 s, 3.00 times as fast as original"
     assert lines[1:] == ["batch 1     original: median 1.5 s", "batch 2         ours: median 2 s"]
+    print_medians({"step": {"ours": 1.0, "before": 1.5, "original": 3.0}}, "s")
+    ours, before, _ = capsys.readouterr().out.splitlines()
+    assert ours.endswith("median 1 s, 1.50 times as fast as before, 3.00 times as fast as original")
+    assert before.endswith("median 1.5 s")
 
 
 def test_no_folder_of_the_machine_is_reported(tmp_path: Path) -> None:
@@ -86,10 +90,13 @@ def test_no_folder_of_the_machine_is_reported(tmp_path: Path) -> None:
         (["--also=--compile", "--also=--tf32 --compile"], ["--compile", "--tf32 --compile"]),
     ],
 )
-def test_also_and_original_add_to_the_comparison(flags: list[str], also: list[str], tmp_path: Path) -> None:
-    args = benchmark_parser("name", "Text.", also=["--amp bf16"]).parse_args([*flags, "--original", str(tmp_path)])
+def test_also_before_and_original_add_to_the_comparison(flags: list[str], also: list[str], tmp_path: Path) -> None:
+    args = benchmark_parser("name", "Text.", also=["--amp bf16"]).parse_args(
+        [*flags, "--original", str(tmp_path), "--before", str(ROOT / "tests")]
+    )
     expected = {f"ours {text}": Implementation(ROOT, tuple(text.split())) for text in also}
-    assert implementations(args) == {"ours": Implementation(ROOT), **expected, "original": Implementation(tmp_path)}
+    others = {"before": Implementation(ROOT / "tests"), "original": Implementation(tmp_path)}
+    assert implementations(args) == {"ours": Implementation(ROOT), **expected, **others}
 
 
 def test_a_benchmark_has_no_flag_that_it_cannot_use() -> None:
