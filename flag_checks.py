@@ -37,6 +37,8 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
     check_image_flags(args)
+    if args.report and not (args.eval and args.output_dir):
+        raise UserError("--report is about an evaluation, and lies in its folder: give --eval and --output_dir too")
     if args.compile and args.grad_checkpoint:
         raise UserError(
             "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"

@@ -336,6 +336,11 @@ def _add_run_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
     group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
     group.add_argument(
+        "--report",
+        action="store_true",
+        help="--eval: also write report/index.html, a page with curves, errors and images, and report.json",
+    )
+    group.add_argument(
         "--max_dets",
         default=100,
         type=int,

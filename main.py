@@ -50,6 +50,7 @@ from datasets.images import allow_pixels
 from datasets.loader import set_epoch
 from engine import StepContext, evaluate, train_one_epoch
 from flag_checks import check_flags, with_defaults
+from reports import finish_evaluation
 from settings import Weights, find_weights, join, replace_flags, settle_classes, settle_flags, typed_flags
 from util.dist.device import seed_everything
 from util.dist.distributed import is_main_process, print_once, shutdown
@@ -64,7 +65,7 @@ from util.runs.class_names import label_order
 from util.runs.plain import to_plain
 from util.runs.plan import TrainingPlan
 from util.runs.resume import repair_files, restore_optimizer
-from util.runs.run_folder import RunFolder, log_row, write_results
+from util.runs.run_folder import RunFolder, log_row
 from util.runs.run_info import describe_git, write_run_info
 from util.runs.schedule import build_lr_scheduler
 
@@ -98,14 +99,12 @@ def main(args: argparse.Namespace) -> None:
     if loaders.train is not None:
         with annotate("training_loop"):
             evaluator = train(run, detector, loaders.train, evaluate_now, weights)
+        if run.folder and evaluator is not None:
+            draw_evaluation(run.folder / "detections.png", data.val, evaluator)
     else:
         if not weights.paths:
             print_once("note: --eval without --resume measures a model that has not been trained")
-        _, evaluator = evaluate_now()
-        if run.folder:
-            print(f"wrote {', '.join(map(str, write_results(run.folder, evaluator)))}")
-    if run.folder and evaluator is not None:
-        draw_evaluation(run.folder / "detections.png", data.val, evaluator)
+        finish_evaluation(run, *evaluate_now())
 
 
 def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tuple[dict[str, Any], CocoEvaluator]:

@@ -12,6 +12,8 @@ from ..plot_utils import plot_curves
 from .atomic import atomic_file
 from .checkpoint import save_checkpoint
 
+#: Files of an evaluation's detections by their kind.
+PREDICTIONS = {"bbox": "predictions.json", "segm": "predictions_segm.json"}
 #: Epochs from one kept evaluation to the next.
 KEPT_EVALUATIONS = 50
 
@@ -80,7 +82,7 @@ def write_predictions(folder: str | Path, evaluator: DetectionResults) -> list[P
     """
     paths = []
     for kind in evaluator.iou_types:
-        paths.append(Path(folder) / ("predictions.json" if kind == "bbox" else f"predictions_{kind}.json"))
+        paths.append(Path(folder) / PREDICTIONS[kind])
         with atomic_file(paths[-1]) as file:
             file.write(json.dumps(evaluator.results(kind)).encode())
     return paths

@@ -1,0 +1,1 @@
+"""Reports as pages: one evaluation (`single`), or two compared (`comparison`), by hotcoco's diagnostics."""
