@@ -33,6 +33,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     _add_choice_flags(parser.add_argument_group("what counts"))
     _add_model_flags(parser.add_argument_group("model"))
     _add_output_flags(parser.add_argument_group("output"))
+    _add_look_flags(parser.add_argument_group("look inside"))
     return parser
 
 
@@ -120,6 +121,25 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--save_crops", action="store_true", help="what is in each box, in a folder for each class")
 
 
+def _add_look_flags(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--attention",
+        action="store_true",
+        help="for each image a page NAME.attention.html, on which the attention of every layer is seen and boxes are "
+        "followed from layer to layer, and a figure NAME.attention.png",
+    )
+    group.add_argument(
+        "--queries",
+        nargs="?",
+        const=20,
+        default=None,
+        type=int,
+        metavar="N",
+        help="where the boxes of the first N queries (20) lie over all images, whatever they score: queries.png, "
+        "queries.csv",
+    )
+
+
 #: Flags of the command line, parsed before torch is imported: --help and a misspelt flag are answered at once.
 TYPED = get_args_parser().parse_args() if __name__ == "__main__" else None
 
@@ -129,6 +149,7 @@ from inference.inputs import find_inputs, name_output
 from inference.items import Writer
 from inference.prediction import Prediction
 from inference.truth import Truth
+from inference.writers.looks import AttentionPages, QueryBoxes
 from inference.writers.pictures import Crops, PictureFiles
 from inference.writers.results import CocoResults, FrameLines
 from inference.writers.tables import Table, YoloLabels
@@ -158,7 +179,7 @@ def check_flags(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:
             raise UserError(f"--{name} {value}: takes a number from 0 to 1")
-    for name in ("top", "batch_size", "every"):
+    for name in ("top", "batch_size", "every", "queries"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: takes a number from 1")
@@ -166,7 +187,8 @@ def check_flags(args: argparse.Namespace) -> None:
 
 def build_detector(args: argparse.Namespace) -> tuple[Detector, Truth | None]:
     """Return the model and, with --truth, the annotations, whose classes must be the model's."""
-    least = args.threshold if args.threshold is not None else 0.0 if args.json is not None else THRESHOLD
+    everything = args.json is not None or args.queries is not None
+    least = args.threshold if args.threshold is not None else 0.0 if everything else THRESHOLD
     detector = Detector(
         args.resume,
         device=args.device,
@@ -194,6 +216,10 @@ def build_writers(args: argparse.Namespace, output: Path, detector: Detector) ->
         writers.append(YoloLabels(output / "labels", detector.class_names))
     if args.save_crops:
         writers.append(Crops(output / "crops"))
+    if args.attention:
+        writers.append(AttentionPages(output, detector, checkpoint=Path(args.resume).name))
+    if args.queries is not None:
+        writers.append(QueryBoxes(output, count=args.queries))
     return writers
 
 

@@ -19,6 +19,8 @@ COLUMNS, MOST_PANELS = 4, 7
 POINTS, APART = 4, 0.2
 #: Panels are this wide, in inches, and show the image at this longer side, in pixels.
 PANEL, LONGER_SIDE = 3.0, 480
+#: Of the largest weight: what is less is left out where maps lie over each other, which would be mud.
+FAINT = 0.3
 INK, ACCENT = "#1f2328", "#0b57d0"
 
 
@@ -59,7 +61,8 @@ def _draw_decoder(part: Any, inside: Inside, image: Image.Image, rows: int) -> N
     shown = range(min(MOST_PANELS, len(inside.queries)))
     together = np.repeat(_pale(image), 3, axis=2)
     for n in reversed(shown):  # the surest on top
-        opacity = 0.85 * _over_image(inside, inside.decoder[-1, :, n].mean(0), image.size, smooth=True)[..., None]
+        share = _over_image(inside, inside.decoder[-1, :, n].mean(0), image.size, smooth=True)[..., None]
+        opacity = 0.85 * np.clip((share - FAINT) / (1 - FAINT), 0, 1)
         together = (1 - opacity) * together + opacity * np.array(class_colour(n + 1)) / 255
         _draw_box(panels[0], inside.boxes[-1, n], np.array(class_colour(n + 1)) / 255)
         _draw_map(panels[n + 1], inside, image, inside.decoder[-1, :, n].mean(0))
