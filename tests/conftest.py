@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.internal.conjecture import providers
 from PIL import Image
 
 from tests.browser import _browser as _browser
@@ -25,6 +26,10 @@ torch.set_num_threads(1)
 set_hypothesis_home_dir(ROOT / ".pytest_cache" / "hypothesis")
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+# Hypothesis also draws the numbers and words in those modules of the project that are imported so far, which depends on
+# the tests that ran before in the same process: an example must not.
+if hasattr(providers, "_get_local_constants"):
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 @pytest.fixture(scope="session", autouse=True)
