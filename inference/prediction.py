@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.images import read_image
 from util.errors import ImageError
 
 from .choice import Choice
@@ -94,10 +95,11 @@ class Prediction:
         """Read one image and prepare it for the model, in a thread of its own."""
         image_id: int | None
         image_id, source = numbered
-        image = self.detector.read(source.path)
+        listed = None
         if self.truth is not None:
             index = self.truth.find(source.path)
-            image_id = None if index is None else self.truth.image_id(index)
+            image_id, listed = (None, None) if index is None else (self.truth.image_id(index), self.truth.size(index))
+        image = read_image(source.path, described="the image", listed=listed)
         return Item(image, self.detector.resize(image), source.path, source.name, image_id)
 
     def _run_video(self, source: VideoInput) -> None:

@@ -60,6 +60,10 @@ class Truth:
         """Return the id of image number `index` in the file."""
         return int(self._annotations.image_ids[index])
 
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Return height and width of image number `index` as the file lists them, which decide if EXIF turns it."""
+        return self._annotations.image_size(index)
+
     def objects(self, index: int, image: Image.Image) -> TrueObjects:
         """Return the objects of image number `index`, whose pixels are given, boxes cut at its edges."""
         annotations = self._annotations.objects_of(index, segmentation=self._convert.return_masks)

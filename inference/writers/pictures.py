@@ -3,6 +3,7 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -77,9 +78,10 @@ class Crops:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write an image as its suffix says, creating folders; JPEG at a quality that does not show."""
+    """Write an image as its suffix says, creating folders: losses of JPEG do not show, PNGs are quick to write."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=95) if path.suffix.lower() in (".jpg", ".jpeg", ".webp") else image.save(path)
+    options: dict[str, Any] = {"compress_level": 1} if path.suffix.lower() == ".png" else {"quality": 95}
+    image.save(path, **options)  # formats leave alone what they do not know
 
 
 def _folder_of(name: str) -> str:
