@@ -59,6 +59,13 @@ def _add_input_flags(group: argparse._ArgumentGroup) -> None:
         "false is marked, and --json has the file's image ids",
     )
     group.add_argument("--every", default=1, type=int, metavar="N", help="of videos, every N-th frame (%(default)s)")
+    group.add_argument(
+        "--max_pixels",
+        default=None,
+        type=int,
+        metavar="N",
+        help="read images of up to N pixels (PIL's limit, 179 million)",
+    )
 
 
 def _add_choice_flags(group: argparse._ArgumentGroup) -> None:
@@ -143,6 +150,7 @@ def _add_look_flags(group: argparse._ArgumentGroup) -> None:
 #: Flags of the command line, parsed before torch is imported: --help and a misspelt flag are answered at once.
 TYPED = get_args_parser().parse_args() if __name__ == "__main__" else None
 
+from datasets.images import allow_pixels
 from inference.choice import THRESHOLD, Choice, find_labels
 from inference.detector import Detector
 from inference.inputs import find_inputs, name_output
@@ -159,6 +167,7 @@ from util.errors import UserError
 def main(args: argparse.Namespace) -> int:
     """Predict as the flags say; return the exit code. Raises UserError for mistakes of the user."""
     check_flags(args)
+    allow_pixels(args.max_pixels)
     with tempfile.TemporaryDirectory() as downloads:
         inputs, output = name_output(
             find_inputs(args.input, output=Path(args.output), downloads=Path(downloads)), Path(args.output)
@@ -179,7 +188,7 @@ def check_flags(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not 0 <= value <= 1:
             raise UserError(f"--{name} {value}: takes a number from 0 to 1")
-    for name in ("top", "batch_size", "every", "queries"):
+    for name in ("top", "batch_size", "every", "max_pixels", "queries"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: takes a number from 1")
@@ -199,7 +208,8 @@ def build_detector(args: argparse.Namespace) -> tuple[Detector, Truth | None]:
     )
     if args.truth is None:
         return detector, None
-    truth = Truth(Path(args.truth), masks="segm" in detector.postprocessors)
+    masks = "segm" in detector.postprocessors
+    truth = Truth(Path(args.truth), masks=masks, category_ids=detector.category_ids)
     detector.adopt_names(truth.class_names, source=args.truth)
     return detector, truth
 

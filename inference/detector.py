@@ -52,7 +52,7 @@ class Detector:
         UserError: a device or precision that is not to be had.
 
     Attributes:
-        model, postprocessors, class_names, image_size, max_size, device: as in `loading.LoadedModel`.
+        model, postprocessors, class_names, category_ids, image_size, max_size, device: as in `loading.LoadedModel`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Detector:
         self.precision = pick_precision(amp, self.device)
         loaded = load_trained(checkpoint, device=self.device, padding_invariant=padding_invariant)
         self.model, self.postprocessors = loaded.model, loaded.postprocessors
-        self.class_names = dict(loaded.class_names)
+        self.class_names, self.category_ids = dict(loaded.class_names), loaded.category_ids
         self.image_size, self.max_size = loaded.image_size, loaded.max_size
         self.threshold = threshold
         self.batch_size = batch_size
@@ -195,12 +195,16 @@ class Detector:
         scores = result["scores"].float()
         order = scores.argsort(descending=True, stable=True)
         keep = order[scores[order] >= self.threshold]  # (N,) queries
+        if self.category_ids is not None:  # room for more classes than there are: such labels mean nothing
+            keep = keep[result["labels"][keep] < len(self.category_ids)]
         masks = None
         if outputs is not None:
             # Only those that are kept: at full size the masks of all queries are large.
             chosen = {**outputs, "pred_masks": outputs["pred_masks"][:, keep]}
             masks = self._masks(chosen, sizes, originals)
         labels = result["labels"][keep].cpu().numpy()
+        if self.category_ids is not None:
+            labels = np.asarray(self.category_ids, dtype=np.int64)[labels]
         height, width = originals[0].tolist()
         return Detections(
             boxes=result["boxes"][keep].float().cpu().numpy(),

@@ -1,7 +1,7 @@
 """Everything that a detector needs, from a checkpoint alone: model, postprocessors, class names, size of images."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from models.config import Architecture
 from models.panoptic import PostProcessPanoptic
 from models.postprocess import PostProcess, PostProcessSegm
 from models.zoo import published_under
-from util.coco_classes import COCO_NAMES, COCO_PANOPTIC_NAMES, DETECTION_COUNT, PANOPTIC_COUNT
+from util.coco_classes import PANOPTIC_COUNT
 from util.runs.checkpoint import load_checkpoint
-from util.runs.class_names import names_in
+from util.runs.class_names import known_names, label_order
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class LoadedModel:
         model: from a NestedTensor on `device` to the dictionary of outputs; for a checkpoint the module itself.
         postprocessors: `bbox`, for masks `segm`, for panoptic images `panoptic`.
         class_names: by category id; ids without a name are missing.
+        category_ids: those of labels 0, 1, ... of a model trained with --dense_labels; None where labels are the ids.
         image_size: the shorter side of images in pixels.
         max_size: limit of the longer side; None keeps DETR's proportion.
         device: where the model is.
@@ -34,6 +35,7 @@ class LoadedModel:
     model: Callable[[Any], dict[str, Any]]
     postprocessors: Mapping[str, nn.Module]
     class_names: Mapping[int, str]
+    category_ids: Sequence[int] | None
     image_size: int
     max_size: int | None
     device: torch.device
@@ -46,21 +48,17 @@ def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invar
     """
     checkpoint = load_checkpoint(path)
     model, architecture, _ = model_from_checkpoint(checkpoint, path, given={"padding_invariant": padding_invariant})
+    names, ids = known_names(checkpoint)[0] or {}, label_order(checkpoint)
     image_size, max_size = image_size_of(checkpoint) or (800, None)
     return LoadedModel(
         model=model.eval().to(device),
         postprocessors=_postprocessors(checkpoint, path, architecture),
-        class_names=_class_names(checkpoint, architecture),
+        class_names=names if ids is None else {ids[label]: name for label, name in names.items()},
+        category_ids=ids,
         image_size=image_size,
         max_size=max_size,
         device=device,
     )
-
-
-def _class_names(checkpoint: Mapping[str, Any], architecture: Architecture) -> dict[int, str]:
-    """Names by category id: the checkpoint's, else COCO's where the class count is that of the published models."""
-    of_coco = {DETECTION_COUNT: COCO_NAMES, PANOPTIC_COUNT: COCO_PANOPTIC_NAMES}
-    return names_in(checkpoint) or of_coco.get(architecture.num_classes, {})
 
 
 def _postprocessors(

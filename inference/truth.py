@@ -1,5 +1,6 @@
 """Annotations beside detections: which image of the file it is, what is in it, what was missed and what is false."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 from torchvision.ops import box_iou
 
 from datasets.annotations import read_annotations
+from datasets.annotations.dense import DenseLabels, listed_ids
 from datasets.coco import ConvertCocoPolysToMask
 from util.errors import ImageError
 
@@ -28,13 +30,26 @@ class TrueObjects:
 
 
 class Truth:
-    """The annotations of a COCO file, found by the names of images. Raises DatasetError for a file that is not COCO."""
+    """The annotations of a COCO file, found by the names of images.
 
-    def __init__(self, path: Path, *, masks: bool = False) -> None:
+    Args:
+        path: the file.
+        masks: also read masks.
+        category_ids: those that the model knows, in its order, where they are not its labels (--dense_labels).
+
+    Raises:
+        DatasetError: the file is not COCO, or has other categories.
+    """
+
+    def __init__(self, path: Path, *, masks: bool = False, category_ids: Sequence[int] | None = None) -> None:
         self.path = path
-        self._annotations = read_annotations(path)
+        dense = None if category_ids is None else DenseLabels(tuple(category_ids))
+        self._annotations = read_annotations(path, num_classes=dense)
         self._convert = ConvertCocoPolysToMask(masks)
-        self.class_names = self._annotations.class_names
+        names = self._annotations.class_names
+        #: The id in the file of each label.
+        self._ids = listed_ids(self._annotations.categories) or {label: label for label in names}
+        self.class_names = {self._ids[label]: name for label, name in names.items()}
         self._by_last_part: dict[str, list[int]] = {}
         for index in range(len(self._annotations)):
             self._by_last_part.setdefault(self._parts(index)[-1], []).append(index)
@@ -69,7 +84,8 @@ class Truth:
         annotations = self._annotations.objects_of(index, segmentation=self._convert.return_masks)
         _, target = self._convert(image, {"image_id": self.image_id(index), "annotations": annotations})
         masks = target["masks"].numpy() if "masks" in target else None
-        return TrueObjects(target["boxes"].numpy(), target["labels"].numpy(), masks)
+        labels = np.array([self._ids[label] for label in target["labels"].tolist()], dtype=np.int64)
+        return TrueObjects(target["boxes"].numpy(), labels, masks)
 
     def _parts(self, index: int) -> list[str]:
         return self._annotations.file_name(index).replace("\\", "/").split("/")

@@ -135,6 +135,26 @@ def test_truth_and_detections_lie_side_by_side(data: Path, run: Any, tmp_path: P
     assert set(results(tmp_path / "out" / "predictions.json")) == set(SIZES)
 
 
+def test_labels_of_a_dense_model_become_the_ids_of_the_file(data: Path, run: Any, tmp_path: Path) -> None:
+    ids = {0: 9_000_000, 1: 4, 2: 70}
+    names = {0: "mug", 1: "cat", 2: "dog"}
+    checkpoint = write_checkpoint(tmp_path / "dense.pth", names=names, category_ids=ids)
+    content = json.loads((data / "annotations" / "val.json").read_text())
+    content["categories"] = [{"id": ids[label], "name": name} for label, name in names.items()]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = ids[annotation["category_id"] - 1]
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    flags = ["--resume", checkpoint, "--input", data / "images", "--truth", tmp_path / "truth.json", "--json", "--csv"]
+    code, out, err = run(*flags, "--threshold", "0.01")
+    assert (code, err) == (0, "") and "objects found" in out
+    pairs = {
+        (int(row["category_id"]), row["name"]) for row in csv.DictReader((tmp_path / "out/predictions.csv").open())
+    }
+    assert pairs and pairs <= {(ids[label], name) for label, name in names.items()}  # the fourth class has no id
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {result["category_id"] for result in found} == {id_ for id_, _ in pairs}
+
+
 def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(data: Path, run: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     code, out, _ = run("--input", tmp_path / "broken.jpg", "missing.jpg", data / "images" / "1.png")

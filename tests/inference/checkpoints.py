@@ -13,8 +13,12 @@ from util.runs.checkpoint import save_checkpoint
 NAMES = {1: "cat", 2: "dog", 3: "cup"}
 
 
-def write_checkpoint(path: Path, *, names: dict[int, str] | None = None, **parts: Any) -> Path:
+def write_checkpoint(
+    path: Path, *, names: dict[int, str] | None = None, category_ids: dict[int, int] | None = None, **parts: Any
+) -> Path:
     """Write a detector that is not trained, for images with a shorter side of 64; `parts` change its architecture.
+
+    With `category_ids` it is as one trained with --dense_labels.
 
     Its scores and boxes differ from query to query and image to image: heads start at a scale at which they do.
     """
@@ -35,5 +39,7 @@ def write_checkpoint(path: Path, *, names: dict[int, str] | None = None, **parts
     state["args"] = asdict(architecture) | {"image_size": 64, "max_size": 107, "dataset_file": "custom"}
     if names is not None:
         state["class_names"] = names
+    if category_ids is not None:
+        state["category_ids"] = category_ids
     save_checkpoint(path, state)
     return path
