@@ -147,7 +147,7 @@ def test_files_of_one_package_import_each_other_relatively_and_packages_by_name(
     assert wrong == [], lines(wrong)
 
 
-def check_no_circle(graph: dict[str, set[str]]) -> None:
+def assert_no_circle(graph: dict[str, set[str]]) -> None:
     """Fail with the circle, if there is one; an arrow from a part to itself is none."""
     try:
         TopologicalSorter({name: used - {name} for name, used in graph.items()}).prepare()
@@ -173,7 +173,7 @@ ALL_PACKAGES = pytest.mark.parametrize(
 def test_no_circle_between_the_files_of_a_package(package: str, root: Path) -> None:
     graph = graph_of(package, root, str)
     assert len(graph) > 5 and any(graph.values())
-    check_no_circle(graph)
+    assert_no_circle(graph)
 
 
 @ALL_PACKAGES
@@ -185,23 +185,23 @@ def test_no_circle_between_sub_packages(package: str, root: Path) -> None:
         return second[0] if rooms.intersection(second) else module
 
     assert rooms
-    check_no_circle({name: used & rooms for name, used in graph_of(package, root, room).items() if name in rooms})
+    assert_no_circle({name: used & rooms for name, used in graph_of(package, root, room).items() if name in rooms})
 
 
 def test_no_circle_between_the_rooms_of_datasets() -> None:
     """A room is a sub-package or a file beside them, `__init__` included: nothing that it imports may need it."""
     graph = graph_of("datasets", ROOT, lambda module: ".".join(module.split(".")[:2]))
     assert "datasets" in graph and "datasets.annotations" in graph
-    check_no_circle(graph)
+    assert_no_circle(graph)
 
 
 def test_no_circle_between_the_top_modules() -> None:
-    check_no_circle({name: {top(i.module) for i in imports_of(ROOT / f"{name}.py", ROOT)} for name in TOP_MODULES})
+    assert_no_circle({name: {top(i.module) for i in imports_of(ROOT / f"{name}.py", ROOT)} for name in TOP_MODULES})
 
 
 def test_a_circle_is_found() -> None:
     with pytest.raises(pytest.fail.Exception, match="a -> b -> a|b -> a -> b"):
-        check_no_circle({"a": {"a", "b"}, "b": {"a"}})
+        assert_no_circle({"a": {"a", "b"}, "b": {"a"}})
 
 
 @pytest.mark.parametrize(

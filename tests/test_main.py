@@ -19,58 +19,15 @@ import main
 from models import build_model
 from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
 from tests.models.official import official_checkpoint
+from tests.original_flags import DEFAULTS
 from tests.processes import Started
 
 # ---- flags
 
 
 def test_every_flag_of_detr_has_its_default() -> None:
-    defaults = dict(
-        lr=1e-4,
-        lr_backbone=1e-5,
-        batch_size=2,
-        weight_decay=1e-4,
-        epochs=300,
-        lr_drop=200,
-        clip_max_norm=0.1,
-        frozen_weights=None,
-        backbone="resnet50",
-        dilation=False,
-        position_embedding="sine",
-        enc_layers=6,
-        dec_layers=6,
-        dim_feedforward=2048,
-        hidden_dim=256,
-        dropout=0.1,
-        nheads=8,
-        num_queries=100,
-        pre_norm=False,
-        masks=False,
-        aux_loss=True,
-        set_cost_class=1,
-        set_cost_bbox=5,
-        set_cost_giou=2,
-        mask_loss_coef=1,
-        dice_loss_coef=1,
-        bbox_loss_coef=5,
-        giou_loss_coef=2,
-        eos_coef=0.1,
-        dataset_file="coco",
-        coco_path=None,
-        coco_panoptic_path=None,
-        remove_difficult=False,
-        output_dir="",
-        device="cuda",
-        seed=42,
-        resume="",
-        start_epoch=0,
-        eval=False,
-        num_workers=2,
-        world_size=1,
-        dist_url="env://",
-    )
     args = vars(argparse.ArgumentParser(parents=[main.get_args_parser()]).parse_args([]))
-    assert {name: args[name] for name in defaults} == defaults
+    assert {name: args[name] for name in DEFAULTS} == DEFAULTS
 
 
 def test_every_flag_has_help() -> None:

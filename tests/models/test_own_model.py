@@ -17,52 +17,19 @@ from models.matcher import HungarianMatcher
 from models.position_encoding import PositionEmbeddingLearned, PositionEmbeddingSine
 from models.segmentation import DETRsegm, PostProcessPanoptic
 from models.transformer import Transformer
+from tests.original_flags import DEFAULTS
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 
 #: The original's flags and no others, as its parser and `init_distributed_mode` leave them; small where that is enough.
-FLAGS = dict(
-    lr=1e-4,
-    lr_backbone=1e-5,
-    batch_size=2,
-    weight_decay=1e-4,
-    epochs=300,
-    lr_drop=200,
-    clip_max_norm=0.1,
-    frozen_weights=None,
+FLAGS = DEFAULTS | dict(
     backbone="resnet18",
-    dilation=False,
-    position_embedding="sine",
     enc_layers=1,
     dec_layers=2,
     dim_feedforward=16,
     hidden_dim=16,
-    dropout=0.1,
     nheads=2,
     num_queries=5,
-    pre_norm=False,
-    masks=False,
-    aux_loss=True,
-    set_cost_class=1,
-    set_cost_bbox=5,
-    set_cost_giou=2,
-    mask_loss_coef=1,
-    dice_loss_coef=1,
-    bbox_loss_coef=5,
-    giou_loss_coef=2,
-    eos_coef=0.1,
-    dataset_file="coco",
-    coco_path=None,
-    coco_panoptic_path=None,
-    remove_difficult=False,
-    output_dir="",
     device="cpu",
-    seed=42,
-    resume="",
-    start_epoch=0,
-    eval=False,
-    num_workers=2,
-    world_size=1,
-    dist_url="env://",
     distributed=False,
 )
 SMALL = Architecture(

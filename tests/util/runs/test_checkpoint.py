@@ -290,7 +290,7 @@ def test_another_class_count_names_both_and_the_way_out():
         load_model(Segmentation(Detector(classes=3)), weights_of(Detector(classes=91)), "c.pth")
 
 
-def refused(model, checkpoint, words):
+def assert_refused(model, checkpoint, words):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(CheckpointError, match=words) as error:
         load_model(model, checkpoint, "c.pth")
@@ -300,13 +300,13 @@ def refused(model, checkpoint, words):
 
 def test_other_differences_are_named_and_nothing_is_changed():
     words = r"query_embed.weight: \(7, 4\) in the checkpoint, \(5, 4\) in this model"
-    refused(Detector(queries=5), weights_of(Detector(queries=7)), words)
+    assert_refused(Detector(queries=5), weights_of(Detector(queries=7)), words)
     short = weights_of(Detector())
     for name in ("body.0.weight", "body.0.bias", "query_embed.weight", "body.1.weight"):
         del short["model"][name]
-    refused(Detector(), short, r"lacks body.0.weight; body.0.bias; body.1.weight and 1 more")
-    refused(Detector(), {"model": {**weights_of(Detector())["model"], "extra": torch.ones(1)}}, "lacks: extra:")
-    refused(Segmentation(Detector()), weights_of(Detector()), "lacks mask_head.weight; mask_head.bias")
+    assert_refused(Detector(), short, r"lacks body.0.weight; body.0.bias; body.1.weight and 1 more")
+    assert_refused(Detector(), {"model": {**weights_of(Detector())["model"], "extra": torch.ones(1)}}, "lacks: extra:")
+    assert_refused(Segmentation(Detector()), weights_of(Detector()), "lacks mask_head.weight; mask_head.bias")
 
 
 def test_counters_of_batch_norm_do_not_matter():

@@ -28,7 +28,8 @@ def make_classes(names: dict[int, str], *, learned: bool = False, count: int | N
 )
 @pytest.mark.parametrize("learned", [False, True])
 def test_ids_that_mean_the_same_pass(names: dict[int, str], learned: bool) -> None:
-    refuse_other_classes(make_checkpoint({1: "red", 2: "green"}), "x.pth", make_classes(names, learned=learned))
+    checkpoint = make_checkpoint({1: "red", 2: "green"})
+    assert refuse_other_classes(checkpoint, "x.pth", make_classes(names, learned=learned)) is None
 
 
 @pytest.mark.parametrize(
