@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import UserError
 from .choice import Diagnosis, choose_differing, count_differing, diagnose
+from .curves import Curves
 from .evaluated import Evaluated, import_hotcoco
-from .numbers import Curves
 from .page import image_cards, images_as_data, note_unreadable, write_page
 from .pictures import Pictures
 from .single import COUNT, KIND_NAMES

@@ -28,7 +28,7 @@ class Evaluated:
     Attributes:
         name: what the run is called on a page.
         truth: the annotations; they are not changed.
-        results: by kind ("bbox", "segm") detections in COCO's results format.
+        results: by kind ("bbox", "segm") detections in COCO's results format, in the same order in both.
         image_ids: the images that were evaluated.
         open_image: opens an image; None where there are only annotations.
         max_dets: detections of a class in an image that count.
@@ -90,12 +90,20 @@ class Evaluated:
         known, images = self.class_names, set(self.image_ids)
         return [
             found
-            for found in self.results[kind]
+            for found in self._with_boxes(kind)
             if found["score"] >= min_score
             and found["category_id"] in known
             and found["image_id"] in images
             and (kind != "bbox" or all(map(math.isfinite, found["bbox"])))
         ]
+
+    def _with_boxes(self, kind: str) -> Sequence[dict[str, Any]]:
+        """Return detections, those with masks with their box as `box`: under `bbox` it would decide on their area."""
+        found = self.results[kind]
+        boxes = self.results.get("bbox", ())
+        if kind == "bbox" or len(boxes) != len(found):
+            return found
+        return [mask | {"box": box["bbox"]} for mask, box in zip(found, boxes)]
 
     def score(self, kind: str, detections: Sequence[dict[str, Any]]) -> Any:
         """Match detections to the objects of the evaluated images; return hotcoco's COCOeval, after `summarize`."""

@@ -32,8 +32,8 @@ class Pictures:
         self.with_masks = kind == "segm"
         self.unreadable: dict[int, str] = {}
 
-    def draw(self, choice: ImageChoice) -> list[tuple[str, str]]:
-        """Return (heading, data URI) of the truth and of the detections of each run."""
+    def draw(self, choice: ImageChoice) -> list[dict[str, Any]]:
+        """Return `heading`, `uri`, `width` and `height` of a picture of the truth and one of each run's detections."""
         image = self._open(choice.image_id)
         objects = self.evaluated.objects_of(choice.image_id)
         drawn = [("truth", self._over(image, objects, scored=False))]
@@ -41,7 +41,10 @@ class Pictures:
         drawn += [
             (name if len(runs) > 1 else "detected", self._over(image, found, scored=True)) for name, found in runs
         ]
-        return [(heading, as_data_uri(picture)) for heading, picture in drawn]
+        return [
+            {"heading": heading, "uri": as_data_uri(picture), "width": picture.width, "height": picture.height}
+            for heading, picture in drawn
+        ]
 
     def _open(self, image_id: int) -> Image.Image:
         if self.open_image is not None and image_id not in self.unreadable:
@@ -79,8 +82,11 @@ class Pictures:
 
 
 def box_of(found: Mapping[str, Any]) -> list[float]:
-    """Return the box xywh of an object, of a result with a mask alone that around the mask."""
-    return found["bbox"] if "bbox" in found else rle_tools.toBbox(found["segmentation"]).tolist()
+    """Return the box xywh of an object; of a detection with a mask the detector's, else that around the mask."""
+    box = found.get("bbox") or found.get("box")
+    if box is not None and np.isfinite(box).all():
+        return box
+    return rle_tools.toBbox(found["segmentation"]).tolist()
 
 
 def as_data_uri(image: Image.Image) -> str:

@@ -12,7 +12,9 @@ from datasets.coco_eval import CocoEvaluator
 from tests.util.report.evaluations import CAT, DOG, IMAGES, SECOND_CAT, UNUSED, evaluated, faulty, perfect, truth
 from util.errors import UserError
 from util.report.choice import choose_differing, choose_images, count_differing, diagnose
-from util.report.numbers import Curves, describe_kind
+from util.report.curves import Curves
+from util.report.numbers import describe_kind
+from util.report.pictures import box_of
 
 
 def numbers_of(results: list[dict[str, Any]], *, kind: str = "bbox", **more: Any) -> dict[str, Any]:
@@ -144,3 +146,13 @@ def test_without_objects_or_hotcoco_there_is_one_line(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "hotcoco", None)
     with pytest.raises(UserError, match="pip install hotcoco"):
         numbers_of(perfect())
+
+
+def test_a_detection_whose_mask_is_empty_is_drawn_at_its_box() -> None:
+    empty = {"size": [100, 100], "counts": "T`0"}
+    one = evaluated(faulty(), masks=True)
+    one.results["segm"][0]["segmentation"] = empty
+    first = one.detections("segm")[0]
+    assert box_of(first) == faulty()[0]["bbox"] and "bbox" not in first
+    assert box_of(first | {"box": [float("nan"), 0, 1, 1]}) == [0, 0, 0, 0]
+    assert one.score("segm", one.detections("segm")).stats[0] < 1
