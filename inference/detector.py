@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, overload
 
 import numpy as np
@@ -11,20 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.images import DECODE_ERRORS, one_line, read_image, to_rgb
 from datasets.transforms import make_coco_transforms
 from models.attention import AttentionMaps, asking
 from util.dist.device import pick_device
 from util.dist.precision import pick_precision
-from util.errors import ImageError, UserError
+from util.errors import UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 from util.panoptic_png import decode_segments
 
 from .detections import Detections, PanopticImage
+from .images import ImageLike, as_rgb
 from .loading import load_trained
-
-#: An image as a caller may have it: a file, a PIL image, or pixels (H, W) or (H, W, 3) uint8, red first.
-ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
 
 class Detector:
@@ -73,6 +70,7 @@ class Detector:
         self.model, self.postprocessors = loaded.model, loaded.postprocessors
         self.class_names, self.category_ids = dict(loaded.class_names), loaded.category_ids
         self.image_size, self.max_size = loaded.image_size, loaded.max_size
+        self._eraser = loaded.eraser
         self.threshold = threshold
         self.batch_size = batch_size
         self.padding_invariant = padding_invariant
@@ -102,16 +100,7 @@ class Detector:
 
     def read(self, image: ImageLike) -> Image.Image:
         """Return an image as 8-bit RGB, converted as in training. Raises ImageError where it cannot be read."""
-        if isinstance(image, str | os.PathLike):
-            return read_image(Path(image), described="the image")
-        try:
-            # A copy: the conversion takes transparency out of the image's notes.
-            return to_rgb(image.copy() if isinstance(image, Image.Image) else Image.fromarray(image))
-        except (*DECODE_ERRORS, TypeError, AttributeError) as error:
-            raise ImageError(
-                f"a {type(image).__name__} cannot be read as an image ({one_line(error)}); give a file, a PIL image or "
-                "an array (H, W) or (H, W, 3) uint8"
-            ) from None
+        return as_rgb(image)
 
     def prepare(self, image: ImageLike) -> Tensor:
         """Return an image as the model takes it: (3, H, W) float32, resized and normalised, on the CPU."""
@@ -133,9 +122,15 @@ class Detector:
         found: dict[int, Detections] = {}
         for part in self._batches(sizes):
             batch = nested_tensor_from_tensor_list([pixels[i] for i in part]).to(self.device).normalized()
-            outputs = self.run(batch)
+            with self._erasing(sizes[part]):
+                outputs = self.run(batch)
             found |= zip(part, self.read_outputs(outputs, sizes=sizes[part], originals=targets[part]))
         return [found[i] for i in range(len(pixels))]
+
+    def _erasing(self, sizes: Tensor) -> AbstractContextManager:
+        """Return a context in which images of these sizes (B, 2) have their padding erased, if they have any."""
+        padded = bool((sizes != sizes[0]).any())
+        return nullcontext() if self._eraser is None or padded else self._eraser.idle()
 
     def _batches(self, sizes: Tensor) -> list[list[int]]:
         """Return the images, by number, that the model sees together; sizes (B, 2) are those it sees.

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from models.checkpoint_config import image_size_of, model_from_checkpoint
-from models.config import Architecture
+from models.config import Architecture, backbone_of
+from models.fast.padding import PaddingEraser
 from models.panoptic import PostProcessPanoptic
 from models.postprocess import PostProcess, PostProcessSegm
 from models.zoo import published_under
@@ -30,6 +31,7 @@ class LoadedModel:
         image_size: the shorter side of images in pixels.
         max_size: limit of the longer side; None keeps DETR's proportion.
         device: where the model is.
+        eraser: what erases padding inside the model, if anything does.
     """
 
     model: Callable[[Any], dict[str, Any]]
@@ -39,6 +41,7 @@ class LoadedModel:
     image_size: int
     max_size: int | None
     device: torch.device
+    eraser: PaddingEraser | None = None
 
 
 def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invariant: bool) -> LoadedModel:
@@ -58,6 +61,7 @@ def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invar
         image_size=image_size,
         max_size=max_size,
         device=device,
+        eraser=backbone_of(model).padding,
     )
 
 
