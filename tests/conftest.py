@@ -150,6 +150,26 @@ def panoptic_folder(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def narrow_resnet18() -> Iterator[None]:
+    """ResNet-18 has an eighth of its channels in this module's tests, and in the processes that they fork."""
+    from tests import small_runs  # not above, as `main` below
+
+    with pytest.MonkeyPatch.context() as patch:
+        small_runs.narrow(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def undrawn_curves() -> Iterator[None]:
+    """Runs of this module's tests, and of the processes that they fork, draw no curves."""
+    from tests import small_runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        small_runs.leave_undrawn(patch)
+        yield
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command in this process: its exit code, what it printed, and its errors."""

@@ -15,9 +15,12 @@ from pathlib import Path
 import torch
 
 import main
+from tests import small_runs
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["main", "torch._dynamo", "matplotlib.backends.backend_agg", "pycocotools.cocoeval"])
+_FORKS.set_forkserver_preload(
+    ["main", "tests.small_runs", "torch._dynamo", "matplotlib.backends.backend_agg", "pycocotools.cocoeval"]
+)
 
 #: Variables of rank `rank` of two, as the launchers set them; the port is rank 0's.
 LAUNCHERS: dict[str, Callable[[int, str], dict[str, str]]] = {
@@ -59,7 +62,9 @@ class Started:
         """Start `function(*args)`, which a module defines at its top, in an environment with the given variables."""
         self._files = [tempfile.NamedTemporaryFile("r") for _ in range(2)]
         names = [file.name for file in self._files]
-        self._process = _FORKS.Process(target=_run, args=(function, args, environment(**variables), names))
+        self._process = _FORKS.Process(
+            target=_run, args=(function, args, environment(**variables), names, small_runs.in_force())
+        )
         self._process.start()
 
     def end(self, timeout: float = 200) -> tuple[int, str, str]:
@@ -74,7 +79,7 @@ class Started:
         return self._process.exitcode, out, err
 
 
-def _run(function: Callable, args: tuple, environ: dict[str, str], names: list[str]) -> None:
+def _run(function: Callable, args: tuple, environ: dict[str, str], names: list[str], smaller: list[str]) -> None:
     for descriptor, name in enumerate(names, start=1):
         file = os.open(name, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, descriptor)
@@ -82,6 +87,7 @@ def _run(function: Callable, args: tuple, environ: dict[str, str], names: list[s
     os.environ.clear()
     os.environ.update(environ)
     torch.set_num_threads(1)
+    small_runs.repeat(smaller)
     sys.exit(function(*args))
 
 

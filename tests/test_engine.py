@@ -15,6 +15,8 @@ from util.errors import NonFiniteLossError
 from util.metrics import Progress
 from util.runs.plan import EpochPart
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 @pytest.mark.slow
 def test_training_overfits_two_images() -> None:

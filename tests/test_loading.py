@@ -14,6 +14,8 @@ from engine import compute_losses, to_device
 from tests.helpers import TINY, assert_refused, batch, build, rows, rows_without_measured
 from util.dist.distributed import Launch
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 #: Operations that PyTorch's documentation of `torch.use_deterministic_algorithms` lists as having no deterministic
 #: kernel on CUDA, in the names that its dispatcher gives them.
 NOT_DETERMINISTIC = {

@@ -13,12 +13,14 @@ from tests.helpers import TINY, Run, assert_refused, rows
 from tests.models.official import constant_state, write_published, write_training
 from util.runs.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 #: What is said of the machine and the data, and nothing of the model.
 PLAIN = "--device cpu --num_workers 0 --image_size 64 --no_check"
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own(tmp_path_factory: pytest.TempPathFactory, narrow_resnet18: None, undrawn_curves: None) -> Path:
     """The folder of a short run of our own with an unusual model; the tests leave it as it is."""
     folder = tmp_path_factory.mktemp("own")
     assert main.cli(f"{TINY} --pre_norm --position_embedding learned --epochs 1 --output_dir {folder}".split()) == 0

@@ -8,7 +8,7 @@ import torch
 
 from tests.helpers import TINY, Run, assert_refused
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")]
 
 EXCHANGED = {3: 7, 7: 3}
 

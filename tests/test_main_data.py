@@ -9,6 +9,8 @@ import torch
 from tests.datasets.fault_folder import write_fault_folder
 from tests.helpers import TINY, Run, assert_refused
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 
 @pytest.mark.slow
 def test_a_layout_is_recognised_and_printed_and_its_class_names_are_saved(

@@ -16,10 +16,10 @@ from util.runs.run_folder import RunFolder
 if not hasattr(signal, "SIGKILL"):
     pytest.skip("this system has no SIGKILL", allow_module_level=True)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")]
 
-#: Every epoch is kept, and is better than the one before; a model with small checkpoints.
-FLAGS = f"{TINY} --epochs 3 --lr_drop 1 --train_size 4 --val_size 2 --backbone mobilenet_v2 --lr_backbone 0"
+#: Every epoch is kept, and is better than the one before; few images.
+FLAGS = f"{TINY} --epochs 3 --lr_drop 1 --train_size 4 --val_size 2"
 #: Files in the order in which an epoch writes them.
 FILES = ("curves.png", "eval/latest.pth", "best.pth", "checkpoint0001.pth", "checkpoint.pth")
 
@@ -58,7 +58,7 @@ def killed_run(flags: str, name: str, when: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def straight(tmp_path_factory: pytest.TempPathFactory, narrow_resnet18: None, undrawn_curves: None) -> Path:
     """The folder of the same run, never killed."""
     folder = tmp_path_factory.mktemp("straight")
     code, _, err = Started(rising_run, f"{FLAGS} --output_dir {folder}").end()

@@ -14,6 +14,8 @@ from tests.processes import command, start_two
 from util.dist.distributed import init_distributed, shutdown
 from util.runs.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 MODEL = (
     "--device cpu --num_workers 0 --backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 "
     "--dec_layers 2 --hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 5 --print_freq 1 --no_check"

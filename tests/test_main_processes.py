@@ -15,6 +15,8 @@ from tests.processes import LAUNCHERS, Started, command, environment, free_port,
 from util.dist.distributed import init_distributed, shutdown
 from util.nested_tensor import nested_tensor_from_tensor_list
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)

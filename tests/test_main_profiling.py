@@ -17,6 +17,8 @@ from util.profiling import Section, timing
 from util.profiling import from_flags as watchers
 from util.profiling import nsight as capture
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 FEW = f"{TINY} --train_size 20 --epochs 2 --profile_warmup 1 --profile_steps 2"  # 5 steps an epoch
 
 

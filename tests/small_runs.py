@@ -1,0 +1,62 @@
+"""Runs in a fraction of the time: ResNet-18 with an eighth of its channels, and curves that are read but not drawn.
+
+For tests of what a run does and leaves. A module asks for them by its mark
+`pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")`.
+"""
+
+import os
+from typing import Any
+
+import pytest
+import torchvision
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from models import backbone, checkpoint_config
+from util.plot_utils import read_log
+from util.runs import run_folder
+from util.runs.atomic import atomic_file
+
+#: Channels of the last feature map; ResNet-18 has 512.
+CHANNELS = 64
+
+
+class NarrowResNet18(ResNet):
+    """ResNet-18's layers under their names, with 170,000 parameters instead of 11 million."""
+
+    def __init__(self, *, weights: None = None, **more: Any) -> None:
+        super().__init__(BasicBlock, [2, 2, 2, 2], **more)
+
+    def _make_layer(self, block: Any, planes: int, *args: Any, **more: Any) -> Any:
+        return super()._make_layer(block, planes * CHANNELS // 512, *args, **more)
+
+
+def narrow(patch: pytest.MonkeyPatch) -> None:
+    """Put the narrow network in ResNet-18's place, also where checkpoints are told apart by their weights."""
+    true_channels = backbone._num_channels
+    patch.setattr(torchvision.models, "resnet18", NarrowResNet18)
+    patch.setattr(backbone, "_num_channels", lambda name: CHANNELS if name == "resnet18" else true_channels(name))
+    first = (CHANNELS // 8, CHANNELS // 8)
+    patch.setitem(checkpoint_config._RESNETS, ((2, 2, 2, 2), first, False), "resnet18")
+
+
+def leave_undrawn(patch: pytest.MonkeyPatch) -> None:
+    """Read the log as for its curves, and write a file in their place."""
+    patch.setattr(run_folder, "plot_curves", note)
+
+
+def note(log_file: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Write how many epochs there are to draw."""
+    with atomic_file(path) as file:
+        file.write(f"{len(read_log(log_file))} epochs".encode())
+
+
+def in_force() -> list[str]:
+    """Name the replacements that are in force in this process, for `repeat` in another."""
+    found = {"narrow": torchvision.models.resnet18 is NarrowResNet18, "leave_undrawn": run_folder.plot_curves is note}
+    return [name for name, on in found.items() if on]
+
+
+def repeat(names: list[str]) -> None:
+    """Make the replacements of another process here, for good."""
+    for name in names:
+        globals()[name](pytest.MonkeyPatch())
