@@ -8,7 +8,7 @@ const MOST_SHARES = 8;
 const HINT = encoderLayers
   ? "Click the image to see what the encoder attends to from there, or use the arrow keys on it."
   : "This model has no encoder layers: there is no self-attention of the image to show.";
-const percent = (x) => `${100 * x < 0.1 ? (100 * x).toPrecision(1) : (100 * x).toFixed(1)} %`;
+const percent = (x) => `${x && 100 * x < 1 ? (100 * x).toPrecision(2) : (100 * x).toFixed(1)} %`;
 const chance = (x) => `${(100 * x).toFixed(1)} %`;
 const blocks = (length, side) => Math.ceil(length / side);
 
@@ -20,6 +20,7 @@ const state = {
   cell: [h >> 1, w >> 1],
 };
 const packed = {};
+let pointer = null; // the cell under it
 
 async function unpack(id, steps, rows, length) {
   const bytes = Uint8Array.from(atob($(id).textContent), (c) => c.charCodeAt(0));
@@ -255,9 +256,12 @@ function show() {
   paint($("heat"), map, most(map));
   layOver($("heat"), map);
   $("most").textContent = percent(most(map));
-  $("unit").textContent = `of the attention in one cell; evenly spread it would be ${percent(1 / (h * w))}`;
-  if (map.side > 1) $("unit").textContent = `of the attention in a block of ${map.side} x ${map.side} cells`;
+  const [even, side] = [1 / map.weights.length, map.side];
+  const cell = side > 1 ? `a block of ${side} x ${side} cells` : "one cell";
+  $("unit").textContent = `of the attention in ${cell}; spread evenly (mark) it would be ${percent(even)}`;
+  $("even").style.left = `${100 * Math.min(even / most(map), 1)}%`;
   $("caption").textContent = caption();
+  readOut();
   drawBoxes();
   drawTags();
   drawStrip();
@@ -337,8 +341,10 @@ function cellAt(event) {
   return [Math.min(h - 1, Math.floor((y * h) / data.extent[0])), Math.min(w - 1, Math.floor((x * w) / data.extent[1]))];
 }
 
-function readOut(event) {
-  const [row, column] = cellAt(event);
+/** Write the weight under the pointer, which stays where it is while other maps are chosen. */
+function readOut() {
+  if (!pointer) return void ($("readout").textContent = HINT);
+  const [row, column] = pointer;
   const map = currentMap();
   const weight = map.weights[Math.floor(row / map.side) * map.columns + Math.floor(column / map.side)];
   $("readout").textContent = `row ${row + 1}, column ${column + 1}: ${percent(weight)} of the attention`;
@@ -352,8 +358,14 @@ function listen() {
   $("play").onclick = play;
   const frame = $("frame");
   frame.onclick = (event) => chooseCell(...cellAt(event));
-  frame.onpointermove = readOut;
-  frame.onpointerleave = () => ($("readout").textContent = HINT);
+  frame.onpointermove = (event) => {
+    pointer = cellAt(event);
+    readOut();
+  };
+  frame.onpointerleave = () => {
+    pointer = null;
+    readOut();
+  };
   frame.onkeydown = (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Enter: [0, 0] }[event.key];
     if (!step || event.target !== frame) return;
@@ -378,7 +390,6 @@ function fillTexts() {
   }
   const count = data.left_out ? `${data.queries.length} of ${data.queries.length + data.left_out}` : data.queries.length;
   $("listtitle").textContent = `${data.found ? "Detections" : "Surest queries"} (${count})`;
-  $("readout").textContent = HINT;
   const [from, to] = [data.encoder.from, data.encoder.to];
   $("explained").textContent =
     "Cross-attention of the decoder says how a query weighs the cells of the image; the encoder's self-attention how " +

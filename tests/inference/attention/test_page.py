@@ -61,6 +61,8 @@ def test_a_click_shows_what_the_encoder_attends_to_from_there(browser_page: Any,
     # 100 of 120 pixels to the right is the column 3, 50 of 90 down is the row 1.
     browser_page.mouse.click(box["x"] + box["width"] * 100 / 120, box["y"] + box["height"] * 50 / 90)
     assert "row 2, column 4" in browser_page.inner_text("#caption")
+    weight = float(browser_page.inner_text("#readout").split(":")[1].split("%")[0]) / 100
+    assert weight == pytest.approx(look.encoder[1, 1, 3, 1, 3], abs=2e-3)  # of the new map, though nothing has moved
     np.testing.assert_allclose(readings(browser_page, look), look.encoder[1, 1, 3], atol=2e-3)
     browser_page.focus("#frame")
     for key in ("ArrowLeft", "ArrowUp", "ArrowUp", "ArrowUp"):  # the last one leads out
