@@ -20,7 +20,7 @@ from .drawing import draw
 from .inputs import ImageInput, Inputs, VideoInput
 from .items import FrameTime, Item, Pictures, Writer
 from .read_ahead import read_ahead
-from .summary import Clock, Summary, describe_counts
+from .summary import Clock, Summary, describe_counts, in_words
 from .truth import MATCH_IOU, TrueObjects, Truth, match
 from .video import VideoReader
 
@@ -122,7 +122,8 @@ class Prediction:
             if not isinstance(source.source, int):
                 raise
         if frames:
-            self._tell(f"{label}: {frames} frames, {describe_counts(counts)} in {time.perf_counter() - start:.3f} s")
+            seconds = time.perf_counter() - start
+            self._tell(f"{label}: {in_words(frames, 'frame')}, {describe_counts(counts)} in {seconds:.3f} s")
 
     def _read_frames(self, reader: VideoReader, source: VideoInput) -> Iterator[Item]:
         frames = iter(reader)

@@ -56,8 +56,8 @@ class Summary:
 
     def lines(self, clock: Clock) -> list[str]:
         """Return the lines at the end."""
-        things = [f"{self.images} images"] if self.images or not self.frames else []
-        things += [f"{self.frames} frames"] if self.frames else []
+        things = [in_words(self.images, "image")] if self.images or not self.frames else []
+        things += [in_words(self.frames, "frame")] if self.frames else []
         lines = [f"{' and '.join(things)}, {describe_counts(self.objects)}"]
         if self.images + self.frames:
             rate = (self.images + self.frames) / max(clock.total, 1e-9)
@@ -71,6 +71,10 @@ class Summary:
 
 def describe_counts(counts: Counter[str]) -> str:
     """Return `3 objects: 2 dog, 1 cat`, the most frequent class first."""
-    total = counts.total()
-    words = f"{total} object{'' if total == 1 else 's'}"
+    words = in_words(counts.total(), "object")
     return words + (": " + ", ".join(f"{count} {name}" for name, count in counts.most_common()) if counts else "")
+
+
+def in_words(count: int, thing: str) -> str:
+    """Return `1 image`, `2 images`."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -92,6 +92,7 @@ def test_detections_are_those_of_an_evaluation_in_any_batch(data: Path, run: Any
         assert_equal_results(alone, leaky)
 
 
+@pytest.mark.slow
 def test_everything_that_can_be_written(data: Path, run: Any, tmp_path: Path) -> None:
     code, out, err = run(
         *("--input", data / "images", "--threshold", "0.2", "--top", "3", "--batch_size", "2"),
@@ -115,6 +116,7 @@ def test_everything_that_can_be_written(data: Path, run: Any, tmp_path: Path) ->
     assert crops and {path.parent.name for path in crops} <= set(NAMES.values())
 
 
+@pytest.mark.slow
 def test_classes_and_duplicates_are_left_out(data: Path, run: Any, tmp_path: Path) -> None:
     code, _, _ = run("--input", data / "images", "--classes", "Dog, cup", "--no_images", "--json", "--nms", "0.0")
     found = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -135,6 +137,7 @@ def test_truth_and_detections_lie_side_by_side(data: Path, run: Any, tmp_path: P
     assert set(results(tmp_path / "out" / "predictions.json")) == set(SIZES)
 
 
+@pytest.mark.slow
 def test_labels_of_a_dense_model_become_the_ids_of_the_file(data: Path, run: Any, tmp_path: Path) -> None:
     ids = {0: 9_000_000, 1: 4, 2: 70}
     names = {0: "mug", 1: "cat", 2: "dog"}
@@ -158,10 +161,27 @@ def test_labels_of_a_dense_model_become_the_ids_of_the_file(data: Path, run: Any
 def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(data: Path, run: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     code, out, _ = run("--input", tmp_path / "broken.jpg", "missing.jpg", data / "images" / "1.png")
-    assert code == 1 and "1 images, " in out
+    assert code == 1 and "1 image, " in out
     last = out[out.index("could not be read: 2") :]
     assert "missing.jpg: no such file" in last and "broken.jpg: cannot read the image" in last
     assert (tmp_path / "out" / "1.png").is_file()
+
+
+def test_what_was_done_before_an_interruption_is_kept(
+    data: Path, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect, calls = predict.Detector.detect, iter([False, False, True])
+
+    def interrupted(self: predict.Detector, *args: Any) -> Any:
+        if next(calls):
+            raise KeyboardInterrupt
+        return detect(self, *args)
+
+    monkeypatch.setattr(predict.Detector, "detect", interrupted)
+    code, out, _ = run("--input", data / "images", "--json")
+    assert code == 130 and "2 images, " in out
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 12
+    assert not list((tmp_path / "out").glob(".*"))
 
 
 @pytest.mark.parametrize(

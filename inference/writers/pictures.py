@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..detections import Detections
 from ..items import Item, Pictures
+from ..summary import in_words
 from ..video import VideoWriter
 
 #: Kinds of files that drawn images are written as; others become PNGs.
@@ -50,7 +51,7 @@ class PictureFiles:
 
     def close(self) -> str | None:
         self._end_video()
-        words = [f"{self.count} images in {self.folder}"] if self.count else []
+        words = [f"{in_words(self.count, 'image')} in {self.folder}"] if self.count else []
         return ", ".join(words + [str(path) for path in self.videos]) or None
 
 
@@ -74,7 +75,7 @@ class Crops:
                 self.count += 1
 
     def close(self) -> str | None:
-        return f"{self.count} crops in {self.folder}" if self.count else None
+        return f"{in_words(self.count, 'crop')} in {self.folder}" if self.count else None
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -12,6 +12,7 @@ from util.runs.atomic import atomic_file
 
 from ..detections import Detections
 from ..items import Item, Pictures
+from ..summary import in_words
 
 COLUMNS = ("file", "frame", "seconds", "category_id", "name", "score", "left", "top", "right", "bottom")
 
@@ -71,4 +72,4 @@ class YoloLabels:
         self.count += 1
 
     def close(self) -> str | None:
-        return f"{self.count} label files in {self.folder}" if self.count else None
+        return f"{in_words(self.count, 'label file')} in {self.folder}" if self.count else None

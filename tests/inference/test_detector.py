@@ -83,6 +83,7 @@ def test_fewer_detections(checkpoint: Path) -> None:
     assert found.scores[0] == left.scores[0] and (np.diff(left.scores) <= 0).all()
 
 
+@pytest.mark.slow
 def test_classes_of_published_models_are_cocos(tmp_path: Path) -> None:
     for count, names in ((91, COCO_NAMES), (7, {})):
         detector = Detector(write_checkpoint(tmp_path / f"{count}.pth", num_classes=count), device="cpu")
@@ -107,6 +108,22 @@ def test_to_supervision(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match="pip install supervision"):
         found.to_supervision()
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1", "I;16", "frames"])
+def test_images_of_any_kind_are_read_as_in_training(checkpoint: Path, tmp_path: Path, mode: str) -> None:
+    detector, image = Detector(checkpoint, device="cpu"), noise(20, 10)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.gif" if mode == "frames" else "a.png")
+    if mode == "I;16":
+        Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(path)
+    elif mode == "frames":
+        image.save(path, save_all=True, append_images=[noise(20, 10).rotate(180)], transparency=0)
+    else:
+        image.convert(mode).save(path)
+    read = detector.read(path)
+    with Image.open(path) as opened:
+        assert np.array_equal(read, detector.read(opened))
+    assert (read.mode, read.size) == ("RGB", (20, 10)) and 60 < np.asarray(read).mean() < 190
 
 
 @pytest.mark.parametrize("image", ["missing.jpg", np.zeros((2, 2, 2, 2), np.uint8), 5])

@@ -66,6 +66,7 @@ def test_frames_are_upright_and_have_their_times(
     assert np.abs(np.subtract(red_corner(frames[0].image), corner)).max() <= 1
 
 
+@pytest.mark.slow
 def test_a_video_is_predicted_frame_by_frame(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = write_checkpoint(tmp_path / "best.pth", names=NAMES)
     film = write_video(tmp_path / "film.mp4")
