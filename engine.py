@@ -248,7 +248,10 @@ def evaluate(
         if criterion is not None:
             progress.note(describe_averages(log.averages()))
         progress.close()
-        stats = log.averages() | _coco_stats(evaluator) | ({} if panoptic is None else _panoptic_stats(panoptic))
+        stats: dict[str, Any] = log.averages() | _coco_stats(evaluator)
+        if panoptic is not None:
+            stats |= _panoptic_stats(panoptic)
+            evaluator.panoptic_quality = panoptic.quality
     return stats, evaluator
 
 

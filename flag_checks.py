@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from datasets import dataset_file_from_flags
+from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
 from util.errors import UserError
 from util.flags import Flags
@@ -39,6 +40,8 @@ def check_flags(args: argparse.Namespace) -> None:
     check_image_flags(args)
     if args.report and not (args.eval and args.output_dir):
         raise UserError("--report is about an evaluation, and lies in its folder: give --eval and --output_dir too")
+    if args.report and (reason := why_not_hotcoco()):
+        raise UserError(f"--report needs hotcoco for its numbers: {reason}")
     if args.compile and args.grad_checkpoint:
         raise UserError(
             "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"

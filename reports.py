@@ -15,12 +15,13 @@ from datasets import unwrap
 from datasets.annotations import read_annotations
 from datasets.coco_eval import CocoEvaluator
 from datasets.interface import DatasetOrSubset
+from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
 from settings import typed_flags
 from util.draw.sheets import draw_evaluation
 from util.errors import DatasetError, UserError
 from util.plot_utils import read_log
-from util.report.evaluated import Evaluated, OpenImage, import_hotcoco
+from util.report.evaluated import Evaluated, OpenImage
 from util.report.single import write_report
 from util.runs.atomic import atomic_file
 from util.runs.plain import to_plain
@@ -41,7 +42,11 @@ def finish_evaluation(run: Setup, stats: Mapping[str, Any], evaluator: CocoEvalu
     paths = write_results(run.folder, evaluator)
     ann_file = unwrap(run.data.val).ann_file
     info = run_info(run.cfg, typed=typed_flags(run.typed))
-    info |= {"annotations": str(ann_file.resolve()) if ann_file else None, "stats": to_plain(dict(stats))}
+    info |= {
+        "annotations": str(ann_file.resolve()) if ann_file else None,
+        "stats": to_plain(dict(stats)),
+        "panoptic": evaluator.panoptic_quality,
+    }
     with atomic_file(run.folder / INFO_FILE) as file:
         file.write(json.dumps(info, indent=2).encode() + b"\n")
     print(f"wrote {', '.join(map(str, [*paths, run.folder / INFO_FILE]))}")
@@ -60,7 +65,8 @@ def load_run(folder: Path, name: str) -> Evaluated:
     The images are opened where the flags of the evaluation say; without them the annotations alone are read. Raises
     UserError for a folder without predictions, and for data that is not there.
     """
-    import_hotcoco()  # before minutes are spent on reading
+    if reason := why_not_hotcoco():
+        raise UserError(f"a report needs hotcoco: {reason}")
     info = _read_info(folder)
     kinds = ("bbox", "segm") if info["flags"].get("masks") else ("bbox",)
     results = {kind: _read_json(folder / PREDICTIONS[kind]) for kind in kinds}
@@ -125,7 +131,7 @@ def _evaluated(
         max_dets=info["flags"].get("max_dets", 100),
         facts=_facts(info),
         log=log,
-        panoptic=_panoptic_quality(folder, info),
+        panoptic=info.get("panoptic"),
         notes=notes,
     )
 
@@ -138,16 +144,6 @@ def _facts(info: Mapping[str, Any]) -> dict[str, str | None]:
         "commit": ((info.get("git") or {}).get("sha") or "")[:10] or None,
         "command": info.get("command"),
     }
-
-
-def _panoptic_quality(folder: Path, info: Mapping[str, Any]) -> Any:
-    """Return the quality that the evaluation measured, with its classes; None where it measured none."""
-    total = info.get("stats", {}).get("PQ_all")
-    path = folder / "panoptic_eval" / "quality.json"
-    if total is None or not path.is_file():
-        return None
-    quality = _read_json(path)
-    return quality if quality["All"] == total else None  # else of another evaluation
 
 
 def _read_info(folder: Path) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class CocoEvaluator:
         #: By kind: `params`, which may be changed before the evaluation, as in pycocotools; and once accumulated
         #: `stats` and `eval`, as pycocotools' COCOeval has them.
         self.coco_eval: dict[str, Any] = {kind: NotScored(params) for kind, params in self._params.items()}
+        #: Of a panoptic model's segments in the same images, if somebody measured it: `PanopticEvaluator.quality`.
+        self.panoptic_quality: dict[str, Any] | None = None
         self._detections: dict[int, _ImageDetections] = {}
 
     def update(self, predictions: Mapping[int, Mapping[str, Tensor]]) -> None:

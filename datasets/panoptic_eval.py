@@ -40,6 +40,8 @@ class PanopticEvaluator:
         if self.output_dir is not None:
             self.output_dir.mkdir(parents=True, exist_ok=True)  # on every rank: none may wait for another's folder
         self._images: dict[int, tuple[dict[str, Any], dict[int, Counts]]] = {}
+        #: What `summarize` returned, with the classes that occur as a list with their names.
+        self.quality: dict[str, Any] = {}
 
     def update(self, predictions: Iterable[Mapping[str, Any]]) -> None:
         """Add predictions, each `image_id`, `png_string`, `segments_info` and optionally `file_name`.
@@ -80,7 +82,7 @@ class PanopticEvaluator:
         return [row for row, _ in self._images.values()]
 
     def summarize(self) -> dict[str, dict]:
-        """Compute panoptic quality; rank 0 prints it as a table, and writes `predictions.json` and `quality.json`.
+        """Compute panoptic quality; rank 0 prints it as a table and writes `predictions.json`.
 
         Returns `All`, `Things` and `Stuff`, each {pq, sq, rq (0..1), n (classes that occur)}, and `per_class`, the same
         without n by category id.
@@ -99,18 +101,14 @@ class PanopticEvaluator:
         result["per_class"] = {
             id_: (total.get(id_, Counts()).quality() or {"pq": 0.0, "sq": 0.0, "rq": 0.0}) for id_ in self.categories
         }
-        self._write_quality(result, total)
+        self.quality = result | {"per_class": self._occurring(result, total)}
         print_once(self._table(result, total))
         return result
 
-    def _write_quality(self, result: dict[str, dict], total: dict[int, Counts]) -> None:
-        """Write what the table says, in 0..1, the classes that occur as a list."""
-        if self.output_dir is None or not is_main_process():
-            return
+    def _occurring(self, result: dict[str, dict], total: dict[int, Counts]) -> list[dict[str, Any]]:
+        """List the classes that occur, with their names."""
         names = {id_: str(category.get("name", id_)) for id_, category in self.categories.items() if id_ in total}
-        classes = [{"id": id_, "name": name, **result["per_class"][id_]} for id_, name in names.items()]
-        with atomic_file(self.output_dir / "quality.json") as file:
-            file.write(json.dumps(result | {"per_class": classes}, indent=1).encode())
+        return [{"id": id_, "name": name, **result["per_class"][id_]} for id_, name in names.items()]
 
     def _table(self, result: dict[str, dict], total: dict[int, Counts]) -> str:
         """Format PQ, SQ and RQ in per cent, then the classes that occur."""

@@ -1,6 +1,7 @@
 """Reports from the command line: of an evaluation just made, of a run's folder, of two runs, and every mistake."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def test_a_report_of_a_folder_is_one_page_and_its_numbers(report: Report, coco_f
     assert "<h1>a &lt;run&gt; &amp; co</h1>" in page and "http" not in page.replace("http://www.w3.org", "")
     assert page.count("data:image/jpeg;base64,") == 2 * len(data["shown"]["best"]) > 0
     (folder / "log.txt").write_text('{"epoch": 0, "train_loss": 2.0, "test_coco_eval_bbox": [0.1, 0.2]}\n')
+    (folder / "eval.json").rename(folder / "run.json")  # as of an evaluation before eval.json was
     assert report(folder, "--images", 1, "--output", tmp_path / "other")[0] == 0
     data = read(tmp_path / "other")
     assert data["training"]["AP"]["AP50 of boxes"] == {"epoch": [0], "value": [0.2]}
@@ -105,7 +107,7 @@ def test_images_without_objects_have_no_report(report: Report, coco_folder: Path
 def test_two_runs_are_compared(report: Report, coco_folder: Path, tmp_path: Path) -> None:
     good, bad = (write_run(tmp_path / name, coco_folder, shift=shift) for name, shift in (("good", 0), ("bad", 9)))
     code, out, err = report(bad, good, "--bootstrap", 20)
-    assert code == 0 and "20 bootstrap samples of 4 images" in out, err
+    assert code == 0 and f"wrote {good / 'comparison' / 'index.html'}" in out, err
     data = read(good / "comparison")
     ap = data["kinds"]["bbox"]["metrics"][0]
     assert (ap["name"], ap["b"]) == ("AP", 1) and ap["change"] == pytest.approx(1 - ap["a"], abs=1e-4) and ap["a"] < 1
@@ -171,3 +173,11 @@ def test_a_panoptic_report_has_the_table_of_quality(
 @pytest.mark.parametrize("flags", ["--report", "--report --eval", "--report --output_dir out"])
 def test_report_is_about_an_evaluation_with_a_folder(run: Run, flags: str) -> None:
     assert_refused(run(flags), "--report is about an evaluation")
+
+
+def test_without_hotcoco_a_report_is_refused_at_once(
+    run: Run, report: Report, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    assert_refused(run(f"--eval --report --output_dir {tmp_path}"), "--report needs hotcoco", "pip install hotcoco")
+    assert_refused(report(write_run(tmp_path / "run", coco_folder)), "a report needs hotcoco", "pip install hotcoco")

@@ -48,8 +48,6 @@ def cli(argv: list[str] | None = None) -> int:
             paths = write_report(evaluated, args.output or args.run / "report", count=args.images)
         else:
             a, b = (load_run(folder, name) for folder, name in _named([args.run, args.other]))
-            if args.bootstrap:
-                print(f"{args.bootstrap} bootstrap samples of {len(a.image_ids)} images", flush=True)
             folder = args.output or args.other / "comparison"
             paths = write_comparison(a, b, folder, count=args.images, samples=args.bootstrap)
     except UserError as error:

@@ -1,6 +1,7 @@
 """The report of two evaluations of the same images: what changed from A to B, and whether it may be chance."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from .single import COUNT, KIND_NAMES
 
 #: Bootstrap samples. On 5,000 images with 100 detections each, one takes about half a second of a core.
 SAMPLES = 200
+#: Samples that are timed first, to say how long all will take.
+PROBE = 4
 CONFIDENCE = 0.95
 
 
@@ -62,8 +65,14 @@ def write_comparison(
 
 def compare_kind(pair: list[Any], evaluated: Evaluated, samples: int) -> dict[str, Any]:
     """Return both runs' numbers, the differences with hotcoco's intervals, and each class's AP."""
-    hotcoco = import_hotcoco()
-    found = hotcoco.compare(*pair, n_bootstrap=samples, confidence=CONFIDENCE)
+    compare = import_hotcoco().compare
+    if samples > 2 * PROBE:
+        began = time.monotonic()
+        compare(*pair, n_bootstrap=PROBE)
+        seconds = (time.monotonic() - began) / PROBE * samples
+        if seconds > 10:
+            print(f"{samples} bootstrap samples take up to {seconds:.0f} s (--bootstrap N: others)", flush=True)
+    found = compare(*pair, n_bootstrap=samples, confidence=CONFIDENCE)
     rows = []
     for name in found["metric_keys"]:
         before, after = found["metrics_a"][name], found["metrics_b"][name]
