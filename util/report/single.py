@@ -17,6 +17,8 @@ from .pictures import Pictures
 
 #: Images of each kind that a report shows.
 COUNT = 20
+#: Classes that are drawn, those with the most objects; a matrix of more is not drawn at all.
+DRAWN_CLASSES = 120
 KIND_NAMES = {"bbox": "boxes", "segm": "masks"}
 IMAGE_SECTIONS = {
     "best": "Best images",
@@ -48,6 +50,7 @@ def write_report(evaluated: Evaluated, folder: str | os.PathLike, *, count: int 
         "cards": cards,
         "sections": IMAGE_SECTIONS,
         "kind_names": KIND_NAMES,
+        "drawn_classes": DRAWN_CLASSES,
     }
     return write_page(folder, "report.html", data, content)
 
@@ -111,16 +114,17 @@ def training_charts(training: Mapping[str, Any] | None) -> dict[str, Markup]:
     return charts
 
 
-def charts_of(numbers: Mapping[str, Any]) -> dict[str, Markup]:
+def charts_of(numbers: Mapping[str, Any]) -> dict[str, Markup | str]:
     """Return the charts of a kind by name."""
     curves = numbers["curves"]
-    names = {str(row["id"]): row["name"] for row in numbers["classes"]}
-    by_class = [(int(key), names[key], lines) for key, lines in curves["classes"].items()]
+    drawn = sorted(numbers["classes"], key=lambda row: -row["objects"])[:DRAWN_CLASSES]
+    by_class = [(row["id"], row["name"], curves["classes"][str(row["id"])]) for row in drawn if row["objects"]]
     share = Axis("F1")
     precision = [Line(curves["recall"], c["precision"], name, "class", key) for key, name, c in by_class]
     f1 = [Line(curves["threshold"], c["F1"], name, "class", key) for key, name, c in by_class]
     mark = numbers["threshold"]
     best = Line([mark, mark], [0, numbers["F1"]], f"best for all classes together: {mark:.2f}", "mark")
+    many = len(numbers["confusion"]["names"]) > DRAWN_CLASSES
     ious, aps = zip(*((float(iou), ap) for iou, ap in numbers["by_iou"].items() if ap is not None))
     return {
         "precision": line_chart(
@@ -131,5 +135,5 @@ def charts_of(numbers: Mapping[str, Any]) -> dict[str, Markup]:
         "F1": line_chart([*f1, Line(curves["threshold"], curves["F1"], "mean", "mean"), best], Axis("score"), share),
         "by_iou": line_chart([Line(ious, aps, "AP", "mean")], Axis("IoU", 0.5, 0.95), Axis("AP")),
         "calibration": reliability_chart(numbers["calibration"]["bins"]),
-        "confusion": matrix_chart(numbers["confusion"]["names"], numbers["confusion"]["matrix"]),
+        "confusion": "" if many else matrix_chart(numbers["confusion"]["names"], numbers["confusion"]["matrix"]),
     }

@@ -1,6 +1,8 @@
 """The numbers of a report, on evaluations whose answers are known."""
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from util.report.choice import choose_differing, choose_images, count_differing,
 from util.report.curves import Curves
 from util.report.numbers import describe_kind
 from util.report.pictures import box_of
+from util.report.single import write_report
 
 
 def numbers_of(results: list[dict[str, Any]], *, kind: str = "bbox", **more: Any) -> dict[str, Any]:
@@ -156,3 +159,16 @@ def test_a_detection_whose_mask_is_empty_is_drawn_at_its_box() -> None:
     assert box_of(first) == faulty()[0]["bbox"] and "bbox" not in first
     assert box_of(first | {"box": [float("nan"), 0, 1, 1]}) == [0, 0, 0, 0]
     assert one.score("segm", one.detections("segm")).stats[0] < 1
+
+
+def test_many_classes_are_drawn_in_part(tmp_path: Path) -> None:
+    data = truth()
+    data["categories"] += [{"id": id_, "name": f"<class {id_}>"} for id_ in range(1000, 1130)]
+    data["annotations"] += [
+        dict(id=id_, image_id=IMAGES[1], category_id=id_, bbox=[1, 1, 9, 9], area=81) for id_ in range(1000, 1130)
+    ]
+    page, numbers = write_report(evaluated([], truth=data), tmp_path, count=0)
+    text = page.read_text()
+    assert "too many classes" in text and text.count('class="line class"') == 2 * 120
+    assert "<class" not in text and "<img" not in text
+    assert len(json.loads(numbers.read_text())["kinds"]["bbox"]["confusion"]["matrix"]) == 134
