@@ -121,6 +121,7 @@ class Detector:
         sizes = torch.tensor([tensor.shape[-2:] for tensor in pixels])
         found: dict[int, Detections] = {}
         for part in self._batches(sizes):
+            # Bytes travel to the device and are normalised there, as in an evaluation: the same bits.
             batch = nested_tensor_from_tensor_list([pixels[i] for i in part]).to(self.device).normalized()
             with self._erasing(sizes[part]):
                 outputs = self.run(batch)
@@ -188,13 +189,15 @@ class Detector:
     ) -> Detections:
         """Detections of one image; `outputs` are its own, None where it has no masks."""
         scores = result["scores"].float()
-        order = scores.argsort(descending=True, stable=True)
+        # Stable: equal scores keep the order of queries, by which COCO's evaluation ranks them.
+        order = scores.argsort(descending=True, stable=True)  # (Q,)
         keep = order[scores[order] >= self.threshold]  # (N,) queries
         if self.category_ids is not None:  # room for more classes than there are: such labels mean nothing
             keep = keep[result["labels"][keep] < len(self.category_ids)]
         masks = None
         if outputs is not None:
             # Only those that are kept: at full size the masks of all queries are large.
+            # (1, Q, h, w) to (1, N, h, w).
             chosen = {**outputs, "pred_masks": outputs["pred_masks"][:, keep]}
             masks = self._masks(chosen, sizes, originals)
         labels = result["labels"][keep].cpu().numpy()

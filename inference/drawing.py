@@ -33,7 +33,7 @@ def draw(item: Item, found: Detections, truth: TrueObjects | None, class_names: 
 
 def _draw_objects(image: Image.Image, found: Detections, false: np.ndarray | None = None) -> Image.Image:
     """Draw detections, the surest on top; `false` (N,) bool marks some."""
-    order = np.arange(len(found))[::-1]
+    order = np.arange(len(found))[::-1]  # detections come the surest first, drawings end with it
     wrong = np.zeros(len(found), dtype=bool) if false is None else false
     texts = [f"{'false: ' if wrong[k] else ''}{found.names[k]} {100 * found.scores[k]:.0f}" for k in order]
     masks = None if found.masks is None else [found.masks[k] for k in order]

@@ -91,7 +91,7 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
 def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output",
-        default="predictions",
+        default="runs/predict",
         metavar="DIR",
         help="folder of the results (%(default)s); for a single input also a file",
     )

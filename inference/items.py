@@ -68,7 +68,8 @@ class Writer(Protocol):
     #: True if it gets all detections, however little they score, False if those above the threshold.
     complete: bool
 
-    def write(self, item: Item, found: Detections, pictures: Pictures) -> None: ...
+    def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        """Write what was found in an item."""
 
     def close(self) -> str | None:
         """Finish the files and return a few words on them; None if nothing was written."""

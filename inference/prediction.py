@@ -112,6 +112,7 @@ class Prediction:
                 # A camera's frames are shown one by one: waiting for a batch would make them late.
                 size = 1 if isinstance(source.source, int) else self.detector.batch_size
                 while batch := list(islice(items, size)):
+                    # Frames come out in their order, so the writer of the video can go on with each.
                     for found, _ in self._predict(batch):
                         counts.update(found.names)
                         frames += 1
@@ -147,6 +148,7 @@ class Prediction:
         with self.clock.part("model"):
             sizes = [(item.image.height, item.image.width) for item in batch]
             results = self.detector.detect([item.pixels for item in batch], sizes)
+        # Of an image's seconds, an equal share of its batch's; drawing and writing are its own.
         share = (self.clock.total - before) / len(batch)
         for item, result in zip(batch, results):
             before = self.clock.total

@@ -63,6 +63,7 @@ class Truth:
         parts = path.absolute().parts[::-1]
 
         def shared(index: int) -> int:
+            # From the file name upwards, as many parts as are equal: ".../val2017/1.jpg" and "val2017/1.jpg" share two.
             own = self._parts(index)[::-1]
             return next((k for k, (a, b) in enumerate(zip(own, parts)) if a != b), min(len(own), len(parts)))
 
@@ -100,6 +101,7 @@ def match(found: Detections, truth: TrueObjects) -> tuple[np.ndarray, np.ndarray
     hit, taken = np.zeros(len(found), dtype=bool), np.zeros(len(truth.labels), dtype=bool)
     ious = box_iou(torch.from_numpy(found.boxes), torch.from_numpy(truth.boxes)).numpy()  # (N, n)
     for k, row in enumerate(ious):
+        # Overlaps with objects of its class that no surer detection has; 0 elsewhere (n,).
         free = np.where((truth.labels == found.labels[k]) & ~taken, row, 0.0)
         if len(free) and free.max() >= MATCH_IOU:
             hit[k] = taken[free.argmax()] = True

@@ -59,7 +59,7 @@ class VideoReader:
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise ImageError(f"{self.label}: cannot be read ({_reason(error)})") from None
         self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
+        self._stream.thread_type = "AUTO"  # several frames at once, which some codecs do not do by default
 
     @property
     def label(self) -> str:
@@ -80,6 +80,7 @@ class VideoReader:
         """Yield frames. Raises ImageError where the file breaks off or is damaged."""
         try:
             for number, frame in enumerate(self._container.decode(self._stream)):
+                # Frames in between are decoded too, because later ones build on them, but not converted.
                 if number % self.every == 0:
                     time_base = frame.time_base or self._stream.time_base or 1 / self.rate
                     pts = round(number / self.rate / time_base) if frame.pts is None else frame.pts
@@ -88,6 +89,7 @@ class VideoReader:
             raise ImageError(f"{self.label}: cannot be read further ({_reason(error)})") from None
 
     def close(self) -> None:
+        """Close the file, or let the camera go."""
         self._container.close()
 
     def _open(self) -> Any:
@@ -115,7 +117,7 @@ class VideoWriter:
             encoder = next(name for name in ENCODERS if name in self._av.codecs_available)
             self._stream = self._container.add_stream(encoder, rate=self._rate)
             self._stream.width, self._stream.height = (side - side % 2 for side in image.size)
-            self._stream.pix_fmt = "yuv420p"
+            self._stream.pix_fmt = "yuv420p"  # what every player shows; colours by 2 x 2 pixels, so sides are even
             self._stream.codec_context.time_base = time_base
         size = (self._stream.width, self._stream.height)
         if image.size != size:

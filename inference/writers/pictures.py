@@ -28,6 +28,7 @@ class PictureFiles:
         self._video: VideoWriter | None = None
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        """Write the pictures of an image, or add that of a frame to its video."""
         if item.frame is not None:
             return self._write_frame(item, pictures[""])
         suffix = item.name.suffix if item.name.suffix.lower() in WRITABLE else ".png"
@@ -38,6 +39,7 @@ class PictureFiles:
     def _write_frame(self, item: Item, picture: Image.Image) -> None:
         assert item.frame is not None
         path = self.folder / item.name.with_suffix(".mp4")
+        # Frames of a video come one after the other: another name means that the last video is whole.
         if self._video is None or self._video.path != path:
             self._end_video()
             self._video = VideoWriter(path, rate=item.frame.rate)
@@ -50,6 +52,7 @@ class PictureFiles:
         self._video = None
 
     def close(self) -> str | None:
+        """End the last video."""
         self._end_video()
         words = [f"{in_words(self.count, 'image')} in {self.folder}"] if self.count else []
         return ", ".join(words + [str(path) for path in self.videos]) or None
@@ -65,6 +68,7 @@ class Crops:
         self.count = 0
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        """Write what is in the boxes of an item; a part of a pixel counts as the whole."""
         suffix = item.name.suffix if item.name.suffix.lower() in WRITABLE else ".png"
         for number, (name, box) in enumerate(zip(found.names, found.boxes.tolist()), start=1):
             left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
@@ -75,6 +79,7 @@ class Crops:
                 self.count += 1
 
     def close(self) -> str | None:
+        """Return how many crops were written."""
         return f"{in_words(self.count, 'crop')} in {self.folder}" if self.count else None
 
 

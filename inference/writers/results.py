@@ -30,6 +30,7 @@ class CocoResults:
         self._files: dict[str, BinaryIO] = {}
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        """Add the results of an image; a frame is left alone."""
         if item.frame is not None or item.image_id is None:
             return
         first = not self._files
@@ -48,11 +49,13 @@ class CocoResults:
                 json.dumps({**head, "category_id": label, key: shape, "score": score, **tail})
                 for label, shape, score in zip(found.labels.tolist(), shapes[key], found.scores.tolist())
             ]
+            # One result a line, so that a file of half a million can be looked into.
             if rows:
                 file.write((("" if self._empty else ",") + "\n" + ",\n".join(rows)).encode())
         self._empty = self._empty and len(found) == 0
 
     def close(self) -> str | None:
+        """End the lists, so that the files get their names."""
         for file in self._files.values():
             file.write(b"\n]\n")
         self._open.close()
@@ -70,6 +73,7 @@ class FrameLines:
         self._files: dict[Path, BinaryIO] = {}
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        """Add the line of a frame; an image is left alone."""
         if item.frame is None:
             return
         path = self.folder / item.name.with_suffix(".jsonl")
@@ -88,12 +92,14 @@ class FrameLines:
         self._files[path].write(json.dumps(row).encode() + b"\n")
 
     def close(self) -> str | None:
+        """End the files of all videos."""
         self._open.close()
         return ", ".join(map(str, self._files)) or None
 
 
 def boxes_xywh(found: Detections) -> list[list[float]]:
     """Return boxes as left, top, width and height, computed in float32 as an evaluation does."""
+    # First the difference in float32, then doubles for JSON: the same digits as in predictions.json of an evaluation.
     corners, others = found.boxes[:, :2], found.boxes[:, 2:]
     return np.concatenate([corners, others - corners], axis=1).tolist()
 

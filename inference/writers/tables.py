@@ -30,11 +30,13 @@ class Table:
         self._rows.writerow(COLUMNS)
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        """Add the rows of an item."""
         place = [item.name.as_posix(), *(("", "") if item.frame is None else (item.frame.number, item.frame.seconds))]
         for label, name, score, box in zip(found.labels, found.names, found.scores, found.boxes):
             self._rows.writerow([*place, label, name, f"{score:.4f}", *(f"{side:.1f}" for side in box)])
 
     def close(self) -> str | None:
+        """End the file, so that it gets its name."""
         self._file.flush()
         self._file.detach()  # the file below it is closed, and renamed, by its own context
         self._open.close()
@@ -59,8 +61,10 @@ class YoloLabels:
                 file.writelines(f"{class_names[id_]}\n".encode() for id_ in self._numbers)
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
+        """Write the label file of an item."""
         height, width = found.size
         boxes = found.boxes.clip(0, (width, height, width, height)) / (width, height, width, height)
+        # Centre x, centre y, width, height in 0..1 (N, 4).
         rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
         path = self.folder / item.result_name(".txt")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,4 +76,5 @@ class YoloLabels:
         self.count += 1
 
     def close(self) -> str | None:
+        """Return how many files were written."""
         return f"{in_words(self.count, 'label file')} in {self.folder}" if self.count else None

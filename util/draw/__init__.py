@@ -1,1 +1,1 @@
-"""Drawings for people: objects over one image (`boxes`), and many images on one sheet of paper (`sheets`)."""
+"""Drawings for people: over one image (`boxes`, `panoptic`, `names`), and many images on a sheet (`sheets`)."""
