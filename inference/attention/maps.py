@@ -97,8 +97,7 @@ def look_inside(detector: Detector, image: ImageLike, queries: Sequence[int] | n
 
     Raises UserError for a model that has no layers to ask, such as an exported one.
     """
-    if not isinstance(detector.model, torch.nn.Module):
-        raise UserError("--attention needs a checkpoint: an exported model does not give its attention weights")
+    refuse_without_layers(detector)
     picture = detector.read(image)
     pixels = detector.prepare(picture)
     batch = nested_tensor_from_tensor_list([pixels]).to(detector.device)
@@ -109,6 +108,12 @@ def look_inside(detector: Detector, image: ImageLike, queries: Sequence[int] | n
         order = scores.argsort(descending=True, stable=True)
         queries = order[scores[order] >= detector.threshold].numpy()
     return collect(outputs, maps, image=picture, seen=pixels.shape[-2:], queries=queries, names=detector.class_names)
+
+
+def refuse_without_layers(detector: Detector) -> None:
+    """Raise UserError for a model that has no layers to ask for their weights, such as an exported one."""
+    if not isinstance(detector.model, torch.nn.Module):
+        raise UserError("--attention needs a checkpoint: an exported model does not give its attention weights")
 
 
 def collect(

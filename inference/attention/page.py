@@ -18,6 +18,8 @@ from .packing import Packed, blocks_to, pack, pack_encoder, pack_image
 from .ramp import STOPS
 
 FOLDER = Path(__file__).parent
+#: Later ones call earlier ones.
+SCRIPTS = ("maps.js", "drawing.js", "page.js")
 #: Bytes of text; together with the code, some 60 KB, they stay below 3 MB.
 IMAGE_BUDGET, DECODER_BUDGET, ENCODER_BUDGET = 350_000, 650_000, 1_750_000
 #: Queries at most; the list of more could not be overlooked, and the surest come first.
@@ -42,7 +44,7 @@ def write_page(inside: Inside, path: str | os.PathLike, *, image_name: str, chec
     parts = {
         "title": html.escape(f"Attention: {image_name} ({checkpoint_name})"),
         "style": (FOLDER / "page.css").read_text(encoding="utf-8"),
-        "script": (FOLDER / "page.js").read_text(encoding="utf-8"),
+        "script": "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS),
         "photo": pack_image(inside.image, IMAGE_BUDGET),
         "decoder": decoder.text,
         "encoder": encoder.text,

@@ -10,7 +10,7 @@ import numpy as np
 from util.runs.atomic import atomic_file
 
 from ..attention.figure import write_figure
-from ..attention.maps import look_inside
+from ..attention.maps import look_inside, refuse_without_layers
 from ..attention.page import write_page
 from ..detections import Detections
 from ..detector import Detector
@@ -21,17 +21,20 @@ from ..query_plot import KINDS, draw_queries, kinds_of
 class AttentionPages:
     """For each image a page of its attention, `photo.attention.html`, and the paper's figures, `photo.attention.png`.
 
-    The model runs once more on each image, without its fused attention. Frames of videos get none.
+    The model runs once more on each image, without its fused attention. Frames of videos get none. Raises UserError for
+    a model that cannot be asked.
     """
 
     complete = False
 
     def __init__(self, folder: Path, detector: Detector, *, checkpoint: str) -> None:
         self.folder, self.detector, self.checkpoint = folder, detector, checkpoint
-        self.count = 0
+        self.count = self.frames = 0
+        refuse_without_layers(detector)
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
         if item.frame is not None:
+            self.frames += 1
             return
         inside = look_inside(self.detector, item.image, found.queries)
         names = {"image_name": item.name.name, "checkpoint_name": self.checkpoint}
@@ -40,7 +43,9 @@ class AttentionPages:
         self.count += 1
 
     def close(self) -> str | None:
-        return f"{self.count} attention pages and figures in {self.folder}" if self.count else None
+        words = [f"{self.count} attention pages and figures in {self.folder}"] if self.count else []
+        words += [f"no attention pages of {self.frames} frames: --attention is for images"] if self.frames else []
+        return ", ".join(words) or None
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,19 @@
 """The flags --attention and --queries of predict.py: the files they write."""
 
 import csv
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import predict
+from inference.items import FrameTime, Item
 from inference.query_plot import kinds_of
+from inference.writers.looks import AttentionPages
 from tests.inference.checkpoints import NAMES, write_checkpoint
+from util.errors import UserError
 
 
 @pytest.fixture
@@ -30,16 +33,16 @@ def run(checkpoint: Path, images: Path, *flags: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [{"masks": True, "num_classes": 250, "enc_layers": 0}, {"dec_layers": 2}])
-def test_each_image_gets_a_page_and_a_figure(parts: dict, images: Path, browser_page: Any) -> None:
+def test_each_image_gets_a_page_and_a_figure(parts: dict, images: Path) -> None:
     checkpoint = write_checkpoint(images.parent / "best.pth", names=NAMES, **parts)
+    encoder = parts.get("enc_layers", 1)
     name, threshold = ("b.png", "0.9999") if "masks" in parts else ("a.jpg", "0.3")
     assert run(checkpoint, images / name, "--attention", "--no_images", "--threshold", threshold) == 0
     page, picture = sorted((images.parent / "out").iterdir())
     assert (page.name, picture.name) == (f"{name[0]}.attention.html", f"{name[0]}.attention.png")
-    browser_page.goto(page.as_uri())
-    browser_page.wait_for_selector("body[data-ready]")
-    assert browser_page.inner_text("h1") == f"Attention: {name} (best.pth)"
-    assert browser_page.is_visible("#notice") == ("masks" in parts)
+    text = page.read_text()
+    assert f"<title>Attention: {name} (best.pth)</title>" in text
+    assert ('"found":false' in text) == ("masks" in parts) and '"layers":{"encoder":' + str(encoder) in text
 
 
 @pytest.mark.slow
@@ -66,3 +69,15 @@ def test_kinds_of_boxes_are_those_of_the_paper() -> None:
     boxes = np.array([[0.5, 0.5, 0.1, 0.1], [0.5, 0.5, 0.5, 0.4], [0.5, 0.5, 0.4, 0.5], [0.5, 0.5, 0.4, 0.5]])
     assert kinds_of(boxes, 1.0).tolist() == [0, 1, 2, 2]
     assert kinds_of(boxes, 1.5).tolist() == [0, 1, 1, 1]  # in pixels it is wider than high
+
+
+def test_frames_of_videos_get_no_pages_and_the_writer_says_so(tmp_path: Path) -> None:
+    detector = predict.Detector(write_checkpoint(tmp_path / "best.pth"), device="cpu")
+    pages = AttentionPages(tmp_path, detector, checkpoint="best.pth")
+    image, time = Image.new("RGB", (9, 9)), FrameTime(0, 0, Fraction(1, 25), Fraction(25))
+    frame = Item(image, detector.resize(image), None, Path("v.mp4"), None, time)
+    pages.write(frame, detector(image), {})
+    assert pages.close() == "no attention pages of 1 frames: --attention is for images"
+    detector.model = lambda batch: {}  # type: ignore[assignment] # as a detector from an exported file has it
+    with pytest.raises(UserError, match="--attention needs a checkpoint"):
+        AttentionPages(tmp_path, detector, checkpoint="model.onnx")

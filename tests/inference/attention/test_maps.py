@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
@@ -13,7 +12,6 @@ from inference.detector import Detector
 from models.attention import AttentionMaps
 from tests.helpers import build
 from tests.inference.checkpoints import NAMES, write_checkpoint
-from util.errors import UserError
 from util.nested_tensor import nested_tensor_from_tensor_list
 
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
@@ -62,13 +60,6 @@ def test_the_surest_queries_where_nothing_is_detected(tmp_path: Path) -> None:
     assert (np.diff(inside.scores()) <= 0).all()
     one = look_inside(detector, NOISE, queries=[4])
     assert one.found and one.queries.tolist() == [4]
-
-
-def test_an_exported_model_is_refused(tmp_path: Path) -> None:
-    detector = Detector(write_checkpoint(tmp_path / "model.pth"), device="cpu")
-    detector.model = lambda batch: {}  # type: ignore[assignment] # as a detector from an exported file has it
-    with pytest.raises(UserError, match="--attention needs a checkpoint"):
-        look_inside(detector, NOISE)
 
 
 # ---- as text for a page
