@@ -160,6 +160,6 @@ function drawStrip() {
     const map = decoder ? decoderMap(state.layer.decoder, value, state.query) : encoderMap(value, state.cell);
     paint(canvas, map, most(map));
     canvas.style.width = `${wide}px`;
-    canvas.style.height = `${Math.min(120, (wide * data.size[0]) / data.size[1])}px`;
+    canvas.style.height = `${Math.max(12, Math.min(120, (wide * data.size[0]) / data.size[1]))}px`;
   });
 }

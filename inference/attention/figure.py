@@ -36,7 +36,7 @@ def write_figure(inside: Inside, path: str | os.PathLike, *, image_name: str, ch
     image.thumbnail((LONGER_SIDE, LONGER_SIDE))
     shape = image.height / image.width
     rows = -(-(min(MOST_PANELS, len(inside.queries)) + 1) // COLUMNS)
-    row_height = PANEL * min(max(shape, 0.35), 2.0) + 0.4
+    row_height = PANEL * min(max(shape, 0.15), 2.0) + 0.4
     heights = [rows * row_height, *([2 * row_height] if len(inside.encoder) else [])]
     figure = Figure(figsize=(COLUMNS * PANEL, sum(heights) + 1.0), layout="constrained")
     figure.suptitle(f"{image_name} ({checkpoint_name})", color=INK, fontsize=12)
@@ -70,7 +70,7 @@ def _draw_decoder(part: Any, inside: Inside, image: Image.Image, rows: int) -> N
         name = f"{inside.name(int(inside.labels()[n]))} {100 * inside.scores()[n]:.0f} %"
         panels[n + 1].set_title(name, color=INK, fontsize=9, pad=3)
     _show(panels[0], together)
-    panels[0].set_title(f"the {len(shown)} surest together", color=INK, fontsize=9, pad=3)
+    panels[0].set_title("together", color=INK, fontsize=9, pad=3)
     for spare in panels[len(shown) + 1 :]:
         spare.remove()
 
