@@ -50,12 +50,11 @@ from datasets.images import allow_pixels
 from datasets.loader import set_epoch
 from engine import StepContext, evaluate, train_one_epoch
 from flag_checks import check_flags, with_defaults
-from reports import finish_evaluation
+from reports import draw_last, evaluate_once
 from settings import Weights, find_weights, join, replace_flags, settle_classes, settle_flags, typed_flags
 from util.dist.device import seed_everything
 from util.dist.distributed import is_main_process, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
-from util.draw.sheets import draw_evaluation
 from util.errors import UserError
 from util.metrics import Progress
 from util.profiling import annotate
@@ -99,12 +98,9 @@ def main(args: argparse.Namespace) -> None:
     if loaders.train is not None:
         with annotate("training_loop"):
             evaluator = train(run, detector, loaders.train, evaluate_now, weights)
-        if run.folder and evaluator is not None:
-            draw_evaluation(run.folder / "detections.png", data.val, evaluator)
+        draw_last(run, evaluator)
     else:
-        if not weights.paths:
-            print_once("note: --eval without --resume measures a model that has not been trained")
-        finish_evaluation(run, *evaluate_now())
+        evaluate_once(run, evaluate_now, trained=bool(weights.paths))
 
 
 def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tuple[dict[str, Any], CocoEvaluator]:

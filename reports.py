@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from datasets.interface import DatasetOrSubset
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
 from settings import typed_flags
+from util.dist.distributed import print_once
 from util.draw.sheets import draw_evaluation
 from util.errors import DatasetError, UserError
 from util.plot_utils import read_log
@@ -30,6 +31,21 @@ from util.runs.run_info import run_info
 
 #: Flags, versions and numbers of the last `--eval` into a folder; run.json is that of the training.
 INFO_FILE = "eval.json"
+
+
+def evaluate_once(
+    run: Setup, evaluate_now: Callable[[], tuple[dict[str, Any], CocoEvaluator]], *, trained: bool
+) -> None:
+    """Evaluate, and write what `finish_evaluation` writes; say so if the weights are of no training."""
+    if not trained:
+        print_once("note: --eval without --resume measures a model that has not been trained")
+    finish_evaluation(run, *evaluate_now())
+
+
+def draw_last(run: Setup, evaluator: CocoEvaluator | None) -> None:
+    """Draw detections of an evaluation, if there was one, in the process that writes files."""
+    if run.folder is not None and evaluator is not None:
+        draw_evaluation(run.folder / "detections.png", run.data.val, evaluator)
 
 
 def finish_evaluation(run: Setup, stats: Mapping[str, Any], evaluator: CocoEvaluator) -> None:
@@ -50,7 +66,7 @@ def finish_evaluation(run: Setup, stats: Mapping[str, Any], evaluator: CocoEvalu
     with atomic_file(run.folder / INFO_FILE) as file:
         file.write(json.dumps(info, indent=2).encode() + b"\n")
     print(f"wrote {', '.join(map(str, [*paths, run.folder / INFO_FILE]))}")
-    draw_evaluation(run.folder / "detections.png", run.data.val, evaluator)
+    draw_last(run, evaluator)
     if run.cfg.report:
         began = time.monotonic()
         results = {kind: evaluator.results(kind) for kind in evaluator.iou_types}
