@@ -76,7 +76,7 @@ def test_a_click_shows_what_the_encoder_attends_to_from_there(browser_page: Any,
 
 @pytest.mark.slow
 def test_stepping_through_the_layers_moves_the_box_and_the_probabilities(browser_page: Any, tmp_path: Path) -> None:
-    open_page(browser_page, tmp_path)
+    look = open_page(browser_page, tmp_path, size=(70, 100))
     for layer, (left, cat, none) in enumerate([(0.0, "50.0 %", "48.0 %"), (0.1, "70.0 %", "28.0 %")], start=1):
         browser_page.fill("#layer", str(layer))
         assert browser_page.inner_text("#answerstitle") == f"Query 10 after decoder layer {layer} of 3"
@@ -89,6 +89,11 @@ def test_stepping_through_the_layers_moves_the_box_and_the_probabilities(browser
     assert browser_page.inner_text("#layername") == "Decoder layer 3 of 3" and browser_page.is_disabled("#next")
     # The first layer's box shares two thirds of its width, of together 0.5, with the last's, 0.2 to the right.
     assert browser_page.inner_text("#layers tr >> nth=0").split("\t")[:4] == ["1", "cat 50.0 %", "48.0 %", "0.20"]
+    # In the second, 0.1 to 0.4 by 0.2 to 0.7 of the image, lie the centres of the first cells of two rows: those of 32
+    # pixels are at 16 of 100 to the right, and at 16 and 48 of 70 down.
+    share = look.decoder[1, :, 0].mean(0)[:2, 0].sum()
+    in_box = browser_page.inner_text("#layers tr >> nth=1").split("\t")[4]
+    assert float(in_box.removesuffix(" %")) == pytest.approx(100 * share, abs=0.3)
 
 
 def test_on_a_phone_nothing_is_wider_than_the_page(browser_page: Any, tmp_path: Path) -> None:
