@@ -194,6 +194,18 @@ class RandomResize:
 
 
 @dataclass
+class FitInside:
+    """Scale so that the image just fits inside `canvas` = (height, width); its proportions stay, to the pixel."""
+
+    canvas: tuple[int, int]
+
+    def __call__(self, image: Image, target: Target | None = None) -> Example:
+        height, width = image_size(image)
+        scale = min(self.canvas[0] / height, self.canvas[1] / width)
+        return resize(image, target, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+@dataclass
 class RandomPad:
     """Add 0 to `max_pad` pixels at the right and at the bottom."""
 

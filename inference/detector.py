@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.transforms import make_coco_transforms
+from datasets.transforms import Compose, FitInside, make_coco_transforms, to_model_input
 from models.attention import AttentionMaps, asking
 from util.dist.device import pick_device
 from util.dist.precision import pick_precision
@@ -21,7 +21,7 @@ from util.panoptic_png import decode_segments
 
 from .detections import Detections, PanopticImage
 from .images import ImageLike, as_rgb
-from .loading import load_trained
+from .loading import LoadedModel, load_trained
 
 
 class Detector:
@@ -37,7 +37,7 @@ class Detector:
     padding leak in.
 
     Args:
-        checkpoint: a file of `main.py`, a published file, or the address of one.
+        checkpoint: a file of `main.py` or `export.py`, a published file, or the address of one; or a loaded model.
         device: cuda, cuda:1, mps or cpu; by default a GPU where there is one.
         amp: off, bf16 or fp16, as --amp of `main.py`.
         threshold: the least score of a detection.
@@ -54,7 +54,7 @@ class Detector:
 
     def __init__(
         self,
-        checkpoint: str | os.PathLike,
+        checkpoint: str | os.PathLike | LoadedModel,
         *,
         device: str | torch.device | None = None,
         amp: str = "off",
@@ -66,15 +66,21 @@ class Detector:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = pick_device(str(device))
         self.precision = pick_precision(amp, self.device)
-        loaded = load_trained(checkpoint, device=self.device, padding_invariant=padding_invariant)
+        loaded = checkpoint
+        if not isinstance(loaded, LoadedModel):
+            loaded = load_trained(loaded, device=self.device, padding_invariant=padding_invariant)
         self.model, self.postprocessors = loaded.model, loaded.postprocessors
         self.class_names, self.category_ids = dict(loaded.class_names), loaded.category_ids
         self.image_size, self.max_size = loaded.image_size, loaded.max_size
         self._eraser = loaded.eraser
         self.threshold = threshold
         self.batch_size = batch_size
-        self.padding_invariant = padding_invariant
-        self._transform = make_coco_transforms("val", image_size=self.image_size, max_size=self.max_size, as_uint8=True)
+        self._equal_sizes_only = loaded.equal_sizes_only
+        self._transform = (
+            make_coco_transforms("val", image_size=self.image_size, max_size=self.max_size, as_uint8=True)
+            if loaded.fixed_size is None
+            else Compose([FitInside(loaded.fixed_size), to_model_input(as_uint8=True)])
+        )
 
     @overload
     def __call__(self, images: ImageLike) -> Detections: ...
@@ -136,10 +142,10 @@ class Detector:
     def _batches(self, sizes: Tensor) -> list[list[int]]:
         """Return the images, by number, that the model sees together; sizes (B, 2) are those it sees.
 
-        A mask head takes means over the whole canvas (its group norms), so beside padding its masks would change:
-        only images of one size go together.
+        A mask head takes means over the whole canvas (its group norms), so beside padding its masks would change; an
+        exported file may let padding leak into boxes. There only images of one size go together.
         """
-        if not (self.padding_invariant and "segm" in self.postprocessors):
+        if not self._equal_sizes_only:
             return [list(range(len(sizes)))]
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, size in enumerate(sizes.tolist()):

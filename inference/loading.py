@@ -18,6 +18,8 @@ from util.coco_classes import PANOPTIC_COUNT
 from util.runs.checkpoint import load_checkpoint
 from util.runs.class_names import known_names, label_order
 
+from .exported import is_exported, open_exported
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -32,6 +34,9 @@ class LoadedModel:
         max_size: limit of the longer side; None keeps DETR's proportion.
         device: where the model is.
         eraser: what erases padding inside the model, if anything does.
+        architecture: its parts.
+        fixed_size: height and width of the canvas that an exported file takes alone; images are made to fit inside.
+        equal_sizes_only: batches hold images of one size, because padding would change detections.
     """
 
     model: Callable[[Any], dict[str, Any]]
@@ -41,16 +46,23 @@ class LoadedModel:
     image_size: int
     max_size: int | None
     device: torch.device
+    architecture: Architecture
     eraser: PaddingEraser | None = None
+    fixed_size: tuple[int, int] | None = None
+    equal_sizes_only: bool = False
 
 
-def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invariant: bool) -> LoadedModel:
-    """Load a checkpoint of `main.py` or a published file, a path or an address, in evaluation mode.
+def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invariant: bool | None) -> LoadedModel:
+    """Load a checkpoint of `main.py`, a published file, or one of `export.py`, a path or an address.
 
-    Raises CheckpointError and UserError as `load_checkpoint` and `model_from_checkpoint` do.
+    `padding_invariant` None is as the checkpoint says; an exported file is as it was exported. Raises CheckpointError
+    and UserError as `load_checkpoint`, `model_from_checkpoint` and `open_exported` do.
     """
+    if is_exported(path):
+        return load_exported(path, device=device)
     checkpoint = load_checkpoint(path)
-    model, architecture, _ = model_from_checkpoint(checkpoint, path, given={"padding_invariant": padding_invariant})
+    given = {} if padding_invariant is None else {"padding_invariant": padding_invariant}
+    model, architecture, _ = model_from_checkpoint(checkpoint, path, given=given)
     names, ids = known_names(checkpoint)[0] or {}, label_order(checkpoint)
     image_size, max_size = image_size_of(checkpoint) or (800, None)
     return LoadedModel(
@@ -62,6 +74,31 @@ def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invar
         max_size=max_size,
         device=device,
         eraser=backbone_of(model).padding,
+        architecture=architecture,
+        equal_sizes_only=architecture.padding_invariant and architecture.masks,
+    )
+
+
+def load_exported(path: str | os.PathLike, *, device: torch.device) -> LoadedModel:
+    """Load a file of `export.py`. Raises CheckpointError and UserError as `open_exported` does."""
+    model = open_exported(path, device=device)
+    metadata = model.metadata
+    postprocessors: dict[str, nn.Module] = {"bbox": PostProcess()}
+    if metadata.architecture.masks:
+        postprocessors["segm"] = PostProcessSegm()
+    if metadata.things is not None:
+        postprocessors["panoptic"] = PostProcessPanoptic(metadata.things)
+    return LoadedModel(
+        model=model,
+        postprocessors=postprocessors,
+        class_names=metadata.class_names,
+        category_ids=metadata.category_ids,
+        image_size=metadata.image_size,
+        max_size=metadata.max_size,
+        device=device,
+        architecture=metadata.architecture,
+        fixed_size=metadata.canvas.fixed,
+        equal_sizes_only=metadata.architecture.masks or not metadata.architecture.padding_invariant,
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
@@ -243,8 +242,14 @@ def _prefers_channels_last(images: Tensor) -> bool:
 
 
 def resize_mask(mask: Tensor, size: torch.Size) -> Tensor:
-    """Padding mask (B, H, W) at a feature map's size: nearest by floor indexing, as `F.interpolate` does."""
-    return F.interpolate(mask[None].float(), size=size).to(torch.bool)[0]
+    """Padding mask (B, H, W) at a feature map's size: nearest by floor indexing, as `F.interpolate` does.
+
+    In whole numbers, because ONNX Runtime's resizing divides in another order and then picks the cell before.
+    """
+    rows, columns = (
+        torch.arange(cells, device=mask.device) * pixels // cells for cells, pixels in zip(size, mask.shape[-2:])
+    )
+    return mask[:, rows][:, :, columns]
 
 
 def _torchvision_network(name: str, *, dilation: bool, norm: str) -> nn.Module:

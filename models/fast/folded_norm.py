@@ -75,10 +75,19 @@ class NormedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalise (B, C, H, W)."""
+        if self.bias is not None:
+            return super().forward(x)
         if self._trains() and not torch.compiler.is_compiling() and self._map_size(x) < self.weight.numel():
             # Scaling the weight costs as many products as it has numbers; the norm as many as the map has.
             return self._norm[0].normalize(self._conv_forward(x, self.weight, None))
         return self._conv_forward(x, *self._weight_and_bias())
+
+    @torch.no_grad()
+    def keep_product(self) -> None:
+        """Become an ordinary convolution with a bias, which no longer follows its norm."""
+        if self.bias is None:
+            weight, bias = self._weight_and_bias()
+            self.weight, self.bias = nn.Parameter(weight.clone(), False), nn.Parameter(bias.clone(), False)
 
     def train(self, mode: bool = True) -> "NormedConv2d":
         """Switch to training or evaluation, and forget the product."""
@@ -140,3 +149,15 @@ def fold_frozen_norms(network: nn.Module) -> int:
         setattr(parent, name, NormedConv2d(convolution, norm))
         norm.folded = True
     return len(pairs)
+
+
+def keep_products(network: nn.Module) -> int:
+    """Have every convolution that does its norm's work keep the product for good; return how many there are.
+
+    For a model that leaves this project (`export.py`), whose file should hold what is computed with. It cannot go on
+    training, and its state dict is no longer DETR's.
+    """
+    folded = [module for module in network.modules() if isinstance(module, NormedConv2d)]
+    for convolution in folded:
+        convolution.keep_product()
+    return len(folded)

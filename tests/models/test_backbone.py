@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from models.backbone import BACKBONES, Backbone, FrozenBatchNorm2d, resize_mask
@@ -146,3 +147,13 @@ def test_channels_lie_side_by_side_from_a_quarter_million_pixels_on(
     images = torch.zeros(count, 3, height, width)
     backbone(NestedTensor(images, torch.zeros(count, height, width, dtype=torch.bool)))
     assert seen[0].is_contiguous(memory_format=torch.channels_last) == expected
+
+
+def test_masks_are_resized_as_by_interpolation() -> None:
+    """For every ratio that a stride gives, to the last cell."""
+    for stride in (4, 8, 16, 32):
+        for height in range(1, 1400, 7):
+            rows = torch.arange(height) % 3 == 0
+            size = torch.Size((-(-height // stride), 2))
+            expected = F.interpolate(rows.float()[None, None, :, None].expand(1, 1, -1, 5), size=size).bool()[0]
+            assert torch.equal(resize_mask(rows[None, :, None].expand(1, -1, 5), size), expected)
