@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -176,8 +177,10 @@ def test_flags_are_recorded_as_typed_and_as_settled_and_stay_as_they_are(run: Ru
 @pytest.mark.slow
 def test_an_evaluation_of_initial_weights_says_one_true_line(run: Run, tmp_path: Path) -> None:
     assert run(f"{TINY} --epochs 1 --output_dir {tmp_path}")[0] == 0
+    loaded = len(torch.load(tmp_path / "checkpoint.pth", weights_only=True)["model"])
     code, out, _ = run(f"{TINY} --eval --init_from {tmp_path / 'checkpoint.pth'}")
-    assert code == 0 and "tensors loaded\n" in out and "has not been trained" not in out
+    line = rf"--init_from \S+: {loaded} tensors loaded; classes copied by name under their ids .+\n"
+    assert code == 0 and re.search(line, out) and "left as initialised" not in out and "has not been trained" not in out
     code, out, _ = run(f"{TINY} --eval")
     assert code == 0 and "note: --eval without --resume measures a model that has not been trained" in out
 
