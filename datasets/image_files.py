@@ -4,17 +4,21 @@ Hands, Guns and Phones calls an image "00000012.png" where the file is T00000012
 (validation). CPPE-5's names carry the folder of the machine on which they were written.
 """
 
+import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from os.path import exists, isfile  # false for names that no file can have, where Path.is_file raises
 from pathlib import Path
+from urllib.parse import unquote
 
 from .layout import HGP, DatasetSplits
 
 #: From (folder, file_name, image id) to the path of an image; which may not exist.
 FindImage = Callable[[Path, str, int], Path]
 
+#: What Label Studio puts before the name of an uploaded file.
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 HGP_PREFIXES = {"train": "T", "val": "V"}
 
 
@@ -41,17 +45,30 @@ def by_file_name(folder: Path, file_name: str, image_id: int) -> Path:
 def by_base_name(folder: Path, file_name: str, image_id: int, *, least_parts: int = 1) -> Path:
     """Return the file that `file_name` says, or else that of its longest end that is there.
 
-    Names may carry folders of the machine where they were written, with slashes of either kind. `least_parts` is 2
-    for a name whose last part alone may mean another image.
+    Names may carry folders of the machine where they were written, with slashes of either kind, be written as in a URL,
+    and carry Label Studio's prefix of an upload. `least_parts` is 2 for a name whose last part alone may mean another
+    image.
     """
     path = by_file_name(folder, file_name, image_id)
     if isfile(path):
         return path
-    parts = [part for part in file_name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    # The longest end first: the more folders agree, the surer it is the file that is meant.
-    ends = ("/".join(parts[start:]) for start in range(len(parts) - least_parts + 1))
-    found = (by_file_name(folder, end, image_id) for end in ends)
+    found = (by_file_name(folder, end, image_id) for name in _spellings(file_name) for end in _ends(name, least_parts))
     return next((other for other in found if isfile(other)), path)
+
+
+def _spellings(file_name: str) -> Iterator[str]:
+    """Yield the name with plain slashes, without the escapes of a URL, and without the prefix of an upload."""
+    name = file_name.replace("\\", "/")
+    plain = unquote(name)
+    start, slash, last = plain.rpartition("/")
+    # Each only if it is another name: looking for a file takes time.
+    yield from dict.fromkeys((name, plain, f"{start}{slash}{UPLOAD_PREFIX.sub('', last)}"))
+
+
+def _ends(name: str, least_parts: int) -> Iterator[str]:
+    """Yield the longest end first: the more folders agree, the surer it is the file that is meant."""
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+    return ("/".join(parts[start:]) for start in range(len(parts) - least_parts + 1))
 
 
 def hint_for_missing(folder: Path, file_name: str) -> str:

@@ -78,13 +78,22 @@ CPPE5 = FolderLayout(
     inside=("data",),
 )
 
+LABEL_STUDIO = FolderLayout(
+    "Label Studio",
+    {
+        "train": (("train/images", "train/result.json"),),
+        "val": (("val/images", "val/result.json"), ("valid/images", "valid/result.json")),
+        "test": (("test/images", "test/result.json"),),
+    },
+)
+
 #: What each --dataset_file may look like; where layouts resemble each other, the more particular one is first.
 FOLDER_LAYOUTS: dict[str, tuple[FolderLayout, ...]] = {
     "coco": (COCO,),
     "coco_panoptic": (PANOPTIC,),
     "hgp": (HGP,),
     "cppe5": (CPPE5,),
-    "custom": (COCO, HGP, ROBOFLOW, ONE_FOLDER, CPPE5),
+    "custom": (COCO, HGP, ROBOFLOW, ONE_FOLDER, CPPE5, LABEL_STUDIO),
 }
 #: Where a dataset lies when no flag says so.
 DEFAULT_PLACES = {"hgp": Path("HGP")}
@@ -210,11 +219,31 @@ def _unknown(root: Path, dataset_file: str) -> str:
 def _conversion(root: Path) -> str:
     """Name the command that converts a Pascal VOC or YOLO folder, "" for another."""
     voc = (root / "Annotations").is_dir() or any(root.glob("*.xml")) or any(root.glob("*/*.xml"))
-    yolo = any(root.glob("*.yaml")) or any(root.glob("*.yml")) or (root / "obj.names").is_file()
-    kind, name = ("voc", "Pascal VOC") if voc else ("yolo", "YOLO") if yolo or (root / "labels").is_dir() else ("", "")
+    darknet = any(any(root.glob(name)) for name in ("*.names", "data/*.names", "obj.data"))
+    yolo = any(root.glob("*.yaml")) or any(root.glob("*.yml")) or darknet or (root / "labels").is_dir()
+    kind, name = ("voc", "Pascal VOC") if voc else ("yolo", "YOLO") if yolo else ("", "")
+    if not kind and _is_labelme(root):
+        kind, name = "labelme", "LabelMe"
+    if not kind and (root / "result.json").is_file():
+        return (
+            f"; it looks like an export of Label Studio: export training and validation images apart, to {root}/train "
+            f"and {root}/val (each with result.json and images)"
+        )
     dest = root.resolve().with_name(f"{root.resolve().name}_coco")
     command = f"python -m datasets.convert {kind} {root} {dest}"
     return f"; it looks like {name}: {command} converts it, then give --data_path {dest}" if kind else ""
+
+
+def _is_labelme(root: Path) -> bool:
+    """Return True if the first JSON file of the folder, or of one in it, begins like LabelMe's."""
+    path = next(iter(sorted([*root.glob("*.json"), *root.glob("*/*.json")])), None)
+    if path is None:
+        return False
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return '"shapes"' in file.read(2000)
+    except OSError:
+        return False
 
 
 def _looked_for(layouts: Iterable[FolderLayout]) -> str:

@@ -1,6 +1,6 @@
-"""Convert Pascal VOC and YOLO folders to COCO's layout, which training reads.
+"""Convert Pascal VOC, YOLO and LabelMe folders to COCO's layout, which training reads.
 
-python -m datasets.convert voc|yolo SRC DEST
+python -m datasets.convert voc|yolo|labelme SRC DEST
 """
 
 import itertools
@@ -12,6 +12,7 @@ from util.errors import DatasetError, UserError
 from util.flags import FlagParser
 
 from .folder import LabelledFolder, write_coco
+from .labelme import read_labelme
 from .voc import read_voc
 from .yolo import read_yolo
 
@@ -27,7 +28,7 @@ def convert(
     classes: list[str] | None = None,
     difficult_as_crowd: bool = False,
 ) -> LabelledFolder:
-    """Convert the folder `source` of the kind "voc" or "yolo" to COCO's layout in `dest`; return what was read.
+    """Convert the folder `source` of the kind "voc", "yolo" or "labelme" to COCO's layout in `dest`; return it as read.
 
     The sets are the folder's own names for what becomes train2017 and val2017. Raises DatasetError with file and line.
     """
@@ -35,7 +36,7 @@ def convert(
     if kind == "voc":
         folder = read_voc(source, sets=sets, classes=classes, difficult_as_crowd=difficult_as_crowd)
     else:
-        folder = read_yolo(source, sets=sets, classes=classes)
+        folder = {"yolo": read_yolo, "labelme": read_labelme}[kind](source, sets=sets, classes=classes)
     write_coco(folder, dest, copy=copy)
     return folder
 
@@ -60,9 +61,12 @@ def summary(folder: LabelledFolder) -> str:
 def get_args_parser() -> FlagParser:
     """Make the parser of this command."""
     parser = FlagParser(prog="datasets.convert", description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("voc", "yolo"))
+    parser.add_argument("kind", choices=("voc", "yolo", "labelme"))
     parser.add_argument(
-        "source", type=Path, metavar="SRC", help="voc: with Annotations, JPEGImages; yolo: with data.yaml"
+        "source",
+        type=Path,
+        metavar="SRC",
+        help="voc: with Annotations, JPEGImages; yolo: with data.yaml or obj.names; labelme: with a JSON file an image",
     )
     parser.add_argument("dest", type=Path, metavar="DEST", help="a folder that does not exist yet")
     parser.add_argument("--copy", action="store_true", help="copy the images; else they are hard links where possible")
@@ -103,7 +107,7 @@ def cli(argv: list[str] | None = None) -> int:
     parser = get_args_parser()
     args = parser.parse_args(argv)
     if args.difficult_as_crowd and args.kind != "voc":
-        parser.error("--difficult_as_crowd is for voc: YOLO's labels do not say what is difficult")
+        parser.error("--difficult_as_crowd is for voc: other labels do not say what is difficult")
     try:
         folder = convert(
             args.kind,

@@ -115,6 +115,15 @@ def polygon_area(points: np.ndarray) -> float:
     return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
 
 
+def sort_classes(names: dict[str, int], splits: dict[str, list[LabelledImage]]) -> None:
+    """Give the classes their places in the alphabet, in `names` and in every object."""
+    order = {names[name]: place for place, name in enumerate(sorted(names))}
+    for images in splits.values():
+        for image in images:
+            image.objects[:] = [LabelledObject(order[o.label], o.points, o.fields) for o in image.objects]
+    names.update({name: order[index] for name, index in names.items()})
+
+
 def write_coco(folder: LabelledFolder, dest: Path, *, copy: bool) -> None:
     """Write the folder in COCO's layout: {dest}/{split}2017 and annotations/instances_{split}2017.json.
 

@@ -18,6 +18,7 @@ from .folder import (
     LabelledObject,
     Mistakes,
     image_size,
+    sort_classes,
 )
 
 Element = ElementTree.Element
@@ -59,7 +60,7 @@ def read_voc(
         raise DatasetError(f"{root if beside else root / 'Annotations'}: the files of the sets hold no object")
     notes += [f"{reader.resized} images have another size than their XML says: theirs counts"] if reader.resized else []
     if classes is None:
-        _sort_classes(names, splits)
+        sort_classes(names, splits)
     return LabelledFolder({index: name for name, index in names.items()}, splits, notes)
 
 
@@ -216,12 +217,3 @@ def _number(element: Element, edge: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"bndbox has {edge} {text!r}, not a number" if text else f"bndbox has no {edge}")
     return value
-
-
-def _sort_classes(names: dict[str, int], splits: dict[str, list[LabelledImage]]) -> None:
-    """Give the classes their places in the alphabet, in `names` and in every object."""
-    order = {names[name]: place for place, name in enumerate(sorted(names))}
-    for images in splits.values():
-        for image in images:
-            image.objects[:] = [LabelledObject(order[o.label], o.points, o.fields) for o in image.objects]
-    names.update({name: order[index] for name, index in names.items()})

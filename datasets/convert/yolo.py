@@ -9,6 +9,8 @@ import numpy as np
 from util.errors import DatasetError
 from util.progress import with_progress
 
+from ..image_files import by_base_name
+from .darknet import is_darknet, read_darknet
 from .folder import (
     IMAGE_SUFFIXES,
     ImageSize,
@@ -31,12 +33,12 @@ def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = N
     A set's images lie where data.yaml says (a folder, a file that lists them, or several), if that is inside `root`,
     else in images/{set} or {set}/images; its labels where "labels" stands for the last "images" of that path. A label
     is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for a polygon, as fractions of the upright image's size.
-    `classes` stands in place of data.yaml.
+    Without data.yaml, Darknet's obj.data and obj.names are read. `classes` stands in place of either.
     Images without labels are kept. Raises DatasetError, with file and line.
     """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
-    config, names = ({}, dict(enumerate(classes))) if classes is not None else _read_config(root)
+    config, names = _read_names(root) if classes is None else ({}, dict(enumerate(classes)))
     mistakes, splits = Mistakes(), {}
     notes: list[str] = []
     for split, set_name in sets.items():
@@ -53,6 +55,11 @@ def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = N
     return LabelledFolder(names, splits, notes)
 
 
+def _read_names(root: Path) -> tuple[dict[str, Any], dict[int, str]]:
+    """Return the places of the sets and the names of the classes, from data.yaml or Darknet's files."""
+    return read_darknet(root) if _config_file(root) is None and is_darknet(root) else _read_config(root)
+
+
 def _config_file(root: Path) -> Path | None:
     """Return data.yaml, or the only file of that kind."""
     if (root / "data.yaml").exists():
@@ -65,7 +72,9 @@ def _read_config(root: Path) -> tuple[dict[str, Any], dict[int, str]]:
     """Read data.yaml, and the names of the classes in it by their index."""
     path = _config_file(root)
     if path is None:
-        raise DatasetError(f"{root}: no data.yaml with the names of the classes; give them with --classes FILE")
+        raise DatasetError(
+            f"{root}: no data.yaml or obj.names with the names of the classes; give them with --classes FILE"
+        )
     try:
         import yaml
     except ModuleNotFoundError:
@@ -168,11 +177,13 @@ def _listed_images(root: Path, listed: Path, mistakes: Mistakes) -> list[tuple[P
     result = []
     for number, line in enumerate(map(str.strip, lines), start=1):
         places = [(start / line).resolve() for start in (listed.parent, root)]
-        path = next((place for place in places if place.is_file()), None)
+        places.append(by_base_name(root, line, 0))  # Darknet's paths begin in its own tree
+        path = next((place for place in places if line and place.is_file()), None)
         if line and path is None:
             mistakes.add(f"{listed}:{number}", f"no image {line}")
         elif line and path is not None:
-            inside = path.is_relative_to(root.resolve())
+            inside = path.resolve().is_relative_to(root.resolve())
+            path = path.resolve()
             name = path.relative_to(root.resolve()).as_posix() if inside else path.name
             result.append((path, name, (_labels_folder(path.parent) / path.name).with_suffix(".txt")))
     if not result and not mistakes.found:

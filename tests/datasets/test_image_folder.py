@@ -16,6 +16,7 @@ from datasets.coco import CocoDetection
 from datasets.coco_eval import CocoEvaluator
 from datasets.image_files import by_base_name, by_file_name
 from datasets.images import ImageFolder
+from datasets.layout import find_layout
 from util.errors import DatasetError
 
 
@@ -114,3 +115,28 @@ def test_a_training_split_without_objects_is_refused_and_a_validation_split_is_n
     assert len(build_dataset("val", args)) == 1
     with pytest.raises(DatasetError, match="there is nothing to learn: all 1 annotations are left out: crowds: 1"):
         build_dataset("train", args)
+
+
+@pytest.mark.parametrize(
+    ("listed", "stored"),
+    [
+        ("images\\/1a2b3c4d-cup.png", "1a2b3c4d-cup.png"),
+        ("../../label-studio/data/media/upload/1/1a2b3c4d-cup.png", "1a2b3c4d-cup.png"),
+        ("/data/upload/1/1a2b3c4d-my%20cup%20%281%29.png", "1a2b3c4d-my cup (1).png"),
+        ("images/1a2b3c4d-cup.png", "cup.png"),
+        ("/data/local-files/?d=shots%2Fcup.png", "cup.png"),
+        ("images/100%25.png", "100%25.png"),
+    ],
+)
+def test_names_of_label_studio(tmp_path: Path, listed: str, stored: str) -> None:
+    draw(tmp_path / "train" / "images" / stored)
+    (tmp_path / "train" / "result.json").write_text(write(tmp_path, [listed]).read_text())
+    split = find_layout("custom", tmp_path).split("train")
+    assert ImageFolder(split.images, by_base_name).path(listed, 1).name == stored
+    assert CocoDetection(split.images, split.annotations, find_image=by_base_name).load(0)[0].size == (60, 40)
+
+
+def test_a_label_studio_export_without_validation_images_says_the_way_out(tmp_path: Path) -> None:
+    write(tmp_path, ["a.png"]).rename(tmp_path / "result.json")
+    with pytest.raises(DatasetError, match="an export of Label Studio: export training and validation images apart"):
+        find_layout("custom", tmp_path)

@@ -155,6 +155,7 @@ def test_flags_decide_on_the_dataset_where_there_is_no_folder() -> None:
         (("train/a.xml", "train/a.jpg"), "voc"),
         (("data.yaml", "train/images/a.jpg"), "yolo"),
         (("labels/train/a.txt", "images/train/a.jpg"), "yolo"),
+        (("obj.names", "obj_train_data/a.jpg", "obj_train_data/a.txt"), "yolo"),
     ],
 )
 @pytest.mark.parametrize("dataset_file", ["coco", "custom"])

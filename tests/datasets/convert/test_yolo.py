@@ -202,7 +202,10 @@ def test_without_data_yaml_or_the_package_that_reads_it(yolo: Path, monkeypatch:
     needed = "needs PyYAML to be read: pip install pyyaml, or give --classes FILE"
     assert refusal(yolo) == f"{yolo / 'data.yaml'}: {needed}"
     (yolo / "data.yaml").unlink()
-    assert refusal(yolo) == f"{yolo}: no data.yaml with the names of the classes; give them with --classes FILE"
+    assert (
+        refusal(yolo)
+        == f"{yolo}: no data.yaml or obj.names with the names of the classes; give them with --classes FILE"
+    )
 
 
 def test_folders_that_are_missing_or_empty(yolo: Path) -> None:
