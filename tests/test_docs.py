@@ -15,7 +15,8 @@ PAGES = sorted(
 )
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FLAGS = {flag for action in main.get_args_parser()._actions for flag in action.option_strings}
-#: Flags of programs that are not part of this project, cut at their first dash: of torchrun, git, nsys, ncu.
+#: Flags of programs that are not part of this project, cut at their first dash: of torchrun, git, nsys, ncu, pip,
+#: and Detectron2.
 FOREIGN = {
     "--help",
     "--nproc_per_node",
@@ -25,6 +26,9 @@ FOREIGN = {
     "--profile",
     "--kernel",
     "--launch",
+    "--config",
+    "--num",
+    "--no",
     "--clock",
     "--cache",
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..flags import FlagParser
+from ..web.download import download, is_url
 
 #: Modules of this package by subcommand, with what --help says of them. Each has a function
 #: `convert(source, output, *, back, architecture)`, which writes `output` and returns lines to print.
@@ -29,7 +30,7 @@ def get_args_parser() -> FlagParser:
     targets = parser.add_subparsers(dest="target", metavar="TARGET", required=True)
     for name, (_, text) in TARGETS.items():
         target = targets.add_parser(name, help=text, description=text)
-        target.add_argument("source", metavar="IN", type=Path, help="what to convert; its kind decides the direction")
+        target.add_argument("source", metavar="IN", help="what to convert; its kind decides the direction")
         target.add_argument("output", metavar="OUT", type=Path, help="the file or folder to write")
         target.add_argument("--back", action="store_true", help="convert to a checkpoint of main.py, whatever IN seems")
     return parser
@@ -47,7 +48,8 @@ def cli(argv: list[str] | None = None) -> int:
     args = get_args_parser().parse_args(argv)
     try:
         module = import_module(f".{TARGETS[args.target][0]}", __package__)
-        lines = module.convert(args.source, args.output, back=args.back, architecture=architecture)
+        source = download(args.source) if is_url(args.source) else Path(args.source)
+        lines = module.convert(source, args.output, back=args.back, architecture=architecture)
     except UserError as error:
         print(f"convert: error: {error.line()}", file=sys.stderr, flush=True)
         return error.exit_code

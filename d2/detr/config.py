@@ -1,0 +1,30 @@
+"""The settings that DETR adds to Detectron2's."""
+
+from typing import Any
+
+from detectron2.config import CfgNode
+
+
+def add_detr_config(cfg: Any) -> None:
+    """Add DETR's settings, with DETR-R50's values, to a config of Detectron2."""
+    cfg.MODEL.DETR = CfgNode(
+        {
+            "NUM_CLASSES": 80,
+            # With masks: a file of the wrapper whose detector is loaded and frozen; the mask head alone trains.
+            "FROZEN_WEIGHTS": "",
+            "GIOU_WEIGHT": 2.0,
+            "L1_WEIGHT": 5.0,
+            "DEEP_SUPERVISION": True,
+            "NO_OBJECT_WEIGHT": 0.1,
+            "NHEADS": 8,
+            "DROPOUT": 0.1,
+            "DIM_FEEDFORWARD": 2048,
+            "ENC_LAYERS": 6,
+            "DEC_LAYERS": 6,
+            "PRE_NORM": False,
+            "HIDDEN_DIM": 256,
+            "NUM_OBJECT_QUERIES": 100,
+        }
+    )
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
