@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .relative_polygons import ONE
+
 #: Boxes from (n, 4) as they are listed to xywh.
 Conversion = Callable[[np.ndarray], np.ndarray]
 
@@ -23,8 +25,6 @@ AGREES, DISAGREES = 0.8, 0.5
 #: another at least.
 LEAST_WITH_POLYGONS, LEAST_WITHOUT = 4, 10
 AS_COCO, AS_OTHER = 0.6, 0.95
-#: Fractions of an image are below it, with some rounding.
-ONE = 1.001
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,14 @@ def find_convention(boxes: np.ndarray, around: np.ndarray, sizes: np.ndarray) ->
         evidence = f"no number of {len(boxes)} boxes is above 1{', and ' if evidence else ''}{evidence}"
         return Convention(f"fractions of the image{', ' if name else ''}{name}", evidence, True, conversion)
     return Convention(name, evidence, False, conversion) if name else None
+
+
+def around_turned(boxes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    """Return the boxes (n, 4) xywh around `boxes` turned about their centres by `degrees` (n,)."""
+    cos, sin = np.abs(np.cos(np.deg2rad(degrees))), np.abs(np.sin(np.deg2rad(degrees)))
+    width, height = boxes[:, 2], boxes[:, 3]
+    sizes = np.stack([width * cos + height * sin, width * sin + height * cos], axis=1)  # (n, 2)
+    return np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2 - sizes / 2, sizes], axis=1)
 
 
 def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

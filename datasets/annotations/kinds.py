@@ -88,7 +88,15 @@ OTHER_CONVENTION = _refused(
     "they do not enclose their objects; python -m datasets.check --fix OUT converts them",
 )
 ODD_BOX = _kept("boxes that disagree with their polygon or mask", "the box as it is listed is trained on")
-ROTATED_BOX = _kept("boxes with a rotation", "the box before it is turned is trained on; export polygons instead")
+ROTATED_BOX = _kept(
+    "boxes with a rotation",
+    "the box before it is turned is trained on; export polygons, or let python -m datasets.check --fix OUT take "
+    "the box around CVAT's turned one",
+)
+RELATIVE_POLYGONS = _refused(
+    "polygons in fractions of the image",
+    "their masks are empty; python -m datasets.check --fix OUT brings them to pixels",
+)
 TINY_BOX = _kept("boxes with a side below a pixel", "trained on")
 EQUAL_BOX = _kept(
     "objects with the box and the label of another", "each counts; python -m datasets.check --fix OUT keeps one of them"
@@ -123,7 +131,7 @@ BAD_MASK_REFUSED = _refused("segmentations that cannot be read", "--masks needs 
 #: Refusals that `datasets.check --fix` can mend.
 FIXED = (LARGE_LABELS.name, SHARED_FILES.name)
 #: Oddities that are likely, not certain: reading goes on, the check and the look before training refuse the gravest.
-DOUBTFUL = (OTHER_CONVENTION.name, ODD_BOX.name, ROTATED_BOX.name, TINY_BOX.name, EQUAL_BOX.name)
+DOUBTFUL = tuple(kind.name for kind in (OTHER_CONVENTION, RELATIVE_POLYGONS, ODD_BOX, ROTATED_BOX, TINY_BOX, EQUAL_BOX))
 
 
 class IssueLog:

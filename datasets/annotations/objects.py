@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from . import kinds
-from .conventions import DISAGREES, find_convention, overlap
+from .conventions import DISAGREES, around_turned, find_convention, overlap
 from .headers import Images
 from .kinds import IssueLog, Kind
 from .masks import box_around
 from .parse import FARTHEST, Entry, to_float, to_int
+from .relative_polygons import are_relative, scale_polygons
 
 #: What a box may reach over the edge without being an error: COCO's are rounded outlines of polygons.
 ROUNDING = 1.0
@@ -46,6 +47,8 @@ class AnnotationTable:
     ) -> None:
         """Read the columns; with `fixing` boxes in another convention are converted and equal objects dropped."""
         self.fixing = fixing
+        #: Whether boxes or polygons were fractions of the image and are now in pixels; areas may have been, too.
+        self.scaled = False
         # Rows (k,) of boxes of the file, and the boxes (k, 4) around their polygons or masks.
         self._around = np.zeros(0, dtype=np.int64), np.zeros((0, 4))
         self.entries = entries
@@ -58,6 +61,7 @@ class AnnotationTable:
         self.labels = self._integers("category_id")
         self._check_labels(list(categories), num_classes)
         self.crowd = self._read_crowd()
+        self._check_polygons(images)
         self.boxes = self._read_boxes(images)
         self._fit_boxes(images)
         # After the boxes: the area of the box stands in for one that is missing.
@@ -111,6 +115,33 @@ class AnnotationTable:
         self._find(kinds.CROWDS, numbers == 1, "iscrowd")
         return numbers == 1
 
+    def _check_polygons(self, images: Images) -> None:
+        """Note polygons in fractions of the image; bring them to pixels if that is asked for."""
+        rows = self._sample(self.alive, images)
+        if not are_relative(self.entries, rows, self._image_sizes(images)):
+            return
+        first = next(self.entries[row] for row in rows.tolist() if self.entries[row].segmentation)
+        field = "segmentation (no point of any polygon is above 1)"
+        self.issues.add(kinds.RELATIVE_POLYGONS, "annotation", first.id, field, first.segmentation, count=len(rows))
+        if self.fixing:
+            self.scaled = True
+            scale_polygons(self.entries, rows, self._image_sizes(images))
+
+    def _sample(self, rows: np.ndarray, images: Images) -> np.ndarray:
+        """Return the places of `rows` (m,) bool; a sample where the images are not decoded anyway."""
+        places = np.flatnonzero(rows)
+        if images.files.sizes_known or self.fixing:
+            return places
+        # Spread over the whole file: an exporter may have changed its mind.
+        return places[:: max(1, len(places) // SAMPLE)]
+
+    def _image_sizes(self, images: Images) -> np.ndarray:
+        """Return width and height (m, 2) of the image of each row, NaN where it is not known or the row not alive."""
+        sizes = np.full((len(self.alive), 2), np.nan)
+        sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
+        sizes[sizes < 0] = np.nan
+        return sizes
+
     def _read_boxes(self, images: Images) -> np.ndarray:
         values = self._column("bbox")
         from_mask = self._take_boxes_of_masks(values)
@@ -139,30 +170,41 @@ class AnnotationTable:
 
         Where the images are not decoded anyway, a sample has to do. `listed` (m,) are boxes of the file.
         """
-        rows = np.flatnonzero(listed)
-        if not images.files.sizes_known and not self.fixing:
-            # Spread over the whole file: an exporter may have changed its mind.
-            rows = rows[:: max(1, len(rows) // SAMPLE)]
+        rows = self._sample(listed, images)
         around = np.full((len(rows), 4), np.nan)
         for k, row in enumerate(rows.tolist()):
             around[k] = self._box_of_mask(row) or np.nan
-        sizes = np.full((len(boxes), 2), np.nan)  # width, height
-        sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
-        sizes[sizes < 0] = np.nan
+        sizes = self._image_sizes(images)
         convention = find_convention(boxes[rows], around, sizes[rows])
         if convention is not None:
             first = self.entries[int(rows[0])]
             field = f"bbox ({convention.evidence})"
             self.issues.add(kinds.OTHER_CONVENTION, "annotation", first.id, field, first.bbox, count=len(rows))
             if self.fixing:
+                self.scaled |= convention.fractions
                 boxes[listed] = convention.convert(boxes[listed], sizes[listed])
         else:
             known = np.isfinite(around).all(1)
             self._around = rows[known], around[known]
+        if self.fixing:
+            self._take_boxes_around_turned(boxes, rows, around)
         sides = np.abs(boxes[:, 2:])
         self._find(kinds.TINY_BOX, ((sides > 0) & (sides < 1)).any(1), "bbox")
         self._find(kinds.ROTATED_BOX, _mark(self.entries, lambda entry: entry.is_rotated), "bbox")
         return boxes
+
+    def _take_boxes_around_turned(self, boxes: np.ndarray, rows: np.ndarray, around: np.ndarray) -> None:
+        """Put the box around its polygon, or else around what CVAT turned, in place of each that is to be turned.
+
+        Of other exporters' angles it is not known about which point and in which unit they turn. `around` (k, 4) are
+        the boxes around the polygons of `rows` (k,).
+        """
+        for row, outer in zip(rows.tolist(), around):
+            degrees = self.entries[row].turn_about_centre
+            if self.entries[row].is_rotated and np.isfinite(outer).all():
+                boxes[row] = outer
+            elif degrees and np.isfinite(degrees):
+                boxes[row] = around_turned(boxes[None, row], np.array([degrees]))[0]
 
     def _box_of_mask(self, row: int) -> list[float] | None:
         try:
@@ -224,6 +266,8 @@ class AnnotationTable:
         absent = _mark(values, _is_none)
         numbers, known, cast = _cast_column(values, to_float, {int, float}, np.float64)
         sound = known & (numbers > 0) & np.isfinite(numbers)
+        if self.scaled:
+            sound &= numbers > 1
         self._find(kinds.NO_AREA, absent, "area")
         self._find(kinds.BAD_AREA, ~absent & ~sound, "area")
         self._find(kinds.TEXT_AREA, cast & sound, "area")

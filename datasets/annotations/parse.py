@@ -39,11 +39,15 @@ class Entry(Struct, gc=False):
     @property
     def is_rotated(self) -> bool:
         """True where the exporter says that the box is to be turned by more than nothing."""
-        rotation = self.rotation
-        if b"rotation" in bytes(self.attributes):
-            attributes = json.loads(bytes(self.attributes))
-            rotation = attributes.get("rotation") if isinstance(attributes, dict) else None
-        return bool(to_float(rotation))
+        return bool(self.turn_about_centre or to_float(self.rotation))
+
+    @property
+    def turn_about_centre(self) -> float | None:
+        """Degrees by which CVAT turns the box about its centre; None where it does not say so."""
+        if b"rotation" not in bytes(self.attributes):
+            return None
+        attributes = json.loads(bytes(self.attributes))
+        return to_float(attributes.get("rotation")) if isinstance(attributes, dict) else None
 
     @property
     def has_run_lengths(self) -> bool:

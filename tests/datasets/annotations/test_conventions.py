@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.annotations import read_annotations
 from datasets.annotations.findings import Action, Findings
+from datasets.check.outputs import write_repaired
+from datasets.check.split import check_split
+from datasets.image_files import by_file_name
+from datasets.layout import Split
 
 OTHER = "boxes in another convention than [x, y, width, height] in pixels"
 BOXES = [[10 + 3 * k, 10 + 2 * k, 25 + k, 14 + k] for k in range(12)]
@@ -84,3 +89,65 @@ def test_rotations_are_counted(tmp_path: Path, where: dict[str, Any]) -> None:
     findings = Findings()
     read_annotations(tmp_path / "some.json", findings=findings)
     assert findings["boxes with a rotation"].count == 1
+
+
+def write(folder: Path, *objects: dict[str, Any]) -> Path:
+    """A file with one image of 90 x 60, which is there, and these objects."""
+    Image.new("RGB", (90, 60)).save(folder / "1.png")
+    base = {"image_id": 1, "category_id": 1, "iscrowd": 0}
+    data = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 90, "height": 60}],
+        "annotations": [{"id": k, **base, **thing} for k, thing in enumerate(objects, start=1)],
+        "categories": [{"id": 1, "name": "cup"}],
+    }
+    (folder / "some.json").write_text(json.dumps(data))
+    return folder / "some.json"
+
+
+TURNED = {"bbox": [30, 20, 20, 10], "area": 200, "segmentation": []}
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"attributes": {"rotation": 90.0}}, [35, 15, 10, 20]),
+        ({"attributes": {"rotation": 330}}, [28.839746, 15.669873, 22.320508, 18.660254]),
+        ({"attributes": {"rotation": 0.0}}, [30, 20, 20, 10]),
+        ({"rotation": 90}, [30, 20, 20, 10]),  # about which point is not known
+        ({"rotation": 90, "segmentation": [[30, 20, 30, 40, 20, 40, 20, 20]]}, [20, 20, 10, 20]),
+    ],
+)
+def test_fixing_takes_the_box_around_a_turned_one(tmp_path: Path, where: dict, expected: list[float]) -> None:
+    file = write(tmp_path, TURNED | where)
+    for fixing, box in ((False, TURNED["bbox"]), (True, expected)):
+        np.testing.assert_allclose(read_annotations(file, fixing=fixing).boxes_of(0)[0], [box], rtol=1e-6)
+
+
+@pytest.mark.parametrize("boxes", ["fractions", "pixels", "absent"])
+def test_polygons_in_fractions_are_refused_and_fixed(tmp_path: Path, boxes: str) -> None:
+    width, height = 90, 60
+    objects = []
+    for x, y, w, h in BOXES[:5]:
+        points = [x, y, x + w, y, x + w, y + h, x, y + h]
+        polygon = [value / (height if k % 2 else width) for k, value in enumerate(points)]
+        box = {"fractions": [x / width, y / height, w / width, h / height], "pixels": [x, y, w, h]}.get(boxes)
+        objects.append({"segmentation": [polygon], "area": w * h / width / height} | ({"bbox": box} if box else {}))
+    file = write(tmp_path, *objects)
+    checked = check_split("train", Split(tmp_path, file), by_file_name, 100, None, True)
+    (found,) = [f for f in checked.report.findings if f.kind == "polygons in fractions of the image"]
+    assert found.action is Action.REFUSED and found.count == 5
+    write_repaired([checked], tmp_path / "fixed.json")
+    fixed = json.loads((tmp_path / "fixed.json").read_text())
+    for thing, box in zip(fixed["annotations"], BOXES):
+        np.testing.assert_allclose(thing["bbox"], box)
+        assert thing["area"] == pytest.approx(box[2] * box[3], rel=0.1)
+    again = check_split("train", Split(tmp_path, tmp_path / "fixed.json"), by_file_name, 100, None, True)
+    assert again.report.findings.worst() is not Action.REFUSED and again.report.error is None
+
+
+def test_polygons_in_the_first_pixel_of_a_usual_file_are_kept(tmp_path: Path) -> None:
+    tiny = {"bbox": [0, 0, 1, 1], "segmentation": [[0, 0, 1, 0, 1, 1]], "area": 0.5}
+    usual = {"bbox": [1, 1, 8, 8], "segmentation": [[1, 1, 9, 1, 9, 9]], "area": 32}
+    findings = Findings()
+    read_annotations(write(tmp_path, tiny, tiny | {"id": 7}, usual), findings=findings)
+    assert "polygons in fractions of the image" not in findings
