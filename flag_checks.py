@@ -117,6 +117,19 @@ def check_model_flags(args: argparse.Namespace) -> None:
         raise UserError(
             f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
         )
+    check_query_flags(args)
+
+
+def check_query_flags(args: argparse.Namespace) -> None:
+    """Refuse variants of queries and classes that need or exclude another flag. Raises UserError."""
+    if args.queries == "encoder" and not args.focal:
+        raise UserError("--queries encoder scores every cell, and nearly all see nothing: give --focal too")
+    if args.queries != "learned" and args.position_embedding in ("learned", "v3"):
+        raise UserError(
+            f"--queries {args.queries} encodes boxes and cells as sines: leave --position_embedding at sine"
+        )
+    if args.focal and args.masks and args.dataset_file == "coco_panoptic":
+        raise UserError("--focal cannot make panoptic images, whose rule needs a softmax: leave out --focal or --masks")
 
 
 def given_flags(args: argparse.Namespace) -> frozenset[str]:

@@ -115,6 +115,21 @@ def _add_model_flags(group: argparse._ArgumentGroup) -> None:
         help="merge masks to panoptic images with the original DETR's faults, to repeat its numbers",
     )
     group.add_argument(
+        "--queries",
+        default="learned",
+        choices=("learned", "dab", "encoder"),
+        help="what a query is: a learned position as in DETR; a learned box that every decoder layer refines; or a box "
+        "that a cell of the encoder proposes (%(default)s)",
+    )
+    group.add_argument(
+        "--focal", action="store_true", help="classes as sigmoids under the focal loss, instead of a softmax over them"
+    )
+    group.add_argument(
+        "--local_attention",
+        action="store_true",
+        help="from the second decoder layer on, a query sees the cells inside its box alone",
+    )
+    group.add_argument(
         "--print_shapes",
         action="store_true",
         help="print the shape of everything that passes through the model of these flags, and end; no data is read",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datasets.transforms import Compose, FitInside, make_coco_transforms, to_model_input
 from models.attention import AttentionMaps, asking
+from models.postprocess import PostProcess
 from util.dist.device import pick_device
 from util.dist.precision import pick_precision
 from util.errors import UserError
@@ -160,6 +161,12 @@ class Detector:
         with torch.no_grad(), self.precision.autocast():
             return self.model(batch, **asking(attention))
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities (..., C+1) of the classes and, last, of "no object"."""
+        boxes = self.postprocessors["bbox"]
+        assert isinstance(boxes, PostProcess)
+        return boxes.probabilities(logits)
+
     @torch.no_grad()
     def read_outputs(self, outputs: dict[str, Any], *, sizes: Tensor, originals: Tensor) -> list[Detections]:
         """Turn outputs into detections that score at least `threshold`.
@@ -197,14 +204,16 @@ class Detector:
         scores = result["scores"].float()
         # Stable: equal scores keep the order of queries, by which COCO's evaluation ranks them.
         order = scores.argsort(descending=True, stable=True)  # (Q,)
-        keep = order[scores[order] >= self.threshold]  # (N,) queries
+        keep = order[scores[order] >= self.threshold]  # (N,) answers
         if self.category_ids is not None:  # room for more classes than there are: such labels mean nothing
             keep = keep[result["labels"][keep] < len(self.category_ids)]
+        # An answer is a query's, in their order, unless the postprocessor says whose it is.
+        queries = result["queries"][keep] if "queries" in result else keep
         masks = None
         if outputs is not None:
             # Only those that are kept: at full size the masks of all queries are large.
             # (1, Q, h, w) to (1, N, h, w).
-            chosen = {**outputs, "pred_masks": outputs["pred_masks"][:, keep]}
+            chosen = {**outputs, "pred_masks": outputs["pred_masks"][:, queries]}
             masks = self._masks(chosen, sizes, originals)
         labels = result["labels"][keep].cpu().numpy()
         if self.category_ids is not None:
@@ -215,7 +224,7 @@ class Detector:
             labels=labels,
             names=[self.name(label) for label in labels.tolist()],
             scores=scores[keep].cpu().numpy(),
-            queries=keep.cpu().numpy(),
+            queries=queries.cpu().numpy(),
             size=(height, width),
             masks=masks,
             panoptic=None if panoptic is None else self._panoptic(panoptic),

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.build import box_postprocess
 from models.checkpoint_config import image_size_of, model_from_checkpoint
 from models.config import Architecture, backbone_of
 from models.fast.padding import PaddingEraser
 from models.panoptic import PostProcessPanoptic
-from models.postprocess import PostProcess, PostProcessSegm
+from models.postprocess import PostProcessSegm
 from models.zoo import published_under
 from util.coco_classes import PANOPTIC_COUNT
 from util.runs.checkpoint import load_checkpoint
@@ -83,7 +84,7 @@ def load_exported(path: str | os.PathLike, *, device: torch.device) -> LoadedMod
     """Load a file of `export.py`. Raises CheckpointError and UserError as `open_exported` does."""
     model = open_exported(path, device=device)
     metadata = model.metadata
-    postprocessors: dict[str, nn.Module] = {"bbox": PostProcess()}
+    postprocessors: dict[str, nn.Module] = {"bbox": box_postprocess(focal=metadata.architecture.focal)}
     if metadata.architecture.masks:
         postprocessors["segm"] = PostProcessSegm()
     if metadata.things is not None:
@@ -105,7 +106,7 @@ def load_exported(path: str | os.PathLike, *, device: torch.device) -> LoadedMod
 def _postprocessors(
     checkpoint: Mapping[str, Any], path: str | os.PathLike, architecture: Architecture
 ) -> dict[str, nn.Module]:
-    result: dict[str, nn.Module] = {"bbox": PostProcess()}
+    result: dict[str, nn.Module] = {"bbox": box_postprocess(focal=architecture.focal)}
     if not architecture.masks:
         return result
     result["segm"] = PostProcessSegm()

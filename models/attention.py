@@ -83,13 +83,30 @@ class MultiheadAttention(nn.Module):
         Args:
             key_padding_mask: (B, S), True hides a key from all queries of an image.
             need_weights: return the map; by default as the attribute says.
-            attn_mask: (L, S) or (B * heads, L, S), True hides a key from a query; or numbers that are added to scores.
+            attn_mask: (L, S) or (B * heads, L, S), True hides a key from a query; or numbers that are added to scores,
+                in these shapes or in one that broadcasts to (B, heads, L, S).
             attention: the weights of every head (B, heads, L, S) are appended to it.
 
         Returns:
             The output (B, L, D) and, where it is needed, the map (B, L, S); None elsewhere.
         """
         q, k, v = self._project(query, key, value)  # (B, heads, L or S, D / heads)
+        return self._attend(
+            q, k, v, key_padding_mask, need_weights=need_weights, attn_mask=attn_mask, attention=attention
+        )
+
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_padding_mask: Tensor | None,
+        *,
+        need_weights: bool | None = None,
+        attn_mask: Tensor | None = None,
+        attention: MutableSequence[Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend with projected queries, keys and values (B, heads, L or S, width); the rest as in `forward`."""
         bias = _additive_mask(key_padding_mask, dtype=q.dtype)
         per_query = attn_mask is not None
         if attn_mask is not None:
@@ -137,4 +154,4 @@ def _as_bias(attn_mask: Tensor, heads: int, *, dtype: torch.dtype) -> Tensor:
     if attn_mask.dtype == torch.bool:
         hidden, shape = attn_mask, attn_mask.shape
         attn_mask = torch.zeros(shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)
-    return attn_mask.to(dtype) if attn_mask.dim() == 2 else attn_mask.to(dtype).unflatten(0, (-1, heads))
+    return attn_mask.to(dtype).unflatten(0, (-1, heads)) if attn_mask.dim() == 3 else attn_mask.to(dtype)

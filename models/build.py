@@ -24,6 +24,8 @@ from .segmentation import DETRsegm
 DEFAULT_NUM_CLASSES = {"coco": 91, "coco_panoptic": 250}
 #: And for every other dataset.
 OTHER_NUM_CLASSES = 20
+#: Weight of the focal loss, and of its part in the matching cost, where cross entropy has 1 (Deformable DETR's).
+FOCAL_WEIGHT = 2.0
 
 
 def build_model(
@@ -108,9 +110,18 @@ def follow_checkpoint(
     return values, lines
 
 
+def box_postprocess(*, focal: bool) -> PostProcess:
+    """Return the postprocessor to boxes of a model with softmax classes, or of one with `--focal`."""
+    if not focal:
+        return PostProcess()
+    from .variants.set_loss import FocalPostProcess
+
+    return FocalPostProcess()
+
+
 def build_postprocessors(args: Any, is_thing_map: Mapping[int, bool]) -> dict[str, nn.Module]:
     """Postprocessors to detections (`bbox`), masks (`segm`) and panoptic images (`panoptic`), as the flags ask for."""
-    postprocessors: dict[str, nn.Module] = {"bbox": PostProcess()}
+    postprocessors: dict[str, nn.Module] = {"bbox": box_postprocess(focal=getattr(args, "focal", False))}
     if args.masks:
         postprocessors["segm"] = PostProcessSegm()
     if args.masks and args.dataset_file == "coco_panoptic":
@@ -122,13 +133,21 @@ def build_postprocessors(args: Any, is_thing_map: Mapping[int, bool]) -> dict[st
 
 
 def build_criterion(args: Any, num_classes: int) -> SetCriterion:
-    """Build the set loss with the flags' weights, for every decoder layer."""
-    weights = {"loss_ce": 1.0, "loss_bbox": args.bbox_loss_coef, "loss_giou": args.giou_loss_coef}
-    if args.aux_loss:
-        # Each earlier layer's losses weigh as the last one's; masks, added below, have the last layer only.
-        weights |= {f"{name}_{i}": w for i in range(args.dec_layers - 1) for name, w in weights.items()}
+    """Build the set loss with the flags' weights, for every decoder layer and the cells that propose queries."""
+    focal, proposals = getattr(args, "focal", False), getattr(args, "queries", "learned") == "encoder"
+    weights = {"loss_ce": FOCAL_WEIGHT if focal else 1.0}
+    weights |= {"loss_bbox": args.bbox_loss_coef, "loss_giou": args.giou_loss_coef}
+    earlier = [f"_{i}" for i in range(args.dec_layers - 1)] if args.aux_loss else []
+    # Each earlier layer's losses weigh as the last one's; masks, added below, have the last layer only.
+    weights |= {f"{name}{suffix}": w for suffix in earlier + ["_enc"] * proposals for name, w in weights.items()}
     if args.masks:
         weights |= {"loss_mask": args.mask_loss_coef, "loss_dice": args.dice_loss_coef}
     losses = ["labels", "boxes", "cardinality", *(["masks"] if args.masks else [])]
+    parts = (num_classes, build_matcher(args), weights, args.eos_coef, losses)
     mask_chunk = getattr(args, "mask_chunk", 0)
-    return SetCriterion(num_classes, build_matcher(args), weights, args.eos_coef, losses, mask_chunk=mask_chunk)
+    if not focal:
+        return SetCriterion(*parts, mask_chunk=mask_chunk)
+    from .variants.set_loss import FocalCriterion, FocalMatcher
+
+    matcher = FocalMatcher(FOCAL_WEIGHT * args.set_cost_class, args.set_cost_bbox, args.set_cost_giou)
+    return FocalCriterion(parts[0], matcher, *parts[2:], mask_chunk=mask_chunk)

@@ -16,7 +16,7 @@ from .segmentation import DETRsegm
 from .zoo import published_under
 
 #: Parts of the architecture that may be chosen anew for weights that exist: they do not change their meaning.
-FREE = ("backbone_norm", "padding_invariant")
+FREE = ("backbone_norm", "padding_invariant", "local_attention")
 #: Parts that weights do not show; `nheads` they do where there is a mask head.
 UNREADABLE = ("nheads", "dilation")
 DEFAULTS = asdict(Architecture())
@@ -145,6 +145,7 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dic
             "pre_norm": "transformer.encoder.norm.weight" in shapes,
             "num_classes": shapes["class_embed.weight"][0] - 1,  # the last is "no object"
             "masks": "mask_head.lay1.weight" in shapes,
+            "queries": _queries(shapes),
         }
         if flags["masks"]:  # its first layer takes the width and an attention map of each head
             flags["nheads"] = shapes["mask_head.lay1.weight"][1] - hidden_dim
@@ -159,6 +160,13 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dic
         missing = f": it lacks {error.args[0]}" if isinstance(error, KeyError) else ""
         raise CheckpointError(f"{path}: its weights are not those of a DETR{missing}") from error
     return flags
+
+
+def _queries(names: Iterable[str]) -> str:
+    """Kind of the queries: cells that propose them and boxes that they are have weights of their own."""
+    return (
+        "encoder" if "proposals.class_embed.weight" in names else "dab" if "anchor_embed.weight" in names else "learned"
+    )
 
 
 def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) -> str:

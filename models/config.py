@@ -1,6 +1,7 @@
 """The parts of a DETR, weights aside, and the model built from them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from .backbone import Backbone, build_backbone
 from .detector import DETR
@@ -26,6 +27,9 @@ class Architecture:
     pre_norm: bool = False
     num_classes: int = 91
     masks: bool = False
+    queries: str = "learned"
+    focal: bool = False
+    local_attention: bool = False
 
 
 def build_detector(
@@ -47,16 +51,37 @@ def build_detector(
         freeze_detr, mask_chunk: as in `DETRsegm`.
         channels_last: as in `Backbone`.
     """
-    model = DETR(
+    parts = (
         build_backbone(
             architecture, train_backbone=train_backbone, weights=backbone_weights, channels_last=channels_last
         ),
         build_transformer(architecture, dropout=dropout),
-        num_classes=architecture.num_classes,
-        num_queries=architecture.num_queries,
-        aux_loss=aux_loss,
+        architecture.num_classes,
+        architecture.num_queries,
+        aux_loss,
     )
+    model = DETR(*parts) if _is_plain(architecture) else _build_variant(architecture, parts, dropout=dropout)
     return DETRsegm(model, freeze_detr=freeze_detr, mask_chunk=mask_chunk) if architecture.masks else model
+
+
+def _is_plain(architecture: Architecture) -> bool:
+    """True for a detector of DETR's own parts."""
+    return architecture.queries == "learned" and not (architecture.focal or architecture.local_attention)
+
+
+def _build_variant(architecture: Architecture, parts: tuple[Any, ...], *, dropout: float) -> DETR:
+    """Build a detector with one of the research switches; their files are imported here and nowhere else."""
+    from .variants.detectors import AnchorDETR, LocalDETR, anchor_transformer, start_as_focal
+
+    if architecture.queries == "learned":
+        model = (LocalDETR if architecture.local_attention else DETR)(*parts)
+    else:
+        backbone, _, *counts = parts
+        transformer = anchor_transformer(architecture, dropout=dropout)
+        model = AnchorDETR(backbone, transformer, *counts, propose=architecture.queries == "encoder")
+    if architecture.focal:
+        start_as_focal(model)
+    return model
 
 
 def backbone_of(model: DETR | DETRsegm) -> Backbone:

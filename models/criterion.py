@@ -92,22 +92,24 @@ class SetCriterion(nn.Module):
         """
         if num_boxes is None:
             num_boxes = _boxes_of_all_processes(targets, outputs["pred_boxes"])
-        # The last layer first, as layer 0; its losses have no suffix. Layer i > 0 here is auxiliary layer i - 1 in the
-        # names.
-        layers = [outputs, *outputs.get("aux_outputs", [])]
+        layers = self.layers_of(outputs)
         with annotate("matcher"):
             # Every layer is matched anew: its predictions are its own.
-            pairs = self._match(layers, targets)
+            pairs = self._match(list(layers.values()), targets)
         losses: dict[str, Tensor] = {}
-        for i, (layer, matches) in enumerate(zip(layers, match_batch(pairs, targets, outputs["pred_logits"]))):
+        for (suffix, layer), matches in zip(layers.items(), match_batch(pairs, targets, outputs["pred_logits"])):
             for name in self.losses:
-                if i > 0 and name == "masks":
+                if suffix and name == "masks":
                     continue  # the mask head sees the last layer only
                 # `class_error` is logged for the last layer only.
-                options = self._options_of_labels(class_weight, log=i == 0) if name == "labels" else {}
+                options = self._options_of_labels(class_weight, log=not suffix) if name == "labels" else {}
                 values = self.get_loss(name, layer, targets, matches, num_boxes, **options)
-                losses |= {key + (f"_{i - 1}" if i else ""): value for key, value in values.items()}
+                losses |= {key + suffix: value for key, value in values.items()}
         return losses
+
+    def layers_of(self, outputs: Outputs) -> dict[str, Outputs]:
+        """Predictions by the suffix of their losses: the last layer's without one, auxiliary layer i's `_i`."""
+        return {"": outputs} | {f"_{i}": layer for i, layer in enumerate(outputs.get("aux_outputs", []))}
 
     def get_loss(
         self,
@@ -155,7 +157,7 @@ class SetCriterion(nn.Module):
         """
         with annotate("loss_labels"):
             logits = outputs["pred_logits"]
-            matches = _for_batch(indices, targets, logits)
+            matches = matches_of_batch(indices, targets, logits)
             # Index pairs (N,), (N,) into (B, Q), and the label (N,) that each should say.
             matched, labels = (matches.image, matches.query), matches.batch.labels[matches.object]
             # Every query means "no object" until a match says otherwise.
@@ -175,14 +177,16 @@ class SetCriterion(nn.Module):
         """Error in the number of objects that are predicted; logged only."""
         with annotate("loss_cardinality"):
             logits = outputs["pred_logits"]
-            return {"cardinality_error": cardinality_error(logits, _for_batch(indices, targets, logits).batch.counts)}
+            return {
+                "cardinality_error": cardinality_error(logits, matches_of_batch(indices, targets, logits).batch.counts)
+            }
 
     def loss_boxes(
         self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
         """L1 (on cxcywh) and 1 - GIoU between matched queries and their objects (N, 4), summed, over `num_boxes`."""
         with annotate("loss_boxes"):
-            matches = _for_batch(indices, targets, outputs["pred_logits"])
+            matches = matches_of_batch(indices, targets, outputs["pred_logits"])
             # (N, 4) both, cxcywh: only matched queries have a box to learn; the others learn a class alone.
             predicted, boxes = outputs["pred_boxes"][matches.image, matches.query], matches.batch.boxes[matches.object]
             # (N,): the pairs alone, where DETR takes the diagonal of an N x N matrix.
@@ -197,7 +201,7 @@ class SetCriterion(nn.Module):
     ) -> dict[str, Tensor]:
         """Focal and dice loss between masks of matched queries and of objects (N, H, W), summed, over `num_boxes`."""
         with annotate("loss_masks"):
-            matches = _for_batch(indices, targets, outputs["pred_logits"])
+            matches = matches_of_batch(indices, targets, outputs["pred_logits"])
             # (N, H, W) truth at full size, (N, H/4, W/4) predictions of just the matched queries.
             masks = _on_canvas(targets, canvas_of(outputs))[matches.object]
             predicted = outputs["pred_masks"][matches.image, matches.query]
@@ -235,7 +239,7 @@ class SetCriterion(nn.Module):
         return _image_of_each(indices), torch.cat([objects for _, objects in indices])
 
 
-def _for_batch(indices: Sequence[Match], targets: Sequence[Target], like: Tensor) -> BatchMatches:
+def matches_of_batch(indices: Sequence[Match], targets: Sequence[Target], like: Tensor) -> BatchMatches:
     """Matches as `forward` hands them on; made from a plain list where a loss is called by somebody else."""
     return indices if isinstance(indices, BatchMatches) else match_batch([indices], targets, like)[0]
 

@@ -37,6 +37,19 @@ class DetectorFeatures(NamedTuple):
     canvas: tuple[int, int] | None
 
 
+class Decoded(NamedTuple):
+    """Answers of L decoder layers: B images, Q queries, C classes, width D."""
+
+    #: (L, B, Q, C+1) and (L, B, Q, 4).
+    logits: Tensor
+    boxes: Tensor
+    #: The normalised outputs of the layers (L, B, Q, D), and the encoder's (B, D, h, w).
+    queries: Tensor
+    memory: Tensor
+    #: What else the model returns, for the criterion of a variant.
+    more: dict[str, Any]
+
+
 class DETR(nn.Module):
     """Detects objects as a set: `num_queries` queries, each of which finds one object or none.
 
@@ -88,17 +101,28 @@ class DETR(nn.Module):
             features, pos = self.backbone(batch)
         # (B, C', h, w) to (B, D, h, w) by a 1 x 1 convolution; C' is 2048 for ResNet-50.
         src, mask = self.input_proj(features[-1].tensors), features[-1].mask
-        hs, memory, *_ = self.transformer(src, mask, self.query_embed.weight, pos[-1], **asking(attention))
-        hs = hs.to(wide_dtype(hs))  # (L, B, Q, D)
+        decoded = self.decode(src, mask, pos[-1], attention=attention)
+        layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(decoded.logits, decoded.boxes)]
+        every_layer = self.aux_loss or attention is not None
+        outputs: dict[str, Any] = layers[-1] | ({"aux_outputs": layers[:-1]} if every_layer else {}) | decoded.more
+        canvas = tuple(batch.tensors.shape[-2:]) if hasattr(batch, "tensors") else None
+        return outputs, DetectorFeatures(features, src, mask, decoded.memory, decoded.queries[-1], canvas)
+
+    def decode(
+        self, src: Tensor, mask: Tensor | None, pos: Tensor, *, attention: AttentionMaps | None = None
+    ) -> Decoded:
+        """Decode a feature map (B, D, h, w) with its padding (B, h, w) and positions (B, D, h, w)."""
+        hs, memory, *_ = self.transformer(src, mask, self.query_embed.weight, pos, **asking(attention))
+        return self.answer(hs, memory)
+
+    def answer(self, hs: Tensor, memory: Tensor) -> Decoded:
+        """Run the heads over the outputs of all decoder layers (L, B, Q, D)."""
+        hs = hs.to(wide_dtype(hs))
         with annotate("heads"), without_autocast(hs.device):  # bfloat16 would round boxes to 2 pixels in 1,000
             logits = self.class_embed(hs)
             boxes = self.bbox_embed(hs).sigmoid()  # cxcywh in 0..1
         # (L, B, Q, C+1) and (L, B, Q, 4): the heads are shared, so all layers pass them at once.
-        layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]
-        every_layer = self.aux_loss or attention is not None
-        outputs: dict[str, Any] = layers[-1] | ({"aux_outputs": layers[:-1]} if every_layer else {})
-        canvas = tuple(batch.tensors.shape[-2:]) if hasattr(batch, "tensors") else None
-        return outputs, DetectorFeatures(features, src, mask, memory, hs[-1], canvas)
+        return Decoded(logits, boxes, hs, memory, {})
 
     def recompute_layers(self) -> None:
         """Keep only the inputs of layers for the backward pass (`--grad_checkpoint`): less memory, more time.

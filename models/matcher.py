@@ -1,6 +1,7 @@
 """Queries to objects: the optimal one-to-one assignment (section 3.1 of the DETR paper)."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ Outputs = dict[str, Any]
 #: A cost that stands for NaN and infinity: the step goes on to a loss that is not finite, which the engine reports
 #: by name, step and image; SciPy would only say that the matrix has an invalid entry.
 NOT_A_COST = 1e9
+#: The cost of a query that does not exist, for example on padding: no pair has it in the end.
+HIDDEN = 1e8
 
 
 class HungarianMatcher(nn.Module):
@@ -57,30 +60,49 @@ class HungarianMatcher(nn.Module):
     def match_layers(self, layers: Sequence[Outputs], targets: Sequence[Target]) -> list[list[Match]]:
         """Match the predictions of several decoder layers: one cost computation and one transfer to the host."""
         sizes = [object_count(t) for t in targets]
-        logits = torch.stack([layer["pred_logits"] for layer in layers])
-        boxes = torch.stack([layer["pred_boxes"] for layer in layers])
         # (B, T) and (B, T, 4) with T the most objects of an image; padding costs something too, but its columns are cut
         # off.
         labels = pad_sequence([t["labels"] for t in targets], batch_first=True)
         # A box with an area where there is none: two boxes without would make their GIoU 0 / 0.
         objects = pad_sequence([t["boxes"] for t in targets], batch_first=True, padding_value=0.5)
+        costs = [  # (L, B, Q, T) for all layers of as many queries
+            self._costs_of(list(group), labels, objects)
+            for _, group in groupby(layers, key=lambda layer: layer["pred_logits"].shape[1])
+        ]
         # The step's one wait for the device: SciPy works on the host.
-        cost = self.cost(logits, boxes, labels, objects.to(boxes.dtype)).cpu().numpy()  # (L, B, Q, T)
+        on_host = torch.cat([cost.flatten() for cost in costs]).cpu().split([cost.numel() for cost in costs])
         # Each image by itself: SciPy's solver takes one matrix, and its time is small beside the transfer.
-        return [[_assign(c[:, :n]) for c, n in zip(layer, sizes)] for layer in cost]
+        return [
+            [_assign(image[:, :n]) for image, n in zip(layer, sizes)]
+            for flat, cost in zip(on_host, costs)
+            for layer in flat.view(cost.shape).numpy()
+        ]
+
+    def _costs_of(self, layers: Sequence[Outputs], labels: Tensor, objects: Tensor) -> Tensor:
+        """Costs (L, B, Q, T) of layers with equally many queries; those of `hidden` ones (B, Q) are `HIDDEN`."""
+        logits = torch.stack([layer["pred_logits"] for layer in layers])
+        boxes = torch.stack([layer["pred_boxes"] for layer in layers])
+        cost = self.cost(logits, boxes, labels, objects.to(boxes.dtype))
+        if "hidden" in layers[0]:
+            cost = cost.masked_fill(layers[0]["hidden"][..., None], HIDDEN)
+        return cost
 
     def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, objects: Tensor) -> Tensor:
         """Costs (L, B, Q, T) in float32 of queries (L, B, Q, ...) and padded objects (B, T), (B, T, 4)."""
-        # The paper's cost has the probability, not its logarithm: that keeps it commensurable with the box costs.
-        probability = logits.float().softmax(-1)
+        of_class = self.class_cost(logits)
         # (L, B, Q, T): for each query the labels of all objects of its image.
-        index = labels[None, :, None].expand(*probability.shape[:-1], -1)
+        index = labels[None, :, None].expand(*of_class.shape[:-1], -1)
         boxes = boxes.float()
         # (L, B, Q, 1, 4) - (B, 1, T, 4)
         l1 = (boxes[..., :, None, :] - objects[..., None, :, :]).abs().sum(-1)
         giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(objects))  # (L, B, Q, T)
-        cost = self.cost_bbox * l1 - self.cost_class * probability.gather(-1, index) - self.cost_giou * giou
+        cost = self.cost_bbox * l1 + self.cost_class * of_class.gather(-1, index) - self.cost_giou * giou
         return cost.nan_to_num(NOT_A_COST, NOT_A_COST, -NOT_A_COST)
+
+    def class_cost(self, logits: Tensor) -> Tensor:
+        """Cost (..., C+1) of taking a query for an object of each class: the less, the likelier the class."""
+        # The paper's cost has the probability, not its logarithm: that keeps it commensurable with the box costs.
+        return -logits.float().softmax(-1)
 
 
 def build_matcher(args: Any) -> HungarianMatcher:
@@ -94,4 +116,6 @@ def _assign(cost: np.ndarray) -> Match:
     from scipy.optimize import linear_sum_assignment
 
     queries, objects = linear_sum_assignment(cost)
+    if (hidden := cost[queries, objects] == HIDDEN).any():  # more objects than queries that exist
+        queries, objects = queries[~hidden], objects[~hidden]
     return torch.as_tensor(queries, dtype=torch.int64), torch.as_tensor(objects, dtype=torch.int64)

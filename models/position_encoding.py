@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from util.nested_tensor import NestedTensor
 
+#: Ratio of the longest to the shortest wavelength where queries are boxes (DAB-DETR): 10,000 hardly tells near cells
+#: apart.
+BOX_TEMPERATURE = 20.0
+
 
 class PositionEmbeddingSine(nn.Module):
     """Sines and cosines of y and x, the encoding of "Attention Is All You Need" for two dimensions.
@@ -98,7 +102,11 @@ def build_position_encoding(args: Any) -> nn.Module:
     """
     kind = args.position_embedding
     if kind in ("sine", "v2"):
-        return PositionEmbeddingSine(args.hidden_dim // 2, normalize=True)
+        # Queries that are boxes are encoded with shorter waves, and cells must be in the same way.
+        boxes = getattr(args, "queries", "learned") != "learned"
+        return PositionEmbeddingSine(
+            args.hidden_dim // 2, temperature=BOX_TEMPERATURE if boxes else 10000, normalize=True
+        )
     if kind in ("learned", "v3"):
         return PositionEmbeddingLearned(args.hidden_dim // 2)
     raise ValueError(f"--position_embedding {kind}: choose sine or learned")

@@ -12,6 +12,10 @@ from util.box_ops import box_cxcywh_to_xyxy
 class PostProcess(nn.Module):
     """Scores, labels and pixel boxes of all queries; nothing is thresholded, suppressed or clipped."""
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities (..., C+1) of the classes and, last, of "no object"."""
+        return logits.softmax(-1)
+
     @torch.no_grad()
     def forward(self, outputs: dict[str, Any], target_sizes: Tensor) -> list[dict[str, Tensor]]:
         """Detections of each image.
@@ -24,15 +28,19 @@ class PostProcess(nn.Module):
             for each image `scores` (Q,), `labels` (Q,), and `boxes` (Q, 4) xyxy in pixels. A query that most likely
             sees nothing still reports its best class, as the paper does: worth about 2 AP.
         """
-        logits, boxes = outputs["pred_logits"], outputs["pred_boxes"]
-        if len(logits) != len(target_sizes) or target_sizes.shape[1:] != (2,):
-            raise ValueError(f"target_sizes must be ({len(logits)}, 2), got {tuple(target_sizes.shape)}")
         # Softmax over C+1, then the best of C: a query's "no object" lowers its score but does not silence it.
-        scores, labels = logits.softmax(-1)[..., :-1].max(-1)
-        height, width = target_sizes.to(boxes.dtype).unbind(1)
-        # (B, Q, 4) * (B, 1, 4): relative to the image without padding, so its own size scales them.
-        boxes = box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]
+        scores, labels = self.probabilities(outputs["pred_logits"])[..., :-1].max(-1)
+        boxes = scaled_to_pixels(outputs["pred_boxes"], target_sizes)
         return [{"scores": s, "labels": c, "boxes": b} for s, c, b in zip(scores, labels, boxes)]
+
+
+def scaled_to_pixels(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (B, Q, 4), cxcywh in 0..1, as xyxy in pixels of images of `sizes` (B, 2), height and width."""
+    if len(boxes) != len(sizes) or sizes.shape[1:] != (2,):
+        raise ValueError(f"target_sizes must be ({len(boxes)}, 2), got {tuple(sizes.shape)}")
+    height, width = sizes.to(boxes.dtype).unbind(1)
+    # (B, Q, 4) * (B, 1, 4): relative to the image without padding, so its own size scales them.
+    return box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]
 
 
 class PostProcessSegm(nn.Module):
@@ -64,6 +72,8 @@ class PostProcessSegm(nn.Module):
         sizes = zip(max_target_sizes.tolist(), orig_target_sizes.tolist())
         # Image by image: at full size the masks of a batch are the largest tensors of an evaluation.
         for result, masks, (size, original) in zip(results, outputs["pred_masks"], sizes, strict=True):
+            if "queries" in result:  # not one answer for each query, in their order
+                masks = masks[result["queries"]]
             # (1, Q, h, w) to the canvas (1, Q, H, W), which is what the masks cover; then the padding is cut off.
             logits = F.interpolate(masks[None], size=canvas, mode="bilinear", align_corners=False)
             visible = (logits.sigmoid() > self.threshold)[..., : size[0], : size[1]].byte()

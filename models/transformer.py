@@ -11,7 +11,7 @@ Shapes: B images, S = h * w feature cells, Q queries, D channels, L decoder laye
 """
 
 import copy
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import Any
 
 import torch
@@ -80,6 +80,7 @@ class Transformer(nn.Module):
         pos_embed: Tensor,
         *,
         attention: AttentionMaps | None = None,
+        look: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode objects from a feature map.
 
@@ -89,20 +90,14 @@ class Transformer(nn.Module):
             query_embed: learned positions of the object queries (Q, D); their content starts at zero.
             pos_embed: position encoding (B, D, h, w).
             attention: receives the weights of all layers.
+            look: as in `TransformerDecoder`.
 
         Returns:
             decoder outputs (L, B, Q, D), L = 1 without `return_intermediate_dec`, and encoder memory (B, D, h, w).
         """
         b, _, h, w = src.shape
-        cells = src.flatten(2).transpose(1, 2).to(wide_dtype(src))  # (B, S, D)
-        pos = pos_embed.flatten(2).transpose(1, 2)  # (B, S, D)
-        padding = None if mask is None else mask.flatten(1)  # (B, S)
+        memory, pos, padding = self.encode(src, mask, pos_embed, attention=attention)
         query_pos = query_embed.expand(b, -1, -1)  # (B, Q, D)
-        if attention is not None:
-            attention.padding = src.new_zeros(b, h, w, dtype=torch.bool) if mask is None else mask
-        with annotate("encoder"):
-            wanted = {} if attention is None else asking(attention.encoder)
-            memory = _batch_first(self.encoder, cells, src_key_padding_mask=padding, pos=pos, **wanted)
         with annotate("decoder"):
             hs = _batch_first(
                 self.decoder,
@@ -113,12 +108,28 @@ class Transformer(nn.Module):
                 pos=pos,
                 query_pos=query_pos,
                 **({} if attention is None else asking(attention.decoder)),
+                **({} if look is None else {"look": look}),
             )
         # (B, S, D) back to a map (B, D, h, w), which the mask head looks at.
         return hs, memory.transpose(1, 2).unflatten(2, (h, w))
 
+    def encode(
+        self, src: Tensor, mask: Tensor | None, pos_embed: Tensor, *, attention: AttentionMaps | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Encode a feature map; return its cells (B, S, D), their positions (B, S, D) and padding (B, S)."""
+        b, _, h, w = src.shape
+        cells = src.flatten(2).transpose(1, 2).to(wide_dtype(src))  # (B, S, D)
+        pos = pos_embed.flatten(2).transpose(1, 2)  # (B, S, D)
+        padding = None if mask is None else mask.flatten(1)  # (B, S)
+        if attention is not None:
+            attention.padding = src.new_zeros(b, h, w, dtype=torch.bool) if mask is None else mask
+        with annotate("encoder"):
+            wanted = {} if attention is None else asking(attention.encoder)
+            memory = _batch_first(self.encoder, cells, src_key_padding_mask=padding, pos=pos, **wanted)
+        return memory, pos, padding
 
-class _Stack(nn.Module):
+
+class Stack(nn.Module):
     """Layers one after the other, and a norm of what comes out.
 
     Attributes:
@@ -137,12 +148,12 @@ class _Stack(nn.Module):
         """True where every layer takes batches first, False for the original's sequences first."""
         return all(getattr(layer, "batch_first", False) for layer in self.layers)
 
-    def run(self, layer: nn.Module, *inputs: Tensor, **named: Any) -> Tensor:
+    def run(self, layer: nn.Module, *inputs: Any, **named: Any) -> Tensor:
         """Run one of the layers, with `recompute` in a way that keeps no more than its inputs."""
         return (run_again_for_gradients(layer) if self.recompute else layer)(*inputs, **named)
 
 
-class TransformerEncoder(_Stack):
+class TransformerEncoder(Stack):
     """A stack of encoder layers, with a final norm only when pre-norm asks for one.
 
     Args:
@@ -173,7 +184,7 @@ class TransformerEncoder(_Stack):
         return src if self.norm is None else self.norm(src)
 
 
-class TransformerDecoder(_Stack):
+class TransformerDecoder(Stack):
     """A stack of decoder layers and one norm that every returned output passes.
 
     Args:
@@ -205,8 +216,12 @@ class TransformerDecoder(_Stack):
         query_pos: Tensor | None = None,
         *,
         attention: MutableSequence[Tensor] | None = None,
+        look: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Decode queries from memory, both as the layers take them: outputs with the layer in front, (L, ...)."""
+        """Decode queries from memory, both as the layers take them: outputs with the layer in front, (L, ...).
+
+        `look` makes the `memory_mask` of a layer, from the second on, of the normalised output of the layer before.
+        """
         same = {  # what every layer is given alike
             "tgt_mask": tgt_mask,
             "memory_mask": memory_mask,
@@ -215,11 +230,13 @@ class TransformerDecoder(_Stack):
             "pos": pos,
             "query_pos": query_pos,
         }
-        outputs = []
+        outputs: list[Tensor] = []
         memory_pos = with_positions(memory, pos)  # the keys of every layer, added up once
         for layer in self.layers:
             # A layer of another class knows the original's arguments only.
             known = {"memory_pos": memory_pos} if _is_ours(layer) else {}
+            if look is not None and outputs:
+                same["memory_mask"] = look(tgt if self.norm is None else self.norm(tgt))
             tgt = self.run(layer, tgt, memory, **same, **known, **asking(attention))
             outputs.append(tgt)
         # (L, B, Q, D), and one norm for all layers: the heads that follow are shared, too.

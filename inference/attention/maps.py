@@ -4,8 +4,9 @@ Shapes: E encoder layers, L decoder layers, A heads, N queries that are shown, h
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..detector import Detector, ImageLike
 
 #: Queries that are shown where no detection is sure enough.
 FEWEST = 8
+_softmax = partial(torch.softmax, dim=-1)
 
 
 class HeadMeans(list):
@@ -104,10 +106,18 @@ def look_inside(detector: Detector, image: ImageLike, queries: Sequence[int] | n
     maps = AttentionMaps(encoder=HeadMeans())
     outputs = detector.run(batch, attention=maps)
     if queries is None:
-        scores = outputs["pred_logits"][0].softmax(-1)[:, :-1].amax(-1).cpu()
+        scores = detector.probabilities(outputs["pred_logits"][0])[:, :-1].amax(-1).cpu()
         order = scores.argsort(descending=True, stable=True)
         queries = order[scores[order] >= detector.threshold].numpy()
-    return collect(outputs, maps, image=picture, seen=pixels.shape[-2:], queries=queries, names=detector.class_names)
+    return collect(
+        outputs,
+        maps,
+        image=picture,
+        seen=pixels.shape[-2:],
+        queries=queries,
+        names=detector.class_names,
+        probabilities=detector.probabilities,
+    )
 
 
 def refuse_without_layers(detector: Detector) -> None:
@@ -124,6 +134,7 @@ def collect(
     seen: Sequence[int],
     queries: Sequence[int] | np.ndarray,
     names: Mapping[int, str],
+    probabilities: Callable[[Tensor], Tensor] = _softmax,
     index: int = 0,
 ) -> Inside:
     """Take what belongs to one image of a batch, without its padding.
@@ -132,12 +143,14 @@ def collect(
         outputs, maps: of the model; `maps.encoder` holds weights of all heads or, from `HeadMeans`, their means.
         image, seen, names: as `image`, `seen` and `class_names` of `Inside`.
         queries: those to show; where there are none, the `FEWEST` surest.
+        probabilities: from logits (..., C+1) to probabilities of the same shape, "no object" last.
         index: which image of the batch.
     """
     layers = [*outputs["aux_outputs"], outputs]
-    probabilities = torch.stack([layer["pred_logits"][index].float().softmax(-1) for layer in layers]).cpu()
-    scores = probabilities[-1, :, :-1].amax(-1)
-    chosen = torch.as_tensor(np.asarray(queries, dtype=np.int64))
+    classes = torch.stack([probabilities(layer["pred_logits"][index].float()) for layer in layers]).cpu()  # (L, Q, C+1)
+    scores = classes[-1, :, :-1].amax(-1)
+    # Once each: with --focal a query may have been found under several classes.
+    chosen = torch.tensor(list(dict.fromkeys(int(query) for query in queries)), dtype=torch.int64)
     found = len(chosen) > 0
     if not found:
         chosen = scores.argsort(descending=True, stable=True)[:FEWEST]
@@ -157,7 +170,7 @@ def collect(
         encoder=torch.stack(from_to).numpy() if from_to else np.zeros((0, h, w, h, w), np.float32),
         decoder=to.numpy(),
         boxes=box_cxcywh_to_xyxy(boxes).numpy(),
-        probabilities=probabilities[:, chosen].numpy(),
+        probabilities=classes[:, chosen].numpy(),
         queries=chosen.numpy(),
         found=found,
         class_names=names,

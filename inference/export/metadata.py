@@ -62,12 +62,16 @@ class ExportMetadata:
             "things": self.things,
             "architecture": asdict(self.architecture),
             "preprocessing": self.preprocessing(),
-            "outputs": "pred_logits (batch, queries, classes + 1), the last class is 'no object'; pred_boxes (batch, "
+            "outputs": f"pred_logits (batch, queries, classes + 1), {self._last_class()}; pred_boxes (batch, "
             "queries, 4), center x, center y, width, height in 0..1 of the image without padding; with masks "
             "pred_masks (batch, queries, height / 4, width / 4), logits over the canvas",
             "source": self.source,
         }
         return {name: json.dumps(value) for name, value in facts.items()}
+
+    def _last_class(self) -> str:
+        focal = "classes are sigmoids, and the last takes no part"
+        return focal if self.architecture.focal else "the last class is 'no object'"
 
     @classmethod
     def from_strings(cls, texts: Mapping[str, str], path: object) -> "ExportMetadata":

@@ -21,12 +21,14 @@ def attend_with_dropout(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dr
     """softmax(q k^T / sqrt(d) + bias) with entries dropped, times v: as `F.scaled_dot_product_attention` in training.
 
     Args:
-        q, k, v: (B, heads, L or S, d); gradients flow to these, once.
+        q, k, v: (B, heads, L or S, d); gradients flow to these, once. Values may be of another width.
         bias: added to the scores, broadcast to (B, heads, 1, S).
         dropout: probability, rounded to a multiple of 2^-16; what is kept is scaled up accordingly.
     """
     rows = None if bias is None else bias.expand(*q.shape[:2], 1, -1).flatten(0, 1)
-    return _Attention.apply(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), rows, dropout).view(q.shape)
+    return _Attention.apply(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), rows, dropout).view(
+        *q.shape[:-1], v.shape[-1]
+    )
 
 
 class _Attention(torch.autograd.Function):
@@ -37,7 +39,7 @@ class _Attention(torch.autograd.Function):
         # The threshold of 16 random bits, and below the share that is really kept: the mean stays exact after rounding.
         ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
         ctx.kept = 1 - dropped / 2**16
-        out, signed = torch.empty_like(q), q.new_empty(len(q), q.shape[1], k.shape[1])
+        out, signed = v.new_empty(len(q), q.shape[1], v.shape[2]), q.new_empty(len(q), q.shape[1], k.shape[1])
         for part in _parts(signed):
             scores = _scores(q[part], k[part], None if bias is None else bias[part], ctx.scale)
             probability = scores.softmax(-1)
