@@ -12,8 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..errors import UserError
 from ..flags import FlagParser
+from ..nested_tensor import NestedTensor
 from ..web.download import download, is_url
 
 #: Modules of this package by subcommand, with what --help says of them. Each has a function
@@ -43,6 +47,21 @@ def architecture(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return asdict(architecture_of(checkpoint, path)[0])
 
 
+def outputs(checkpoint: Mapping[str, Any], path: Path, images: Tensor, padding: Tensor) -> dict[str, Tensor]:
+    """Run the model of a checkpoint on a batch (B, 3, H, W) with padding (B, H, W), and return its outputs."""
+    from models.checkpoint_config import model_from_checkpoint
+
+    model = model_from_checkpoint(dict(checkpoint), path)[0].eval()
+    with torch.no_grad():
+        return model(NestedTensor(images, padding))
+
+
+def _check(source: Path, output: Path) -> str:
+    from .huggingface_check import check
+
+    return check(*((source, output) if source.is_dir() else (output, source)), outputs)
+
+
 def cli(argv: list[str] | None = None) -> int:
     """Run from the command line: 0, or 2 after one line on stderr."""
     args = get_args_parser().parse_args(argv)
@@ -50,6 +69,8 @@ def cli(argv: list[str] | None = None) -> int:
         module = import_module(f".{TARGETS[args.target][0]}", __package__)
         source = download(args.source) if is_url(args.source) else Path(args.source)
         lines = module.convert(source, args.output, back=args.back, architecture=architecture)
+        if args.target == "hf":
+            lines.append(_check(source, args.output))
     except UserError as error:
         print(f"convert: error: {error.line()}", file=sys.stderr, flush=True)
         return error.exit_code
