@@ -102,7 +102,7 @@ def _refuse(path: Path, unknown: list[str]) -> None:
 def _metadata(checkpoint: Mapping[str, Any]) -> dict[str, str]:
     # Lists of pairs, as JSON would make texts of the ids.
     kept = {key: list(checkpoint[key].items()) for key in _KEPT if isinstance(checkpoint.get(key), Mapping)}
-    # transformers of before 2026 refuses files that do not say "pt".
+    # transformers 4 refuses files that do not say "pt".
     return {"format": "pt"} | ({_METADATA: json.dumps(kept)} if kept else {})
 
 
@@ -124,7 +124,8 @@ def _read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(os.fspath(path), "pt") as file:
             kept = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            # float32, as everything here reads; a folder may hold half precision
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder}: has no {WEIGHTS}; other kinds of files are not read: save the model anew with transformers"

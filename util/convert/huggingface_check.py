@@ -1,9 +1,10 @@
 """Outputs of a Hugging Face folder against those of the checkpoint that it stands for."""
 
 import contextlib
-import importlib.util
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,22 @@ def check(folder: Path, file: Path, outputs: OutputsOf) -> str:
     Without transformers the line says that nothing was compared. Raises UserError where the outputs differ.
     """
     kind = kind_of_config(read_json(folder, CONFIG), str(folder))
-    for package in ["transformers", *(["timm"] if kind.timm else [])]:
-        if importlib.util.find_spec(package) is None:
-            return f"check: outputs were not compared: that needs {package} (pip install {package})"
+    try:
+        transformers = import_module("transformers")
+        if kind.timm:
+            import_module("timm")
+    except ModuleNotFoundError as error:  # one of the two, or a package that they need
+        missing = (error.name or "transformers").partition(".")[0]
+        return f"check: outputs were not compared, as {missing} is not there: pip install {missing}"
+    except ImportError as error:  # packages that do not go together
+        return f"check: outputs were not compared: {str(error).splitlines()[0]}"
     checkpoint = load_checkpoint(file)
     images, padding = _images()
     run = checkpoint.get("args")
     if isinstance(run, Mapping) and run.get("padding_invariant") is True:  # nothing there erases padding
         padding = torch.zeros_like(padding)
     ours = outputs(checkpoint, file, images, padding)
-    theirs = _run(folder, kind, images, ~padding)
+    theirs = _run(transformers, folder, kind, images, ~padding)
     differences = {
         name: float((ours[name] - theirs[their]).abs().max()) for name, their in _OUTPUTS.items() if name in ours
     }
@@ -56,9 +63,7 @@ def _images() -> tuple[Tensor, Tensor]:
     return images * ~padding[:, None], padding
 
 
-def _run(folder: Path, kind: Kind, images: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
-    import transformers
-
+def _run(transformers: Any, folder: Path, kind: Kind, images: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
     with _quietly():
         model, found = getattr(transformers, kind.class_name).from_pretrained(folder, output_loading_info=True)
     left = [name for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in found[part]]
@@ -68,11 +73,16 @@ def _run(folder: Path, kind: Kind, images: Tensor, mask: Tensor) -> Mapping[str,
             f"{folder}: transformers {transformers.__version__} finds other weights than it expects: {left[0]}"
         )
     with torch.no_grad():
-        return model.eval()(pixel_values=images, pixel_mask=mask.long())
+        return model.float().eval()(pixel_values=images, pixel_mask=mask.long())
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Keep progress bars and reports of transformers off the terminal."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)
