@@ -4,7 +4,7 @@ Kept per image are small arrays, not dictionaries: a whole validation set of 500
 about 15 MB until `datasets/scoring/backends.py` computes the numbers, once, at the end.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,14 +151,17 @@ class CocoEvaluator:
         """Return pycocotools' `eval` as tensors and plain values, which `torch.load` reads safely; see `eval.pth`.
 
         `precision` and `scores` (IoU thresholds, recalls, classes, areas, most detections), `recall` (without recalls),
-        -1 where there is nothing to measure; `counts`, the sizes along them; `params`, a dictionary with what lies
-        along them under pycocotools' names (`iouThrs`, `recThrs`, `catIds`, ...); and the `date`.
+        -1 where there is nothing to measure; `counts`, the sizes along them; `params`, what lies along them under
+        pycocotools' names (`iouThrs`, `recThrs`, `catIds`, ...), as keys and, for scripts written for DETR, as
+        attributes; and the `date`.
         """
         coco_eval = self.coco_eval[iou_type]
         ids = self._category_ids()
         arrays = {name: torch.from_numpy(coco_eval.eval[name]) for name in ("precision", "recall", "scores")}
-        params = {name: to_plain(getattr(coco_eval.params, name)) for name in PARAMS}
+        # The one type with attributes of its own that `torch.load` takes for safe.
+        params = OrderedDict({name: to_plain(getattr(coco_eval.params, name)) for name in PARAMS})
         params["catIds"] = [id_ if ids is None else ids[id_] for id_ in params["catIds"]]
+        vars(params).update(params)
         return arrays | {"params": params, "counts": to_plain(coco_eval.eval["counts"]), "date": coco_eval.eval["date"]}
 
     def per_class(self, iou_type: str) -> list[dict[str, Any]]:

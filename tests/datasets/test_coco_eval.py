@@ -230,6 +230,7 @@ def test_precision_recall_is_pycocotools_and_loads_safely(
     for name in ("precision", "recall", "scores"):
         assert np.array_equal(kept[name].numpy(), judged.eval[name])
     params = kept["params"]
+    assert {name: getattr(params, name) for name in params} == params  # params.recThrs, as scripts for DETR read it
     assert kept["counts"] == list(kept["precision"].shape) and params["iouType"] == "bbox"
     assert params["iouThrs"] == judged.params.iouThrs.tolist() and params["recThrs"] == judged.params.recThrs.tolist()
     assert params["catIds"] == list(judged.params.catIds) == [2, 3, 5, 9] and params["imgIds"] == sorted(predictions)
