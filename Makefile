@@ -21,7 +21,7 @@ test-fast: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
 
 soak: $(VENV)/installed-dev
-	SOAK=10000 $(BIN)/python -m pytest -q tests/datasets/test_fuzz.py
+	SOAK=10000 $(BIN)/python -m pytest -q tests/datasets/test_fuzz.py tests/datasets/test_coco_file_faults.py
 
 # The files that mypy reads are listed in pyproject.toml.
 lint: $(VENV)/installed-dev

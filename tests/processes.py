@@ -6,10 +6,13 @@ everything, and forks itself into the processes that tests ask for.
 
 import multiprocessing
 import os
+import runpy
 import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -101,3 +104,48 @@ def start_two(function: Callable, *args: object, launcher: str = "torchrun") -> 
 def command(flags: str) -> int:
     """Run the command with the flags, in a process that is its own."""
     return main.cli(flags.split())
+
+
+def python(words: list[str], folder: str, stdin: Connection | None = None, stdout: Connection | None = None) -> None:
+    """Do what `python WORDS` does in a folder: run a file or, after -m, a module; its pipes are those given."""
+    for descriptor, pipe in enumerate((stdin, stdout)):
+        if pipe is not None:
+            os.dup2(pipe.fileno(), descriptor)
+            pipe.close()
+    sys.stdin = open(0, closefd=False)  # multiprocessing has closed it
+    os.chdir(folder)
+    if words[0] == "-m":
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = words
+        sys.path.insert(0, str(Path(words[0]).resolve().parent))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def run_python(
+    command: list[str], *, cwd: str | os.PathLike = ".", env: Mapping[str, str] | None = None, **_pipes: object
+) -> subprocess.CompletedProcess[str]:
+    """Stand in for `subprocess.run([sys.executable, ...])`; output and errors are captured as text."""
+    return subprocess.CompletedProcess(command, *Started(python, command[1:], os.path.abspath(cwd), **env or {}).end())
+
+
+class PythonProcess:
+    """Stands in for `subprocess.Popen([sys.executable, ...])` with a pipe to write to and one to read from."""
+
+    def __init__(self, command: list[str], *, cwd: Path, env: Mapping[str, str], **_pipes: object) -> None:
+        """Start the file or module in `cwd`."""
+        (theirs_in, ours_in), (ours_out, theirs_out) = _FORKS.Pipe(duplex=False), _FORKS.Pipe(duplex=False)
+        self._started = Started(python, command[1:], str(cwd), theirs_in, theirs_out, **env)
+        for pipe in (theirs_in, theirs_out):  # or neither side would see that the other has ended
+            pipe.close()
+        self.stdin, self.stdout = os.fdopen(os.dup(ours_in.fileno()), "w"), os.fdopen(os.dup(ours_out.fileno()))
+        ours_in.close()
+        ours_out.close()
+
+    def wait(self) -> int:
+        """Wait for the process; return its exit code, and show its errors."""
+        code, _, err = self._started.end()
+        sys.stderr.write(err)
+        self.stdout.close()
+        return code

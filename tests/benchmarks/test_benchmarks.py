@@ -6,11 +6,12 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import end_to_end, evaluation, inference, loader, masks, run_all, scaling, step_worker
+from benchmarks import child, end_to_end, evaluation, inference, loader, masks, run_all, scaling, step_worker
 from benchmarks.child import alternate, medians_of
 from benchmarks.report import (
     ROOT,
@@ -23,6 +24,14 @@ from benchmarks.report import (
 )
 from benchmarks.scaling_plot import plot_scaling
 from models import backbone
+from tests.processes import PythonProcess, run_python
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers, and what torchrun starts them with, are forks of a process that has imported torch."""
+    monkeypatch.setattr(child, "subprocess", SimpleNamespace(Popen=PythonProcess, PIPE=None))
+    monkeypatch.setattr(scaling, "subprocess", SimpleNamespace(run=run_python, PIPE=None))
 
 
 class FakeChild:

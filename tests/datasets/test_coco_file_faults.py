@@ -1,11 +1,12 @@
 """Whatever an annotation file holds, reading ends with annotations that hold together or one line of DatasetError.
 
-Faults in every field of valid dictionaries, and broken bytes in the text of one; hypothesis makes the same 2,400 files
-in every run.
+Faults in every field of valid dictionaries, and broken bytes in the text of one; hypothesis makes the same 750 files
+in every run. `make soak` makes many more: SOAK says how many.
 """
 
 import copy
 import json
+import os
 import re
 import warnings
 from pathlib import Path
@@ -223,11 +224,17 @@ def read_and_reread(path: Path, *, masks: bool) -> tuple[dict[str, Any] | None, 
     return annotations.to_dict(), again.to_dict()
 
 
-EXAMPLES = {"suppress_health_check": [HealthCheck.too_slow], "derandomize": True, "deadline": None, "database": None}
+EXAMPLES = settings(
+    max_examples=int(os.environ.get("SOAK", "250")),
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    deadline=None,
+    database=None,
+)
 
 
 @pytest.mark.slow
-@settings(max_examples=700, **EXAMPLES)
+@EXAMPLES
 @given(data=faulty())
 def test_faults_in_every_field(folder: Path, data: dict[str, Any]) -> None:
     path = folder / "instances.json"
@@ -237,7 +244,7 @@ def test_faults_in_every_field(folder: Path, data: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=700, **EXAMPLES)
+@EXAMPLES
 @given(data=faulty())
 def test_faults_in_every_field_with_masks(folder: Path, data: dict[str, Any]) -> None:
     if isinstance(data["images"], list):  # all with a size, or masks are refused before anything else happens
@@ -251,7 +258,7 @@ def test_faults_in_every_field_with_masks(folder: Path, data: dict[str, Any]) ->
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, **EXAMPLES)
+@EXAMPLES
 @given(content=mutated())
 def test_broken_bytes(folder: Path, content: bytes) -> None:
     path = folder / "instances.json"

@@ -1,7 +1,6 @@
 """The whole model: the original's parameters and keys, its inputs and outputs, and class counts."""
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from building import count_trainable
 from models import build_model
 from models.backbone import Joiner
 from tests.models.official import official_checkpoint, official_shapes
+from tests.processes import run_python
 from util.errors import UserError
 from util.nested_tensor import nested_tensor_from_tensor_list
 from util.runs.checkpoint import load_model
@@ -137,5 +137,5 @@ def test_things_are_what_the_annotations_say_and_without_them_cocos() -> None:
 def test_the_reference_comparison_agrees(shared_dir: Path, case: str) -> None:
     root = Path(main.__file__).parent
     command = [sys.executable, "reference.py", "compare", str(root), case, f"{case}.npz"]
-    result = subprocess.run(command, cwd=shared_dir / "reference", capture_output=True, text=True)
+    result = run_python(command, cwd=shared_dir / "reference")
     assert result.returncode == 0, result.stdout + result.stderr
