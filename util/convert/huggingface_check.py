@@ -64,8 +64,11 @@ def _images() -> tuple[Tensor, Tensor]:
 
 
 def _run(transformers: Any, folder: Path, kind: Kind, images: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
-    with _quietly():
-        model, found = getattr(transformers, kind.class_name).from_pretrained(folder, output_loading_info=True)
+    try:
+        with _quietly():
+            model, found = getattr(transformers, kind.class_name).from_pretrained(folder, output_loading_info=True)
+    except Exception as error:  # its own kinds, RuntimeError, ...: whatever a config or weights that do not fit make
+        raise UserError(f"{folder}: transformers cannot load it ({' '.join(str(error).split())[:200]})") from error
     left = [name for part in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in found[part]]
     left = [str(name) for name in left if not str(name).endswith("num_batches_tracked")]
     if left:
