@@ -49,7 +49,8 @@ def find_convention(boxes: np.ndarray, around: np.ndarray, sizes: np.ndarray) ->
         around: (n, 4) xywh around their polygons or masks, NaN for boxes without.
         sizes: (n, 2) width and height of their images, NaN where they are not known.
     """
-    fractions = len(boxes) >= 2 and bool((boxes <= ONE).all() and (boxes >= 0).all() and (boxes[:, 2:] < ONE).all())
+    with_area = (boxes[:, 2:] > 0).all(1)  # boxes of zeros are none, whatever their unit
+    fractions = with_area.sum() >= 2 and bool((boxes <= ONE).all() and (boxes >= 0).all())
     if fractions:
         known = np.isfinite(sizes).all(1)
         boxes, around, sizes = boxes[known] * np.tile(sizes[known], 2), around[known], sizes[known]

@@ -4,7 +4,7 @@ A file has hundreds of thousands of annotations: a rule is one comparison of who
 the plain types that JSON should hold is looked at one by one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import kinds
+from .columns import cast_column, free_numbers, is_none, mark, to_flag
 from .conventions import DISAGREES, around_turned, find_convention, overlap
 from .headers import Images
 from .kinds import IssueLog, Kind
@@ -95,7 +96,7 @@ class AnnotationTable:
     def _integers(self, field: str) -> np.ndarray:
         """Return a column of integers (m,) int64; rows without one are refused."""
         values = self._column(field)
-        numbers, known, cast = _cast_column(values, to_int, {int}, np.int64)
+        numbers, known, cast = cast_column(values, to_int, {int}, np.int64)
         self._find(kinds.BAD_IDS, ~known, field, drop=True)
         self._find(kinds.CAST_NUMBERS, cast, field)
         return numbers
@@ -107,8 +108,8 @@ class AnnotationTable:
 
     def _read_crowd(self) -> np.ndarray:
         values = self._column("iscrowd")
-        absent = _mark(values, _is_none)
-        numbers, known, cast = _cast_column(values, _to_flag, {int}, np.int64)
+        absent = mark(values, is_none)
+        numbers, known, cast = cast_column(values, to_flag, {int}, np.int64)
         self._find(kinds.NO_ISCROWD, absent, "iscrowd")
         self._find(kinds.BAD_ISCROWD, ~absent & (~known | (numbers < 0) | (numbers > 1)), "iscrowd", drop=True)
         self._find(kinds.CAST_ISCROWD, cast, "iscrowd")
@@ -145,11 +146,11 @@ class AnnotationTable:
     def _read_boxes(self, images: Images) -> np.ndarray:
         values = self._column("bbox")
         from_mask = self._take_boxes_of_masks(values)
-        self._find(kinds.NO_BOX, _mark(values, lambda box: box is None or box == []), "bbox", drop=True)
-        self._find(kinds.BAD_BOX, _mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
+        self._find(kinds.NO_BOX, mark(values, lambda box: box is None or box == []), "bbox", drop=True)
+        self._find(kinds.BAD_BOX, mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
         # Four numbers in every row, so that the column can be flattened to (4 m,).
         filled = [box if alive else [0, 0, 0, 0] for box, alive in zip(values, self.alive.tolist())]
-        numbers, known, cast = _cast_column(list(chain.from_iterable(filled)), to_float, {int, float}, np.float64)
+        numbers, known, cast = cast_column(list(chain.from_iterable(filled)), to_float, {int, float}, np.float64)
         self._find(kinds.BAD_BOX, ~known.reshape(-1, 4).all(1), "bbox", drop=True)
         self._find(kinds.TEXT_BOX, cast.reshape(-1, 4).any(1), "bbox")
         boxes = numbers.reshape(-1, 4)
@@ -190,7 +191,7 @@ class AnnotationTable:
             self._take_boxes_around_turned(boxes, rows, around)
         sides = np.abs(boxes[:, 2:])
         self._find(kinds.TINY_BOX, ((sides > 0) & (sides < 1)).any(1), "bbox")
-        self._find(kinds.ROTATED_BOX, _mark(self.entries, lambda entry: entry.is_rotated), "bbox")
+        self._find(kinds.ROTATED_BOX, mark(self.entries, lambda entry: entry.is_rotated), "bbox")
         return boxes
 
     def _take_boxes_around_turned(self, boxes: np.ndarray, rows: np.ndarray, around: np.ndarray) -> None:
@@ -214,7 +215,7 @@ class AnnotationTable:
 
     def _take_boxes_of_masks(self, values: list[Any]) -> np.ndarray:
         """Put boxes around polygons and masks where `values` has none, or only zeros; return the rows (m,) bool."""
-        absent = _mark(values, lambda box: not box or box == [0, 0, 0, 0])
+        absent = mark(values, lambda box: not box or box == [0, 0, 0, 0])
         found = np.zeros(len(values), dtype=bool)
         for row in np.flatnonzero(absent & self.alive).tolist():
             box = self._box_of_mask(row)
@@ -263,8 +264,8 @@ class AnnotationTable:
 
     def _read_areas(self) -> tuple[np.ndarray, np.ndarray]:
         values = self._column("area")
-        absent = _mark(values, _is_none)
-        numbers, known, cast = _cast_column(values, to_float, {int, float}, np.float64)
+        absent = mark(values, is_none)
+        numbers, known, cast = cast_column(values, to_float, {int, float}, np.float64)
         sound = known & (numbers > 0) & np.isfinite(numbers)
         if self.scaled:
             sound &= numbers > 1
@@ -276,8 +277,8 @@ class AnnotationTable:
     def _read_ids(self) -> np.ndarray:
         """Return ids that are unique and not 0: what has none, or another one's, is numbered from the largest id on."""
         values = self._column("id")
-        absent = _mark(values, _is_none)
-        ids, known, cast = _cast_column(values, to_int, {int}, np.int64)
+        absent = mark(values, is_none)
+        ids, known, cast = cast_column(values, to_int, {int}, np.int64)
         self._find(kinds.BAD_IDS, ~absent & ~known, "id", drop=True)
         self._find(kinds.CAST_NUMBERS, cast, "id")
         self._find(kinds.NO_IDS, absent, "id")
@@ -287,7 +288,7 @@ class AnnotationTable:
         self._find(kinds.COPIES, copies, "id", drop=True)
         self._find(kinds.REPEATED_IDS, repeated & ~copies, "id")
         fresh = (fresh | repeated) & self.alive
-        ids[fresh] = _free_numbers(int(fresh.sum()), taken=ids[self.alive & ~fresh])
+        ids[fresh] = free_numbers(int(fresh.sum()), taken=ids[self.alive & ~fresh])
         return ids
 
     def _repeated(self, ids: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -303,40 +304,3 @@ class AnnotationTable:
         same = (self.images[rows] == self.images[first]) & (self.labels[rows] == self.labels[first])
         copies[rows] = repeated[rows] & same & (self.boxes[rows] == self.boxes[first]).all(1)
         return repeated, copies
-
-
-def _cast_column(
-    values: list[Any], cast: Callable[[Any], Any], plain: set[type], dtype: type
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return `values` as numbers (0 for none), the mask of those known, and of those `cast` from no `plain` type."""
-    # The usual file: one pass over types, one conversion of the whole column.
-    if set(map(type, values)) <= plain:
-        try:
-            return np.array(values, dtype=dtype), np.ones(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
-        except OverflowError:
-            pass  # an integer of more than 64 bits
-    numbers = [cast(value) for value in values]
-    known = np.array([number is not None for number in numbers], dtype=bool)
-    odd = np.array([type(value) not in plain for value in values], dtype=bool)
-    return np.array([number or 0 for number in numbers], dtype=dtype), known, known & odd
-
-
-def _to_flag(value: Any) -> int | None:
-    return int(value) if isinstance(value, bool) else to_int(value)
-
-
-def _is_none(value: Any) -> bool:
-    return value is None
-
-
-def _mark(values: list[Any], test: Callable[[Any], bool]) -> np.ndarray:
-    return np.fromiter(map(test, values), bool, len(values))
-
-
-def _free_numbers(count: int, *, taken: np.ndarray) -> np.ndarray:
-    """Return `count` integers from 1 on that are not `taken`: after the largest where 64 bits have room for them."""
-    largest = int(taken.max(initial=0))
-    if largest < 2**62:
-        return np.arange(largest + 1, largest + 1 + count)
-    # Of so many numbers at least `count` are free.
-    return np.setdiff1d(np.arange(1, 1 + count + len(taken)), taken)[:count]

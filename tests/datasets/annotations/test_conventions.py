@@ -151,3 +151,8 @@ def test_polygons_in_the_first_pixel_of_a_usual_file_are_kept(tmp_path: Path) ->
     findings = Findings()
     read_annotations(write(tmp_path, tiny, tiny | {"id": 7}, usual), findings=findings)
     assert "polygons in fractions of the image" not in findings
+
+
+def test_boxes_of_zeros_are_no_fractions(tmp_path: Path) -> None:
+    _, findings = read(tmp_path, [[0, 0, 0, 0]] * 12, polygons=False)
+    assert OTHER not in findings and findings["boxes without width or height"].count == 12

@@ -1,0 +1,48 @@
+"""Columns of values as JSON files have them: cast to arrays, marked by a test, numbered."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .parse import to_int
+
+
+def cast_column(
+    values: list[Any], cast: Callable[[Any], Any], plain: set[type], dtype: type
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return `values` as numbers (0 for none), the mask of those known, and of those `cast` from no `plain` type."""
+    # The usual file: one pass over types, one conversion of the whole column.
+    if set(map(type, values)) <= plain:
+        try:
+            return np.array(values, dtype=dtype), np.ones(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
+        except OverflowError:
+            pass  # an integer of more than 64 bits
+    numbers = [cast(value) for value in values]
+    known = np.array([number is not None for number in numbers], dtype=bool)
+    odd = np.array([type(value) not in plain for value in values], dtype=bool)
+    return np.array([number or 0 for number in numbers], dtype=dtype), known, known & odd
+
+
+def to_flag(value: Any) -> int | None:
+    """Return true and false as 1 and 0, and else what `to_int` does."""
+    return int(value) if isinstance(value, bool) else to_int(value)
+
+
+def is_none(value: Any) -> bool:
+    """Return True for None."""
+    return value is None
+
+
+def mark(values: list[Any], test: Callable[[Any], bool]) -> np.ndarray:
+    """Return the result of `test` for each value (m,) bool."""
+    return np.fromiter(map(test, values), bool, len(values))
+
+
+def free_numbers(count: int, *, taken: np.ndarray) -> np.ndarray:
+    """Return `count` integers from 1 on that are not `taken`: after the largest where 64 bits have room for them."""
+    largest = int(taken.max(initial=0))
+    if largest < 2**62:
+        return np.arange(largest + 1, largest + 1 + count)
+    # Of so many numbers at least `count` are free.
+    return np.setdiff1d(np.arange(1, 1 + count + len(taken)), taken)[:count]
