@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from rooflines.sweeps.plot import draw, read_run, write_results
 
 from tests.stand_ins import SRUN, StandIns
 
-SCRIPT = Path(sweep.__file__)
 TINY = (
     "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 --print_freq 1 "
     "--backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16 "
@@ -122,19 +120,18 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture, arguments: str, co
 
 
 @pytest.mark.slow
-def test_a_real_sweep_of_two_jobs(tmp_path: Path) -> None:
+def test_a_real_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
-    arguments = ["num_queries", "--values", "5", "20", "--seeds", "0", "--parallel", "2", "--cluster", "local"]
-    command = [sys.executable, str(SCRIPT), *arguments, "-o", str(tmp_path), "--", *TINY]
-    environ = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["num_queries", "--values", "20", "--seeds", "0", "--cluster", "local", "-o", str(tmp_path)]
+    code = sweep.main([*arguments, "--", *TINY])
+    assert code == 0, capsys.readouterr()
     table = pd.read_csv(tmp_path / "results.csv")
-    assert list(table["state"]) == ["finished"] * 2 and list(table["epochs"]) == [1, 1]
+    assert list(table["state"]) == ["finished"] and list(table["epochs"]) == [1]
     assert table["ap"].between(0, 1).all() and (table["ms_per_image"] > 0).all() and (table["memory_mib"] > 0).all()
     assert (tmp_path / "num_queries.png").is_file() and (tmp_path / "basic/seed0/checkpoint.pth").is_file()
-    again = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert again.returncode == 0 and "2 jobs, 2 of them finished" in again.stdout
+    capsys.readouterr()
+    assert sweep.main([*arguments, "--", *TINY]) == 0 and "1 jobs, 1 of them finished" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -142,7 +139,20 @@ def test_a_broken_job_is_named_the_others_go_on_and_a_second_call_repeats_it(
     quick: None, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
-    arguments = ["num_queries", "--values", "13", "20", "--seeds", "0", "--cluster", "local", "-o", str(tmp_path)]
+    arguments = [
+        "num_queries",
+        "--values",
+        "13",
+        "20",
+        "--seeds",
+        "0",
+        "--cluster",
+        "local",
+        "--parallel",
+        "2",
+        "-o",
+        str(tmp_path),
+    ]
     assert sweep.main(arguments) == 1
     out = capsys.readouterr().out
     assert re.search(r"basic-num_queries=13/seed0: broke; .*output.txt: main.py: error: an unlucky number", out)
