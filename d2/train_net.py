@@ -98,11 +98,9 @@ def main(args: Any) -> Any:
 
 if __name__ == "__main__":
     args = default_argument_parser().parse_args()
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    places = {"num_machines": args.num_machines, "machine_rank": args.machine_rank, "dist_url": args.dist_url}
+    try:
+        launch(main, args.num_gpus, **places, args=(args,))
+    except UserError as error:
+        print(f"train_net.py: error: {error.line()}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)

@@ -1,8 +1,10 @@
 """The Detectron2 wrapper's names and class rows, without Detectron2; tests/d2 holds the wrapper itself."""
 
+import sys
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pytest
@@ -139,3 +141,12 @@ def test_settings_describe_the_backbone(backbone: str, groups: int, width: int, 
     names = ("NUM_GROUPS", "WIDTH_PER_GROUP", "RES2_OUT_CHANNELS")
     assert [settings[f"MODEL.RESNETS.{name}"] for name in names] == [groups, width, res2] and not notes
     assert settings_of(asdict(Architecture(dilation=True)), Path("a.pth"))[1]
+
+
+def test_the_originals_command_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, output = write(tmp_path / "ours.pth"), tmp_path / "theirs.pth"
+    monkeypatch.setattr(sys, "path", [*sys.path])  # which the script changes
+    monkeypatch.setattr(sys, "argv", ["converter.py", "--source_model", str(source), "--output_model", str(output)])
+    with pytest.raises(SystemExit) as ended:
+        run_path(str(Path(__file__).resolve().parents[3] / "d2" / "converter.py"), run_name="__main__")
+    assert ended.value.code == 0 and "detr.class_embed.bias" in load_checkpoint(output)["model"]
