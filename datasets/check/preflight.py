@@ -18,7 +18,7 @@ from ..annotations.findings import Action, Findings
 from ..annotations.kinds import DOUBTFUL
 from ..coco import CocoDetection
 from ..coco_panoptic import CocoPanoptic
-from ..image_files import hint_for_missing
+from ..image_files import by_base_name, hint_for_missing
 from ..interface import DatasetOrSubset, DetectionDataset
 from .across import note_class_names
 from .images import EXIF, NOT_RGB, ListedImage, inspect, note_images
@@ -89,7 +89,7 @@ def _missing_files(name: str, dataset: DetectionDataset, indices: np.ndarray) ->
 
 
 def _hint(dataset: DetectionDataset, index: int) -> str:
-    if not isinstance(dataset, CocoDetection):
+    if not isinstance(dataset, CocoDetection) or dataset.files.find is by_base_name:
         return ""
     return hint_for_missing(dataset.files.folder, dataset.annotations.file_name(index))
 

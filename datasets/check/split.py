@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import isfile
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ..annotations.losses import note_no_objects
 from ..annotations.masks import Size
 from ..annotations.parse import parse_coco, to_int
 from ..annotations.table import Annotations
-from ..image_files import FindImage, hint_for_missing
+from ..image_files import FindImage, by_base_name, hint_for_missing
 from ..images import ImageFolder
 from ..layout import Split
 from .images import ImageFacts, ListedImage, inspect_all, note_images, note_repeats
@@ -121,6 +121,7 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
     last_parts = Counter(last_part(name) for entry in entries if isinstance(name := entry.get("file_name"), str))
     folder.set_ambiguous(part for part, count in last_parts.items() if count > 1)
     listed: dict[int, ListedImage] = {}
+    lost: dict[int, Path] = {}
     for entry in entries:
         id_, name = to_int(entry.get("id")), entry.get("file_name")
         if id_ is None or not isinstance(name, str) or not name or id_ in listed:
@@ -128,8 +129,16 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
         path = folder.path(name, id_)
         height, width = to_int(entry.get("height")), to_int(entry.get("width"))
         size = None if height is None or width is None else (height, width)
-        hint = "" if isfile(path) else hint_for_missing(split.images, name)
-        listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name, hint=hint)
+        listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name)
+        if not isfile(path):
+            lost[id_] = find(split.images, name, id_)
+    # By its last part alone a name may lead to the file of another: both are refused for that, not for a missing file.
+    taken = Counter([*(image.path for image in listed.values()), *lost.values()])
+    for id_, place in lost.items():
+        if taken[place] > 1 and isfile(place):
+            listed[id_] = replace(listed[id_], path=place, renamed=True)
+        elif find is not by_base_name:
+            listed[id_] = replace(listed[id_], hint=hint_for_missing(split.images, listed[id_].file_name))
     return [listed[id_] for id_ in sorted(listed)]
 
 

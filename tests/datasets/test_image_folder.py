@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 
 from datasets import build_dataset
+from datasets.check.outputs import write_repaired
+from datasets.check.split import check_split
 from datasets.coco import CocoDetection
 from datasets.coco_eval import CocoEvaluator
 from datasets.image_files import by_base_name, by_file_name
 from datasets.images import ImageFolder
-from datasets.layout import find_layout
+from datasets.layout import Split, find_layout
 from util.errors import DatasetError
 
 
@@ -140,3 +142,16 @@ def test_a_label_studio_export_without_validation_images_says_the_way_out(tmp_pa
     write(tmp_path, ["a.png"]).rename(tmp_path / "result.json")
     with pytest.raises(DatasetError, match="an export of Label Studio: export training and validation images apart"):
         find_layout("custom", tmp_path)
+
+
+@pytest.mark.parametrize("names", [["1.png", "right/1.png"], ["right/1.png", "1.png"], ["left/1.png", "right/1.png"]])
+def test_the_check_refuses_names_of_one_file_as_training_does_and_fixing_merges_them(
+    tmp_path: Path, names: list[str]
+) -> None:
+    draw(tmp_path / "1.png")
+    checked = check_split("train", Split(tmp_path, write(tmp_path, names)), by_base_name, 9, None, False)
+    assert "has the same file" in (checked.report.error or "")
+    assert not any("not there" in finding.kind for finding in checked.report.findings)
+    write_repaired([checked], tmp_path / "fixed.json")
+    fixed = json.loads((tmp_path / "fixed.json").read_text())
+    assert len(fixed["images"]) == 1 and fixed["images"][0]["file_name"] == "1.png"
