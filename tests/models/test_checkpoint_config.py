@@ -4,6 +4,7 @@ import re
 from argparse import Namespace
 from collections import OrderedDict
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,15 @@ SMALL = Architecture(
 )
 
 
-def weights(architecture: Architecture, prefix: str = "") -> dict:
+@cache
+def meta_state(architecture: Architecture) -> dict[str, torch.Tensor]:
+    """The names and shapes of a model's weights; of a published one they are asked for many times."""
     with torch.device("meta"):
-        state = build_detector(architecture).state_dict()
-    return {"model": {prefix + name: value for name, value in state.items()}}
+        return build_detector(architecture).state_dict()
+
+
+def weights(architecture: Architecture, prefix: str = "") -> dict:
+    return {"model": {prefix + name: value for name, value in meta_state(architecture).items()}}
 
 
 def read(checkpoint: dict, path: str = "own.pth", **given) -> Architecture:

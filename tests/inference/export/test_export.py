@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def onnx_file(folder: Path) -> Path:
     """A model with masks, as ONNX, beside its checkpoint and its torch.export; tracing them takes seconds."""
-    write_checkpoint(folder / "best.pth", names=NAMES, masks=True)
+    write_checkpoint(folder / "best.pth", names=NAMES, masks=True, dec_layers=1)
     traced = cache(formats.trace)  # once for both formats
     with pytest.MonkeyPatch.context() as patch:
         model = load_trained(folder / "best.pth", **PLAIN).model
@@ -111,7 +111,7 @@ def test_a_detector_runs_an_onnx_file_as_its_checkpoint(onnx_file: Path) -> None
 
 @pytest.mark.slow
 def test_a_torch_export_of_a_fixed_size_takes_images_that_fit(folder: Path, capsys) -> None:
-    write_checkpoint(folder / "plain.pth", names=NAMES, position_embedding="learned")
+    write_checkpoint(folder / "plain.pth", names=NAMES, position_embedding="learned", dec_layers=1)
     flags = f"--resume {folder}/plain.pth --format torch_export --fixed_size 64 100 {folder}/fixed.pt2"
     code, out, err = run(flags, capsys)
     assert code == 0 and "batches of 1, 2 and 5 images" in out, err
