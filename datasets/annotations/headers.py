@@ -71,7 +71,7 @@ def read_categories(
         id_ = _read_id(entry, "category", issues)
         if id_ is None:
             continue
-        if not 0 <= id_ < 2**31:
+        if id_ < 0:
             issues.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
             continue
         if labels and id_ > LARGEST_LABEL:

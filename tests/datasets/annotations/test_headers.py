@@ -48,3 +48,9 @@ def test_names_that_are_missing_or_no_text() -> None:
     categories = read_categories([{"id": 1}, {"id": 2, "name": ""}, {"id": 3, "name": 33}], issues)
     assert [category["name"] for category in categories.values()] == ["1", "2", "33"]
     assert found(issues) == {"categories without a name": 2}
+
+
+def test_ids_beyond_any_class_head_are_too_large_not_impossible() -> None:
+    issues = IssueLog("f.json")
+    assert list(read_categories([{"id": 5_000_000_000, "name": "cup"}], issues)) == [5_000_000_000]
+    assert found(issues) == {"category ids too large to count up to": 1}
