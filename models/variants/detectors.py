@@ -85,7 +85,7 @@ class AnchorDETR(DETR):
 
     def _queries(self, scene: Scene) -> tuple[Queries, dict[str, Any]]:
         """Contents and boxes to start from, and what the criterion needs of the proposals."""
-        b, content = len(scene.memory), self.query_embed.weight
+        b, content = scene.memory.shape[0], self.query_embed.weight  # len() would fix the size of an exported batch
         if self.proposals is None:
             boxes = self.anchor_embed.weight.sigmoid().expand(b, -1, -1)
             return Queries(content.expand(b, -1, -1), boxes), {}

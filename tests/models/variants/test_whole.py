@@ -10,9 +10,12 @@ from torch.testing import assert_close
 
 import main
 import models
+from inference.export.formats import trace
+from inference.export.wrapper import Canvas
 from models import build_model
 from models.config import Architecture, build_detector
 from tests.helpers import SMALL, TINY, Run, rows
+from util.nested_tensor import NestedTensor
 
 VARIANTS = (
     "--queries dab",
@@ -91,6 +94,20 @@ def test_local_attention_leaves_nothing_outside_the_box() -> None:
     with torch.no_grad():
         model([torch.randn(3, 320, 320)], attention=maps)  # 10 x 10 cells, boxes of 0.15
     assert bool(((maps.decoder[0] > 0).sum(-1) <= 9).all())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("narrow_resnet18")
+def test_it_is_exported_with_free_sizes() -> None:
+    model = built("--queries encoder --focal --local_attention --dec_layers 1")[0].eval()
+    canvas = Canvas()
+    exported = trace(model, canvas).module()
+    for count, height, width in ((1, 96, 64), (3, 64, 128)):
+        images, mask = torch.randn(count, 3, height, width), torch.zeros(count, height, width, dtype=torch.bool)
+        with torch.no_grad():
+            expected = model(NestedTensor(images, mask))
+        for found, name in zip(exported(images, mask), ("pred_logits", "pred_boxes"), strict=True):
+            assert_close(found, expected[name], atol=1e-4, rtol=1e-4)
 
 
 def test_without_switches_the_detector_is_plain() -> None:
