@@ -20,6 +20,8 @@ FREE = ("backbone_norm", "padding_invariant", "local_attention")
 #: Parts that weights do not show; `nheads` they do where there is a mask head.
 UNREADABLE = ("nheads", "dilation")
 DEFAULTS = asdict(Architecture())
+#: Research switches; a plain DETR's lines do not mention them.
+VARIANTS = ("queries", "focal", "local_attention")
 
 #: ResNets by the blocks of their four stages, the outputs and inputs (of a group) of the first 3x3 convolution after
 #: the stem, and True if their blocks are bottlenecks.
@@ -79,7 +81,10 @@ def architecture_of(
     architecture = Architecture(**(DEFAULTS | known | chosen))
     if architecture.hidden_dim % architecture.nheads:
         raise UserError(f"{path}: its width {architecture.hidden_dim} is no multiple of --nheads {architecture.nheads}")
-    told = {source: {n: v for n, v in flags.items() if chosen.get(n, v) == v} for source, flags in sources.items()}
+    told = {
+        source: {n: v for n, v in flags.items() if chosen.get(n, v) == v and not (n in VARIANTS and v == DEFAULTS[n])}
+        for source, flags in sources.items()
+    }
     told["chosen"] = {name: value for name, value in chosen.items() if known.get(name) != value}
     told["DETR's; the file cannot tell"] = {n: DEFAULTS[n] for n in UNREADABLE if n not in known | chosen}
     return architecture, _describe(told, path)

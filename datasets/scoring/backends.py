@@ -97,6 +97,7 @@ def compute_scores(
     and why it is not hotcoco that computes.
     """
     # As pycocotools: it looks at the categories of the truth only.
+    found = found.of_categories(list(truth.cats))
     _say_crowded(truth, image_ids, most=(params or Params(iouType=kind)).maxDets[-1])
     reason = why_not_hotcoco() or _where_they_differ(truth, found, image_ids)
     if params is not None and own_params(params, kind):

@@ -68,10 +68,12 @@ class RunFolder:
     def keep_evaluation(self, evaluator: DetectionResults, *, epoch: int) -> None:
         """Write an epoch's precision and recall to `eval/latest.pth`, every fiftieth also to `eval/###.pth`: as DETR.
 
-        Nothing is written if there was nothing to measure against.
+        The same is in `eval.pth`, where DETR's --eval puts it and scripts look first. Nothing is written if there was
+        nothing to measure against.
         """
-        for name in ["latest.pth", *([f"{epoch:03}.pth"] if epoch % KEPT_EVALUATIONS == 0 else [])]:
-            _write_precision(self.folder / "eval" / name, evaluator)
+        kept = [f"eval/{epoch:03}.pth"] if epoch % KEPT_EVALUATIONS == 0 else []
+        for name in ("eval/latest.pth", *kept, "eval.pth"):
+            _write_precision(self.folder / name, evaluator)
 
 
 def write_predictions(folder: str | Path, evaluator: DetectionResults) -> list[Path]:

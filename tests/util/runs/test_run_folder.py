@@ -31,6 +31,7 @@ def test_evaluations_are_kept_under_detrs_names(tmp_path: Path) -> None:
     folder.keep_evaluation(FakeEvaluator("bbox", measured=False), epoch=52)
     kept = {path.name: torch.load(path)["precision"].item() for path in (tmp_path / "eval").iterdir()}
     assert kept == {"000.pth": 0, "050.pth": 50, "latest.pth": 51}
+    assert torch.load(tmp_path / "eval.pth")["precision"].item() == 51
 
 
 class FakeEvaluator:
