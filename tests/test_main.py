@@ -82,7 +82,8 @@ def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> No
     code, out, _ = run(f"{TINY} --epochs 2 --output_dir {tmp_path}")
     assert code == 0
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"checkpoint.pth", "best.pth", "log.txt", "run.json", "curves.png", "detections.png", "eval"}
+    weights = {"checkpoint.pth", "best.pth"}
+    assert left == weights | {"log.txt", "run.json", "curves.png", "detections.png", "eval", "eval.pth"}
     assert {path.name for path in (tmp_path / "eval").iterdir()} == {"000.pth", "latest.pth"}
     for words in (
         "4 classes: ellipse, rectangle, triangle, star",
