@@ -1,4 +1,4 @@
-"""What an evaluation leaves in a run's folder, and the report that is made of it, at once or later."""
+"""Files that an evaluation leaves in a run's folder, and the report that is made of it, at once or later."""
 
 import argparse
 import json

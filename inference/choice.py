@@ -14,7 +14,7 @@ THRESHOLD = 0.7
 
 @dataclass(frozen=True)
 class Choice:
-    """What is kept of the detections of an image.
+    """The rule by which detections of an image are kept.
 
     Attributes:
         threshold: least score; None is THRESHOLD for what is looked at, and 0 for COCO's results, whose average

@@ -1,4 +1,4 @@
-"""What a detector found in one image, in pixels of that image."""
+"""Objects that a detector found in one image, in pixels of that image."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

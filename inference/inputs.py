@@ -1,4 +1,4 @@
-"""What is given as --input: files, folders, patterns, videos, camera numbers and addresses, in the order given."""
+"""Inputs of a prediction: files, folders, patterns, videos, camera numbers and addresses, in the order given."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""What passes through a prediction: one image or video frame after the other, and where its results go."""
+"""Items of a prediction: one image or video frame after the other, and where its results go."""
 
 from dataclasses import dataclass
 from fractions import Fraction

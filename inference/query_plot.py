@@ -1,4 +1,4 @@
-"""Where the boxes of each query lie over many images: figure 7 of the DETR paper.
+"""Places of each query's boxes over many images: figure 7 of the DETR paper.
 
 Queries learn to look at places and sizes of their own. A dot stands at the centre of every predicted box.
 """

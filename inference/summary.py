@@ -1,4 +1,4 @@
-"""What a prediction tells: a line for every input, and at the end counts, speed, and what could not be read."""
+"""Lines of a prediction: one for every input, and at the end counts, speed, and what could not be read."""
 
 import time
 from collections import Counter

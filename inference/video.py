@@ -63,7 +63,7 @@ class VideoReader:
 
     @property
     def label(self) -> str:
-        """How messages call the source."""
+        """Name of the source in messages."""
         return f"camera {self.source}" if isinstance(self.source, int) else str(self.source)
 
     @property

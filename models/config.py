@@ -71,7 +71,8 @@ def _is_plain(architecture: Architecture) -> bool:
 
 def _build_variant(architecture: Architecture, parts: tuple[Any, ...], *, dropout: float) -> DETR:
     """Build a detector with one of the research switches; their files are imported here and nowhere else."""
-    from .variants.detectors import AnchorDETR, LocalDETR, anchor_transformer, start_as_focal
+    from .variants.detectors import AnchorDETR, LocalDETR, anchor_transformer
+    from .variants.focal import start_unlikely
 
     if architecture.queries == "learned":
         model = (LocalDETR if architecture.local_attention else DETR)(*parts)
@@ -80,7 +81,7 @@ def _build_variant(architecture: Architecture, parts: tuple[Any, ...], *, dropou
         transformer = anchor_transformer(architecture, dropout=dropout)
         model = AnchorDETR(backbone, transformer, *counts, propose=architecture.queries == "encoder")
     if architecture.focal:
-        start_as_focal(model)
+        start_unlikely(model.class_embed)
     return model
 
 

@@ -1,4 +1,4 @@
-"""What a model did inside on one image: attention weights, boxes and class probabilities, layer by layer.
+"""A look inside a model on one image: attention weights, boxes and class probabilities, layer by layer.
 
 Shapes: E encoder layers, L decoder layers, A heads, N queries that are shown, h w cells of the image, C classes.
 """
@@ -39,7 +39,7 @@ class HeadMeans(list):
 
 @dataclass(frozen=True, kw_only=True)
 class Inside:
-    """What a model did inside on one image.
+    """The inner numbers of a model on one image.
 
     Attributes:
         image: the image, as RGB.

@@ -26,7 +26,7 @@ SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensor
 
 @dataclass(frozen=True)
 class Writer:
-    """What a format needs beside its library: it writes a model and its metadata to a path."""
+    """A format beside its library: it writes a model and its metadata to a path."""
 
     write: Callable[[DETR | DETRsegm, ExportMetadata, Path], None]
     packages: tuple[str, ...]

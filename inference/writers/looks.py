@@ -1,4 +1,4 @@
-"""What a model does inside, as files: pages of its attention, and where its queries' boxes lie."""
+"""A look inside a model, as files: pages of its attention, and where its queries' boxes lie."""
 
 import csv
 import io
@@ -61,7 +61,7 @@ class _Boxes:
 
 
 class QueryBoxes:
-    """Where the boxes of the first queries lie over all images: `queries.png`, and each box in `queries.csv`."""
+    """Places of the first queries' boxes over all images: `queries.png`, and each box in `queries.csv`."""
 
     complete = True
 

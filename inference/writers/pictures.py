@@ -59,7 +59,7 @@ class PictureFiles:
 
 
 class Crops:
-    """What is inside each box as an image, in a folder for each class: `cup/photo_2.jpg`."""
+    """The inside of each box as an image, in a folder for each class: `cup/photo_2.jpg`."""
 
     complete = False
 

@@ -14,8 +14,7 @@ from ..attention import AttentionMaps, asking
 from ..detector import DETR, Decoded
 from ..transformer import Transformer
 from .anchors import AnchorDecoder, AnchorDecoderLayer, Queries, Scene
-from .encoder_queries import EncoderQueries, start_at_zero
-from .focal import start_unlikely
+from .encoder_queries import NOTHING, EncoderQueries, start_at_zero
 from .local_attention import bias_inside
 
 #: Sides of the boxes that learned queries start from, relative to the image's.
@@ -80,7 +79,7 @@ class AnchorDETR(DETR):
             hs = hs.to(wide_dtype(hs))
             logits = self.class_embed(hs)
         if queries.hidden is not None:
-            logits = logits.masked_fill(queries.hidden[..., None], -1e4)  # (L, B, Q, C+1)
+            logits = logits.masked_fill(queries.hidden[..., None], NOTHING)  # (L, B, Q, C+1)
         return Decoded(logits, boxes, hs, memory.transpose(1, 2).unflatten(2, src.shape[-2:]), more)
 
     def _queries(self, scene: Scene) -> tuple[Queries, dict[str, Any]]:
@@ -122,11 +121,6 @@ def grid_of_boxes(count: int) -> Tensor:
     index = torch.arange(count)
     x, y = (index % columns + 0.5) / columns, (index // columns + 0.5) / rows
     return torch.stack([x, y, torch.full_like(x, FIRST_SIDE), torch.full_like(x, FIRST_SIDE)], dim=1)
-
-
-def start_as_focal(model: DETR) -> None:
-    """Set the class head so that every class starts unlikely (`--focal`)."""
-    start_unlikely(model.class_embed)
 
 
 def _padding(src: Tensor, mask: Tensor | None) -> Tensor:

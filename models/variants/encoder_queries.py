@@ -25,7 +25,7 @@ NOTHING = -1e4
 
 
 class Proposals(NamedTuple):
-    """What all cells say: `logits` (B, S, C+1), `boxes` (B, S, 4); and the chosen ones as `queries`."""
+    """Answers of all cells: `logits` (B, S, C+1), `boxes` (B, S, 4); and the chosen ones as `queries`."""
 
     logits: Tensor
     boxes: Tensor

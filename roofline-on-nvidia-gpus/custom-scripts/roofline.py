@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 from rooflines.analysis import analyse, by_name
-from rooflines.charts.axes import draw_roofs, limits, name_axes
+from rooflines.charts.axes import draw_roofs, limits, name_axes, say_nothing_to_draw
 from rooflines.charts.from_lists import rows_from_lists
 from rooflines.charts.markers import draw_levels, number_points
 from rooflines.charts.panels import draw_table, draw_time_bar, unit_legend
@@ -20,7 +20,6 @@ from rooflines.columns import LEVELS
 from rooflines.roofs import Roofs, used
 
 TOP = 10
-NOTHING = "no kernel here has FLOPs, bytes and a time: there is no point to draw"
 
 
 def draw(
@@ -52,17 +51,7 @@ def draw_analysed(
     with_flops = rows[rows["flop"] > 0]
     draw_levels(axes, with_flops, colours[with_flops.index], levels)
     if with_flops["rate"].isna().all():
-        axes.text(
-            0.5,
-            0.45,
-            NOTHING,
-            transform=axes.transAxes,
-            ha="center",
-            fontsize=11,
-            color=FAINT,
-            zorder=9,
-            backgroundcolor="white",
-        )
+        say_nothing_to_draw(axes)
     numbered = with_flops[with_flops.index < top]
     number_points(axes, numbered, levels[-1], [int(index) + 1 for index in numbered.index])
     unit_legend(axes, rows, UNIT_COLOURS)

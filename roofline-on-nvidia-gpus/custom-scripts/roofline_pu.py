@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 from rooflines.analysis import analyse, by_name
-from rooflines.charts.axes import draw_roofs, limits, name_axes
+from rooflines.charts.axes import draw_roofs, limits, name_axes, say_nothing_to_draw
 from rooflines.charts.from_lists import rows_from_lists
 from rooflines.charts.markers import draw_points, number_points
 from rooflines.charts.style import (
@@ -30,7 +30,6 @@ from rooflines.charts.style import (
 from rooflines.columns import UNIT_NAMES, UNITS
 from rooflines.roofs import Roofs, used
 
-NOTHING = "no kernel here has FLOPs, bytes and a time: there is no point to draw"
 _FLAGS = ("AI", "HBM", "L2", "L1", "all")
 
 
@@ -49,17 +48,7 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
     name_axes(axes, level=level_name(level, roofs.device))
     flops = rows[rows["flop"] > 0]
     if flops["rate"].isna().all():
-        axes.text(
-            0.5,
-            0.45,
-            NOTHING,
-            transform=axes.transAxes,
-            ha="center",
-            fontsize=11,
-            color=FAINT,
-            zorder=9,
-            backgroundcolor="white",
-        )
+        say_nothing_to_draw(axes)
     for unit, group in flops.groupby("unit"):
         draw_points(axes, group, level, group["unit"].map(UNIT_COLOURS), marker=UNIT_MARKERS[unit])
     top = flops[flops.index < 8] if timed else flops.iloc[:0]
