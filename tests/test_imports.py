@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "roofline-on-nvidia-gpus" / "custom-scripts"
 PACKAGES = ("util", "models", "datasets", "inference")
+#: Packages on the floor of the entry points: parts that main.py is made of.
+ENTRY_PACKAGES = ("flags", "training", "d2")
 TOP_MODULES = tuple(sorted(file.stem for file in ROOT.glob("*.py")))
 SCRIPT_MODULES = ("rooflines", *sorted(file.stem for file in SCRIPTS.glob("*.py")))
 
@@ -23,7 +25,7 @@ SCRIPT_MODULES = ("rooflines", *sorted(file.stem for file in SCRIPTS.glob("*.py"
 ENTRY = 3
 #: Scripts in packages, run by their path as the original's are: they import their own package by its name.
 BY_PATH = {ROOT / "d2" / "train_net.py", ROOT / "d2" / "converter.py"}
-FLOORS = dict.fromkeys((*TOP_MODULES, "d2"), ENTRY) | {
+FLOORS = dict.fromkeys((*TOP_MODULES, *ENTRY_PACKAGES), ENTRY) | {
     "engine": 2,
     "inference": 2,
     "models": 1,

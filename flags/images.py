@@ -1,0 +1,69 @@
+"""Flags of the images: their sizes in training and evaluation, and the canvas of a batch."""
+
+import argparse
+
+
+def add_image_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of sizes: of images, crops and canvases."""
+    group.add_argument(
+        "--image_size",
+        default=800,
+        type=int,
+        help="short side in evaluation, and the largest in training (%(default)s)",
+    )
+    group.add_argument(
+        "--max_size", default=None, type=int, help="long side at most (1333, in proportion to --image_size)"
+    )
+    group.add_argument(
+        "--train_scales",
+        default=None,
+        type=int,
+        nargs="+",
+        help="short sides in training (480 512 ... 800, in proportion)",
+    )
+    group.add_argument(
+        "--crop_resize",
+        default=None,
+        type=int,
+        nargs="+",
+        help="short sides before a random crop (400 500 600, in proportion)",
+    )
+    group.add_argument(
+        "--crop_size",
+        default=None,
+        type=int,
+        nargs=2,
+        metavar=("MIN", "MAX"),
+        help="sides of the crop (384 600, in proportion)",
+    )
+    group.add_argument(
+        "--fast_resize",
+        action="store_true",
+        help="training images by PyTorch's resize instead of Pillow's: faster, few pixels differ, by 1 of 255",
+    )
+    group.add_argument("--pad", action="store_true", help="every image on one canvas: a single input shape")
+    group.add_argument(
+        "--pad_size",
+        default=None,
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="height and width of that canvas (1333 1333)",
+    )
+    group.add_argument(
+        "--pad_multiple",
+        default=1,
+        type=int,
+        metavar="N",
+        help="round the canvas of a batch up to a multiple of N: fewer input shapes (%(default)s)",
+    )
+    group.add_argument(
+        "--aspect_grouping", action="store_true", help="training batches of images of like shape: less padding"
+    )
+    group.add_argument(
+        "--num_buckets",
+        default=0,
+        type=int,
+        metavar="N",
+        help="pad lists of objects to N lengths, percentiles of the training set's; 0: none (%(default)s)",
+    )

@@ -1,0 +1,85 @@
+"""Flags of the model: backbone, transformer, heads, and research switches."""
+
+import argparse
+
+
+def add_model_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say which model it is."""
+    group.add_argument(
+        "--backbone", default="resnet50", help="torchvision ResNet or ResNeXt, or mobilenet_v2 (%(default)s)"
+    )
+    group.add_argument(
+        "--backbone_weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="what the backbone starts from; never read when a whole checkpoint is given (%(default)s)",
+    )
+    group.add_argument(
+        "--backbone_norm",
+        default="frozen",
+        choices=("frozen", "batch"),
+        help="frozen batch norms and first stages as in DETR, or all trainable, to train from scratch (%(default)s)",
+    )
+    group.add_argument("--dilation", action="store_true", help="dilate the last stage instead of its stride (DC5)")
+    group.add_argument(
+        "--padding_invariant",
+        action="store_true",
+        help="detect the same in an image whatever batch it is in: convolutions never see padding (off: as DETR)",
+    )
+    group.add_argument(
+        "--position_embedding", default="sine", choices=("sine", "learned"), help="position encoding (%(default)s)"
+    )
+    group.add_argument("--enc_layers", default=6, type=int, help="encoder layers (%(default)s)")
+    group.add_argument("--dec_layers", default=6, type=int, help="decoder layers (%(default)s)")
+    group.add_argument(
+        "--dim_feedforward", default=2048, type=int, help="width inside the feed-forward networks (%(default)s)"
+    )
+    group.add_argument("--hidden_dim", default=256, type=int, help="width of the transformer (%(default)s)")
+    group.add_argument("--dropout", default=0.1, type=float, help="dropout in the transformer (%(default)s)")
+    group.add_argument("--nheads", default=8, type=int, help="heads of every attention (%(default)s)")
+    group.add_argument(
+        "--num_queries", default=100, type=int, help="object queries: the most objects an image can have (%(default)s)"
+    )
+    group.add_argument("--pre_norm", action="store_true", help="layer norms before each block instead of after it")
+    group.add_argument(
+        "--num_classes", default=None, type=int, help="classes (default: the annotations' largest category id + 1)"
+    )
+    group.add_argument("--masks", action="store_true", help="train and evaluate masks too: adds DETR's mask head")
+    group.add_argument(
+        "--frozen_weights",
+        default=None,
+        metavar="FILE",
+        help="with --masks: a checkpoint to take the detector from; it is frozen, the mask head alone trains",
+    )
+    group.add_argument(
+        "--mask_chunk",
+        default=32,
+        type=int,
+        metavar="N",
+        help="masks computed at a time: less memory for fewer, the same numbers; 0: no limit (%(default)s)",
+    )
+    group.add_argument(
+        "--original_panoptic",
+        action="store_true",
+        help="merge masks to panoptic images with the original DETR's faults, to repeat its numbers",
+    )
+    group.add_argument(
+        "--queries",
+        default="learned",
+        choices=("learned", "dab", "encoder"),
+        help="what a query is: a learned position as in DETR; a learned box that every decoder layer refines; or a box "
+        "that a cell of the encoder proposes (%(default)s)",
+    )
+    group.add_argument(
+        "--focal", action="store_true", help="classes as sigmoids under the focal loss, instead of a softmax over them"
+    )
+    group.add_argument(
+        "--local_attention",
+        action="store_true",
+        help="from the second decoder layer on, a query sees the cells inside its box alone",
+    )
+    group.add_argument(
+        "--print_shapes",
+        action="store_true",
+        help="print the shape of everything that passes through the model of these flags, and end; no data is read",
+    )

@@ -1,0 +1,51 @@
+"""Flags of profiling: capture windows, timing, traces, counted costs."""
+
+import argparse
+
+from util.profiling import SECTIONS
+
+
+def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of capture windows, timing, traces and counted costs."""
+    group.add_argument(
+        "--section",
+        default=None,
+        choices=SECTIONS,
+        help="open the profiler's capture window around this part of a step only, then end the run: for ncu "
+        "--profile-from-start off and nsys --capture-range=cudaProfilerApi",
+    )
+    group.add_argument(
+        "--profile_warmup",
+        default=10,
+        type=int,
+        metavar="N",
+        help="steps before the capture window, the trace or the timing begins (%(default)s)",
+    )
+    group.add_argument(
+        "--profile_steps",
+        default=3,
+        type=int,
+        metavar="N",
+        help="steps with a capture window, or in the trace (%(default)s)",
+    )
+    group.add_argument(
+        "--profile_continue", action="store_true", help="go on with the run after the capture window or the trace"
+    )
+    group.add_argument(
+        "--timing",
+        action="store_true",
+        help="time each phase of the steps after the warm-up: a table, and timing.json in --output_dir",
+    )
+    group.add_argument(
+        "--torch_profile",
+        default=None,
+        metavar="DIR",
+        help="write torch.profiler's trace of --profile_steps steps to this folder, then end the run",
+    )
+    group.add_argument(
+        "--count_costs",
+        default=None,
+        metavar="FILE",
+        help="count FLOPs and bytes of one step after --profile_warmup others, operator by operator, without "
+        "counters; write FILE (.csv or .parquet) for postprocess.py, then end the run",
+    )

@@ -1,0 +1,74 @@
+"""Flags of the run: device, number type, checkpoints, evaluation."""
+
+import argparse
+
+from util.choices import AMP_TYPES
+
+
+def add_run_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of output, device and checkpoints."""
+    group.add_argument(
+        "--output_dir", default="", help="folder for checkpoints, logs and images; none: nothing is saved"
+    )
+    group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
+    group.add_argument(
+        "--amp",
+        default="off",
+        choices=AMP_TYPES,
+        help="half precision in the model, with float32 weights, matcher and losses (%(default)s); fp16 needs a GPU",
+    )
+    group.add_argument(
+        "--tf32", action="store_true", help="on a GPU: float32 matrix products in TF32, rounded to 10 bits"
+    )
+    group.add_argument(
+        "--channels_last",
+        default="auto",
+        choices=("auto", "on", "off"),
+        help="layout of the backbone's maps, same numbers; auto: on for large batches on the CPU, and with --amp "
+        "(%(default)s)",
+    )
+    group.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile backbone and transformer layers with torch.compile; the log says how many graphs",
+    )
+    group.add_argument(
+        "--grad_checkpoint",
+        action="store_true",
+        help="keep only the inputs of layers and compute the rest again: less memory, more time",
+    )
+    group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same run twice gives the same weights, bit by bit, on a GPU too; slower",
+    )
+    group.add_argument(
+        "--resume",
+        default="",
+        help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir",
+    )
+    group.add_argument("--init_from", default="", help="start a new run from what fits of a checkpoint's weights")
+    group.add_argument(
+        "--match_classes",
+        action="store_true",
+        help="--resume, --frozen_weights: classes by their names where the checkpoint's ids are not those of the data",
+    )
+    group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
+    group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
+    group.add_argument(
+        "--report",
+        action="store_true",
+        help="--eval: also write report/index.html, a page with curves, errors and images, and report.json",
+    )
+    group.add_argument(
+        "--max_dets",
+        default=100,
+        type=int,
+        help="detections of a class in an image that AP and AR count, COCO's maxDets (%(default)s)",
+    )
+    group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")
+    group.add_argument(
+        "--world_size", default=1, type=int, help="accepted for old scripts; the launcher says how many processes"
+    )
+    group.add_argument("--dist_url", default="env://", help="where processes meet (%(default)s)")

@@ -1,0 +1,69 @@
+"""Flags of training: learning rate, steps, and what the losses weigh."""
+
+import argparse
+
+from util.choices import SCHEDULES
+
+
+def add_training_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of learning rate, steps and epochs."""
+    group.add_argument(
+        "--lr", default=1e-4, type=float, help="learning rate of everything but the backbone (%(default)s)"
+    )
+    group.add_argument(
+        "--lr_backbone", default=1e-5, type=float, help="learning rate of the backbone; 0 freezes it (%(default)s)"
+    )
+    group.add_argument("--batch_size", default=2, type=int, help="images per process and step (%(default)s)")
+    group.add_argument(
+        "--accumulate",
+        default=1,
+        type=int,
+        metavar="N",
+        help="batches whose gradients add up to one step, as of a batch N times as large (%(default)s)",
+    )
+    group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
+    group.add_argument("--epochs", default=300, type=int, help="passes over the training images (%(default)s)")
+    group.add_argument(
+        "--max_steps", default=0, type=int, help="stop after this many steps, save and evaluate; 0: no limit"
+    )
+    group.add_argument(
+        "--lr_schedule", default="step", choices=SCHEDULES, help="how the learning rate falls (%(default)s)"
+    )
+    group.add_argument(
+        "--lr_drop", default=200, type=int, help="schedule 'step': a tenth after every so many epochs (%(default)s)"
+    )
+    group.add_argument(
+        "--warmup_steps", default=0, type=int, help="steps in which the learning rate rises (0; onecycle: 30 %% of all)"
+    )
+    group.add_argument(
+        "--clip_max_norm", default=0.1, type=float, help="largest norm of the gradient; 0: no limit (%(default)s)"
+    )
+
+
+def add_loss_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the weights of the matcher and of the losses."""
+    group.add_argument(
+        "--no_aux_loss", dest="aux_loss", action="store_false", help="no losses on the earlier decoder layers"
+    )
+    group.add_argument(
+        "--set_cost_class", default=1, type=float, help="matcher: weight of the class probability (%(default)s)"
+    )
+    group.add_argument(
+        "--set_cost_bbox", default=5, type=float, help="matcher: weight of the boxes' L1 distance (%(default)s)"
+    )
+    group.add_argument(
+        "--set_cost_giou", default=2, type=float, help="matcher: weight of the boxes' GIoU (%(default)s)"
+    )
+    group.add_argument(
+        "--mask_loss_coef", default=1, type=float, help="loss: weight of the masks' focal loss (%(default)s)"
+    )
+    group.add_argument(
+        "--dice_loss_coef", default=1, type=float, help="loss: weight of the masks' dice loss (%(default)s)"
+    )
+    group.add_argument(
+        "--bbox_loss_coef", default=5, type=float, help="loss: weight of the boxes' L1 distance (%(default)s)"
+    )
+    group.add_argument("--giou_loss_coef", default=2, type=float, help="loss: weight of the boxes' GIoU (%(default)s)")
+    group.add_argument(
+        "--eos_coef", default=0.1, type=float, help="loss: weight of the class 'no object' (%(default)s)"
+    )
