@@ -45,6 +45,7 @@ from flag_checks import check_flags, with_defaults
 from reports import draw_last, evaluate_once
 from settings import find_weights, join, replace_flags, settle_classes, settle_flags
 from training.loop import train
+from training.prospects import warn_of_few_images
 from util.dist.distributed import is_main_process, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
 from util.errors import UserError
@@ -66,6 +67,8 @@ def main(args: argparse.Namespace) -> None:
     cfg = settle_flags(args, weights, place)
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
     data = building.build_data(cfg, None if cfg.match_classes else label_order(weights.resume))
+    if warning := warn_of_few_images(cfg, data, weights):
+        print_once(warning)
     weights, num_classes = settle_classes(weights, cfg, data.classes(learned=not cfg.eval))
     run = Setup(args, replace_flags(cfg, num_classes=num_classes), place, data)
     if run.folder:
