@@ -1,6 +1,6 @@
 """One epoch of training and one pass of evaluation: forward, loss, backward, optimizer step."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -44,6 +44,7 @@ class StepContext:
         precision: number type of the model's products, and the scale of the loss; by default float32, unscaled.
         phases: tells profilers which part of a step is under way; once it is `finished` no further step is made.
         lr_scheduler: moves after every step.
+        after_step: called after every step of the optimizer.
         progress: counts the steps of the whole run; None makes one for this epoch.
         print_freq: steps between two lines of the log, and between two reads of the device.
         accumulate: batches a step, whose gradient is that of one batch of all their images.
@@ -54,6 +55,7 @@ class StepContext:
     precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
     phases: StepPhases = field(default_factory=StepPhases)
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    after_step: Callable[[], None] = lambda: None
     progress: Progress | None = None
     print_freq: int = 10
     accumulate: int = 1
@@ -192,6 +194,7 @@ def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm:
         optimizer.zero_grad()
         if context.lr_scheduler is not None:
             context.lr_scheduler.step()
+        context.after_step()
 
 
 @torch.no_grad()

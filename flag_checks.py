@@ -29,6 +29,7 @@ def check_flags(args: argparse.Namespace) -> None:
                 raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
+    check_training_flags(args)
     check_profiling_flags(args)
     check_checkpoint_flags(args)
     check_place_flags(args)
@@ -46,6 +47,12 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError(
             "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"
         )
+
+
+def check_training_flags(args: argparse.Namespace) -> None:
+    """Refuse switches of the training that cannot work. Raises UserError."""
+    if args.ema is not None and not 0 < args.ema < 1:
+        raise UserError(f"--ema {args.ema}: must be between 0 and 1, such as 0.999; leave it out for no average")
 
 
 def check_checkpoint_flags(args: argparse.Namespace) -> None:

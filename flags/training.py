@@ -38,6 +38,13 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--clip_max_norm", default=0.1, type=float, help="largest norm of the gradient; 0: no limit (%(default)s)"
     )
+    group.add_argument(
+        "--ema",
+        default=None,
+        type=float,
+        metavar="DECAY",
+        help="also keep and evaluate an average of the weights over the steps, such as 0.999; best.pth is the better",
+    )
 
 
 def add_loss_flags(group: argparse._ArgumentGroup) -> None:

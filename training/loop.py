@@ -2,7 +2,6 @@
 
 import datetime
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,11 @@ from util.runs.run_folder import RunFolder, log_row
 from util.runs.run_info import write_run_info
 from util.runs.schedule import build_lr_scheduler
 
+from .ema import start_average
+from .evaluation import Evaluation, Measured, measure
+
 #: Measures the machine's ceilings for --count_costs; a program to run, for the roofline scripts stand alone.
 CEILINGS = Path(__file__).parents[1] / "roofline-on-nvidia-gpus" / "custom-scripts" / "ceilings.py"
-
-#: Evaluates, and returns the statistics and the evaluator with every detection.
-Evaluation = Callable[[], tuple[dict[str, Any], CocoEvaluator]]
 
 
 def train(
@@ -50,8 +49,12 @@ def train(
         print_once(f"nothing to do: step {plan.done} of {plan.total} is done; raise --epochs or --max_steps to go on")
         return None
     context = make_context(run, plan, optimizer)
+    average = start_average(model, cfg.ema, checkpoint)
+    if average is not None:
+        context = replace(context, after_step=average.update)
     store = open_folder(run, plan)
-    evaluator, began = None, time.monotonic()
+    measured: Measured | None = None
+    began = time.monotonic()
 
     print_once("Start training")
     for part in plan.parts():
@@ -67,19 +70,19 @@ def train(
             break
         if context.phases.stop_when_done:  # an evaluation between two epochs would write over an earlier run's files
             continue
-        test_stats, evaluator = evaluate_now()
-        # Of masks where they are trained: over a frozen detector, boxes are the same in every epoch.
-        ap = test_stats["coco_eval_masks" if "coco_eval_masks" in test_stats else "coco_eval_bbox"][0]
-        is_best, best_ap = ap > best_ap, max(best_ap, ap)
+        measured = measure(evaluate_now, average)
+        is_best, best_ap = measured.ap > best_ap, max(best_ap, measured.ap)
         if store is not None:
-            store.log(log_row(train_stats, test_stats, epoch=part.epoch, n_parameters=building.count_trainable(model)))
-            store.keep_evaluation(evaluator, epoch=part.epoch)
-            state = training_state(run, model, optimizer, context) | plan.state_after(part)
+            parameters = building.count_trainable(model)
+            store.log(log_row(train_stats, measured.stats, epoch=part.epoch, n_parameters=parameters))
+            store.keep_evaluation(measured.evaluator, epoch=part.epoch)
+            state = training_state(run, model, optimizer, context) | plan.state_after(part) | measured.in_checkpoint
+            state |= {"best_ap": best_ap} | (average.state() if average else {})
             # DETR's rule: before the learning rate drops, and every hundred epochs.
             keep = (part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0
-            store.save(state | {"ap": ap, "best_ap": best_ap}, is_best=is_best, keep=keep)
+            store.save(state, is_best=is_best, keep=keep)
     end_training(run, context, began)
-    return evaluator
+    return measured.evaluator if measured else None
 
 
 def make_context(run: Setup, plan: TrainingPlan, optimizer: torch.optim.Optimizer) -> StepContext:

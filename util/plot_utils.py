@@ -190,7 +190,12 @@ def _smooth(values: list[float], centre_of_mass: float) -> list[float]:
 
 def _plot_average_precision(axes: Any, rows: list[dict[str, Any]]) -> None:
     """Draw AP and AP50, of masks dashed where there are any, with their best values in the legend."""
-    for column, kind, style in (("test_coco_eval_bbox", "", "-"), ("test_coco_eval_masks", "mask ", "--")):
+    for column, kind, style in (
+        ("test_coco_eval_bbox", "", "-"),
+        ("test_coco_eval_masks", "mask ", "--"),
+        ("test_ema_coco_eval_bbox", "averaged weights, ", ":"),
+        ("test_ema_coco_eval_masks", "averaged weights, mask ", "-."),
+    ):
         for place, name, colour in ((AP50, "AP50", AP50_COLOUR), (AP, "AP", TEST_COLOUR)):
             epochs, values = series(rows, column, place=place)
             if values:

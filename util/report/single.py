@@ -90,9 +90,10 @@ def describe_training(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
     """Return the curves of a log: by panel, line, and then `epoch` and `value`; None without a log."""
     rows = [dict(row) for row in log]
     panels: dict[str, dict[str, Any]] = {"AP": {}}
-    for column, what in (("test_coco_eval_bbox", "boxes"), ("test_coco_eval_masks", "masks")):
+    for kind, what in (("coco_eval_bbox", "boxes"), ("coco_eval_masks", "masks")):
         for place, name in ((AP, "AP"), (AP50, "AP50")):
-            panels["AP"][f"{name} of {what}"] = series(rows, column, place=place)
+            panels["AP"][f"{name} of {what}"] = series(rows, f"test_{kind}", place=place)
+        panels["AP"][f"AP of {what}, averaged weights"] = series(rows, f"test_ema_{kind}", place=AP)
     for name, title in LOSSES.items():
         panels[title] = {part: series(rows, f"{key}_{name}") for part, key in (("training", "train"), ("test", "test"))}
     known = {

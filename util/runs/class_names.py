@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..coco_classes import COCO_NAMES, COCO_PANOPTIC_NAMES, DETECTION_COUNT, PANOPTIC_COUNT
 from ..errors import UserError
+from .averaged import WEIGHT_KEYS
 
 #: Names in a message, at most; more would not be read.
 SHOWN = 20
@@ -109,7 +110,11 @@ def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: Dat
         raise UserError(f"--match_classes: {path} does not know {missing}; its classes are {_spell(theirs)}{way}")
     rows = _rows(sources, theirs=count, ours=data.count)
     matched = checkpoint | {
-        "model": {name: _move(value, rows, name) for name, value in checkpoint["model"].items()},
+        **{
+            key: {name: _move(value, rows, name) for name, value in checkpoint[key].items()}
+            for key in WEIGHT_KEYS
+            if key in checkpoint
+        },
         "class_names": dict(data.names),
     }
     if "optimizer" in checkpoint:

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from ..dist.distributed import print_once
 from ..errors import CheckpointError
+from .averaged import with_better_weights
 from .checkpoint import load_checkpoint, save_checkpoint
 from .plan import is_training_state
 
@@ -73,7 +74,7 @@ def _repair_best(best: Path, checkpoint: Mapping[str, Any], source: Path) -> flo
     for candidate in _earlier(best.parent, checkpoint, source):
         if _own_ap(candidate) > ap:
             ap, content = _own_ap(candidate), candidate
-    save_checkpoint(best, dict(content))
+    save_checkpoint(best, with_better_weights(content))
     lost = "" if ap == checkpoint["best_ap"] else f"; that of AP {checkpoint['best_ap']:.3f} is lost"
     print_once(f"{best}: was missing; now it is that of epoch {content['epoch']}, the best that is there{lost}")
     return ap

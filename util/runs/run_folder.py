@@ -10,6 +10,7 @@ import torch
 
 from ..plot_utils import plot_curves
 from .atomic import atomic_file
+from .averaged import with_better_weights
 from .checkpoint import save_checkpoint
 
 #: Files of an evaluation's detections by their kind.
@@ -60,9 +61,10 @@ class RunFolder:
         comes last, so that the files it speaks of are there; each is a file of its own, not a link, because a script
         that writes into one of them must not change another.
         """
-        names = ["best.pth"] if is_best else []
-        names += [f"checkpoint{state['epoch']:04}.pth"] if keep else []
-        for name in [*names, "checkpoint.pth"]:
+        if is_best:
+            save_checkpoint(self.folder / "best.pth", with_better_weights(state))
+        kept = [f"checkpoint{state['epoch']:04}.pth"] if keep else []
+        for name in [*kept, "checkpoint.pth"]:
             save_checkpoint(self.folder / name, state)
 
     def keep_evaluation(self, evaluator: DetectionResults, *, epoch: int) -> None:

@@ -1,0 +1,25 @@
+"""Two sets of weights in one checkpoint, with --ema: those of the last step and their average.
+
+`model` are the raw weights, those of the last step, and `ema` their average; `best_weights` says which of the two has
+the AP that stands under `ap`. In `best.pth`, `model` is the better one: where that is the average, the raw weights are
+under `raw`. So whoever reads `model` alone gets the better detector, and training goes on from either file.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Keys of a checkpoint that hold weights by their names.
+WEIGHT_KEYS = ("model", "ema", "raw")
+
+
+def with_better_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint whose `model` is the better of its two sets of weights."""
+    if state.get("best_weights") != "ema" or "raw" in state:
+        return dict(state)
+    return {**state, "model": state["ema"], "raw": state["model"]}
+
+
+def with_raw_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint whose `model` are the weights that training goes on from."""
+    rest = {name: value for name, value in checkpoint.items() if name != "raw"}
+    return rest | {"model": checkpoint.get("raw", checkpoint["model"])}
