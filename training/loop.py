@@ -73,11 +73,11 @@ def train(
         measured = measure(evaluate_now, average)
         is_best, best_ap = measured.ap > best_ap, max(best_ap, measured.ap)
         if store is not None:
-            parameters = building.count_trainable(model)
-            store.log(log_row(train_stats, measured.stats, epoch=part.epoch, n_parameters=parameters))
-            store.keep_evaluation(measured.evaluator, epoch=part.epoch)
             state = training_state(run, model, optimizer, context) | plan.state_after(part) | measured.in_checkpoint
             state |= {"best_ap": best_ap} | (average.state() if average else {})
+            counts = {"global_step": state["step"], "n_parameters": building.count_trainable(model)}
+            store.log(log_row(train_stats, measured.stats, epoch=part.epoch, **counts))
+            store.keep_evaluation(measured.evaluator, epoch=part.epoch)
             # DETR's rule: before the learning rate drops, and every hundred epochs.
             keep = (part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0
             store.save(state, is_best=is_best, keep=keep)

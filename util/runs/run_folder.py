@@ -111,12 +111,12 @@ def _write_precision(path: Path, evaluator: DetectionResults) -> list[Path]:
 
 
 def log_row(
-    train_stats: dict[str, Any], test_stats: dict[str, Any], *, epoch: int, n_parameters: int
+    train_stats: dict[str, Any], test_stats: dict[str, Any], *, epoch: int, global_step: int, n_parameters: int
 ) -> dict[str, Any]:
-    """Return an epoch's line of log.txt with DETR's keys."""
+    """Return an epoch's line of log.txt with DETR's keys; `global_step` counts the steps of the whole run so far."""
     train_part = {f"train_{name}": value for name, value in train_stats.items()}
     test_part = {f"test_{name}": value for name, value in test_stats.items()}
-    return train_part | test_part | {"epoch": epoch, "n_parameters": n_parameters}
+    return train_part | test_part | {"epoch": epoch, "global_step": global_step, "n_parameters": n_parameters}
 
 
 def _epoch_of(line: str) -> float:
