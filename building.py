@@ -128,7 +128,8 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
 
 def build_split(image_set: str, cfg: argparse.Namespace) -> DatasetOrSubset:
     """Return a split's dataset, or the part of it that --fast_dev_run asks for."""
-    return datasets.subset(datasets.build_dataset(image_set, cfg, as_uint8=True), cfg.fast_dev_run, cfg.seed)
+    chosen = datasets.subset(datasets.build_dataset(image_set, cfg, as_uint8=True), cfg.fast_dev_run, cfg.seed)
+    return datasets.with_mosaic(chosen, cfg) if image_set == "train" else chosen
 
 
 def describe_data(data: Data, cfg: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from datasets import dataset_file_from_flags
+from datasets import augmentation_from_flags, dataset_file_from_flags
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
 from util.errors import UserError
@@ -79,8 +79,28 @@ def check_image_flags(args: argparse.Namespace) -> None:
             raise UserError(f"{canvas} is the canvas of --pad: give that too")
         if min(args.pad_size) < 1:
             raise UserError(f"{canvas}: height and width must be at least 1")
+    check_augmentation_flags(args)
     if args.pad and args.pad_multiple > 1:
         raise UserError("--pad has one canvas, --pad_multiple rounds that of each batch: give one of them")
+
+
+def check_augmentation_flags(args: argparse.Namespace) -> None:
+    """Refuse augmentation that is out of range, or two of which one would do nothing. Raises UserError."""
+    augmentation_from_flags(args)
+    given = given_flags(args)
+    crops = [f"--{name}" for name in ("crop_probability", "crop_sides") if name in given]
+    pixels = [f"--{name}" for name in ("crop_resize", "crop_size") if name in given]
+    if args.crop_sides and pixels:
+        raise UserError(f"--crop_sides crops in parts of the image and {pixels[0]} in pixels: give one of them")
+    scales = [*crops, *pixels, *(["--train_scales"] if args.train_scales else [])]
+    if args.scale_jitter and scales:
+        raise UserError(f"--scale_jitter scales and crops in place of {scales[0]}: give one of them")
+    if crops and args.dataset_file == "shapes":
+        raise UserError(f"{crops[0]} is for images that are resized: --dataset_file shapes draws them at their size")
+    if args.mosaic and args.num_buckets:
+        raise UserError(
+            "--mosaic has the objects of four images, more than the lengths of --num_buckets: give one of them"
+        )
 
 
 def check_profiling_flags(args: argparse.Namespace) -> None:

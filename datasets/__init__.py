@@ -1,6 +1,7 @@
 """Datasets by name: what the flags ask for, and where it lies. Nothing below this file reads the namespace of flags."""
 
 from argparse import Namespace
+from dataclasses import fields
 from typing import Any, cast
 
 import numpy as np
@@ -14,11 +15,14 @@ from util.errors import DatasetError
 from . import coco, coco_panoptic
 from .annotations.dense import DenseLabels
 from .annotations.losses import describe_losses, describe_nothing_to_measure, refuse_no_objects
+from .augment.mosaic import Mosaic
+from .augment.switches import Augmentation, make_training_transforms
 from .collate import Collate, ObjectSizes, percentile_sizes
 from .image_files import image_finder
 from .interface import DatasetOrSubset, DetectionDataset
 from .layout import FOLDER_LAYOUTS, DatasetSplits, find_layout, recognise_dataset
 from .shapes.dataset import ShapesDataset, make_shapes_transforms
+from .sizes import ImageSizes
 from .transforms import Transform, make_coco_transforms
 
 #: The names that --dataset_file takes.
@@ -33,7 +37,8 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
 
     Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
     `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, dense_labels, and the
-    `category_ids` of its labels. Flags that DETR does not have may be missing. Images are float32 tensors (3, H, W),
+    `category_ids` of its labels; for training what `augmentation_from_flags` reads (see `with_mosaic` for the rest of
+    it). Flags that DETR does not have may be missing. Images are float32 tensors (3, H, W),
     normalised by ImageNet's mean and deviation, as in DETR; with `as_uint8` they are bytes, a quarter of the memory,
     and `engine.to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
@@ -155,26 +160,49 @@ def aspect_ratios(dataset: DatasetOrSubset | Dataset) -> np.ndarray:
     return unwrap(dataset).aspect_ratios()
 
 
+def augmentation_from_flags(args: Namespace) -> Augmentation:
+    """Return the augmentation that the flags ask for, DETR's where they say nothing.
+
+    Reads flip (--no_flip), vertical_flip, rotate90, color_jitter, mosaic, scale_jitter, crop_probability, crop_sides.
+    Raises DatasetError for values out of range.
+    """
+    names = [field.name for field in fields(Augmentation)]
+    return Augmentation(**{name: getattr(args, name) for name in names if hasattr(args, name)})
+
+
+def with_mosaic(dataset: DatasetOrSubset, args: Namespace) -> DatasetOrSubset:
+    """Return training images of which a part becomes four in one, as --mosaic says; without it the dataset itself."""
+    probability = augmentation_from_flags(args).mosaic
+    transforms = unwrap(dataset).transforms
+    return dataset if probability == 0 or transforms is None else Mosaic(dataset, probability, transforms)
+
+
 def _transforms(image_set: str, args: Namespace, *, as_uint8: bool) -> Transform:
-    return make_coco_transforms(
-        image_set,
-        image_size=_flag(args, "image_size", 800),
-        max_size=_flag(args, "max_size"),
-        train_scales=_flag(args, "train_scales"),
-        crop_resize=_flag(args, "crop_resize"),
-        crop_size=_flag(args, "crop_size"),
-        fast_resize=image_set == "train" and bool(_flag(args, "fast_resize")),
-        as_uint8=as_uint8,
+    sizes = {
+        "image_size": _flag(args, "image_size", 800),
+        "max_size": _flag(args, "max_size"),
+        "train_scales": _flag(args, "train_scales"),
+        "crop_resize": _flag(args, "crop_resize"),
+        "crop_size": _flag(args, "crop_size"),
+    }
+    if image_set != "train":
+        return make_coco_transforms(image_set, **sizes, as_uint8=as_uint8)
+    fast_resize = bool(_flag(args, "fast_resize"))
+    return make_training_transforms(
+        augmentation_from_flags(args), ImageSizes(**sizes), fast_resize=fast_resize, as_uint8=as_uint8
     )
 
 
 def _build_shapes(image_set: str, args: Namespace, *, as_uint8: bool) -> DetectionDataset:
+    augmentation = augmentation_from_flags(args)
     return ShapesDataset(
         image_set=image_set,
         size=args.train_size if image_set == "train" else args.val_size,
         image_size=args.image_size,
         seed=args.seed,
-        transforms=make_shapes_transforms(image_set, as_uint8=as_uint8),
+        transforms=make_shapes_transforms(
+            image_set, augmentation=augmentation, image_size=args.image_size, as_uint8=as_uint8
+        ),
         return_masks=args.masks,
     )
 

@@ -11,6 +11,8 @@ from torch.utils.data import Subset
 
 from util.targets import Target
 
+from .transforms import Transform
+
 
 class DetectionDataset(Protocol):
     """Images with their objects, numbered 0 to len - 1. No method but `load` and `[]` opens an image.
@@ -37,6 +39,10 @@ class DetectionDataset(Protocol):
     @property
     def ann_folder(self) -> Path | None:
         """The folder of the panoptic PNGs."""
+
+    @property
+    def transforms(self) -> Transform | None:
+        """What `[]` applies to an image and its target; None where there is nothing to do."""
 
     @property
     def coco(self) -> COCO:

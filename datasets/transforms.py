@@ -24,9 +24,10 @@ from torch.nn.functional import interpolate
 from torch.nn.functional import pad as pad_tensor
 
 from util.box_ops import box_xyxy_to_cxcywh
-from util.errors import DatasetError
 from util.nested_tensor import IMAGENET_MEAN, IMAGENET_STD
 from util.targets import Target
+
+from .sizes import ImageSizes
 
 Example = tuple[Any, Target | None]
 Transform = Callable[[Any, Target | None], Example]
@@ -360,27 +361,23 @@ def make_coco_transforms(
     """
     if image_set not in ("train", "val"):
         raise ValueError(f"image_set must be 'train' or 'val', got {image_set!r}")
-
-    def in_proportion(*sizes: float) -> list[int]:
-        return [max(1, round(size * image_size / 800)) for size in sizes]
-
-    _check_sizes("--image_size", [image_size])
-    (limit,) = _check_sizes("--max_size", in_proportion(1333) if max_size is None else [max_size])
+    sizes = ImageSizes(
+        image_size=image_size,
+        max_size=max_size,
+        train_scales=train_scales,
+        crop_resize=crop_resize,
+        crop_size=crop_size,
+    )
     finish = to_model_input(as_uint8=as_uint8)
     if image_set == "val":
-        return Compose([RandomResize([image_size], max_size=limit), finish])
-    scales = _check_sizes("--train_scales", train_scales or in_proportion(*range(480, 801, 32)))
-    first_scales = _check_sizes("--crop_resize", crop_resize or in_proportion(400, 500, 600))
-    smallest, largest = _check_sizes("--crop_size", crop_size or in_proportion(384, 600), count=2)
-    # Half of the images are cropped at a random size first: objects then appear larger, and cut.
-    cut = Compose([RandomResize(first_scales), RandomSizeCrop(smallest, largest), RandomResize(scales, max_size=limit)])
+        return Compose([RandomResize([sizes.shorter], max_size=sizes.limit), finish])
     begin = [ToPixels()] if fast_resize else []
-    return Compose([*begin, RandomHorizontalFlip(), RandomSelect(RandomResize(scales, max_size=limit), cut), finish])
+    return Compose([*begin, RandomHorizontalFlip(), random_scaling(sizes), finish])
 
 
-def _check_sizes(flag: str, sizes: Sequence[int], *, count: int | None = None) -> list[int]:
-    """Return `sizes` as a list, or raise DatasetError that names the flag."""
-    if any(size < 1 for size in sizes) or (count is not None and len(sizes) != count):
-        wanted = "pixels of at least 1" if count is None else f"{count} numbers of pixels of at least 1"
-        raise DatasetError(f"{flag} takes {wanted}, got {' '.join(map(str, sizes))}")
-    return list(sizes)
+def random_scaling(sizes: ImageSizes, *, crop_probability: float = 0.5) -> RandomSelect:
+    """Return DETR's random scale: a part of the images is first cropped at a random size."""
+    scale = RandomResize(sizes.scales, max_size=sizes.limit)
+    # Objects of a cropped image appear larger, and cut.
+    cut = Compose([RandomResize(sizes.first_scales), RandomSizeCrop(*sizes.crop), scale])
+    return RandomSelect(scale, cut, p=1 - crop_probability)

@@ -4,6 +4,7 @@ import argparse
 
 from util.flags import FlagParser
 
+from .augmentation import add_augmentation_flags
 from .data import add_data_flags, add_place_flags
 from .images import add_image_flags
 from .model import add_model_flags
@@ -23,6 +24,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     add_data_flags(data)
     add_image_flags(data)
+    add_augmentation_flags(data)
     add_run_flags(parser.add_argument_group("run"))
     add_profiling_flags(parser.add_argument_group("profiling"))
     return parser

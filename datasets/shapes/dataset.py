@@ -20,7 +20,9 @@ from torch.utils.data import Dataset
 from util.errors import DatasetError
 from util.targets import Target
 
-from ..transforms import Compose, RandomHorizontalFlip, Transform, to_model_input
+from ..augment.switches import PLAIN, Augmentation
+from ..sizes import ImageSizes
+from ..transforms import Compose, Transform, to_model_input
 from .draw import CLASS_NAMES, Scene, count_objects, paint, plan_scene
 
 #: The split enters the seed, so that images of different splits never coincide.
@@ -29,10 +31,18 @@ MIN_IMAGE_SIZE = 32
 MAX_OBJECTS = 12  # more would not fit with every shape still recognisable
 
 
-def make_shapes_transforms(image_set: str, *, as_uint8: bool = False) -> Compose:
-    """Return the transforms of a split: for "train" a mirror image half of the time; for all, see `to_model_input`."""
-    mirror = [RandomHorizontalFlip()] if image_set == "train" else []
-    return Compose([*mirror, to_model_input(as_uint8=as_uint8)])
+def make_shapes_transforms(
+    image_set: str, *, augmentation: Augmentation = PLAIN, image_size: int = 160, as_uint8: bool = False
+) -> Compose:
+    """Return the transforms of a split: for "train" a mirror image half of the time; for all, see `to_model_input`.
+
+    Images are drawn at their size: of the augmentation's scales and crops, only `scale_jitter` is for them.
+    """
+    finish = to_model_input(as_uint8=as_uint8)
+    if image_set != "train":
+        return Compose([finish])
+    jitter = [augmentation.scaling(ImageSizes(image_size=image_size))] if augmentation.scale_jitter else []
+    return Compose([*augmentation.turns(), *jitter, *augmentation.colors(), finish])
 
 
 class ShapesDataset(Dataset):
