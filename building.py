@@ -107,13 +107,18 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
         print_once(datasets.layout_from_flags(cfg).describe())
     cfg = argparse.Namespace(**vars(cfg) | {"category_ids": category_ids})
     train = None if cfg.eval else build_split("train", cfg)
+    if train is not None and cfg.overfit:
+        train = datasets.few_with_objects(train, cfg.overfit)
     # The class count is the training set's, and the validation set is checked against it.
     known = cfg.num_classes or (datasets.unwrap(train).num_classes if train is not None else None)
     listed = None if train is None else datasets.category_ids(train)
     if listed is not None and category_ids is None:
         cfg.category_ids = tuple(listed.values())
     # So a label of the validation images beyond the training set's is refused on reading.
-    val = build_split("val", argparse.Namespace(**vars(cfg) | {"num_classes": known}))
+    if train is not None and cfg.overfit:
+        val = train
+    else:
+        val = build_split("val", argparse.Namespace(**vars(cfg) | {"num_classes": known}))
     first = datasets.unwrap(val if train is None else train)
     listed = datasets.category_ids(first)
     ids = None if listed is None else dict(enumerate(cfg.category_ids or listed.values()))

@@ -12,13 +12,16 @@ from util.profiling.cost_file import check_cost_file
 
 #: The least value of a flag that counts something.
 AT_LEAST = {
-    0: ("epochs", "max_steps", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
+    0: ("epochs", "max_steps", "overfit", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
     10: ("max_dets",),  # COCO's other two recalls are those of 1 and 10 detections
     1: (
         *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size"),
         *("dec_layers", "hidden_dim", "dim_feedforward", "nheads", "num_queries", "image_size", "pad_multiple"),
     ),
 }
+
+#: Images of --overfit at most.
+MOST_OVERFIT = 100
 
 
 def check_flags(args: argparse.Namespace) -> None:
@@ -39,6 +42,7 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
     check_image_flags(args)
+    check_trial_flags(args)
     if args.report and not (args.eval and args.output_dir):
         raise UserError("--report is about an evaluation, and lies in its folder: give --eval and --output_dir too")
     if args.report and (reason := why_not_hotcoco()):
@@ -101,6 +105,16 @@ def check_augmentation_flags(args: argparse.Namespace) -> None:
         raise UserError(
             "--mosaic has the objects of four images, more than the lengths of --num_buckets: give one of them"
         )
+
+
+def check_trial_flags(args: argparse.Namespace) -> None:
+    """Refuse trials together with what they are not. Raises UserError."""
+    if args.overfit > MOST_OVERFIT:
+        raise UserError(f"--overfit {args.overfit}: at most {MOST_OVERFIT} images, which stay in memory")
+    if args.overfit and args.eval:
+        raise UserError("--overfit trains and --eval does not: give one of them")
+    if args.overfit and args.resume:
+        raise UserError(f"--overfit keeps nothing and --resume goes on with a run: --init_from {args.resume} starts it")
 
 
 def check_profiling_flags(args: argparse.Namespace) -> None:

@@ -45,7 +45,9 @@ from flag_checks import check_flags, with_defaults
 from reports import draw_last, evaluate_once
 from settings import find_weights, join, replace_flags, settle_classes, settle_flags
 from training.loop import train
+from training.overfit import overfit
 from training.prospects import warn_of_few_images
+from training.start import choose_flags
 from util.dist.distributed import is_main_process, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
 from util.errors import UserError
@@ -64,7 +66,8 @@ def main(args: argparse.Namespace) -> None:
     allow_pixels(args.max_pixels)
     place = join(args)
     weights = find_weights(args)
-    cfg = settle_flags(args, weights, place)
+    chosen, _ = choose_flags(args)
+    cfg = settle_flags(chosen, weights, place)
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
     data = building.build_data(cfg, None if cfg.match_classes else label_order(weights.resume))
     if warning := warn_of_few_images(cfg, data, weights):
@@ -75,6 +78,8 @@ def main(args: argparse.Namespace) -> None:
         remove_unfinished(run.folder)
     detector = building.build_detector(run, weights)
     loaders = building.build_loaders(data, run.cfg, place.launch)
+    if run.cfg.overfit:
+        return overfit(run, detector, loaders.val, partial(evaluate_detector, run, detector))
     evaluate_now = partial(evaluate_detector, run, detector, loaders.val)
 
     if loaders.train is not None:

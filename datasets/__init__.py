@@ -35,12 +35,12 @@ DEFAULT_PAD_SIZE = (1333, 1333)
 def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) -> DetectionDataset:
     """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
 
-    Reads dataset_file, masks, num_classes; for shapes: train_size, val_size, image_size, seed; for the others: what
-    `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, dense_labels, and the
-    `category_ids` of its labels; for training what `augmentation_from_flags` reads (see `with_mosaic` for the rest of
-    it). Flags that DETR does not have may be missing. Images are float32 tensors (3, H, W),
-    normalised by ImageNet's mean and deviation, as in DETR; with `as_uint8` they are bytes, a quarter of the memory,
-    and `engine.to_device` normalises a batch of them.
+    Reads dataset_file, masks, num_classes, overfit; for shapes: train_size, val_size, image_size, seed; for the others:
+    what `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, dense_labels, and the
+    `category_ids` of its labels; for training without overfit what `augmentation_from_flags` reads (see `with_mosaic`
+    for the rest of it). Flags that DETR does not have may be missing. Images are float32 tensors (3, H, W), normalised
+    by ImageNet's mean and deviation, as in DETR; with `as_uint8` they are bytes, a quarter of the memory, and
+    `engine.to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":
@@ -134,6 +134,14 @@ def subset(dataset: DetectionDataset, fraction: float, seed: int) -> DatasetOrSu
     return Subset(cast(Dataset, dataset), order[:count].sort().values.tolist())
 
 
+def few_with_objects(dataset: DatasetOrSubset, count: int) -> Subset:
+    """Choose `count` of the images that hold an object, spread evenly; all of them where there are no more."""
+    indices = np.asarray(dataset.indices) if isinstance(dataset, Subset) else np.arange(len(dataset))
+    labelled = indices[unwrap(dataset).object_counts()[indices] > 0]
+    places = np.linspace(0, len(labelled) - 1, num=min(count, len(labelled))).round().astype(int)
+    return Subset(cast(Dataset, unwrap(dataset)), labelled[places].tolist())
+
+
 def build_collate(dataset: DatasetOrSubset, args: Namespace, *, training_set: DatasetOrSubset | None = None) -> Collate:
     """Decide how the batches of `dataset` are padded: by the flags pad, pad_size, pad_multiple, num_buckets.
 
@@ -172,7 +180,7 @@ def augmentation_from_flags(args: Namespace) -> Augmentation:
 
 def with_mosaic(dataset: DatasetOrSubset, args: Namespace) -> DatasetOrSubset:
     """Return training images of which a part becomes four in one, as --mosaic says; without it the dataset itself."""
-    probability = augmentation_from_flags(args).mosaic
+    probability = 0 if _flag(args, "overfit") else augmentation_from_flags(args).mosaic
     transforms = unwrap(dataset).transforms
     return dataset if probability == 0 or transforms is None else Mosaic(dataset, probability, transforms)
 
@@ -185,8 +193,8 @@ def _transforms(image_set: str, args: Namespace, *, as_uint8: bool) -> Transform
         "crop_resize": _flag(args, "crop_resize"),
         "crop_size": _flag(args, "crop_size"),
     }
-    if image_set != "train":
-        return make_coco_transforms(image_set, **sizes, as_uint8=as_uint8)
+    if image_set != "train" or _flag(args, "overfit"):
+        return make_coco_transforms("val" if _flag(args, "overfit") else image_set, **sizes, as_uint8=as_uint8)
     fast_resize = bool(_flag(args, "fast_resize"))
     return make_training_transforms(
         augmentation_from_flags(args), ImageSizes(**sizes), fast_resize=fast_resize, as_uint8=as_uint8
@@ -201,7 +209,10 @@ def _build_shapes(image_set: str, args: Namespace, *, as_uint8: bool) -> Detecti
         image_size=args.image_size,
         seed=args.seed,
         transforms=make_shapes_transforms(
-            image_set, augmentation=augmentation, image_size=args.image_size, as_uint8=as_uint8
+            image_set if not _flag(args, "overfit") else "val",
+            augmentation=augmentation,
+            image_size=args.image_size,
+            as_uint8=as_uint8,
         ),
         return_masks=args.masks,
     )

@@ -10,6 +10,7 @@ from .images import add_image_flags
 from .model import add_model_flags
 from .profiling import add_profiling_flags
 from .run import add_run_flags
+from .start import add_start_flags
 from .training import add_loss_flags, add_training_flags
 
 __all__ = ["add_place_flags", "get_args_parser"]
@@ -26,5 +27,6 @@ def get_args_parser() -> argparse.ArgumentParser:
     add_image_flags(data)
     add_augmentation_flags(data)
     add_run_flags(parser.add_argument_group("run"))
+    add_start_flags(parser.add_argument_group("start"))
     add_profiling_flags(parser.add_argument_group("profiling"))
     return parser

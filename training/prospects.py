@@ -14,9 +14,9 @@ def warn_of_few_images(cfg: argparse.Namespace, data: Data, weights: Weights) ->
     """Return the line for a training run that cannot be expected to work, None for any other.
 
     A run on a part of the images (--fast_dev_run) is judged by all of them: it is there to try things out. So is
-    `shapes`, whose images are made as many and as easy as one likes.
+    `shapes`, whose images are made as many and as easy as one likes, and so is --overfit.
     """
-    if data.train is None or cfg.dataset_file == "shapes" or cfg.queries != "learned" or weights.paths:
+    if data.train is None or cfg.overfit or cfg.dataset_file == "shapes" or cfg.queries != "learned" or weights.paths:
         return None
     images = len(datasets.unwrap(data.train))
     if images >= FEW_IMAGES:

@@ -10,10 +10,10 @@ from building import Data
 from settings import Weights
 from training.prospects import FEW_IMAGES, warn_of_few_images
 
-PLAIN = {"dataset_file": "coco", "queries": "learned"}
+PLAIN = {"dataset_file": "coco", "queries": "learned", "overfit": 0}
 
 
-def line(images: int, *, paths: dict | None = None, part: bool = False, **flags: str) -> str | None:
+def line(images: int, *, paths: dict | None = None, part: bool = False, **flags: object) -> str | None:
     train = np.zeros(images)
     data = Data(Subset(train, [0]) if part else train, train, 2, {1: "cell"}, None)
     return warn_of_few_images(argparse.Namespace(**PLAIN | flags), data, Weights(None, None, None, paths or {}))
@@ -30,6 +30,7 @@ def test_plain_detr_on_few_images_is_warned_about() -> None:
         {"images": FEW_IMAGES},
         {"images": FEW_IMAGES, "part": True},
         {"images": 205, "queries": "encoder"},
+        {"images": 205, "overfit": 4},
         {"images": 205, "dataset_file": "shapes"},
         {"images": 205, "paths": {"start": "detr.pth"}},
     ],

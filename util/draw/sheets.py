@@ -143,6 +143,7 @@ def draw_evaluation(
     count: int = 12,
     columns: int = 3,
     min_score: float = 0.5,
+    what: str = "validation images",
 ) -> None:
     """Write a grid of images, spread evenly over a dataset, with the detections of an evaluation in them.
 
@@ -153,6 +154,7 @@ def draw_evaluation(
         count: how many images at most.
         columns: pairs of truth and detections in a row.
         min_score: detections that score less are left out.
+        what: the images, as the title calls them.
     """
     chosen = sorted({round(k) for k in np.linspace(0, len(dataset) - 1, num=min(count, len(dataset)))})
     source: Any = dataset
@@ -168,7 +170,7 @@ def draw_evaluation(
         image, target = source.load(k)
         truth = Objects(boxes=target["boxes"], labels=target["labels"], masks=target.get("masks"))
         images.append((image, truth, _from_results(found[source.image_id(k)])))
-    title = f"{len(chosen)} validation images, detections that score at least {100 * min_score:.0f} %"
+    title = f"{len(chosen)} {what}, detections that score at least {100 * min_score:.0f} %"
     detection_grid(images, columns=columns, path=path, title=title, class_names=source.class_names, min_score=min_score)
 
 

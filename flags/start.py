@@ -1,0 +1,15 @@
+"""Flags for the first hours with new data: does it learn at all, and at which learning rate."""
+
+import argparse
+
+
+def add_start_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that try a few steps and end the run."""
+    group.add_argument(
+        "--overfit",
+        default=0,
+        type=int,
+        metavar="N",
+        help="train and evaluate on the same N training images, without augmentation, for a hundred seconds or "
+        "--max_steps; say if data, labels and model can learn at all, and end; 0: off (%(default)s)",
+    )
