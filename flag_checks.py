@@ -6,6 +6,7 @@ from pathlib import Path
 from datasets import augmentation_from_flags, dataset_file_from_flags
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
+from models.backbone import refuse_feature_map
 from util.errors import UserError
 from util.flags import Flags
 from util.profiling.cost_file import check_cost_file
@@ -158,6 +159,7 @@ def check_model_flags(args: argparse.Namespace) -> None:
         raise UserError(
             f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
         )
+    refuse_feature_map(args.feature_map, dilation=args.dilation, masks=args.masks)
     check_query_flags(args)
 
 

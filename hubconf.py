@@ -63,9 +63,15 @@ def detr_resnet101_panoptic(
     return _panoptic_model("detr_resnet101_panoptic", pretrained, num_classes, threshold, return_postprocessor)
 
 
-def _make_detr(backbone_name: str, dilation: bool = False, num_classes: int = 91, mask: bool = False) -> _nn.Module:
+def _make_detr(
+    backbone_name: str, dilation: bool = False, num_classes: int = 91, mask: bool = False, *, feature_map: str = "c5"
+) -> _nn.Module:
     """Build a model without weights but the backbone's, ImageNet's; scripts import this to make one of their own."""
-    return _published.hub_detector(backbone_name, dilation=dilation, num_classes=num_classes, masks=mask)
+    return _published.hub_detector(
+        _published.Architecture(
+            backbone=backbone_name, dilation=dilation, num_classes=num_classes, masks=mask, feature_map=feature_map
+        )
+    )
 
 
 def _detector(name: str, pretrained: bool, num_classes: int, return_postprocessor: bool) -> _Result:

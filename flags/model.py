@@ -22,6 +22,13 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--dilation", action="store_true", help="dilate the last stage instead of its stride (DC5)")
     group.add_argument(
+        "--feature_map",
+        default="c5",
+        choices=("c5", "c4"),
+        help="the map that is looked at: the backbone's last, of stride 32, or the one before, of stride 16; what "
+        "comes after it is left away (%(default)s)",
+    )
+    group.add_argument(
         "--padding_invariant",
         action="store_true",
         help="detect the same in an image whatever batch it is in: convolutions never see padding (off: as DETR)",

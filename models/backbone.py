@@ -40,6 +40,10 @@ BACKBONES = (*RESNETS, "mobilenet_v2")
 FEW_PIXELS = 2**18
 #: Networks of basic blocks: narrow last stage, and torchvision cannot dilate them.
 BASIC_BLOCK = ("resnet18", "resnet34")
+#: Which map of a backbone is used: that of its last stage (stride 32), or the one before (stride 16).
+FEATURE_MAPS = ("c5", "c4")
+#: Blocks of MobileNetV2 up to its last of stride 16, which has 96 channels.
+MOBILENET_C4 = 14
 
 
 class BackboneBase(nn.Module):
@@ -105,23 +109,28 @@ class BackboneBase(nn.Module):
 
 
 class Backbone(BackboneBase):
-    """A torchvision network up to its last feature map (stride 32, or 16 with `dilation`).
+    """A torchvision network up to its last feature map (stride 32, or 16 with `dilation` or without its last stage).
 
     Args:
         name: one of `BACKBONES`.
         train_backbone, return_interm_layers: as in `BackboneBase`; with trainable norms every layer trains.
         dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
+        feature_map: `c5`, or `c4`: leave the last stage away, parameters included; the map has stride 16.
         norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
         weights: what `load_backbone_weights` takes; `imagenet` as in DETR, in the first of several processes, but a
             backbone whose weights cannot be downloaded starts random, with a printed line.
         channels_last: as in `BackboneBase`.
         padding_invariant: features and masks of an image are those it has without padding (see `models.fast.padding`).
 
+    Attributes:
+        left_away: names of the network's weights that the body does not have: those of the classifier, and of the
+            last stage where that is left away. In a file of weights they are ignored.
+
     Raises:
         UserError: an unknown name, or `dilation` on a network that has none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - DETR's signature, and what is new by keyword
         self,
         name: str,
         train_backbone: bool = True,
@@ -129,22 +138,32 @@ class Backbone(BackboneBase):
         dilation: bool = False,
         *,
         norm: str = "frozen",
+        feature_map: str = "c5",
         weights: str = "imagenet",
         channels_last: bool | None = None,
         padding_invariant: bool = False,
     ) -> None:
+        refuse_feature_map(feature_map, dilation=dilation, masks=return_interm_layers)
         network = _torchvision_network(name, dilation=dilation, norm=norm)
-        self.name, self.norm = name, norm
+        self.name, self.norm, self.feature_map = name, norm, feature_map
+        names = set(network.state_dict())
+        if name == "mobilenet_v2" and feature_map == "c4":
+            network.features = network.features[:MOBILENET_C4]
         super().__init__(
-            network, train_backbone, _num_channels(name), return_interm_layers, channels_last=channels_last
+            network, train_backbone, _num_channels(name, feature_map), return_interm_layers, channels_last=channels_last
         )
+        self.left_away = frozenset(names - self.body.state_dict().keys())
         fold_frozen_norms(self.body)
         if padding_invariant:
             self.padding = PaddingEraser(self.body, flag=f"--backbone {name}")
         if weights != "imagenet":
-            load_backbone_weights(self.body, name, weights)
+            self.load_weights(weights)
         elif is_main_process():
             load_imagenet_weights_if_possible(self, f"Backbone({name})")
+
+    def load_weights(self, source: str) -> None:
+        """Fill the network with weights; source and errors are those of `load_backbone_weights`."""
+        load_backbone_weights(self.body, self.name, source, ignored=self.left_away)
 
     def is_trained(self, parameter: str) -> bool:
         """True for parameters that DETR trains, and for all where norms are trained as well."""
@@ -158,7 +177,7 @@ class Backbone(BackboneBase):
     def layers_returned(self, intermediate: bool) -> dict[str, str]:
         """Layers to return. Raises UserError for a network that has only one map to return."""
         if self.name != "mobilenet_v2":
-            return super().layers_returned(intermediate)
+            return {"layer3": "0"} if self.feature_map == "c4" else super().layers_returned(intermediate)
         if intermediate:
             raise UserError("--masks needs the feature maps of a ResNet; --backbone mobilenet_v2 offers only its last")
         return {"features": "0"}
@@ -217,21 +236,34 @@ def build_backbone(
         args.masks,
         args.dilation,
         norm=getattr(args, "backbone_norm", "frozen"),
+        feature_map=getattr(args, "feature_map", "c5"),
         weights="none",
         channels_last=channels_last,
         padding_invariant=getattr(args, "padding_invariant", False),
     )
-    source = getattr(args, "backbone_weights", "imagenet") if weights is None else weights
-    load_backbone_weights(backbone.body, backbone.name, source)
+    backbone.load_weights(getattr(args, "backbone_weights", "imagenet") if weights is None else weights)
     return Joiner(backbone, build_position_encoding(args))
 
 
 def load_imagenet_weights_if_possible(backbone: Backbone, owner: str) -> None:
     """Load torchvision's weights; where they cannot be downloaded leave random ones, and print a line that says so."""
     try:
-        load_imagenet_weights(backbone.body, backbone.name)
+        load_imagenet_weights(backbone.body, backbone.name, ignored=backbone.left_away)
     except DownloadError as error:
         print_once(f"{owner}: {error}; its backbone starts random as well")
+
+
+def refuse_feature_map(feature_map: str, *, dilation: bool, masks: bool) -> None:
+    """Raise UserError where a model with its last stage left away is asked for something of that stage."""
+    if feature_map not in FEATURE_MAPS:
+        raise UserError(f"--feature_map {feature_map} is not known; choose one of: {', '.join(FEATURE_MAPS)}")
+    if feature_map == "c4" and dilation:
+        raise UserError(
+            "--dilation dilates the backbone's last stage, and --feature_map c4 leaves it away: both give stride 16, "
+            "give one of them"
+        )
+    if feature_map == "c4" and masks:
+        raise UserError("--masks needs the maps of all four stages: leave out --feature_map c4, or --masks")
 
 
 def _prefers_channels_last(images: Tensor) -> bool:
@@ -263,6 +295,9 @@ def _torchvision_network(name: str, *, dilation: bool, norm: str) -> nn.Module:
     return getattr(torchvision.models, name)(weights=None, norm_layer=norm_layer, **stages)
 
 
-def _num_channels(name: str) -> int:
-    # A bottleneck's last convolution has four times the width: 4 * 512.
-    return 512 if name in BASIC_BLOCK else 1280 if name == "mobilenet_v2" else 2048
+def _num_channels(name: str, feature_map: str) -> int:
+    # A bottleneck's last convolution has four times the width: 4 * 512. The stage before is half as wide.
+    c5 = 512 if name in BASIC_BLOCK else 2048
+    if name == "mobilenet_v2":
+        return 96 if feature_map == "c4" else 1280
+    return c5 // 2 if feature_map == "c4" else c5

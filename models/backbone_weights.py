@@ -1,5 +1,6 @@
 """Weights for a backbone: torchvision's of ImageNet, or a file's."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -9,13 +10,14 @@ from torch import Tensor, nn
 from util.errors import CheckpointError, DownloadError
 
 
-def load_backbone_weights(body: nn.Module, name: str, source: str) -> None:
+def load_backbone_weights(body: nn.Module, name: str, source: str, *, ignored: Collection[str] = ()) -> None:
     """Fill a backbone with weights; batch norm counters and the classifier in a file are ignored.
 
     Args:
         body: the network without its classifier.
         name: torchvision's name for it.
         source: `imagenet` (downloaded on first use), a path, or `none`: leave it random.
+        ignored: names of more tensors of a file that are ignored, as those of a stage that the body does not have.
 
     Raises:
         CheckpointError: something else is missing in a file or left over.
@@ -24,10 +26,10 @@ def load_backbone_weights(body: nn.Module, name: str, source: str) -> None:
     if source == "none":
         return
     if source != "imagenet":
-        _fill(body, name, _weights_of_file(source), source)
+        _fill(body, name, _weights_of_file(source), source, ignored)
         return
     try:
-        load_imagenet_weights(body, name)
+        load_imagenet_weights(body, name, ignored=ignored)
     except DownloadError as error:
         file = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url.rpartition("/")[2]
         raise DownloadError(
@@ -36,7 +38,7 @@ def load_backbone_weights(body: nn.Module, name: str, source: str) -> None:
         ) from error
 
 
-def load_imagenet_weights(body: nn.Module, name: str) -> None:
+def load_imagenet_weights(body: nn.Module, name: str, *, ignored: Collection[str] = ()) -> None:
     """Fill a backbone with torchvision's IMAGENET1K_V1 weights, the ones DETR was trained from.
 
     They are downloaded on first use. Raises DownloadError when they cannot be.
@@ -46,15 +48,15 @@ def load_imagenet_weights(body: nn.Module, name: str) -> None:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise DownloadError(f"cannot download the ImageNet weights of {name} ({error})") from error
-    _fill(body, name, state, "imagenet")
+    _fill(body, name, state, "imagenet", ignored)
 
 
-def _fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str) -> None:
+def _fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str, ignored: Collection[str]) -> None:
     """Load the weights of a torchvision network; `source` is for the message when they are those of another."""
     own = body.state_dict()
     # The classifier is not part of DETR; half-precision files are widened.
     state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
-    state = {k: v for k, v in state.items() if k in own or not k.endswith("num_batches_tracked")}
+    state = {k: v for k, v in state.items() if k in own or not (k in ignored or k.endswith("num_batches_tracked"))}
     counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
     # Names on one side only, then those of another shape.
     odd = sorted((own.keys() - counters.keys()) ^ (state.keys() - counters.keys()))

@@ -10,6 +10,7 @@ from torch import Tensor
 from util.errors import CheckpointError, UserError
 from util.runs.checkpoint import load_model
 
+from .backbone import MOBILENET_C4
 from .config import Architecture, build_detector
 from .detector import DETR
 from .segmentation import DETRsegm
@@ -21,10 +22,10 @@ FREE = ("backbone_norm", "padding_invariant", "local_attention")
 UNREADABLE = ("nheads", "dilation")
 DEFAULTS = asdict(Architecture())
 #: Research switches; a plain DETR's lines do not mention them.
-VARIANTS = ("queries", "focal", "local_attention")
+VARIANTS = ("queries", "focal", "local_attention", "feature_map")
 
 #: ResNets by the blocks of their four stages, the outputs and inputs (of a group) of the first 3x3 convolution after
-#: the stem, and True if their blocks are bottlenecks.
+#: the stem, and True if their blocks are bottlenecks. The first three stages tell them apart: C4 has no fourth.
 _RESNETS: dict[tuple[tuple[int, ...], tuple[int, ...], bool], str] = {
     ((2, 2, 2, 2), (64, 64), False): "resnet18",
     ((3, 4, 6, 3), (64, 64), False): "resnet34",
@@ -138,8 +139,10 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dic
     try:
         # (Q, D): the two sizes that every DETR file tells by one tensor.
         num_queries, hidden_dim = shapes["query_embed.weight"]
+        backbone, feature_map = _backbone(shapes, path)
         flags: dict[str, Any] = {
-            "backbone": _backbone(shapes, path),
+            "backbone": backbone,
+            "feature_map": feature_map,
             "backbone_norm": "batch" if any(name.endswith("num_batches_tracked") for name in shapes) else "frozen",
             "position_embedding": "learned" if "backbone.1.row_embed.weight" in shapes else "sine",
             "enc_layers": _count(shapes, "transformer.encoder.layers."),
@@ -174,17 +177,23 @@ def _queries(names: Iterable[str]) -> str:
     )
 
 
-def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) -> str:
+def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) -> tuple[str, str]:
+    """Name of the backbone, and which map it makes: c4 where its last stage is not there."""
     body = "backbone.0.body."
     if f"{body}features.18.0.weight" in shapes:
-        return "mobilenet_v2"
+        return "mobilenet_v2", "c5"
+    if f"{body}features.{MOBILENET_C4 - 1}.conv.0.0.weight" in shapes:
+        return "mobilenet_v2", "c4"
     blocks = tuple(_count(shapes, f"{body}layer{stage}.") for stage in range(1, 5))
     # (out, in / groups, 3, 3): the widths tell ResNeXt and wide ResNets from plain ones.
     first = shapes.get(f"{body}layer1.0.conv2.weight", ())[:2]
-    name = _RESNETS.get((blocks, first, f"{body}layer1.0.conv3.weight" in shapes))
-    if name is None:
-        raise CheckpointError(f"{path}: its backbone is none of {', '.join(_RESNETS.values())}, mobilenet_v2")
-    return name
+    own = (blocks, first, f"{body}layer1.0.conv3.weight" in shapes)
+    for key, name in _RESNETS.items():
+        if own == key:
+            return name, "c5"
+        if own == ((*key[0][:3], 0), *key[1:]):
+            return name, "c4"
+    raise CheckpointError(f"{path}: its backbone is none of {', '.join(_RESNETS.values())}, mobilenet_v2")
 
 
 def _count(names: Iterable[str], prefix: str) -> int:

@@ -16,6 +16,7 @@ class Architecture:
     backbone: str = "resnet50"
     backbone_norm: str = "frozen"
     dilation: bool = False
+    feature_map: str = "c5"
     padding_invariant: bool = False
     position_embedding: str = "sine"
     enc_layers: int = 6

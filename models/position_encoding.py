@@ -88,7 +88,8 @@ class PositionEmbeddingLearned(nn.Module):
         if max(h, w) > self.max_cells:
             raise ValueError(
                 f"--position_embedding learned knows {self.max_cells} cells a side, this feature map has {h} x {w}: "
-                "use smaller images (--image_size, --max_size), no --dilation, or --position_embedding sine"
+                "use smaller images (--image_size, --max_size), no --dilation, no --feature_map c4, "
+                "or --position_embedding sine"
             )
         x = self.col_embed.weight[:w].expand(h, w, -1)
         y = self.row_embed.weight[:h, None].expand(h, w, -1)

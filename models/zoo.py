@@ -73,9 +73,8 @@ def hub_model(name: str, *, pretrained: bool, num_classes: int) -> DETR | DETRse
     return model
 
 
-def hub_detector(name: str, *, dilation: bool, num_classes: int, masks: bool) -> DETR | DETRsegm:
-    """Build a model like the published ones, on a backbone `name` with ImageNet weights if they can be had."""
-    architecture = Architecture(backbone=name, dilation=dilation, num_classes=num_classes, masks=masks)
+def hub_detector(architecture: Architecture) -> DETR | DETRsegm:
+    """Build a model like the published ones, with ImageNet weights for its backbone if they can be had."""
     model = build_detector(architecture)
-    load_imagenet_weights_if_possible(backbone_of(model), f"backbone {name}")
+    load_imagenet_weights_if_possible(backbone_of(model), f"backbone {architecture.backbone}")
     return model

@@ -54,16 +54,18 @@ def load(name: str, **arguments):
 @pytest.mark.slow
 def test_a_model_of_ones_own_is_made_as_in_hub_files(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("models.backbone.load_imagenet_weights", lambda body, name: asked.append(name))
+    monkeypatch.setattr("models.backbone.load_imagenet_weights", lambda body, name, **_: asked.append(name))
     model = hubconf._make_detr("resnet50", False, 7, True)
     assert list(inspect.signature(hubconf._make_detr).parameters) == [
         "backbone_name",
         "dilation",
         "num_classes",
         "mask",
+        "feature_map",
     ]
     assert model.detr.class_embed.out_features == 8 and asked == ["resnet50"]
     assert hubconf._make_detr("resnet50", dilation=True).backbone[0].body.layer4[1].conv2.dilation == (2, 2)
+    assert not hasattr(hubconf._make_detr("resnet18", feature_map="c4").backbone[0].body, "layer4")
 
 
 # ---- names

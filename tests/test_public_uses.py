@@ -96,8 +96,8 @@ CALLS = [
 @pytest.fixture(autouse=True)
 def no_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the backbone's weights random: nothing is downloaded."""
-    monkeypatch.setattr("models.backbone.load_imagenet_weights", lambda *_: None)
-    monkeypatch.setattr("models.backbone_weights.load_imagenet_weights", lambda *_: None)
+    monkeypatch.setattr("models.backbone.load_imagenet_weights", lambda *_, **__: None)
+    monkeypatch.setattr("models.backbone_weights.load_imagenet_weights", lambda *_, **__: None)
 
 
 @pytest.mark.parametrize("line", IMPORTS.strip().splitlines())

@@ -53,7 +53,9 @@ def largest_side(architecture: Architecture) -> int | None:
     """Return the largest height and width that a model takes; None where there is no limit."""
     if architecture.position_embedding != "learned":
         return None
-    return PositionEmbeddingLearned.max_cells * (16 if architecture.dilation else 32)
+    return PositionEmbeddingLearned.max_cells * (
+        16 if architecture.dilation or architecture.feature_map == "c4" else 32
+    )
 
 
 class TensorDetector(nn.Module):

@@ -66,12 +66,14 @@ def test_trainable_norms_train_everything_and_move_in_training() -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_name_builds_and_says_its_width(name: str) -> None:
+@pytest.mark.parametrize(("feature_map", "side"), [("c5", 2), ("c4", 4)])
+def test_every_name_builds_and_says_its_width(name: str, feature_map: str, side: int) -> None:
     with torch.device("meta"):
-        backbone = Backbone(weights="none", name=name)
+        backbone = Backbone(weights="none", name=name, feature_map=feature_map)
         batch = NestedTensor(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
         features = backbone.body(batch.tensors)["0"]
-    assert features.shape == (1, backbone.num_channels, 2, 2)
+    assert features.shape == (1, backbone.num_channels, side, side)
+    assert any("layer4" in key or "features.14" in key for key in backbone.left_away) == (feature_map == "c4")
 
 
 def test_dilation_keeps_stride_16_with_the_originals_dilations() -> None:
@@ -88,22 +90,35 @@ def test_dilation_keeps_stride_16_with_the_originals_dilations() -> None:
         dict(name="resnet18", dilation=True),
         dict(name="mobilenet_v2", dilation=True),
         dict(name="mobilenet_v2", return_interm_layers=True),
+        dict(name="resnet50", feature_map="c4", dilation=True),
+        dict(name="resnet50", feature_map="c4", return_interm_layers=True),
+        dict(name="resnet50", feature_map="c3"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(flags: dict) -> None:
     with pytest.raises(UserError) as error:
         Backbone(weights="none", **flags)
-    assert "\n" not in str(error.value) and ("--backbone" in str(error.value))
+    flag = "--feature_map" if "feature_map" in flags else "--backbone"
+    assert "\n" not in str(error.value) and flag in str(error.value)
 
 
+def test_the_map_of_stride_16_is_the_one_that_a_mask_head_sees() -> None:
+    images = nested_tensor_from_tensor_list([torch.rand(3, 64, 96), torch.rand(3, 80, 64)])
+    whole = Backbone("resnet18", return_interm_layers=True, weights="none").eval()
+    cut = Backbone("resnet18", feature_map="c4", weights="none").eval()
+    cut.load_state_dict({k: v for k, v in whole.state_dict().items() if "layer4" not in k})
+    (features,) = cut(images).values()
+    assert torch.equal(features.tensors, whole(images)["2"].tensors)
+
+
+@pytest.mark.parametrize("feature_map", ["c5", "c4"])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
-def test_weights_from_a_file_classifier_and_half_precision_included(tmp_path, name: str) -> None:
+def test_weights_from_a_file_classifier_and_half_precision_included(tmp_path, name: str, feature_map: str) -> None:
     import torchvision
 
     theirs = getattr(torchvision.models, name)(weights=None).half()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
-    backbone = Backbone(weights="none", name=name)
-    load_backbone_weights(backbone.body, backbone.name, str(tmp_path / "w.pth"))
+    backbone = Backbone(weights=str(tmp_path / "w.pth"), name=name, feature_map=feature_map)
     own = backbone.body.state_dict()
     assert all(torch.equal(v, theirs.state_dict()[k].float()) for k, v in own.items())
     with pytest.raises(CheckpointError, match="does not fit --backbone resnet34"):

@@ -49,9 +49,9 @@ def read(checkpoint: dict, path: str = "own.pth", **given) -> Architecture:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("norm", ["frozen", "batch"])
-def test_every_backbone_is_recognised(backbone: str, norm: str) -> None:
-    architecture = replace(SMALL, backbone=backbone, backbone_norm=norm)
+@pytest.mark.parametrize(("norm", "feature_map"), [("frozen", "c5"), ("batch", "c5"), ("batch", "c4")])
+def test_every_backbone_is_recognised(backbone: str, norm: str, feature_map: str) -> None:
+    architecture = replace(SMALL, backbone=backbone, backbone_norm=norm, feature_map=feature_map)
     assert read(weights(architecture), nheads=2) == architecture
 
 

@@ -42,7 +42,7 @@ def imagenet(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Random weights in place of ImageNet's; the list is of the networks that asked for them."""
     asked: list[str] = []
 
-    def load(body: nn.Module, name: str) -> None:
+    def load(body: nn.Module, name: str, **_) -> None:
         asked.append(name)
 
     monkeypatch.setattr("models.backbone.load_imagenet_weights", load)

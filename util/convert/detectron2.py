@@ -148,11 +148,13 @@ def our_name(name: str) -> str:
 def settings_of(flags: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
     """Return Detectron2's settings for a model of these flags, and notes on what will differ.
 
-    Raises UserError for a backbone or encoding that the wrapper does not have.
+    Raises UserError for a backbone, map or encoding that the wrapper does not have.
     """
     network = re.fullmatch(r"(?:wide_)?resne(?:x)?t(\d+)(?:_(\d+)x(\d+)d|_2)?", flags["backbone"])
     if network is None:
         raise UserError(f"{path}: --backbone {flags['backbone']} is not among Detectron2's; d2/ has ResNets")
+    if flags["feature_map"] != "c5":
+        raise UserError(f"{path}: --feature_map {flags['feature_map']}: d2/ has the backbone's last map")
     if flags["position_embedding"] not in ("sine", "v2"):
         raise UserError(f"{path}: d2/ has sine encodings, not --position_embedding {flags['position_embedding']}")
     depth = int(network[1])

@@ -68,6 +68,10 @@ def kind_of(flags: Mapping[str, Any], name: str) -> Kind:
     """
     if not flags["backbone"].startswith(("resnet", "resnext", "wide_resnet")):
         raise UserError(f"{name}: --backbone {flags['backbone']}: Hugging Face's DETR has no such backbone")
+    if flags["feature_map"] != "c5":
+        raise UserError(
+            f"{name}: --feature_map {flags['feature_map']}: Hugging Face's DETR has the backbone's last map"
+        )
     width, heads = flags["hidden_dim"], flags["nheads"]
     if flags["masks"] and flags["pre_norm"]:
         raise UserError(f"{name}: Hugging Face has no mask head for a model with --pre_norm")

@@ -123,6 +123,7 @@ def test_models_that_detectron2_has_not_are_refused(tmp_path: Path, capsys: pyte
     for flags, words in (
         ({"backbone": "mobilenet_v2"}, "mobilenet_v2"),
         ({"position_embedding": "learned"}, "sine"),
+        ({"feature_map": "c4"}, "the backbone's last map"),
     ):
         source = write(tmp_path / "ours.pth", changed=flags)
         code = cli(["d2", str(source), str(tmp_path / "theirs.pth")])

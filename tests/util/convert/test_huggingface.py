@@ -167,6 +167,7 @@ def test_what_transformers_saves_comes_back_and_another_model_is_noticed(
     ("changes", "words"),
     [
         ({"backbone": "mobilenet_v2"}, "no such backbone"),
+        ({"feature_map": "c4"}, "the backbone's last map"),
         ({"pre_norm": True, "masks": True}, "no mask head for a model with --pre_norm"),
         ({"masks": True, "hidden_dim": 48, "nheads": 4}, "no width of 48 with 4 heads"),
     ],
