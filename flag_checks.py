@@ -13,7 +13,10 @@ from util.profiling.cost_file import check_cost_file
 
 #: The least value of a flag that counts something.
 AT_LEAST = {
-    0: ("epochs", "max_steps", "overfit", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
+    0: (
+        *("epochs", "max_steps", "overfit", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
+        "save_augmented",
+    ),
     10: ("max_dets",),  # COCO's other two recalls are those of 1 and 10 detections
     1: (
         *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size"),
@@ -102,6 +105,8 @@ def check_augmentation_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--scale_jitter scales and crops in place of {scales[0]}: give one of them")
     if crops and args.dataset_file == "shapes":
         raise UserError(f"{crops[0]} is for images that are resized: --dataset_file shapes draws them at their size")
+    if args.save_augmented and (args.eval or not args.output_dir):
+        raise UserError("--save_augmented writes training images to --output_dir: give that too, and leave out --eval")
     if args.mosaic and args.num_buckets:
         raise UserError(
             "--mosaic has the objects of four images, more than the lengths of --num_buckets: give one of them"

@@ -47,3 +47,10 @@ def add_augmentation_flags(group: argparse._ArgumentGroup) -> None:
         metavar=("LO", "HI"),
         help="sides of the crop in parts of the image's, instead of --crop_resize and --crop_size in pixels",
     )
+    group.add_argument(
+        "--save_augmented",
+        default=0,
+        type=int,
+        metavar="N",
+        help="write N training images as the model sees them, with boxes and names, to augmented.png in --output_dir",
+    )

@@ -28,6 +28,7 @@ from util.runs.run_folder import RunFolder, log_row
 from util.runs.run_info import write_run_info
 from util.runs.schedule import build_lr_scheduler
 
+from .augmented import save_augmented
 from .ema import start_average
 from .evaluation import Evaluation, Measured, measure
 
@@ -56,6 +57,7 @@ def train(
     measured: Measured | None = None
     began = time.monotonic()
 
+    save_augmented(run, loader, epoch=plan.first_epoch)
     print_once("Start training")
     for part in plan.parts():
         set_epoch(loader, part.epoch)
