@@ -20,6 +20,7 @@ from ..dist.distributed import print_once
 from ..errors import CheckpointError, UserError
 from ..web.download import download, is_url
 from .atomic import atomic_file
+from .checksum import SummedFile, is_damaged
 from .plain import to_plain
 
 #: Paths are read as pure ones, whichever system and Python wrote them: plain data that touches no disk.
@@ -31,7 +32,7 @@ _ALLOWED: list[Any] = [argparse.Namespace] + [
 
 
 def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
-    """Write `state` to `path` so that `path` always holds a whole checkpoint. Call it on rank 0 only.
+    """Write `state` to `path`, with a checksum, so that `path` always holds a whole checkpoint. Call it on rank 0 only.
 
     All but the weights under `model` is turned into plain types. Raises CheckpointError when the disk is full
     or the folder cannot be written; the file that was there stays.
@@ -39,7 +40,9 @@ def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
     plain = {key: value if key == "model" else to_plain(value) for key, value in state.items()}
     try:
         with atomic_file(path) as file:
-            torch.save(plain, file)
+            summed = SummedFile(file)
+            torch.save(plain, summed)
+            summed.finish()
     except (OSError, RuntimeError) as error:
         # torch's zip writer hides the OSError of a full disk behind a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -68,8 +71,9 @@ def load_checkpoint(path_or_url: str | os.PathLike) -> dict[str, Any]:
 def find_resume(resume: str, output_dir: str | os.PathLike) -> str | None:
     """Return the file to resume from, None to start anew.
 
-    '' is None; 'auto' is the newest `checkpoint.pth` or `checkpoint####.pth` in `output_dir` that can be read (None
-    when there is none; each one passed over is printed); anything else is returned as it is.
+    '' is None; 'auto' is the newest `checkpoint.pth`, `checkpoint####.pth` or `previous.pth` in `output_dir` that is
+    whole, after all of them `best.pth` (None when there is none; each one passed over is printed); anything else is
+    returned as it is.
     Raises UserError for 'auto' without a folder, CheckpointError when there are checkpoints but none can be read:
     to start anew then would overwrite what might be saved by hand.
     """
@@ -77,14 +81,16 @@ def find_resume(resume: str, output_dir: str | os.PathLike) -> str | None:
         return resume or None
     if not output_dir:
         raise UserError("--resume auto looks in --output_dir, which is not given")
-    named = re.compile(r"checkpoint\d*\.pth")
+    named = re.compile(r"(checkpoint\d*|previous|best)\.pth")
     found = sorted((path for path in Path(output_dir).glob("*.pth") if named.fullmatch(path.name)), key=_newest_first)
-    for path in found:
+    for passed, path in enumerate(found):
         try:
             load_checkpoint(path)
         except CheckpointError as error:
             print_once(f"--resume auto: passing over {error.line()}")
         else:
+            if passed:
+                print_once(f"--resume auto: {path} is the newest whole checkpoint")
             return str(path)
     if found:
         raise CheckpointError(f"--resume auto: no checkpoint in {output_dir} can be read; move them away to start anew")
@@ -132,6 +138,8 @@ def _read(path: str | os.PathLike) -> Any:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     with file:
         try:
+            if is_damaged(file):
+                raise CheckpointError("its checksum is of another content")
             with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about the pickle protocol; what cannot be read is told below
                 return torch.load(file, map_location="cpu", weights_only=True)
@@ -142,6 +150,8 @@ def _read(path: str | os.PathLike) -> Any:
 
 
 def _why_not(error: Exception) -> str:
+    if isinstance(error, CheckpointError):
+        return f"truncated or damaged: {error}"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if refused is None:
         return "truncated, damaged, or not a checkpoint at all"
@@ -151,9 +161,9 @@ def _why_not(error: Exception) -> str:
     )
 
 
-def _newest_first(path: Path) -> tuple[float, str]:
-    """Sort key; of two written at once `checkpoint.pth` comes before `checkpoint0009.pth`."""
-    return -path.stat().st_mtime, path.name
+def _newest_first(path: Path) -> tuple[bool, float, str]:
+    """Sort key; of two written at once `checkpoint.pth` comes before `checkpoint0009.pth`, and `best.pth` is last."""
+    return path.name == "best.pth", -path.stat().st_mtime, path.name
 
 
 def _is_state_dict(value: Any) -> bool:

@@ -1,0 +1,73 @@
+"""A SHA-256 at the end of a checkpoint, where zip files keep a comment: every reader of PyTorch's files passes over it.
+
+Inside the file and not beside it, so that one rename puts both in place. A zip file ends with a record of 22 bytes,
+the last two of which are the length of a comment (PKWARE's APPNOTE, 4.3.16); the sum is that of all bytes before it.
+"""
+
+import hashlib
+import os
+from typing import BinaryIO
+
+_MARK = b"sha256:"
+#: Bytes of the comment: the mark, and the sum in hexadecimal.
+_LENGTH = len(_MARK) + 64
+_BLOCK = 1 << 20
+
+
+class SummedFile:
+    """A binary file to write a zip file to, front to back, that sums up what passes. Close it with `finish`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._sum = hashlib.sha256()
+        self._held = b""  # the last two bytes so far: of the whole file, the length of the comment that is to come
+
+    def write(self, data: bytes) -> int:
+        """Write the next bytes."""
+        view = memoryview(data).cast("B")
+        if len(view) >= 2:
+            self._sum.update(self._held)
+            self._sum.update(view[:-2])
+            self._held = bytes(view[-2:])
+        else:
+            joined = self._held + bytes(view)
+            self._sum.update(joined[:-2])
+            self._held = joined[-2:]
+        self._file.write(data)
+        return len(view)
+
+    def flush(self) -> None:
+        """Hand what is written to the system."""
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Add the sum to a zip file that is written whole and has no comment yet."""
+        assert self._held == b"\0\0", "not the end of a zip file"
+        length = _LENGTH.to_bytes(2, "little")
+        self._sum.update(length)
+        self._file.seek(-2, os.SEEK_END)
+        self._file.write(length + _MARK + self._sum.hexdigest().encode())
+
+
+def is_damaged(file: BinaryIO) -> bool:
+    """Return True where a file is not what its sum says; False too for files that have none, as DETR's.
+
+    One wrong byte is found wherever it is: a file whose mark or length of the comment alone is intact had a sum. The
+    file is left at its beginning.
+    """
+    size = file.seek(0, os.SEEK_END)
+    found = b""
+    if size > _LENGTH + 2:
+        file.seek(-_LENGTH - 2, os.SEEK_END)
+        found = file.read()
+    file.seek(0)
+    has_length = found[:2] == _LENGTH.to_bytes(2, "little")
+    if not has_length and found[2 : 2 + len(_MARK)] != _MARK:
+        return False
+    digest = hashlib.sha256()
+    left = size - _LENGTH
+    while left > 0 and (block := file.read(min(_BLOCK, left))):
+        digest.update(block)
+        left -= len(block)
+    file.seek(0)
+    return found[2:] != _MARK + digest.hexdigest().encode()
