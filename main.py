@@ -12,6 +12,7 @@
 import argparse
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -43,17 +44,19 @@ from datasets.images import allow_pixels
 from engine import StepContext, evaluate
 from flag_checks import check_flags, with_defaults
 from reports import draw_last, evaluate_once
-from settings import find_weights, join, replace_flags, settle_classes, settle_flags
+from settings import Place, find_weights, join, replace_flags, settle_classes, settle_flags
 from training.loop import train
 from training.overfit import overfit
 from training.prospects import warn_of_few_images
 from training.start import choose_flags
-from util.dist.distributed import is_main_process, print_once, shutdown
+from util.dist.distributed import is_main_process, only_rank_0, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
 from util.errors import UserError
 from util.profiling import annotate
 from util.runs.atomic import remove_unfinished
 from util.runs.class_names import label_order
+from util.runs.lock import hold_folder
+from util.runs.other_run import refuse_other_run
 from util.runs.run_info import describe_git
 
 
@@ -65,6 +68,14 @@ def main(args: argparse.Namespace) -> None:
         return building.print_shapes(args)
     allow_pixels(args.max_pixels)
     place = join(args)
+    with ExitStack() as held:
+        if args.output_dir:
+            only_rank_0(lambda: held.enter_context(hold_folder(args.output_dir)))
+        run_at(place, args)
+
+
+def run_at(place: Place, args: argparse.Namespace) -> None:
+    """Evaluate or train in a place; the run's folder, if it has one, is this run's alone."""
     weights = find_weights(args)
     chosen, _ = choose_flags(args)
     cfg = settle_flags(chosen, weights, place)
@@ -76,6 +87,7 @@ def main(args: argparse.Namespace) -> None:
     run = Setup(args, replace_flags(cfg, num_classes=num_classes), place, data)
     if run.folder:
         remove_unfinished(run.folder)
+    only_rank_0(lambda: refuse_other_run(run.folder, run.cfg, resumed=weights.paths.get("resume")))
     detector = building.build_detector(run, weights)
     loaders = building.build_loaders(data, run.cfg, place.launch)
     if run.cfg.overfit:

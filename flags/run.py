@@ -10,6 +10,9 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--output_dir", default="", help="folder for checkpoints, logs and images; none: nothing is saved"
     )
+    group.add_argument(
+        "--overwrite", action="store_true", help="start anew in an --output_dir that holds a run of other flags or data"
+    )
     group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
     group.add_argument(
         "--amp",

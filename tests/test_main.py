@@ -22,6 +22,7 @@ from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
 from tests.models.official import official_checkpoint
 from tests.original_flags import DEFAULTS
 from tests.processes import Started
+from training import loop
 
 pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
 
@@ -67,14 +68,14 @@ def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(run: Run, tm
 
 def killed_at_epoch(last: int, flags: str) -> None:
     """Run the command in this process, and kill it, without a chance to clean up, when epoch `last` begins."""
-    begin = main.set_epoch
+    begin = loop.set_epoch
 
     def set_epoch(loader: DataLoader, epoch: int) -> None:
         if epoch == last:
             os.kill(os.getpid(), signal.SIGKILL)
         begin(loader, epoch)
 
-    main.set_epoch = set_epoch
+    loop.set_epoch = set_epoch
     main.cli(flags.split())
 
 
@@ -82,7 +83,7 @@ def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> No
     code, out, _ = run(f"{TINY} --epochs 2 --output_dir {tmp_path}")
     assert code == 0
     left = {path.name for path in tmp_path.iterdir()}
-    weights = {"checkpoint.pth", "best.pth"}
+    weights = {"checkpoint.pth", "previous.pth", "best.pth"}
     assert left == weights | {"log.txt", "run.json", "curves.png", "detections.png", "eval", "eval.pth"}
     assert {path.name for path in (tmp_path / "eval").iterdir()} == {"000.pth", "latest.pth"}
     for words in (

@@ -73,7 +73,7 @@ def train(
         if context.phases.stop_when_done:  # an evaluation between two epochs would write over an earlier run's files
             continue
         measured = measure(evaluate_now, average)
-        is_best, best_ap = measured.ap > best_ap, max(best_ap, measured.ap)
+        is_best, best_ap, before = measured.ap > best_ap, max(best_ap, measured.ap), best_ap
         if store is not None:
             state = training_state(run, model, optimizer, context) | plan.state_after(part) | measured.in_checkpoint
             state |= {"best_ap": best_ap} | (average.state() if average else {})
@@ -82,7 +82,10 @@ def train(
             store.keep_evaluation(measured.evaluator, epoch=part.epoch)
             # DETR's rule: before the learning rate drops, and every hundred epochs.
             keep = (part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0
-            store.save(state, is_best=is_best, keep=keep)
+            if not store.save(state, is_best=is_best, keep=keep):
+                best_ap = before  # the next better one than what best.pth holds is to be written there
+    if store is not None:
+        store.finish()
     end_training(run, context, began)
     return measured.evaluator if measured else None
 

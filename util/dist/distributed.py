@@ -4,6 +4,7 @@ Every function also works in a single process, which communicates with no other.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -105,6 +106,19 @@ def all_gather(value: T) -> list[T]:
     gathered: list[Any] = [None] * get_world_size()
     dist.all_gather_object(gathered, value)
     return gathered
+
+
+def only_rank_0(act: Callable[[], object]) -> None:
+    """Do something on rank 0, and wait for it; what it raises as a UserError is raised on every rank."""
+    error = None
+    if is_main_process():
+        try:
+            act()
+        except UserError as refused:
+            error = refused
+    error = all_gather(error)[0]
+    if error is not None:
+        raise error
 
 
 def barrier() -> None:

@@ -13,12 +13,14 @@ except ImportError:  # Windows, which does not let go of a file that is open
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike, *, previous: str | os.PathLike | None = None) -> Iterator[BinaryIO]:
     """Open a file for binary writing that takes the place of `path` when the block ends without an error.
 
     The bytes go to a hidden file in the same folder (a rename is atomic only within one file system), reach the
     disk, and are renamed; then the folder reaches the disk. After an error the old `path` is untouched and the
     hidden file is gone. Folders on the way are created. One writer at a time. Raises OSError.
+
+    What was at `path` is kept as `previous`, in the same folder, where the file system has links.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,11 +33,22 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None:
+            _keep(path, Path(previous))
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def disk_error(error: Exception) -> OSError | None:
+    """Return the system's error that an error while writing is about; None for one of another kind.
+
+    torch's zip writer hides the OSError of a full disk behind a RuntimeError of its own.
+    """
+    cause = error.__context__ if isinstance(error, RuntimeError) else error
+    return cause if isinstance(cause, OSError) else None
 
 
 def remove_unfinished(folder: str | os.PathLike) -> None:
@@ -47,6 +60,16 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
         if path.is_file() and not _is_being_written(path):
             with suppress(OSError):  # on Windows an open file cannot be removed; another process may have been faster
                 path.unlink()
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Give the file at `path`, if there is one, the name `previous` as well, in the place of what had it."""
+    link = previous.with_name(f".{previous.name}.unfinished")
+    with suppress(OSError):  # no file yet, or no links: then none is kept
+        link.unlink(missing_ok=True)
+        os.link(path, link)
+        os.replace(link, previous)
+        link.unlink(missing_ok=True)  # two names of one file are left alone by a rename
 
 
 def _is_being_written(path: Path) -> bool:

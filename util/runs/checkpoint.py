@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from ..dist.distributed import print_once
 from ..errors import CheckpointError, UserError
 from ..web.download import download, is_url
-from .atomic import atomic_file
+from .atomic import atomic_file, disk_error
 from .checksum import SummedFile, is_damaged
 from .plain import to_plain
 
@@ -31,22 +31,23 @@ _ALLOWED: list[Any] = [argparse.Namespace] + [
 ]
 
 
-def save_checkpoint(path: str | os.PathLike, state: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: str | os.PathLike, state: dict[str, Any], *, previous: str | os.PathLike | None = None
+) -> None:
     """Write `state` to `path`, with a checksum, so that `path` always holds a whole checkpoint. Call it on rank 0 only.
 
     All but the weights under `model` is turned into plain types. Raises CheckpointError when the disk is full
-    or the folder cannot be written; the file that was there stays.
+    or the folder cannot be written; the file that was there stays. After success it is kept as `previous`.
     """
     plain = {key: value if key == "model" else to_plain(value) for key, value in state.items()}
     try:
-        with atomic_file(path) as file:
+        with atomic_file(path, previous=previous) as file:
             summed = SummedFile(file)
-            torch.save(plain, summed)
+            torch.save(plain, cast(IO[bytes], summed))
             summed.finish()
     except (OSError, RuntimeError) as error:
-        # torch's zip writer hides the OSError of a full disk behind a RuntimeError of its own.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
+        cause = disk_error(error)
+        if cause is None:
             raise
         raise CheckpointError(f"{path}: cannot be written ({cause.strerror or cause}); is the disk full?") from error
 
@@ -139,7 +140,7 @@ def _read(path: str | os.PathLike) -> Any:
     with file:
         try:
             if is_damaged(file):
-                raise CheckpointError("its checksum is of another content")
+                raise ValueError("the checksum is of another content")
             with torch.serialization.safe_globals(_ALLOWED), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about the pickle protocol; what cannot be read is told below
                 return torch.load(file, map_location="cpu", weights_only=True)
@@ -150,8 +151,6 @@ def _read(path: str | os.PathLike) -> Any:
 
 
 def _why_not(error: Exception) -> str:
-    if isinstance(error, CheckpointError):
-        return f"truncated or damaged: {error}"
     refused = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if refused is None:
         return "truncated, damaged, or not a checkpoint at all"

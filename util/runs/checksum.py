@@ -11,6 +11,8 @@ from typing import BinaryIO
 _MARK = b"sha256:"
 #: Bytes of the comment: the mark, and the sum in hexadecimal.
 _LENGTH = len(_MARK) + 64
+#: Bytes of a zip file's last record without its comment.
+_LAST_RECORD = 22
 _BLOCK = 1 << 20
 
 
@@ -52,17 +54,19 @@ class SummedFile:
 def is_damaged(file: BinaryIO) -> bool:
     """Return True where a file is not what its sum says; False too for files that have none, as DETR's.
 
-    One wrong byte is found wherever it is: a file whose mark or length of the comment alone is intact had a sum. The
-    file is left at its beginning.
+    One wrong byte is found wherever it is: the end of a file that had a sum shows it by the mark or by the length of
+    the comment. The file is left at its beginning.
     """
     size = file.seek(0, os.SEEK_END)
-    found = b""
-    if size > _LENGTH + 2:
-        file.seek(-_LENGTH - 2, os.SEEK_END)
-        found = file.read()
+    file.seek(-min(size, _LAST_RECORD + _LENGTH), os.SEEK_END)
+    tail = file.read()
     file.seek(0)
-    has_length = found[:2] == _LENGTH.to_bytes(2, "little")
-    if not has_length and found[2 : 2 + len(_MARK)] != _MARK:
+    record = tail.rfind(b"PK\5\6")
+    if record >= 0:
+        length = int.from_bytes(tail[record + _LAST_RECORD - 2 : record + _LAST_RECORD], "little")
+        if len(tail) != record + _LAST_RECORD + length:
+            return True
+    if record != 0 and not tail[_LAST_RECORD:].startswith(_MARK):
         return False
     digest = hashlib.sha256()
     left = size - _LENGTH
@@ -70,4 +74,4 @@ def is_damaged(file: BinaryIO) -> bool:
         digest.update(block)
         left -= len(block)
     file.seek(0)
-    return found[2:] != _MARK + digest.hexdigest().encode()
+    return tail[_LAST_RECORD:] != _MARK + digest.hexdigest().encode()

@@ -60,12 +60,20 @@ def repair_files(folder: Path | None, checkpoint: Mapping[str, Any] | None, path
 
 
 def _repair_last(last: Path, checkpoint: Mapping[str, Any], source: Path) -> None:
-    """Write `checkpoint.pth` anew where a kept checkpoint of the same folder, which is resumed, is newer."""
+    """Write `checkpoint.pth` anew where it is damaged, or older than the folder's checkpoint that is resumed."""
     if source.name == last.name or not source.is_file() or source.parent.resolve() != last.parent.resolve():
         return
-    if not last.is_file() or last.stat().st_mtime < source.stat().st_mtime:
+    if not _is_whole(last) or last.stat().st_mtime < source.stat().st_mtime:
         save_checkpoint(last, dict(checkpoint))
         print_once(f"{last}: was not written when the run stopped; now it is that of epoch {checkpoint['epoch']}")
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        load_checkpoint(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _repair_best(best: Path, checkpoint: Mapping[str, Any], source: Path) -> float:
@@ -84,7 +92,7 @@ def _earlier(folder: Path, checkpoint: Mapping[str, Any], source: Path) -> Itera
     """Yield the checkpoint and those of earlier epochs beside it or in the run's folder, one in memory at a time."""
     yield checkpoint
     for place in sorted({folder.resolve(), source.parent.resolve()}):
-        for path in [place / "best.pth", *sorted(place.glob("checkpoint[0-9]*.pth"))]:
+        for path in [place / "best.pth", place / "previous.pth", *sorted(place.glob("checkpoint[0-9]*.pth"))]:
             try:
                 candidate = load_checkpoint(path)
             except CheckpointError:

@@ -2,14 +2,19 @@
 
 import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from ..dist.distributed import print_once
+from ..errors import CheckpointError
 from ..plot_utils import plot_curves
-from .atomic import atomic_file
+from .atomic import atomic_file, disk_error
 from .averaged import with_better_weights
 from .checkpoint import save_checkpoint
 
@@ -34,38 +39,65 @@ class DetectionResults(Protocol):
 
 
 class RunFolder:
-    """`log.txt`, `curves.png`, `checkpoint.pth`, `best.pth` and kept `checkpoint####.pth` in one folder.
+    """`log.txt`, `curves.png`, `checkpoint.pth`, the one before it as `previous.pth`, `best.pth` and kept checkpoints.
 
     Opening it for a run that starts at `first_epoch` drops the log's rows of that and later epochs, and a half-written
-    last line: they are about to be written again.
+    last line: they are about to be written again. Rows of more than that epoch are moved to `log.old.txt`. A file that
+    cannot be written, as on a full disk, is one line, and training goes on; see `finish`.
     """
 
     def __init__(self, output_dir: str | Path, *, first_epoch: int) -> None:
         self.folder = Path(output_dir)
         self.log_file = self.folder / "log.txt"
+        self._waiting: list[str] = []  # rows that could not be written yet
+        self._unsaved: CheckpointError | None = None
         if self.log_file.exists():
-            rows = [line for line in self.log_file.read_text().splitlines() if _epoch_of(line) < first_epoch]
+            rows = self.log_file.read_text().splitlines()
+            dropped = [row for row in rows if first_epoch <= _epoch_of(row) < math.inf]
+            if len(dropped) > 1:
+                with (self.folder / "log.old.txt").open("a") as file:
+                    file.writelines(f"{row}\n" for row in dropped)
+                print_once(f"{self.log_file}: {len(dropped)} rows from epoch {first_epoch} on are now in log.old.txt")
             with atomic_file(self.log_file) as file:
-                file.writelines(row.encode() + b"\n" for row in rows)
+                file.writelines(row.encode() + b"\n" for row in rows if _epoch_of(row) < first_epoch)
 
     def log(self, row: dict[str, Any]) -> None:
         """Add an epoch's row to the log, as one JSON object on a line, and draw the curves anew."""
-        with self.log_file.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        plot_curves(self.log_file, self.folder / "curves.png")
+        self._waiting.append(f"{json.dumps(row)}\n")
+        if self._try("log.txt", self._append):
+            self._try("curves.png", lambda: plot_curves(self.log_file, self.folder / "curves.png"))
 
-    def save(self, state: dict[str, Any], *, is_best: bool, keep: bool) -> None:
+    def _append(self) -> None:
+        size = self.log_file.stat().st_size if self.log_file.exists() else 0
+        try:
+            with self.log_file.open("a") as file:
+                file.writelines(self._waiting)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):  # half a row is worse than none
+                os.truncate(self.log_file, size)
+            raise
+        self._waiting.clear()
+
+    def save(self, state: dict[str, Any], *, is_best: bool = False, keep: bool = False) -> bool:
         """Write `checkpoint.pth`, before it `best.pth`, and `checkpoint####.pth` (by epoch) for one to keep.
 
         Called after the row is logged: a run cut off in between repeats the epoch and drops the row. `checkpoint.pth`
-        comes last, so that the files it speaks of are there; each is a file of its own, not a link, because a script
-        that writes into one of them must not change another.
+        comes last, so that the files it speaks of are there; each is a file of its own, because a script that writes
+        into one of them must not change another. Returns False where it is the best and `best.pth` was not written.
         """
-        if is_best:
-            save_checkpoint(self.folder / "best.pth", with_better_weights(state))
-        kept = [f"checkpoint{state['epoch']:04}.pth"] if keep else []
-        for name in [*kept, "checkpoint.pth"]:
-            save_checkpoint(self.folder / name, state)
+        has_best = not is_best or self._save("best.pth", with_better_weights(state))
+        if keep:
+            self._save(f"checkpoint{state['epoch']:04}.pth", state)
+        if self._save("checkpoint.pth", state, previous=self.folder / "previous.pth"):
+            self._unsaved = None
+        return has_best
+
+    def finish(self) -> None:
+        """Raise CheckpointError where the run's last checkpoint could not be written: its results would be lost."""
+        if self._unsaved is not None:
+            raise self._unsaved
 
     def keep_evaluation(self, evaluator: DetectionResults, *, epoch: int) -> None:
         """Write an epoch's precision and recall to `eval/latest.pth`, every fiftieth also to `eval/###.pth`: as DETR.
@@ -75,7 +107,30 @@ class RunFolder:
         """
         kept = [f"eval/{epoch:03}.pth"] if epoch % KEPT_EVALUATIONS == 0 else []
         for name in ("eval/latest.pth", *kept, "eval.pth"):
-            _write_precision(self.folder / name, evaluator)
+            self._try(name, partial(_write_precision, self.folder / name, evaluator))
+
+    def _save(self, name: str, state: dict[str, Any], *, previous: Path | None = None) -> bool:
+        try:
+            save_checkpoint(self.folder / name, state, previous=previous)
+        except CheckpointError as error:
+            print_once(f"warning: {error.line()} What was there is intact, and training goes on")
+            self._unsaved = error
+            return False
+        return True
+
+    def _try(self, name: str, write: Callable[[], object]) -> bool:
+        """Write a file; where the system refuses, say so and return False."""
+        try:
+            write()
+        except (OSError, RuntimeError) as error:
+            cause = disk_error(error)
+            if cause is None:
+                raise
+            print_once(
+                f"warning: {self.folder / name}: cannot be written ({cause.strerror or cause}); training goes on"
+            )
+            return False
+        return True
 
 
 def write_predictions(folder: str | Path, evaluator: DetectionResults) -> list[Path]:

@@ -250,7 +250,8 @@ def test_auto_passes_over_a_broken_one_and_says_so(tmp_path, capsys):
     write(tmp_path / "checkpoint.pth", age=0, broken=True)
     assert find_resume("auto", tmp_path) == good
     out = capsys.readouterr().out
-    assert out.count("\n") == 1 and "passing over" in out and "checkpoint.pth: truncated" in out
+    assert "passing over" in out.splitlines()[0] and "checkpoint.pth: truncated" in out.splitlines()[0]
+    assert out.splitlines()[1:] == [f"--resume auto: {good} is the newest whole checkpoint"]
 
 
 def test_auto_does_not_start_anew_over_checkpoints_it_cannot_read(tmp_path, capsys):

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
+from util.errors import CheckpointError
 from util.runs.run_folder import RunFolder, write_predictions, write_results
 
 
@@ -21,7 +23,12 @@ def test_which_files_a_save_writes(tmp_path: Path) -> None:
     folder.save(state, is_best=False, keep=False)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pth"}
     folder.save(state, is_best=True, keep=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pth", "best.pth", "checkpoint0199.pth"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "checkpoint.pth",
+        "previous.pth",
+        "best.pth",
+        "checkpoint0199.pth",
+    }
 
 
 def test_evaluations_are_kept_under_detrs_names(tmp_path: Path) -> None:
@@ -37,11 +44,11 @@ def test_evaluations_are_kept_under_detrs_names(tmp_path: Path) -> None:
 class FakeEvaluator:
     """Holds the same box or mask for every kind."""
 
-    def __init__(self, *iou_types: str, precision: float = 0.5, measured: bool = True) -> None:
+    def __init__(self, *iou_types: str, precision: float | torch.Tensor = 0.5, measured: bool = True) -> None:
         self.iou_types, self.precision, self.measured = iou_types, precision, measured
 
     def precision_recall(self, iou_type: str) -> dict:
-        return {"precision": torch.tensor([self.precision])}
+        return {"precision": torch.as_tensor(self.precision).reshape(-1)}
 
     def results(self, iou_type: str) -> list[dict]:
         return [{"image_id": 1, "category_id": 2, iou_type: [0.0, 1.0, 2.0, 3.0], "score": 0.25}]
@@ -60,3 +67,39 @@ def test_predictions_are_json_with_masks_in_a_file_of_their_own(tmp_path: Path) 
     paths = write_predictions(tmp_path / "both", FakeEvaluator("bbox", "segm"))
     assert [path.name for path in paths] == ["predictions.json", "predictions_segm.json"]
     assert [list(json.loads(path.read_text())[0])[2] for path in paths] == ["bbox", "segm"]
+
+
+def test_a_full_disk_is_a_line_and_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A limit of 20 kB a file stands for the disk."""
+    resource = pytest.importorskip("resource", reason="file size limits are POSIX's")
+    folder = RunFolder(tmp_path, first_epoch=0)
+    small, large = ({"model": {"w": torch.ones(n)}, "epoch": 0} for n in (1, 100_000))
+    row = {"epoch": 0, "train_loss": 1.0, "test_coco_eval_bbox": [0.0] * 12}
+    folder.log(row)
+    assert folder.save(small, is_best=True, keep=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        assert not folder.save(large, is_best=True)
+        folder.keep_evaluation(FakeEvaluator("bbox", precision=torch.zeros(100_000)), epoch=1)
+        folder.log(row | {"epoch": 1, "long": "x" * 30_000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    out = capsys.readouterr().out
+    assert out.count("warning: ") == len(out.splitlines()) == 5 and "checkpoint.pth: cannot be written (" in out, out
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    with pytest.raises(CheckpointError, match="is the disk full"):
+        folder.finish()
+    folder.log(row | {"epoch": 2})  # there is room again
+    assert folder.save(small, is_best=True)
+    folder.finish()
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "log.txt").read_text().splitlines()] == [0, 1, 2]
+
+
+def test_rows_of_many_epochs_that_leave_the_log_are_kept_beside_it(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"epoch": epoch}) + "\n" for epoch in range(5))
+    (tmp_path / "log.txt").write_text(rows)
+    RunFolder(tmp_path, first_epoch=2)
+    kept = [json.loads(line)["epoch"] for line in (tmp_path / "log.old.txt").read_text().splitlines()]
+    assert kept == [2, 3, 4] and len((tmp_path / "log.txt").read_text().splitlines()) == 2
