@@ -118,14 +118,14 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
     if train is not None and cfg.overfit:
         val = train
     else:
-        val = build_split("val", argparse.Namespace(**vars(cfg) | {"num_classes": known}))
+        val = build_split(cfg.split, argparse.Namespace(**vars(cfg) | {"num_classes": known}))
     first = datasets.unwrap(val if train is None else train)
     listed = datasets.category_ids(first)
     ids = None if listed is None else dict(enumerate(cfg.category_ids or listed.values()))
     data = Data(train, val, known or first.num_classes, first.class_names, first.is_thing, ids)
     describe_data(data, cfg)
     if cfg.check:
-        splits = {"train": train, "val": val}
+        splits = {"train": train, cfg.split: val}
         for line in check_before_training({name: split for name, split in splits.items() if split is not None}):
             print_once(line)
     return data
@@ -139,7 +139,7 @@ def build_split(image_set: str, cfg: argparse.Namespace) -> DatasetOrSubset:
 
 def describe_data(data: Data, cfg: argparse.Namespace) -> None:
     """Print the images and classes that were found, and a warning for images with more objects than queries."""
-    splits = [(data.train, "training"), (data.val, "validation")]
+    splits = [(data.train, "training"), (data.val, "test" if cfg.split == "test" else "validation")]
     sizes = ", ".join(f"{len(split)} {name} images" for split, name in splits if split is not None)
     names = ", ".join(data.class_names.values())
     print_once(f"{cfg.dataset_file}: {sizes}; {len(data.class_names)} classes: {names}")
@@ -173,9 +173,10 @@ def build_loader(
 
     The lengths of padded object lists come from the objects of `training_set`, by default the split itself.
     """
+    batch_size = cfg.batch_size if train else cfg.eval_batch_size or cfg.batch_size
     sampler = make_sampler(
         dataset,
-        batch_size=cfg.batch_size,
+        batch_size=batch_size,
         shuffle=train,
         seed=cfg.seed,
         rank=launch.rank,
@@ -185,7 +186,7 @@ def build_loader(
     return make_loader(
         dataset,
         sampler,
-        batch_size=cfg.batch_size,
+        batch_size=batch_size,
         drop_last=train,
         num_workers=cfg.num_workers,
         collate=datasets.build_collate(dataset, cfg, training_set=training_set),

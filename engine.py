@@ -44,7 +44,9 @@ class StepContext:
         precision: number type of the model's products, and the scale of the loss; by default float32, unscaled.
         phases: tells profilers which part of a step is under way; once it is `finished` no further step is made.
         lr_scheduler: moves after every step.
+        before_step: called when a step's gradients are there, before they are clipped.
         after_step: called after every step of the optimizer.
+        ended: asked after every step; True ends the epoch there.
         progress: counts the steps of the whole run; None makes one for this epoch.
         print_freq: steps between two lines of the log, and between two reads of the device.
         accumulate: batches a step, whose gradient is that of one batch of all their images.
@@ -55,7 +57,9 @@ class StepContext:
     precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
     phases: StepPhases = field(default_factory=StepPhases)
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    before_step: Callable[[], None] = lambda: None
     after_step: Callable[[], None] = lambda: None
+    ended: Callable[[], bool] = lambda: False
     progress: Progress | None = None
     print_freq: int = 10
     accumulate: int = 1
@@ -95,7 +99,7 @@ def train_one_epoch(
     progress = context.progress or Progress(total=steps)
     log = _step_log(f"Epoch: [{epoch}]", criterion, context, progress)
     shapes = BatchShapes()
-    for batches in log.each(context.phases.batches(step_batches), steps):
+    for batches in log.each(context.phases.batches(step_batches), steps, ended=context.ended):
         with context.phases.step():
             image_ids = [i for _, targets in batches for i in ids_of(targets)]  # before they leave the host
             for batch in batches:
@@ -184,6 +188,7 @@ def weights_of(criterion: nn.Module) -> dict[str, float]:
 def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float, context: StepContext) -> None:
     """Clip the gradient, change the weights, move the schedule."""
     with context.phases.phase(Section.OPTIMIZER_STEP):
+        context.before_step()
         scaler = context.precision.scaler  # without float16 it does nothing
         if max_norm > 0:
             # Before clipping: the norm to clip at is that of the true gradient, not of the scaled one.

@@ -15,11 +15,11 @@ from util.profiling.cost_file import check_cost_file
 AT_LEAST = {
     0: (
         *("epochs", "max_steps", "overfit", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
-        "save_augmented",
+        *("save_augmented", "early_stop", "freeze_backbone"),
     ),
     10: ("max_dets",),  # COCO's other two recalls are those of 1 and 10 detections
     1: (
-        *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size"),
+        *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size", "eval_every"),
         *("dec_layers", "hidden_dim", "dim_feedforward", "nheads", "num_queries", "image_size", "pad_multiple"),
     ),
 }
@@ -61,6 +61,12 @@ def check_training_flags(args: argparse.Namespace) -> None:
     """Refuse switches of the training that cannot work. Raises UserError."""
     if args.ema is not None and not 0 < args.ema < 1:
         raise UserError(f"--ema {args.ema}: must be between 0 and 1, such as 0.999; leave it out for no average")
+    if args.max_hours is not None and not args.max_hours > 0:
+        raise UserError(f"--max_hours {args.max_hours}: must be above 0, such as 0.5; leave it out for no limit")
+    if args.eval_batch_size is not None and args.eval_batch_size < 1:
+        raise UserError(f"--eval_batch_size {args.eval_batch_size}: must be at least 1")
+    if args.split != "val" and not args.eval:
+        raise UserError(f"--split {args.split} is for --eval: a training is evaluated on the validation images")
 
 
 def check_checkpoint_flags(args: argparse.Namespace) -> None:

@@ -88,7 +88,7 @@ def load_run(folder: Path, name: str) -> Evaluated:
     results = {kind: _read_json(folder / PREDICTIONS[kind]) for kind in kinds}
     flags = argparse.Namespace(**vars(get_args_parser().parse_args([])) | info["flags"])
     try:
-        dataset = build_split("val", flags)
+        dataset = build_split(flags.split, flags)
     except DatasetError as error:
         annotations = Path(info.get("annotations") or "")
         if flags.dataset_file == "coco_panoptic" or not annotations.is_file():

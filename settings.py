@@ -1,8 +1,9 @@
 """From flags as they were typed to the settings of a run: where it computes, its weights, and one settled copy."""
 
 import argparse
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,11 +29,12 @@ from util.runs.class_names import (
 
 @dataclass(frozen=True)
 class Place:
-    """Rank of this process among the others, its device, and the number type of products."""
+    """Rank of this process among the others, its device, the number type of products, and when it began."""
 
     launch: Launch
     device: torch.device
     precision: Precision
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True)

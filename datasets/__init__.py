@@ -33,7 +33,7 @@ DEFAULT_PAD_SIZE = (1333, 1333)
 
 
 def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) -> DetectionDataset:
-    """Build the "train" or "val" part of the dataset that `args.dataset_file` names.
+    """Build the "train", "val" or "test" part of the dataset that `args.dataset_file` names.
 
     Reads dataset_file, masks, num_classes, overfit; for shapes: train_size, val_size, image_size, seed; for the others:
     what `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, dense_labels, and the
@@ -44,6 +44,8 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":
+        if image_set == "test":
+            raise DatasetError("--split test: --dataset_file shapes draws training and validation images alone")
         return _build_shapes(image_set, args, as_uint8=as_uint8)
     layout = layout_from_flags(args)
     split = layout.split(image_set)
@@ -194,7 +196,7 @@ def _transforms(image_set: str, args: Namespace, *, as_uint8: bool) -> Transform
         "crop_size": _flag(args, "crop_size"),
     }
     if image_set != "train" or _flag(args, "overfit"):
-        return make_coco_transforms("val" if _flag(args, "overfit") else image_set, **sizes, as_uint8=as_uint8)
+        return make_coco_transforms("val", **sizes, as_uint8=as_uint8)
     fast_resize = bool(_flag(args, "fast_resize"))
     return make_training_transforms(
         augmentation_from_flags(args), ImageSizes(**sizes), fast_resize=fast_resize, as_uint8=as_uint8

@@ -109,7 +109,12 @@ class DatasetSplits:
     layout: FolderLayout | None = None
 
     def split(self, name: str) -> Split:
-        """Return the split "train" or "val". Raises DatasetError, naming its flags, where there is none."""
+        """Return the split "train", "val" or "test". Raises DatasetError, naming the way out, where there is none."""
+        if name not in self.splits and name not in NAMED_SPLITS:
+            raise DatasetError(
+                f"{self.root or 'data'} ({self.name}): there is no {name} split, only {' and '.join(self.splits)}; "
+                "--val_images and --val_annotations name other images to evaluate on"
+            )
         if name not in self.splits:
             places = self.layout.places.get(name) if self.layout else None
             lacking = f"{places[0][1]} is not there" if places else f"there is no {name} split"

@@ -11,7 +11,7 @@ from .model import add_model_flags
 from .profiling import add_profiling_flags
 from .run import add_run_flags
 from .start import add_start_flags
-from .training import add_loss_flags, add_training_flags
+from .training import add_length_flags, add_loss_flags, add_training_flags
 
 __all__ = ["add_place_flags", "get_args_parser"]
 
@@ -19,7 +19,9 @@ __all__ = ["add_place_flags", "get_args_parser"]
 def get_args_parser() -> argparse.ArgumentParser:
     """Return a parser with all flags, in groups, without `--help`: to be used as a parent of a parser that adds it."""
     parser = FlagParser("DETR", add_help=False)
-    add_training_flags(parser.add_argument_group("training"))
+    training = parser.add_argument_group("training")
+    add_training_flags(training)
+    add_length_flags(training)
     add_model_flags(parser.add_argument_group("model"))
     add_loss_flags(parser.add_argument_group("matcher and loss"))
     data = parser.add_argument_group("data")

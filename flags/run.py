@@ -60,6 +60,12 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
     group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
     group.add_argument(
+        "--split",
+        default="val",
+        choices=("val", "test"),
+        help="--eval: the validation images, or the test images where the data has such (%(default)s)",
+    )
+    group.add_argument(
         "--report",
         action="store_true",
         help="--eval: also write report/index.html, a page with curves, errors and images, and report.json",

@@ -15,6 +15,13 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--batch_size", default=2, type=int, help="images per process and step (%(default)s)")
     group.add_argument(
+        "--eval_batch_size",
+        default=None,
+        type=int,
+        metavar="N",
+        help="images per process at a time in evaluations (--batch_size)",
+    )
+    group.add_argument(
         "--accumulate",
         default=1,
         type=int,
@@ -44,6 +51,38 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="DECAY",
         help="also keep and evaluate an average of the weights over the steps, such as 0.999; best.pth is the better",
+    )
+    group.add_argument(
+        "--freeze_backbone",
+        default=0,
+        type=int,
+        metavar="N",
+        help="leave the backbone as it is in the first N epochs (%(default)s)",
+    )
+
+
+def add_length_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say when a run is evaluated, and when it ends before its last epoch."""
+    group.add_argument(
+        "--eval_every",
+        default=1,
+        type=int,
+        metavar="N",
+        help="evaluate after every N epochs and after the last one; a checkpoint is saved after each (%(default)s)",
+    )
+    group.add_argument(
+        "--early_stop",
+        default=0,
+        type=int,
+        metavar="N",
+        help="end when the AP has not risen in N evaluations; 0: never (%(default)s)",
+    )
+    group.add_argument(
+        "--max_hours",
+        default=None,
+        type=float,
+        metavar="H",
+        help="save and end at the end of a step, H hours after this process began, to be resumed",
     )
 
 

@@ -8,7 +8,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -87,8 +87,11 @@ class StepLog:
         self.seconds = 0.0
         self.device = torch.device("cpu")
 
-    def each(self, loader: Iterable, steps: int) -> Iterator:
-        """Yield the first `steps` batches of a loader; time the wait for data and the steps, and read in between."""
+    def each(self, loader: Iterable, steps: int, *, ended: Callable[[], bool] = lambda: False) -> Iterator:
+        """Yield the first `steps` batches of a loader; time the wait for data and the steps, and read in between.
+
+        No further batch is yielded once `ended`, which is asked after every step but the last, returns True.
+        """
         batches = iter(loader)
         began = last = time.perf_counter()
         for step in range(steps):
@@ -98,10 +101,13 @@ class StepLog:
             self.times.append(time.perf_counter() - last)
             last = time.perf_counter()
             self.progress.advance()
-            if (step + 1) % self.print_freq == 0 or step + 1 == steps:
+            last = step + 1 == steps or ended()
+            if (step + 1) % self.print_freq == 0 or last:
                 self._read(steps)
             # On a GPU a step is done only when it has been read: over the pass that counts every step whole.
             self.seconds = time.perf_counter() - began
+            if last:
+                break
 
     def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
         """Note a step's losses (scalars on the device), the images they came from, and the learning rate."""

@@ -161,8 +161,9 @@ def _columns(field: str) -> dict[str, str]:
 
 
 def _known_fields(rows: list[dict[str, Any]]) -> str:
-    """Return the names, without `train_` and `test_`, of a log's first row."""
-    return ", ".join(sorted({name.partition("_")[2] for name in rows[0] if name.startswith(("train_", "test_"))}))
+    """Return the names, without `train_` and `test_`, of a log's rows."""
+    names = {name for row in rows for name in row if name.startswith(("train_", "test_"))}
+    return ", ".join(sorted({name.partition("_")[2] for name in names}))
 
 
 def series(rows: list[dict[str, Any]], name: str, *, place: int | None = None) -> tuple[list[float], list[float]]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -60,6 +60,15 @@ class TrainingPlan:
             steps = min(self.steps_per_epoch - skip, self.total - step)
             yield EpochPart(epoch, skip, steps)
             step += steps
+
+    def cut(self, part: EpochPart, done: int) -> EpochPart:
+        """Return a part as far as it was made when `done` steps of the whole run were."""
+        return replace(part, steps=done - part.epoch * self.steps_per_epoch - part.skip)
+
+    def evaluated_after(self, part: EpochPart, *, every: int) -> bool:
+        """Return True where an evaluation follows a part: in every so many-th epoch, and at the end of the run."""
+        ends_run = part.epoch * self.steps_per_epoch + part.skip + part.steps >= self.total
+        return ends_run or (part.epoch + 1) % every == 0
 
     def state_after(self, part: EpochPart) -> dict[str, int]:
         """Return a checkpoint's part of the plan: the last epoch, the steps made, and the steps of an epoch."""

@@ -1,0 +1,127 @@
+"""All that a training consists of beside its epochs: optimizer, plan, switches; and what a checkpoint keeps of it."""
+
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+import building
+from building import Detector, Setup, without_wrapper
+from engine import StepContext
+from settings import Weights, typed_flags
+from util.dist.distributed import print_once
+from util.metrics import Progress
+from util.profiling.from_flags import build_phases, profiling_options
+from util.runs.plain import to_plain
+from util.runs.plan import EpochPart
+from util.runs.resume import repair_files, restore_optimizer
+from util.runs.schedule import build_lr_scheduler
+
+from .best import Best
+from .ema import start_average
+from .evaluation import Measured
+from .freeze import FrozenStart
+from .stop import Stop
+
+
+class Training:
+    """A training at its beginning, or where a checkpoint left it.
+
+    Attributes:
+        plan: the steps and epochs that are left.
+        optimizer: with the checkpoint's state.
+        average: of the weights, with --ema; else None.
+        best: the best AP so far.
+        frozen_start: of the backbone, with --freeze_backbone.
+        stop: collects wishes to end before the plan does.
+        parameters: how many numbers are trained.
+    """
+
+    def __init__(self, run: Setup, detector: Detector, loader: DataLoader, weights: Weights) -> None:
+        cfg, model, checkpoint = run.cfg, detector.model, weights.resume
+        self.run, self.model = run, model
+        self.optimizer = building.build_optimizer(
+            model, lr=cfg.lr, lr_backbone=cfg.lr_backbone, weight_decay=cfg.weight_decay
+        )
+        restore_optimizer(self.optimizer, checkpoint, flags=vars(cfg))
+        run.place.precision.restore(checkpoint)
+        best_ap = repair_files(run.folder, checkpoint, weights.paths.get("resume"))
+        self.best = Best(best_ap, checkpoint, patience=cfg.early_stop)
+        self.plan = building.plan_steps(cfg, checkpoint, batches=len(loader))
+        self.average = start_average(model, cfg.ema, checkpoint)
+        self.parameters = building.count_trainable(model)
+        self.frozen_start = FrozenStart(model, cfg.freeze_backbone)
+        self.stop = Stop(began=run.place.began, max_hours=cfg.max_hours, agree_every=cfg.print_freq)
+
+    def nothing_left(self) -> str | None:
+        """Return why there is nothing to do, as after the end of a run that is resumed; else None."""
+        if self.plan.left == 0:
+            done = f"step {self.plan.done} of {self.plan.total} is done"
+            return f"nothing to do: {done}; raise --epochs or --max_steps to go on"
+        why = self.best.why_stop()
+        return why and f"nothing to do: {why}; a larger N goes on"
+
+    def make_context(self) -> StepContext:
+        """Return the constants of all training steps: precision, learning-rate schedule, profilers, progress."""
+        cfg, plan = self.run.cfg, self.plan
+        scheduler = build_lr_scheduler(
+            self.optimizer,
+            done_steps=plan.done,
+            schedule=cfg.lr_schedule,
+            total_steps=plan.total,
+            steps_per_epoch=plan.steps_per_epoch,
+            lr_drop=cfg.lr_drop,
+            warmup_steps=cfg.warmup_steps,
+        )
+        return StepContext(
+            precision=self.run.place.precision,
+            phases=build_phases(profiling_options(cfg), device=self.run.place.device, total_steps=plan.left),
+            lr_scheduler=scheduler,
+            before_step=self.frozen_start.drop_gradients,
+            after_step=self.after_step,
+            ended=self.stop.after_step,
+            progress=Progress(total=plan.total, done=plan.done),
+            print_freq=cfg.print_freq,
+            accumulate=cfg.accumulate,
+        )
+
+    def after_step(self) -> None:
+        """Follow a step of the optimizer."""
+        if self.average is not None:
+            self.average.update()
+
+    def in_checkpoint(self, context: StepContext, made: EpochPart, measured: Measured | None) -> dict[str, Any]:
+        """Return the content of a checkpoint under DETR's keys, and what this project adds.
+
+        Args:
+            context: of the steps.
+            made: the part of an epoch that was made last.
+            measured: its evaluation, if there was one.
+        """
+        data = self.run.data
+        return {
+            "model": without_wrapper(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": context.lr_scheduler.state_dict() if context.lr_scheduler else {},
+            "scaler": context.precision.scaler.state_dict(),
+            "args": to_plain(vars(self.run.cfg)),
+            "args_as_typed": to_plain(typed_flags(self.run.typed)),
+            **data.in_checkpoint,
+            **({} if data.category_ids is None else {"category_ids": data.category_ids}),
+            **self.plan.state_after(made),
+            **self.best.state(),
+            **(measured.in_checkpoint if measured else {}),
+            **(self.average.state() if self.average else {}),
+        }
+
+    def ends_early(self, done: int) -> bool:
+        """Return True, after a line, where the run ends before its plan, which `done` steps are made of."""
+        if done >= self.plan.total:
+            return False
+        if why := self.best.why_stop():
+            self.stop.ask(f"{why}; a larger N would go on")
+        if not self.stop.agreed():
+            return False
+        folder = self.run.cfg.output_dir
+        way = f"saved in {folder}; --resume auto goes on" if folder else "nothing is saved without --output_dir"
+        print_once(f"{self.stop.reason}: the run ends after step {done} of {self.plan.total}, {way}")
+        return True
