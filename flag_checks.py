@@ -123,10 +123,13 @@ def check_trial_flags(args: argparse.Namespace) -> None:
     """Refuse trials together with what they are not. Raises UserError."""
     if args.overfit > MOST_OVERFIT:
         raise UserError(f"--overfit {args.overfit}: at most {MOST_OVERFIT} images, which stay in memory")
-    if args.overfit and args.eval:
-        raise UserError("--overfit trains and --eval does not: give one of them")
-    if args.overfit and args.resume:
-        raise UserError(f"--overfit keeps nothing and --resume goes on with a run: --init_from {args.resume} starts it")
+    trial = "--overfit" if args.overfit else "--lr_find" if args.lr_find else None
+    if args.overfit and args.lr_find:
+        raise UserError("--overfit and --lr_find are two trials: give one of them")
+    if trial and args.eval:
+        raise UserError(f"{trial} trains and --eval does not: give one of them")
+    if trial and args.resume:
+        raise UserError(f"{trial} keeps nothing and --resume goes on with a run: --init_from {args.resume} starts it")
 
 
 def check_profiling_flags(args: argparse.Namespace) -> None:

@@ -46,6 +46,7 @@ from flag_checks import check_flags, with_defaults
 from reports import draw_last, evaluate_once
 from settings import Place, find_weights, join, replace_flags, settle_classes, settle_flags
 from training.loop import train
+from training.lr_find import find_lr
 from training.overfit import overfit
 from training.prospects import warn_of_few_images
 from training.start import choose_flags
@@ -92,6 +93,8 @@ def run_at(place: Place, args: argparse.Namespace) -> None:
     loaders = building.build_loaders(data, run.cfg, place.launch)
     if run.cfg.overfit:
         return overfit(run, detector, loaders.val, partial(evaluate_detector, run, detector))
+    if run.cfg.lr_find and loaders.train is not None:
+        return find_lr(run, detector, loaders.train)
     evaluate_now = partial(evaluate_detector, run, detector, loaders.val)
 
     if loaders.train is not None:

@@ -13,3 +13,9 @@ def add_start_flags(group: argparse._ArgumentGroup) -> None:
         help="train and evaluate on the same N training images, without augmentation, for a hundred seconds or "
         "--max_steps; say if data, labels and model can learn at all, and end; 0: off (%(default)s)",
     )
+    group.add_argument(
+        "--lr_find",
+        action="store_true",
+        help="raise the learning rate from step to step until the loss blows up, suggest one (a picture in "
+        "--output_dir), and end; 150 steps or --max_steps",
+    )
