@@ -3,7 +3,7 @@
 import argparse
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,16 @@ class Loaders:
 
 @dataclass(frozen=True)
 class Setup:
-    """Facts of a run that all its parts may know: flags as typed and as settled, its place, its data."""
+    """Facts of a run that all its parts may know: flags as typed and as settled, its place, its data.
+
+    `chosen` has the flags that --preset chose: value and reason of each, by name.
+    """
 
     typed: argparse.Namespace
     cfg: argparse.Namespace
     place: Place
     data: Data
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path | None:

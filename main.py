@@ -48,6 +48,7 @@ from settings import Place, find_weights, join, replace_flags, settle_classes, s
 from training.loop import train
 from training.lr_find import find_lr
 from training.overfit import overfit
+from training.preset import as_record
 from training.prospects import warn_of_few_images
 from training.start import choose_flags
 from util.dist.distributed import is_main_process, only_rank_0, print_once, shutdown
@@ -78,14 +79,14 @@ def main(args: argparse.Namespace) -> None:
 def run_at(place: Place, args: argparse.Namespace) -> None:
     """Evaluate or train in a place; the run's folder, if it has one, is this run's alone."""
     weights = find_weights(args)
-    chosen, _ = choose_flags(args)
-    cfg = settle_flags(chosen, weights, place)
+    wanted, choices = choose_flags(args, weights, place)
+    cfg = settle_flags(wanted, weights, place)
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
     data = building.build_data(cfg, None if cfg.match_classes else label_order(weights.resume))
     if warning := warn_of_few_images(cfg, data, weights):
         print_once(warning)
     weights, num_classes = settle_classes(weights, cfg, data.classes(learned=not cfg.eval))
-    run = Setup(args, replace_flags(cfg, num_classes=num_classes), place, data)
+    run = Setup(args, replace_flags(cfg, num_classes=num_classes), place, data, as_record(choices))
     if run.folder:
         remove_unfinished(run.folder)
     only_rank_0(lambda: refuse_other_run(run.folder, run.cfg, resumed=weights.paths.get("resume")))

@@ -1,10 +1,17 @@
-"""Flags for the first hours with new data: does it learn at all, and at which learning rate."""
+"""Flags for the first hours with new data: sensible settings, does it learn at all, and at which learning rate."""
 
 import argparse
 
 
 def add_start_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags that try a few steps and end the run."""
+    """Add the flag that chooses others, and those that try a few steps and end the run."""
+    group.add_argument(
+        "--preset",
+        default=None,
+        choices=("auto",),
+        help="auto: look at data and machine, choose image size, model, batch, epochs, learning rates and more, and say "
+        "why; a flag that was typed wins",
+    )
     group.add_argument(
         "--overfit",
         default=0,

@@ -43,12 +43,18 @@ def load_imagenet_weights(body: nn.Module, name: str, *, ignored: Collection[str
 
     They are downloaded on first use. Raises DownloadError when they cannot be.
     """
-    weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    _fill(body, name, fetch_imagenet_weights(name), "imagenet", ignored)
+
+
+def fetch_imagenet_weights(name: str) -> dict[str, Tensor]:
+    """Return torchvision's IMAGENET1K_V1 weights of a network, downloaded on first use. Raises DownloadError."""
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
+        weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (ValueError, AttributeError) as error:
+        raise DownloadError(f"torchvision has no ImageNet weights of {name}") from error
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise DownloadError(f"cannot download the ImageNet weights of {name} ({error})") from error
-    _fill(body, name, state, "imagenet", ignored)
 
 
 def _fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str, ignored: Collection[str]) -> None:

@@ -18,11 +18,13 @@ def untyped(choices: Mapping[str, Choice], typed: Collection[str]) -> dict[str, 
     return {name: choice for name, choice in choices.items() if name not in typed}
 
 
-def describe(choices: Mapping[str, Choice], flag: str) -> str:
-    """Return a heading that names the flag behind the choices, and a line for each of them."""
+def describe(choices: Mapping[str, Choice], heading: str) -> str:
+    """Return a heading that says what chose, and a line for each choice."""
     shown = {f"--{name}{_shown(choice.value)}": choice.reason for name, choice in choices.items()}
     width = max(map(len, shown), default=0)
-    return "\n".join([f"{flag}: chosen, unless typed:", *(f"  {name:{width}}  {why}" for name, why in shown.items())])
+    return "\n".join(
+        [f"{heading}: what was not typed is", *(f"  {name:{width}}  {why}" for name, why in shown.items())]
+    )
 
 
 def _shown(value: Any) -> str:

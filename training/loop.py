@@ -85,7 +85,7 @@ def open_folder(run: Setup, *, first_epoch: int) -> RunFolder | None:
     """Write run.json and return the run's folder; None where this process writes no files."""
     if run.folder is None or profiling_options(run.cfg).ends_run:
         return None
-    write_run_info(run.folder, run.cfg, typed=typed_flags(run.typed))
+    write_run_info(run.folder, run.cfg, typed=typed_flags(run.typed), chosen=run.chosen)
     return RunFolder(run.folder, first_epoch=first_epoch)
 
 

@@ -3,17 +3,32 @@
 import argparse
 
 from flag_checks import given_flags
-from settings import replace_flags
+from settings import Place, Weights, replace_flags, typed_flags
 from util.dist.distributed import print_once
 
 from .choices import Choice, describe, untyped
 from .overfit import choose_for_overfit
+from .preset import choose_preset, recorded_choices
 
 
-def choose_flags(args: argparse.Namespace) -> tuple[argparse.Namespace, dict[str, Choice]]:
-    """Return a copy of the flags with the values that were chosen, and the choices by name; none for a plain run."""
+def choose_flags(
+    args: argparse.Namespace, weights: Weights, place: Place
+) -> tuple[argparse.Namespace, dict[str, Choice]]:
+    """Return a copy of the flags with the values that were chosen, and the choices by name; none for a plain run.
+
+    A run that goes on takes the choices that its checkpoint recorded, also without --preset; an evaluation takes
+    nothing: its checkpoint says all that it needs.
+    """
     choices: dict[str, Choice] = {}
+    if weights.resume is not None and not args.eval:
+        choices = untyped(recorded_choices(weights.resume), given_flags(args))
+        if choices:
+            print_once(describe(choices, f"{weights.paths['resume']}: chosen by --preset when the run began"))
+    elif args.preset and not args.eval:
+        choices = choose_preset(args, typed_flags(args), weights, place.device)
+        print_once(describe(choices, f"--preset {args.preset}"))
     if args.overfit:
-        choices = untyped(choose_for_overfit(args.dataset_file), given_flags(args))
-        print_once(describe(choices, f"--overfit {args.overfit}"))
+        trial = untyped(choose_for_overfit(args.dataset_file), given_flags(args) | choices.keys())
+        print_once(describe(trial, f"--overfit {args.overfit}"))
+        choices = choices | trial
     return replace_flags(args, **{name: choice.value for name, choice in choices.items()}), choices

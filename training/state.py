@@ -107,6 +107,7 @@ class Training:
             "args_as_typed": to_plain(typed_flags(self.run.typed)),
             **data.in_checkpoint,
             **({} if data.category_ids is None else {"category_ids": data.category_ids}),
+            **({"preset": to_plain(self.run.chosen)} if self.run.chosen else {}),
             **self.plan.state_after(made),
             **self.best.state(),
             **(measured.in_checkpoint if measured else {}),

@@ -44,11 +44,16 @@ def run_info(
 
 
 def write_run_info(
-    output_dir: str | os.PathLike, settled: argparse.Namespace, *, typed: Mapping[str, Any] | None = None
+    output_dir: str | os.PathLike,
+    settled: argparse.Namespace,
+    *,
+    typed: Mapping[str, Any] | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `run_info` to `run.json` in `output_dir`."""
+    """Write `run_info` to `run.json` in `output_dir`; with a preset also `chosen`, value and reason of each flag."""
+    info = run_info(settled, typed=typed) | ({"chosen": to_plain(chosen)} if chosen else {})
     with atomic_file(Path(output_dir) / "run.json") as file:
-        file.write(json.dumps(run_info(settled, typed=typed), indent=2).encode() + b"\n")
+        file.write(json.dumps(info, indent=2).encode() + b"\n")
 
 
 def describe_git(root: Path = _ROOT) -> str:

@@ -1,0 +1,112 @@
+"""Facts that a preset is chosen from: about the training images, and about the machine."""
+
+import argparse
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import datasets
+from building import build_split
+from datasets.interface import DetectionDataset
+
+#: Images at most whose boxes and sizes are looked at, spread evenly: a part tells as much.
+SAMPLE = 2000
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts about the training images.
+
+    Attributes:
+        images, classes: how many there are; of images those that are trained on.
+        height, width: of the images' files, in pixels: each the median.
+        objects, most_objects: in an image: the median and the largest count.
+        small_side: shorter side of an object as a part of the image's shorter side: a tenth of the objects have less.
+        generated: drawn at the size that is asked for (`shapes`), and not resized.
+    """
+
+    images: int
+    classes: int
+    height: int
+    width: int
+    objects: int
+    most_objects: int
+    small_side: float
+    generated: bool = False
+
+    def describe(self) -> str:
+        """Return the facts in a line."""
+        return (
+            f"{self.images:,} training images, the middle one {self.width} x {self.height}; {self.classes} classes; "
+            f"{self.objects} objects in the middle image and {self.most_objects} at most, a tenth of them with a side "
+            f"under {100 * self.small_side:.0f} % of the image's"
+        )
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """Facts about the machine: cores this process may use, memory in GiB, and the GPU's name and memory, if any."""
+
+    cores: int
+    memory: float
+    gpu: str | None = None
+    gpu_memory: float = 0.0
+
+    def describe(self) -> str:
+        """Return the facts in a line."""
+        cores = f"{self.cores} cores" if self.cores > 1 else "1 core"
+        gpu = f"{self.gpu} with {self.gpu_memory:.0f} GiB" if self.gpu else "no GPU"
+        return f"{cores}, {self.memory:.0f} GiB of memory, {gpu}"
+
+
+def read_data_facts(cfg: argparse.Namespace) -> DataFacts:
+    """Read the annotations of the training images; none is opened but those whose size is not listed.
+
+    Raises DatasetError as reading the data for the run does.
+    """
+    # The run reads them again and says what was repaired; twice would be once too often.
+    with contextlib.redirect_stdout(io.StringIO()):
+        split = build_split("train", cfg)
+    dataset = datasets.unwrap(split)
+    chosen = np.linspace(0, len(dataset) - 1, num=min(SAMPLE, len(dataset))).round().astype(int)
+    heights, widths, small = [], [], []
+    for index in chosen.tolist():
+        height, width = dataset.get_height_and_width(index) or dataset.load(index)[0].size[::-1]
+        heights.append(height)
+        widths.append(width)
+        small += [side / min(height, width) for side in _shorter_sides(dataset, index)]
+    counts = dataset.object_counts()
+    return DataFacts(
+        images=len(split),
+        classes=len(dataset.class_names),
+        height=int(np.median(heights)),
+        width=int(np.median(widths)),
+        objects=int(np.median(counts)),
+        most_objects=int(counts.max()),
+        small_side=float(np.quantile(small, 0.1)) if small else 1.0,
+        generated=cfg.dataset_file == "shapes",
+    )
+
+
+def _shorter_sides(dataset: DetectionDataset, index: int) -> list[float]:
+    """Shorter sides of an image's objects in pixels of its file; crowds left out."""
+    annotations = dataset.coco.imgToAnns.get(dataset.image_id(index), [])
+    boxes = [a["bbox"] for a in annotations if not a.get("iscrowd") and len(a.get("bbox", ())) == 4]
+    return [min(width, height) for _, _, width, height in boxes if min(width, height) > 0]
+
+
+def read_machine_facts(device: torch.device) -> MachineFacts:
+    """Look at the machine that this process runs on, with the device of the run."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):  # not Unix: as a small machine
+        memory = 8.0
+    if device.type != "cuda":
+        return MachineFacts(cores, memory)
+    card = torch.cuda.get_device_properties(device)
+    return MachineFacts(cores, memory, card.name, card.total_memory / 2**30)
