@@ -9,8 +9,8 @@ def add_start_flags(group: argparse._ArgumentGroup) -> None:
         "--preset",
         default=None,
         choices=("auto",),
-        help="auto: look at data and machine, choose image size, model, batch, epochs, learning rates and more, and say "
-        "why; a flag that was typed wins",
+        help="auto: look at data and machine, choose image size, model, batch, epochs, learning rates and more, and "
+        "say why; a flag that was typed wins",
     )
     group.add_argument(
         "--overfit",

@@ -4,7 +4,7 @@ State-dict keys are those of the original: `backbone.0.body.<torchvision's name>
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torchvision
@@ -148,7 +148,7 @@ class Backbone(BackboneBase):
         self.name, self.norm, self.feature_map = name, norm, feature_map
         names = set(network.state_dict())
         if name == "mobilenet_v2" and feature_map == "c4":
-            network.features = network.features[:MOBILENET_C4]
+            network.features = cast(nn.Sequential, network.features)[:MOBILENET_C4]
         super().__init__(
             network, train_backbone, _num_channels(name, feature_map), return_interm_layers, channels_last=channels_last
         )

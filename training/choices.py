@@ -22,9 +22,8 @@ def describe(choices: Mapping[str, Choice], heading: str) -> str:
     """Return a heading that says what chose, and a line for each choice."""
     shown = {f"--{name}{_shown(choice.value)}": choice.reason for name, choice in choices.items()}
     width = max(map(len, shown), default=0)
-    return "\n".join(
-        [f"{heading}: what was not typed is", *(f"  {name:{width}}  {why}" for name, why in shown.items())]
-    )
+    lines = (f"  {name:{width}}  {why}" for name, why in shown.items())
+    return "\n".join([f"{heading}: what was not typed is", *lines])
 
 
 def _shown(value: Any) -> str:

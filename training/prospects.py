@@ -24,5 +24,5 @@ def warn_of_few_images(cfg: argparse.Namespace, data: Data, weights: Weights) ->
     return (
         f"warning: plain DETR on {images:,} images without a trained detector to start from will find next to nothing "
         "for thousands of steps (on COCO it takes 118,000 images and 300 epochs). For few images: --queries encoder "
-        "--focal --local_attention --feature_map c4, or --init_from a trained detector"
+        "--focal --local_attention --feature_map c4, or --init_from a trained detector; --preset auto chooses for you"
     )

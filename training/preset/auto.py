@@ -68,6 +68,8 @@ def choose(
     _pick_images(draft, data, machine)
     _pick_training(draft, data, machine, trained_backbone=trained_backbone, tuned=architecture is not None)
     _pick_machine(draft, machine)
+    if not data.generated:
+        draft.pick("fast_resize", True, "resizes two to three times as fast")
     return draft.choices
 
 
@@ -139,9 +141,7 @@ def _pick_training(
     if machine.gpu:  # without one the second evaluation is too dear
         decay = min(0.9998, max(0.98, round(1 - 1 / max(1.0, EMA_PART * steps), 4)))
         draft.pick("ema", decay, f"averages over about the last {round(1 / (1 - decay)):,} steps")
-    draft.pick(
-        "eval_every", max(1, round(epochs / EVALUATIONS)), f"about {min(EVALUATIONS, epochs)} evaluations in all"
-    )
+    draft.pick("eval_every", max(1, round(epochs / EVALUATIONS)), f"{min(EVALUATIONS, epochs)} evaluations or so")
 
 
 def choose_batch(machine: MachineFacts, *, norms_train: bool) -> tuple[int, str]:
@@ -168,5 +168,6 @@ def _backbone_reason(trained: bool) -> str:
 
 def _pick_machine(draft: Draft, machine: MachineFacts) -> None:
     workers = min(8, machine.cores) if machine.gpu else min(4, machine.cores // 2)
-    draft.pick("num_workers", workers if machine.memory >= 4 else 1, f"to load images, of {machine.cores} cores")
-    draft.pick("fast_resize", True, "resizes two to three times as fast")
+    draft.pick(
+        "num_workers", workers if machine.memory >= 4 else min(1, workers), f"to load images, of {machine.cores} cores"
+    )
