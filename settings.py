@@ -15,7 +15,7 @@ from util.dist.device import pick_device, seed_everything, use_deterministic_alg
 from util.dist.distributed import Launch, init_distributed, print_once
 from util.dist.precision import Precision, pick_precision, use_tf32
 from util.errors import UserError
-from util.runs.averaged import with_raw_weights
+from util.runs.averaged import describe_weights, with_raw_weights
 from util.runs.checkpoint import find_resume, load_checkpoint
 from util.runs.class_names import (
     DataClasses,
@@ -84,6 +84,8 @@ def find_weights(args: argparse.Namespace) -> Weights:
     found = {kind: load_checkpoint(path) if path else None for kind, path in names.items()}
     if found["resume"] is not None and not args.eval:
         found["resume"] = with_raw_weights(found["resume"])
+    elif found["resume"] is not None and (line := describe_weights(found["resume"], paths["resume"])):
+        print_once(line)
     return Weights(**found, paths=paths)
 
 

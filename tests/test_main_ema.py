@@ -12,6 +12,7 @@ from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
 from tests.processes import command, start_two
 from training.ema import WeightAverage
 from util.runs.averaged import with_raw_weights
+from util.runs.class_names import DataClasses, match_classes
 from util.runs.resume import repair_files
 
 pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
@@ -115,9 +116,11 @@ def test_an_evaluation_takes_the_weights_under_model(run: Run, tmp_path: Path, s
     def read_loss() -> float:
         return json.loads((tmp_path / "eval.json").read_text())["stats"]["loss"]
 
-    assert run(f"{data} --resume {straight / 'best.pth'}")[0] == 0
+    code, out, _ = run(f"{data} --resume {straight / 'best.pth'}")
+    assert code == 0 and "best.pth: its averaged weights (--ema) are evaluated\n" in out
     assert read_loss() == pytest.approx(rows(straight)[1]["test_ema_loss"])
-    assert run(f"{data} --resume {straight / 'checkpoint0001.pth'}")[0] == 0
+    code, out, _ = run(f"{data} --resume {straight / 'checkpoint0001.pth'}")
+    assert code == 0 and "checkpoint0001.pth: its raw weights (--ema) are evaluated; best.pth" in out
     assert read_loss() == pytest.approx(rows(straight)[1]["test_loss"])
 
 
@@ -137,6 +140,13 @@ def test_a_lost_best_is_written_again_with_the_better_weights(tmp_path: Path, st
     checkpoint = read(straight / "checkpoint0001.pth")
     assert repair_files(tmp_path, checkpoint, str(straight / "checkpoint0001.pth")) == 0.3
     assert same(read(tmp_path / "best.pth")["model"], checkpoint["ema"])
+
+
+def test_classes_move_in_every_set_of_weights() -> None:
+    head = {"class_embed.weight": torch.arange(3.0)[:, None], "class_embed.bias": torch.arange(3.0)}
+    checkpoint = {"model": head, "ema": head, "raw": head, "class_names": {0: "cat", 1: "dog"}}
+    matched, _ = match_classes(checkpoint, "best.pth", DataClasses({0: "dog", 1: "cat"}, 2, learned=True))
+    assert [matched[key]["class_embed.bias"].tolist() for key in ("model", "ema", "raw")] == 3 * [[1, 0, 2]]
 
 
 @pytest.mark.parametrize("decay", ["0", "1", "-0.5", "1.5", "nan"])

@@ -23,3 +23,12 @@ def with_raw_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint whose `model` are the weights that training goes on from."""
     rest = {name: value for name, value in checkpoint.items() if name != "raw"}
     return rest | {"model": checkpoint.get("raw", checkpoint["model"])}
+
+
+def describe_weights(checkpoint: Mapping[str, Any], path: str) -> str | None:
+    """Return a line on which of its two sets of weights a checkpoint has as `model`; None for a file with one set."""
+    if "ema" not in checkpoint:
+        return None
+    averaged = "raw" in checkpoint
+    hint = "" if averaged else "; best.pth of its run has the better of them and their average"
+    return f"{path}: its {'averaged weights' if averaged else 'raw weights'} (--ema) are evaluated{hint}"
