@@ -37,6 +37,8 @@ class FolderLayout:
         for inside in ("", *self.inside):
             splits = {}
             for split, places in self.places.items():
+                # The annotation file alone decides: a folder of images that is missing is reported later, with the
+                # image that was looked for.
                 found = [place for place in places if (annotations_root / inside / place[1]).is_file()]
                 if found:
                     images, annotations = found[0]
@@ -140,12 +142,14 @@ def recognise_dataset(data_path: str | Path | None, *, annotations_path: str | P
     DETR's default, coco, stands for COCO's layout and for no folder at all; custom for every other one. `named`: the
     parts are named by flags, and images are then found as in one's own data.
     """
+    # Only DETR's panoptic data has a second folder (--coco_panoptic_path).
     if annotations_path and data_path:
         return "coco_panoptic"
     if named:
         return "custom"
     if not data_path:
         return "coco"
+    # Lazy: with COCO's files found, nobody looks for panoptic ones, and boxes are what one asks for first.
     found = (
         name for name in ("coco", "coco_panoptic") for layout in FOLDER_LAYOUTS[name] if _is_there(layout, data_path)
     )
@@ -173,6 +177,7 @@ def find_layout(
     in one line: for half a split, a missing folder, or a folder without a known layout.
     """
     named = _named_splits({"train": (train_images, train_annotations), "val": (val_images, val_annotations)})
+    # A default folder would add its own splits to those that were named.
     data_path = data_path or (None if named else DEFAULT_PLACES.get(dataset_file))
     if data_path is None:
         if named:
@@ -185,6 +190,7 @@ def find_layout(
     annotations_root = Path(annotations_path or data_path)
     layout, splits = _recognise(root, annotations_root, FOLDER_LAYOUTS[dataset_file])
     if layout is None and not named:
+        # With one split named, the other may be left out (--eval needs val only); `split` says so where it is needed.
         raise DatasetError(_unknown(annotations_root, dataset_file))
     name = ", ".join(([layout.name] if layout else []) + (["named by flags"] if named else []))
     return DatasetSplits(name, root, splits | named, layout)
@@ -193,6 +199,8 @@ def find_layout(
 def _named_splits(parts: Mapping[str, tuple[str | Path | None, str | Path | None]]) -> dict[str, Split]:
     splits = {}
     for name, (images, annotations) in parts.items():
+        # An annotation file alone does not say where its images are, and a guess would train on others of the same
+        # names.
         if bool(images) != bool(annotations):
             given, lacking = ("images", "annotations") if images else ("annotations", "images")
             raise DatasetError(f"--{name}_{given} needs --{name}_{lacking} too: a split is named by both")
@@ -216,6 +224,7 @@ def _unknown(root: Path, dataset_file: str) -> str:
     looked_for = _looked_for(FOLDER_LAYOUTS[dataset_file])
     if not root.is_dir():
         return f"{root}: no such folder; --data_path is the folder with {looked_for}"
+    # Named coco or hgp, and something else that we read: say which.
     other, _ = _recognise(root, root, FOLDER_LAYOUTS["custom"])
     hint = f"; it looks like {other.name}: --dataset_file custom reads that" if other else _conversion(root)
     return f"{root}: looked for {looked_for} and found none{hint}; or name the parts with {NAMING_FLAGS}"
@@ -223,6 +232,7 @@ def _unknown(root: Path, dataset_file: str) -> str:
 
 def _conversion(root: Path) -> str:
     """Name the command that converts a Pascal VOC or YOLO folder, "" for another."""
+    # XML is VOC's alone; a YAML file or a folder `labels` may lie beside anything.
     voc = (root / "Annotations").is_dir() or any(root.glob("*.xml")) or any(root.glob("*/*.xml"))
     darknet = any(any(root.glob(name)) for name in ("*.names", "data/*.names", "obj.data"))
     yolo = any(root.glob("*.yaml")) or any(root.glob("*.yml")) or darknet or (root / "labels").is_dir()
@@ -234,6 +244,7 @@ def _conversion(root: Path) -> str:
             f"; it looks like an export of Label Studio: export training and validation images apart, to {root}/train "
             f"and {root}/val (each with result.json and images)"
         )
+    # Beside the folder, not in it: a second conversion would find its own output there.
     dest = root.resolve().with_name(f"{root.resolve().name}_coco")
     command = f"python -m datasets.convert {kind} {root} {dest}"
     return f"; it looks like {name}: {command} converts it, then give --data_path {dest}" if kind else ""
@@ -241,11 +252,13 @@ def _conversion(root: Path) -> str:
 
 def _is_labelme(root: Path) -> bool:
     """Return True if the first JSON file of the folder, or of one in it, begins like LabelMe's."""
+    # One file is enough, and the first by name is the same on every machine.
     path = next(iter(sorted([*root.glob("*.json"), *root.glob("*/*.json")])), None)
     if path is None:
         return False
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
+            # LabelMe writes version, flags and shapes before imageData, whose base64 text can be megabytes.
             return '"shapes"' in file.read(2000)
     except OSError:
         return False

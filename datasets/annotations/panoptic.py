@@ -25,6 +25,7 @@ def read_panoptic_file(path: Path) -> dict[str, Any]:
         _check_lists(data)
         _check_headers(data)
         things = {category["id"]: category["isthing"] for category in data["categories"]}
+        # Ids are integers and unique by now, so they may be keys.
         listed = {image["id"]: image["file_name"] for image in data["images"]}
         for annotation in data["annotations"]:
             _check_annotation(annotation, listed, things)
@@ -33,6 +34,7 @@ def read_panoptic_file(path: Path) -> dict[str, Any]:
         raise DatasetError(f"{path}: no such panoptic annotation file (see --coco_panoptic_path)") from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
+    # The checks below know the entry, only this place knows the file.
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from None
     except KeyError as error:
@@ -62,6 +64,7 @@ def _check_headers(data: dict[str, Any]) -> None:
                 f"category id {category['id']}: a model has a class for every number up to the largest id: renumber "
                 f"them from 1 on"
             )
+        # True and False pass as well, for they equal 1 and 0.
         if category["isthing"] not in (0, 1):
             raise DatasetError(f"category id {category['id']}: isthing {shorten(category['isthing'])} is not 0 or 1")
 
@@ -71,6 +74,7 @@ def _check_ids(data: dict[str, Any]) -> None:
         ids = set()
         for entry in data[key]:
             id_ = entry["id"]
+            # type, not isinstance: a bool is an int to Python. Beyond 63 bits torch cannot hold the id.
             if type(id_) is not int or id_ < 0 or id_ >= 2**63:
                 raise DatasetError(f"{key}: id {shorten(id_)} is not an integer of at least 0")
             if id_ in ids:
@@ -86,6 +90,7 @@ def _check_images(images: list[dict[str, Any]]) -> None:
             raise DatasetError(f"image id {image['id']}: file_name {shorten(name)} is not text")
         if files.setdefault(name, image["id"]) != image["id"]:
             raise DatasetError(f"image id {image['id']}: file_name {name!r} is also that of image id {files[name]}")
+        # Sizes are not needed: without them each image is opened for its own.
         if not all(type(image.get(side)) is int and image[side] > 0 for side in ("height", "width")):
             image.pop("height", None)
             image.pop("width", None)
@@ -108,6 +113,7 @@ def _check_annotation(annotation: dict[str, Any], listed: dict[int, str], things
         if type(label) is not int or label not in things:
             raise DatasetError(f"{place}: label {shorten(label)} (category_id) is not among the categories")
         id_, area = to_int(segment["id"]), to_float(segment["area"])
+        # 0 is the colour of unlabelled pixels: a segment of that id would take all of them.
         if id_ is None or not 0 < id_ <= LARGEST_SEGMENT:
             raise DatasetError(f"{place}: its id is no integer from 1 to {LARGEST_SEGMENT}, which a PNG can hold")
         if id_ in labels:
@@ -124,6 +130,7 @@ def _join_rows(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Join the rows of an image that name one PNG and different segments; refuse others."""
     of_image: dict[int, dict[str, Any]] = {}
     for annotation in annotations:
+        # Some files have several rows for an image, each with a part of its segments.
         known = of_image.setdefault(annotation["image_id"], annotation)
         if known is annotation:
             continue

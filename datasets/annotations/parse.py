@@ -44,6 +44,7 @@ class Entry(Struct, gc=False):
     @property
     def turn_about_centre(self) -> float | None:
         """Degrees by which CVAT turns the box about its centre; None where it does not say so."""
+        # Almost no file has it: without the word there is nothing to parse, and an entry costs no dictionary.
         if b"rotation" not in bytes(self.attributes):
             return None
         attributes = json.loads(bytes(self.attributes))
@@ -52,6 +53,7 @@ class Entry(Struct, gc=False):
     @property
     def has_run_lengths(self) -> bool:
         """True where the segmentation is an object, not a list of polygons."""
+        # The first byte only; run lengths of one object may be a megabyte.
         return bytes(memoryview(self.raw_segmentation)[:1]) == b"{"
 
     @property
@@ -96,7 +98,9 @@ def to_int(value: Any) -> int | None:
     if isinstance(value, str):
         value = _int_of_text(value)
     if isinstance(value, float):
+        # Also for NaN and infinity, which are no integers.
         value = int(value) if value.is_integer() else None
+    # `in` a range is arithmetic, not a search.
     return value if isinstance(value, int) and value in _INT64 else None
 
 
@@ -105,10 +109,12 @@ def to_float(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     try:
+        # Python reads 1_000 as a number, other readers of the file do not: such text is no number here.
         return float(value) if isinstance(value, int | float) or (isinstance(value, str) and "_" not in value) else None
     except ValueError:
         return None
     except OverflowError:
+        # An integer of hundreds of digits, which JSON allows.
         return float("inf") if value > 0 else float("-inf")
 
 
@@ -120,6 +126,7 @@ def not_json(path: Path, error: Exception) -> DatasetError:
 @contextmanager
 def without_collector() -> Iterator[None]:
     """No garbage collection inside: it would walk millions of parsed objects, none of it garbage, again and again."""
+    # Whoever has turned it off before wants it off afterwards.
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -136,6 +143,7 @@ def _parse(content: bytes, path: Path) -> CocoLists:
         # Python's own parser is slower and takes more: NaN, a byte order mark, UTF-16.
         data = json.loads(content)
     for key in LISTS:
+        # Files of test images have no such list; one that is null is a mistake.
         if key == "annotations" and isinstance(data, dict) and key not in data:
             continue
         entries = data.get(key) if isinstance(data, dict) else None
@@ -148,6 +156,7 @@ def _parse(content: bytes, path: Path) -> CocoLists:
 def _entry(fields: dict[str, Any]) -> Entry:
     raw = ("segmentation", "attributes")
     known = {key: fields.get(key) for key in Entry.__struct_encode_fields__ if key not in raw}
+    # Back to text, as msgspec leaves it: from here on both parsers' entries are alike.
     segmentation, attributes = (Raw(json.dumps(fields.get(key))) for key in raw)
     return Entry(**known, raw_segmentation=segmentation, attributes=attributes)
 

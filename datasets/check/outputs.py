@@ -36,6 +36,7 @@ def write_repaired(checked: list[SplitCheck], out: Path) -> list[Path]:
     for one, path in zip(checked, paths):
         if path.resolve() == one.report.split.annotations.resolve():
             raise DatasetError(f"--fix {out}: that is the file to be repaired; give another place")
+    # All splits before the first is written: a refusal in the last would leave half a dataset.
     contents = [_repaired(one, out) for one in checked]
     renumber_categories(contents)
     for path, data in zip(paths, contents):
@@ -50,6 +51,7 @@ def renumber_categories(splits: list[dict[str, Any]]) -> None:
     known = sorted({category["id"] for data in splits for category in data["categories"]})
     if not known or known[-1] <= LARGEST_LABEL:
         return
+    # One numbering for all splits, or a class would have two ids.
     number = {id_: place for place, id_ in enumerate(known, start=1)}
     for data in splits:
         data["categories"] = [category | {"id": number[category["id"]]} for category in data["categories"]]
@@ -77,6 +79,7 @@ def write_json(data: dict[str, Any], path: Path) -> None:
     """Write a JSON file, whole or not at all. Raises DatasetError."""
     try:
         with atomic_file(path) as file:
+            # JSON has no NaN; Python would write one that other readers refuse.
             file.write(json.dumps(data, allow_nan=False).encode())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be written ({error.strerror})") from None
@@ -97,12 +100,14 @@ def _repaired(checked: SplitCheck, out: Path) -> dict[str, Any]:
         listed_image, fact = found[image["id"]]
         if fact.error is None:
             height, width = fact.size
+            # A file found under another name or folder gets the one that it has, so that other programs find it.
             name = (
                 os.path.relpath(listed_image.path, checked.report.split.images)
                 if listed_image.renamed
                 else listed_image.file_name
             )
             images.append(image | {"height": height, "width": width, "file_name": name})
+    # Annotations of an image that is not listed would be a fault of the new file.
     kept = {image["id"] for image in images}
     objects = [annotation for annotation in data["annotations"] if annotation["image_id"] in kept]
     return data | {"images": images, "annotations": objects}
@@ -121,13 +126,17 @@ def _tiles(checked: SplitCheck, count: int) -> list[tuple[Image.Image, str]]:
     usable = [index for index in range(len(ids)) if ids[index] in files]
     usable = [index for index in usable if annotations.object_counts()[index]] or usable
     tiles = []
+    # Evenly over the split, first and last included: neighbours are often frames of one video. The set drops repeats
+    # where there are few.
     for place in sorted({round(k) for k in np.linspace(0, len(usable) - 1, num=min(count, len(usable)))}):
         index = usable[place]
         listed_image = files[ids[index]]
         described = f"the image with image id {listed_image.image_id}"
         image = read_image(listed_image.path, described=described, listed=listed_image.size)
         boxes, labels = annotations.boxes_of(index)
+        # x, y, w, h to x0, y0, x1, y1; `image.size * 2` is (w, h, w, h), for a tuple is repeated.
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1).clip(min=0, max=image.size * 2)
+        # Boxes that were outside have no area after clipping, and cannot be drawn.
         inside = (corners[:, 2:] > corners[:, :2]).all(1)
         drawn = draw_detections(
             image, corners[inside], labels[inside], class_names=annotations.class_names, longer_side=GRID_TILE

@@ -83,6 +83,7 @@ def check_split(
     except DatasetError as error:
         report.error = str(error)
         return SplitCheck(report, [], [])
+    # From here on images are decoded even where the annotations are refused: one call finds both kinds of faults.
     report.images = len(listed)
     facts = inspect_all(listed, label=f"{name} images")
     found = Findings()
@@ -94,6 +95,7 @@ def check_split(
             need_masks=need_masks,
             num_queries=num_queries,
             findings=found,
+            # Sizes of the decoded files, so that nothing is opened twice.
             files=DecodedFiles(listed, facts),
         )
     except DatasetError as error:
@@ -118,12 +120,14 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
     """
     entries = parse_coco(split.annotations).images
     folder = ImageFolder(split.images, find)
+    # Images are found by the last part of their name where that is unambiguous, as in training.
     last_parts = Counter(last_part(name) for entry in entries if isinstance(name := entry.get("file_name"), str))
     folder.set_ambiguous(part for part, count in last_parts.items() if count > 1)
     listed: dict[int, ListedImage] = {}
     lost: dict[int, Path] = {}
     for entry in entries:
         id_, name = to_int(entry.get("id")), entry.get("file_name")
+        # Such entries are findings of `read_annotations`; here they only have no file.
         if id_ is None or not isinstance(name, str) or not name or id_ in listed:
             continue
         path = folder.path(name, id_)
@@ -131,6 +135,7 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
         size = None if height is None or width is None else (height, width)
         listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name)
         if not isfile(path):
+            # Where the last part of the name alone leads to.
             lost[id_] = find(split.images, name, id_)
     # By its last part alone a name may lead to the file of another: both are refused for that, not for a missing file.
     taken = Counter([*(image.path for image in listed.values()), *lost.values()])
@@ -144,6 +149,7 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
 
 def _measure(annotations: Annotations, report: SplitReport) -> None:
     """Fill in the report's numbers."""
+    # (n, 4) boxes x, y, w, h in pixels, and (n,) labels, of each image.
     parts = [annotations.boxes_of(index) for index in range(len(annotations))]
     boxes = np.concatenate([boxes for boxes, _ in parts])
     report.class_names = dict(annotations.class_names)

@@ -37,8 +37,10 @@ def read_voc(
     Each object keeps `difficult` as a field; `difficult_as_crowd` makes such objects crowds, which are not trained on
     and neither rewarded nor punished in the evaluation, as VOC's own does. Raises DatasetError, with file and line.
     """
+    # Labelling programs (LabelImg, for one) save VOC's XML beside each image, without VOC's folders.
     beside = not (root / "JPEGImages").is_dir() and (any(root.glob("*.xml")) or any(root.glob("*/*.xml")))
     images = {} if beside else _by_stem(root / "JPEGImages", root / "Annotations")
+    # Filled on the way where no classes are given: an index is a class's place of first use until `sort_classes`.
     names: dict[str, int] = {name: index for index, name in enumerate(classes or [])}
     reader = _Reader(None if beside else root / "Annotations", names, classes is not None, difficult_as_crowd)
     splits, notes = {}, []
@@ -51,10 +53,12 @@ def read_voc(
                 splits[split] = reader.read_folder(folder)
             continue
         listed = root / "ImageSets" / "Main" / f"{set_name}.txt"
+        # Without ImageSets at all, the mistake is the folder, not the missing set: `read_set` says that.
         if split != "train" and listed.parent.is_dir() and not listed.exists():
             notes.append(f"{listed}: no such set, so there are no images for {split}")
             continue
         splits[split] = reader.read_set(listed, images)
+    # After all sets: one run lists every mistake.
     reader.mistakes.raise_any()
     if not names:
         raise DatasetError(f"{root if beside else root / 'Annotations'}: the files of the sets hold no object")
@@ -73,6 +77,7 @@ def parse_xml(path: Path) -> tuple[Element, dict[Element, int]]:
     parser = expat.ParserCreate()
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        # ElementTree keeps no line numbers, and its own parser does not let anyone ask: hence expat by hand.
         lines[builder.start(tag, attributes)] = parser.CurrentLineNumber
 
     def doctype(*_: object) -> None:
@@ -114,6 +119,7 @@ class _Reader:
         result, seen = [], set()
         for number, line in enumerate(with_progress(lines, str(listed)), start=1):
             name = line.strip()
+            # A file name may hold spaces, so the whole line is tried first.
             if name not in images and name:
                 name = name.split()[0]  # the sets of one class: a name and -1, 0 or 1
             if name and name not in images:
@@ -154,6 +160,7 @@ class _Reader:
         """Return True where the XML speaks of the image turned upright as EXIF says: the size it gives shows it."""
         written = tuple(root.findtext(f"size/{side}", "").strip() for side in ("width", "height"))
         stored, upright = ((str(w), str(h)) for w, h in ((size.width, size.height), size.upright))
+        # Sizes in XML are often wrong or 0; boxes are in pixels of the file all the same.
         self.resized += all(written) and written not in (stored, upright)
         return written == upright != stored
 
@@ -165,11 +172,14 @@ class _Reader:
         if self.closed and name not in self.names:
             raise ValueError(f"class {name!r} is not among the given classes")
         edges = [_number(element, edge) for edge in _EDGES]
+        # (x0, y0), (x1, y1); VOC counts from 1 and includes the last pixel, so only the first corner moves.
         corners = np.array(edges).reshape(2, 2) - [[1, 1], [0, 0]]
         if (corners[1] <= corners[0]).any():
             raise ValueError(f"box {dict(zip(_EDGES, edges))} has no area")
         if turned:
+            # As fractions of the upright image, turned back to how the file stores its rows.
             corners = size.to_stored(corners / size.upright)
+        # Kept as a field of the annotation, which COCO's readers ignore, so that nothing of VOC is lost.
         difficult = int(element.findtext("difficult", "0").strip() == "1")
         crowd = {"iscrowd": 1} if difficult and self.difficult_as_crowd else {}
         return LabelledObject(self.names.setdefault(name, len(self.names)), corners, {"difficult": difficult} | crowd)
@@ -183,6 +193,7 @@ def _images(folder: Path) -> list[Path]:
 
 def _folder_of_set(root: Path, split: str, name: str) -> Path | None:
     """Return the folder of a set whose XML lies beside the images; without any such folder all is for training."""
+    # Names that exports use for validation images.
     others = ("valid", "validation", "test") if split == "val" else ()
     folders = [root / folder for folder in (name, *others)]
     if split == "train" and any(root.glob("*.xml")):
@@ -197,6 +208,7 @@ def _by_stem(folder: Path, annotations: Path) -> dict[str, Path]:
     """
     images: dict[str, Path] = {}
     for path in _images(folder):
+        # VOC names an image by its stem: cat.jpg and cat.png would share one XML.
         other = images.setdefault(path.stem, path)
         if other == path:
             continue

@@ -76,6 +76,8 @@ def measure(device: str, *, size: int | None = None) -> Roofs:
     except ImportError:
         print("CuPy is not installed (pip install cupy-cuda12x): torch measures what it can, L1 and L2 stay unmeasured")
         return tensor
+    # Rates of cores and memory come from the compiled kernels; torch's only fill what those do not have, the tensor
+    # types.
     return _measure_cupy(cupy).merged(tensor)
 
 
@@ -84,6 +86,8 @@ def _measure_cupy(cupy: Any) -> Roofs:
     properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
     sms, l2 = properties["multiProcessorCount"], properties["l2CacheSize"]
     bandwidth = {
+        # 16 KiB a block, two blocks an SM: 32 KiB fit even the smallest L1 beside shared memory. A quarter of L2, for
+        # where it has two halves (A100) data may lie in both. 1 GiB or 8 times L2 is far more than any cache keeps.
         "L1": _read_rate(cupy, sms, bytes_per_block=16384, total=0),
         "L2": _read_rate(cupy, sms, bytes_per_block=0, total=l2 // 4, bypass=True),
         "HBM": _read_rate(cupy, sms, bytes_per_block=0, total=max(1 << 30, 8 * l2), bypass=True),
@@ -95,13 +99,17 @@ def _measure_cupy(cupy: Any) -> Roofs:
 
 def _read_rate(cupy: Any, sms: int, *, bytes_per_block: int, total: int, bypass: bool = False) -> float:
     """Return byte/s of reads that fit a level: a few KiB per block for L1, a buffer common to all blocks otherwise."""
+    # Two blocks of 1,024 threads fill the 2,048 places of an SM of A100 and H100.
     blocks, threads = sms * 2, 1024
     total = total or blocks * bytes_per_block
+    # ld.global.cg passes by L1, ld.global.ca goes through it: without the first, L2 and HBM would partly measure L1.
     code = _READ.replace("LOAD", "cg" if bypass else "ca").replace("COUNT", str(total // 16))
     kernel = cupy.RawKernel(code, "read_again")
+    # float4 is 16 bytes, float32 is 4: counts in the kernel are of the first, the buffer is of the second.
     data = cupy.zeros(total // 4, dtype=cupy.float32)
     out = cupy.zeros(1, dtype=cupy.float32)
     per_block = bytes_per_block // 16
+    # 8 GiB of reads in any case: long beside the launch of a kernel.
     passes = max(1, (1 << 33) // (blocks * bytes_per_block if bytes_per_block else total))
     seconds = _cupy_time(
         cupy, lambda: kernel((blocks,), (threads,), (data, out, cupy.int64(per_block), cupy.int32(passes)))
@@ -112,9 +120,12 @@ def _read_rate(cupy: Any, sms: int, *, bytes_per_block: int, total: int, bypass:
 def _fma_rate(cupy: Any, sms: int, kind: str, make: str, fused: str, header: str, flops: int) -> float:
     code = _FMA.replace("HEADER", header).replace("TYPE", kind).replace("MAKE", make).replace("FUSED", fused)
     kernel = cupy.RawKernel(code, "fma_chain", options=("--std=c++14",))
+    # Never written, for `steps` is not negative; the compiler cannot know that and has to keep the chains.
     out = cupy.zeros(4096, dtype=cupy.float64)
+    # 8 blocks of 256 threads fill an SM; 4,096 steps of 8 chains outlast the launch.
     blocks, threads, steps = sms * 8, 256, 4096
     seconds = _cupy_time(cupy, lambda: kernel((blocks,), (threads,), (out, cupy.int32(steps))))
+    # `flops` is 2 for an FMA, 4 for one of two halves at once.
     return blocks * threads * steps * 8 * flops / seconds
 
 
@@ -128,6 +139,7 @@ def _cupy_time(cupy: Any, call: Callable[[], None]) -> float:
         end.record()
         end.synchronize()
         if number:
+            # CUDA's events count milliseconds.
             times.append(cupy.cuda.get_elapsed_time(start, end) / 1e3)
     return statistics.median(times)
 
@@ -141,13 +153,16 @@ def _measure_torch(device: str, size: int) -> Roofs:
     name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     peak = {}
     for unit, kind, tf32 in _torch_types(torch, device):
+        # float32 products run on tensor cores or not by this switch alone, so it is set for every one of them.
         torch.backends.cuda.matmul.allow_tf32 = tf32
         peak[unit] = _matmul_rate(torch, device, size, kind)
     if device == "cpu":  # two libraries: on some CPUs oneDNN's convolutions are twice as fast as the BLAS' products
         peak["fp32"] = max(peak["fp32"], _convolution_rate(torch, size))
+    # 1 GiB on a GPU, 256 MiB on a CPU: more than caches hold.
     source = torch.zeros((1 << 28) if device == "cuda" else (1 << 26), device=device)
     target = torch.empty_like(source)
     seconds = _torch_time(torch, device, lambda: target.copy_(source))
+    # A copy reads and writes each byte.
     rate = 2 * source.numel() * source.element_size() / seconds
     kinds = f"matrix products, {'convolutions, ' if device == 'cpu' else ''}copies"
     how = f"measured on this {name} with torch {torch.__version__} ({kinds})"
@@ -159,15 +174,19 @@ def _torch_types(torch: Any, device: str) -> list[tuple[str, Any, bool]]:
     if device == "cpu":
         return [("fp64", torch.float64, False), ("fp32", torch.float32, False)]
     types = [("fp32", torch.float32, False), ("tensor_fp16", torch.float16, False)]
+    # Ampere, 8.0, is the first with TF32 and bfloat16.
     if torch.cuda.get_device_capability()[0] >= 8:
         types += [("tensor_tf32", torch.float32, True), ("tensor_bf16", torch.bfloat16, False)]
     return types + [
+        # cuBLAS multiplies doubles on tensor cores where a GPU has them: A100 (8.0) and H100 (9.0); elsewhere the
+        # product measures the FP64 cores.
         ("tensor_fp64" if torch.cuda.get_device_capability() in ((8, 0), (9, 0)) else "fp64", torch.float64, False)
     ]
 
 
 def _matmul_rate(torch: Any, device: str, size: int, kind: Any) -> float:
     a, b = (torch.rand(size, size, device=device).to(kind) for _ in range(2))
+    # An n x n product is n^3 multiplications and as many additions.
     return 2 * size**3 / _torch_time(torch, device, lambda: a @ b)
 
 
@@ -176,6 +195,8 @@ def _convolution_rate(torch: Any, size: int) -> float:
     channels, side = size // 6, 64
     image, weight = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
     seconds = _torch_time(torch, "cpu", lambda: torch.conv2d(image, weight, padding=1))
+    # 9 taps for each of the pixels and pairs of channels, each a multiplication and an addition; padding keeps the
+    # size.
     return 2 * 9 * channels**2 * side**2 / seconds
 
 

@@ -75,7 +75,9 @@ def _percent(text: str) -> float:
     try:
         value = float(text.strip().removesuffix("%")) / 100
     except ValueError:
+        # Falls through to the one refusal below, which has words for both mistakes.
         value = -1.0
+    # 0 would be met by every run: who asks for it has made a mistake.
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no percentage between 0 and 100, e.g. 60%")
     return value
@@ -114,6 +116,8 @@ def write_tables(loaded: Loaded, output_dir: Path) -> list[Path]:
     with atomic_file(paths[-1]) as file:
         file.write(text.encode())
     print(text)
+    # One roofs file stands beside one table, so it is written only where all runs have the same roofs; read back, roofs
+    # of another run's clock or GPU would be drawn as this one's.
     first = next(iter(loaded.roofs.values()))
     if (first.bandwidth or first.peak) and len({roofs.source for roofs in loaded.roofs.values()}) == 1:
         paths.append(output_dir / "kernels.roofs.toml")
@@ -131,6 +135,7 @@ def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...], label: 
     from rooflines.charts.style import save
     from tqdm import tqdm
 
+    # matplotlib and the modules that draw are imported above only now: --no_charts and --help do not wait for them.
     jobs = [
         (run, suffix, module)
         for run in loaded.runs
@@ -144,6 +149,7 @@ def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...], label: 
     ]
     paths = []
     for run, suffix, module in tqdm(jobs, desc="charts", disable=None, leave=False):
+        # Without a time there is no rate, and a logarithmic axis has no place for 0.
         rows = loaded.rows[(loaded.rows["run"] == run) & (loaded.rows["time_s"] > 0)]
         if rows.empty:
             print(f"{run}: no kernel has a time, so there is no chart")
@@ -154,6 +160,7 @@ def draw_all(loaded: Loaded, output_dir: Path, formats: tuple[str, ...], label: 
 
 
 def _file_name(run: str) -> str:
+    # A run's name may hold slashes or colons, which name folders and drives; letters of any script are kept.
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in run) or "run"
 
 
@@ -189,6 +196,7 @@ def compare(
         roofs.append(side.roofs[side.runs[0]])
     a, b = (side.rows.assign(run=name) for side, name in zip(loaded, names))
     if names[0] == names[1]:
+        # The same run before and after a change: its name alone would stand twice in the legend.
         names = [f"{name} ({mark})" for name, mark in zip(names, marks)]
     for family, row in compare_chart.differences(a, b).iterrows():
         print(
@@ -222,23 +230,28 @@ def main(arguments: list[str] | None = None) -> None:
     """Do what the command line says; a mistake of the user is one line and exit code 2."""
     args = parse_args(arguments)
     with one_line_errors():
+        # Files that cannot be read end the program before anything is written.
         loaded = None if args.compare else _load(args, args.paths)
         paths = _compare(args) if loaded is None else _draw(args, loaded)
         print(f"wrote {len(paths)} files to {args.output_dir.resolve()}: {_names(paths)}")
         if loaded is not None and args.fail_below and not judge(loaded, args.fail_below):
+            # After the files are written: who looks into a failed check wants the charts.
             sys.exit(1)
 
 
 def _compare(args: argparse.Namespace) -> list[Path]:
     a, b = (_load(args, [path]) for path in args.compare)
+    # The two sides are mostly of one machine and warn alike: each line once, in order.
     for warning in dict.fromkeys(a.warnings + b.warnings):
         print(f"note: {warning}")
+    # Runs before and after often have one name in two folders: then the part of the path that differs tells them apart.
     folders = [path.resolve() if path.is_dir() else path.resolve().parent for path in args.compare]
     marks = tuple(telling_part(folder, folders) for folder in folders) if folders[0] != folders[1] else ("A", "B")
     return compare((a, b), args.output_dir, tuple(args.formats), _label(args), marks=(marks[0], marks[1]))
 
 
 def _draw(args: argparse.Namespace, loaded: Loaded) -> list[Path]:
+    # --kernel and --section narrow what is drawn, not the table: kernels.csv always holds everything.
     shown = select(loaded, args.kernel, args.section)
     costs = compare_costs(loaded, args.algorithmic, args.steps) if args.algorithmic else None
     paths = write_tables(loaded, args.output_dir)
@@ -257,6 +270,7 @@ def select(loaded: Loaded, kernel: str | None, sections: list[str] | None) -> Lo
         if rows.empty:
             raise RoofError(f"--kernel {kernel}: no kernel has such a name")
     if sections is not None:
+        # Of all rows, not of those that --kernel left, or the message would deny sections that exist.
         known = list(dict.fromkeys(map(str, loaded.rows["section"])))
         for section in sections:
             if section not in known:
@@ -273,6 +287,7 @@ def print_flops(loaded: Loaded) -> None:
     from rooflines.charts.style import shorten, si
     from rooflines.columns import FLOP_COLUMNS, UNIT_NAMES
 
+    # One row a kernel over all sections: emptied, the section does not split them.
     for _, row in by_name(loaded.rows.assign(section="")).iterrows():
         parts = [f"{UNIT_NAMES[unit]} {si(row[name], 'FLOP')}" for unit, name in FLOP_COLUMNS.items() if row[name] > 0]
         print(f"{row['run']}  {shorten(row['name'], 40):<40}  {', '.join(parts) or '-'}  ({row['flop_source']})")
@@ -286,9 +301,12 @@ def judge(loaded: Loaded, least: float) -> bool:
     good = True
     for run in loaded.runs:
         rows = analyse(by_name(loaded.rows[loaded.rows["run"] == run]), loaded.roofs[run])
+        # Kernels whose FLOPs or bytes nobody measured have no least time; counted as 0 they would make a run look worse
+        # than it is.
         known = rows[rows["least_s"].notna() & (rows["time_s"] > 0)]
         if known.empty:
             raise RoofError(f"--fail_below: {run} has no roofs, no times, or no FLOPs and bytes to judge it by")
+        # Sums, not a mean of shares: a kernel counts by its time.
         found = float(known["least_s"].sum() / known["time_s"].sum())
         if found < least:
             print(f"{run}: {percent(found)} of the roof, --fail_below {percent(least)}", file=sys.stderr)

@@ -31,6 +31,7 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
     """
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.axis("off")
+    # Kernels without FLOPs, or whose FLOPs nobody measured: they have a kind, but no unit that computes.
     idle = ~rows["unit"].isin(list(UNITS))
     order = [*rows.index[~idle], *rows.index[idle]]
     left = 0.0
@@ -39,6 +40,7 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
         if width < _LEAST_WIDTH:
             continue
         style = {"edgecolor": "white", "facecolor": colours[index], "alpha": 0.85}
+        # Hatches need an edge of their own colour; the white edge of the others would make them white.
         style = bar_style(row["unit"]) if idle[index] else style
         axes.barh(0.36, width, left=left, height=0.5, linewidth=0.6 if width > 0.003 else 0, **style)
         place = rows.index.get_loc(index)
@@ -54,6 +56,7 @@ def draw_time_bar(axes: Any, rows: pd.DataFrame, colours: pd.Series, *, font: fl
                 color=INK if idle[index] else "white",
             )
         left += width
+    # What was left out above as too narrow, together.
     if left < 1 - _LEAST_WIDTH:
         axes.barh(0.36, 1 - left, left=left, height=0.5, color="#cfcfcf")
     total = rows["time_s"].sum()
@@ -106,6 +109,7 @@ def draw_table(
             style = {"color": "white", "fontweight": "bold"} if not title else {"color": INK}
             if not title:
                 axes.scatter([x], [place + 0.9], s=170, color=colours[index], zorder=2, clip_on=False)
+                # Their discs are light, and white on them cannot be read.
                 if row["unit"] not in UNITS:
                     style["color"] = INK
             axes.text(x, place + 0.9, text, ha=side, va="center", fontsize=font, zorder=3, **style)
@@ -147,6 +151,7 @@ def unit_legend(
         )
         for unit, share in shares.items()
     ]
+    # As an artist of its own: a second call of legend() on the same axes would take the place of this one.
     axes.add_artist(
         axes.legend(
             handles=handles, loc="lower right", fontsize=font, frameon=True, framealpha=0.9, edgecolor="#dddddd"

@@ -39,8 +39,10 @@ def section_order(rows: pd.DataFrame) -> list[str]:
 def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
     """Return the figure for one run's tidy rows: up to four sections (the others by time are left out)."""
     order = section_order(rows)[:4]
+    # Of all sections, also those not drawn: axes and colours are the same whichever are shown.
     everything = analyse(by_name(rows), roofs)
     parts = {name: everything[everything["section"] == name].reset_index(drop=True) for name in order}
+    # One panel alone over the whole width would look like another chart.
     columns = max(len(order), 2)
     figure = new_figure(11.5, 5.4)
     shown = used(roofs, rows)
@@ -53,6 +55,7 @@ def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
         draw_roofs(axes, shown, box, font=9, names=False)
         name_axes(axes, font=9.5)
         axes.set_xlabel(f"FLOP per byte ({level_name('HBM', roofs.device)})", fontsize=9.5)
+        # They share the first panel's axis, and its labels.
         if first is not None:
             axes.tick_params(labelleft=False)
             axes.set_ylabel("")

@@ -65,6 +65,7 @@ def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, flo
         say_nothing(axes, f"no {label.removesuffix(' per launch')} was counted")
         return
     axes.set(xscale="log", yscale="log")
+    # Area in proportion to the share of the time, and never too small to be seen.
     sizes = (seen["share"] * 1500).clip(lower=14)
     axes.scatter(
         seen[column],
@@ -76,11 +77,14 @@ def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, flo
         linewidths=0.8,
         zorder=4,
     )
+    # Of all rows, not of those seen here: both panels get the same axis of time.
     times = rows["one_s"]
     axes.set_ylim(times.min() / 6, times.max() * 3)
     x0, x1 = seen[column].min() / 3, seen[column].max() * 4
     axes.set_xlim(x0, x1)
     for name, rate in roofs.items():
+        # Time is amount over rate: with both axes logarithmic every roof is a line of slope 1, and what lies above it
+        # is lost.
         axes.plot([x0, x1], [x0 / rate, x1 / rate], color=ROOF, linewidth=1.6, zorder=2)
         _name_line(axes, f"{name} {si(rate, unit)}", rate)
     axes.set_xlabel(label, fontsize=10.5)
@@ -97,7 +101,9 @@ def _draw_panel(axes: Any, rows: pd.DataFrame, column: str, roofs: dict[str, flo
 def _name_line(axes: Any, text: str, rate: float) -> None:
     """Write along a roof, from its lower end upwards."""
     y = axes.get_ylim()[0] * 1.3
+    # The line may leave at the left edge instead of the lower one; a name outside the axes would be cut.
     y = max(y, axes.get_xlim()[0] / rate * 1.3)
+    # The angle on the paper, from two points of the line in pixels: matplotlib's own rotation knows nothing of scales.
     (ax, ay), (bx, by) = axes.transData.transform([(y * rate, y), (10 * y * rate, 10 * y)])
     angle = math.degrees(math.atan2(by - ay, bx - ax))
     axes.annotate(
@@ -120,6 +126,7 @@ def _draw_lost(axes: Any, rows: pd.DataFrame) -> None:
     known = rows[rows["lost_s"].notna()]
     top = known.sort_values("lost_s", ascending=False).head(_LOST)
     longest = top["time_s"].max() if len(top) else 1.0
+    # Upside down: the first row is on top.
     axes.set(xlim=(0, longest * 1.25), ylim=(_LOST + 0.1, -0.8))
     axes.axis("off")
     axes.text(0, -0.62, "time lost to the roof (light), most first", fontsize=10, color=FAINT, va="center")

@@ -77,7 +77,9 @@ def parse_capability(text: str) -> Capability:
 def metric_set(capability: Capability) -> list[str]:
     """Return the full names of the metrics to collect, each once."""
     tensor = [f"{OPS_PATH}src_{kind}" for kind in _tensor_kinds(capability)]
+    # Counters of what ran come first, the peaks below.
     names = [*_BASE, *_CORES, L1, L2, L2_SM_SECTORS, *(f"{name}.sum" for name in tensor), TENSOR_INST]
+    # From Hopper on, copies by TMA pass by the counters of ordinary loads: without these L1 has too few bytes.
     names += L1_TMA if capability >= (9, 0) else ()
     names += [HFMA2_INST] if capability in _WITH_HFMA2_COUNTER else []
     names += [*_CLOCKS, f"lts__lts2xbar_cycles_active{PEAK}", _l1_writeback(capability) + PEAK]
@@ -94,6 +96,7 @@ def base_name(metric: str) -> str:
 
 
 def _tensor_kinds(capability: Capability) -> tuple[str, ...]:
+    # Capabilities are pairs, so 8.6 and 8.7 find 8.0's row, and 12.1 that of 12.0.
     return _TENSOR_KINDS[max(known for known in _TENSOR_KINDS if known <= capability)]
 
 

@@ -58,6 +58,7 @@ class Job:
     @property
     def batch_size(self) -> int:
         """Images of a step and process."""
+        # Behind -- the user may set it, too; the last one counts, as argparse has it.
         given = [after for flag, after in zip(self.extra, self.extra[1:]) if flag == "--batch_size"]
         return int((given or [(_COMMON | self.changes)["batch_size"]])[-1])
 
@@ -66,11 +67,14 @@ class Job:
         values = _COMMON | CONFIGURATIONS[self.configuration] | self.changes
         precision = _PRECISION[values.pop("precision")]
         named = [word for name, value in values.items() for word in (f"--{name}", value)]
+        # Last, so that nothing in `extra` takes their place. With --resume auto the same command starts a run and goes
+        # on with it.
         own = ["--seed", str(self.seed), "--output_dir", str(self.folder), "--resume", "auto"]
         return [*named, *precision, *self.extra, *own]
 
     def command(self, gpus: int = 1) -> list[str]:
         """Return the command that trains; on several GPUs torchrun starts a process for each."""
+        # --standalone takes a free port: several jobs run on one machine.
         many = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={gpus}"] if gpus > 1 else []
         return [sys.executable, *many, str(MAIN), *self.flags()]
 
@@ -82,6 +86,8 @@ class Job:
     def state(self) -> str:
         """Return finished, started or new. Raises RoofError where the folder holds a run with other flags."""
         record = self.record()
+        # A folder's name has the swept parameters only; two sweeps with other flags behind -- would mix their epochs in
+        # one log.
         if record and record["flags"] != self.flags():
             raise RoofError(f"{self.folder}: holds a run with other flags; choose another --output_dir, or remove it")
         return "finished" if self.finished else "started" if (self.folder / "log.txt").is_file() else "new"
@@ -91,6 +97,7 @@ class Job:
         try:
             return json.loads((self.folder / "job.json").read_text())
         except (OSError, ValueError):
+            # Killed while it was written, or edited: the job counts as new and its record is written again.
             return {}
 
     def write_record(self, **more: object) -> None:
@@ -104,6 +111,7 @@ def job_for(root: Path, configuration: str, parameter: str, value: str, seed: in
     """Return the run of one point of a sweep; the configuration's own value changes nothing."""
     if parameter == CONFIGURATION:
         return Job(root, value, {}, seed, tuple(extra))
+    # So the point at which all sweeps of a configuration cross is one folder, and is trained once.
     own = (_COMMON | CONFIGURATIONS[configuration])[parameter]
     return Job(root, configuration, {} if value == own else {parameter: value}, seed, tuple(extra))
 
@@ -130,8 +138,10 @@ def check_values(parameters: Sequence[str], values: Sequence[str], extra: Sequen
                 raise RoofError(f"--values {value}: {parameter} is one of {', '.join(allowed[parameter])}")
             if parameter not in allowed and not (value.isdecimal() and int(value) > 0):
                 raise RoofError(f"--values {value}: {parameter} is a positive number")
+    # precision is no flag of main.py: it is the two flags that it sets.
     swept = {*parameters, *_OURS, *(("amp", "tf32") if "precision" in parameters else ())}
     for word in extra:
+        # main.py's parser takes --batch_size and --batch-size, and a value behind =.
         name = word.partition("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name in swept:
             raise RoofError(f"--{name} is the sweep's to set: leave it out behind --")
