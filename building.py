@@ -122,7 +122,8 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
     if train is not None and cfg.overfit:
         val = train
     else:
-        val = build_split(cfg.split, argparse.Namespace(**vars(cfg) | {"num_classes": known}))
+        known_of_val = {"num_classes": known, "need_classes": train is None}
+        val = build_split(cfg.split, argparse.Namespace(**vars(cfg) | known_of_val))
     first = datasets.unwrap(val if train is None else train)
     listed = datasets.category_ids(first)
     ids = None if listed is None else dict(enumerate(cfg.category_ids or listed.values()))

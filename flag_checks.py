@@ -40,11 +40,7 @@ def check_flags(args: argparse.Namespace) -> None:
     check_profiling_flags(args)
     check_checkpoint_flags(args)
     check_place_flags(args)
-    if args.dense_labels and args.dataset_file in ("shapes", "coco_panoptic"):
-        why = {"shapes": "its labels are dense", "coco_panoptic": "panoptic images hold the category ids themselves"}
-        raise UserError(f"--dense_labels is not for --dataset_file {args.dataset_file}: {why[args.dataset_file]}")
-    if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
-        raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
+    check_dataset_flags(args)
     check_image_flags(args)
     check_trial_flags(args)
     if args.report and not (args.eval and args.output_dir):
@@ -55,6 +51,17 @@ def check_flags(args: argparse.Namespace) -> None:
         raise UserError(
             "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"
         )
+
+
+def check_dataset_flags(args: argparse.Namespace) -> None:
+    """Refuse flags that are not for the chosen kind of data. Raises UserError."""
+    if args.dense_labels and args.dataset_file in ("shapes", "coco_panoptic"):
+        why = {"shapes": "its labels are dense", "coco_panoptic": "panoptic images hold the category ids themselves"}
+        raise UserError(f"--dense_labels is not for --dataset_file {args.dataset_file}: {why[args.dataset_file]}")
+    if args.classes is not None and args.dataset_file in ("shapes", "coco_panoptic"):
+        raise UserError(f"--classes chooses among the classes of an annotation file, not of {args.dataset_file}")
+    if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
+        raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
 
 
 def check_training_flags(args: argparse.Namespace) -> None:

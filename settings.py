@@ -98,6 +98,7 @@ def settle_flags(args: argparse.Namespace, weights: Weights, place: Place) -> ar
     settled: dict[str, Any] = {"device": str(place.device)}
     if weights.resume is not None and not args.match_classes:
         settled["dense_labels"] = settle_labels(args.dense_labels, weights.resume, weights.paths["resume"])
+        settled["classes"] = settle_chosen(args.classes, weights.resume, weights.paths["resume"])
     if weights.resume is not None and args.eval:
         values, lines = follow_checkpoint(args, weights.resume, weights.paths["resume"], given=given_flags(args))
         settled |= values
@@ -130,6 +131,15 @@ def settle_labels(dense: bool, checkpoint: Mapping[str, Any], path: str) -> bool
         )
     if trained and not dense:
         print_once(f"--dense_labels is that of {path}")
+    return trained
+
+
+def settle_chosen(typed: str | None, checkpoint: Mapping[str, Any], path: str) -> str | None:
+    """Return --classes as typed, or else as the checkpoint was trained with."""
+    trained = checkpoint.get("args", {}).get("classes")
+    if typed is not None or not isinstance(trained, str):
+        return typed
+    print_once(f"--classes {trained} is that of {path}")
     return trained
 
 

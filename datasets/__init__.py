@@ -13,6 +13,7 @@ from util.dist.distributed import print_once
 from util.errors import DatasetError
 
 from . import coco, coco_panoptic
+from .annotations.classes import ChosenClasses
 from .annotations.dense import DenseLabels
 from .annotations.losses import describe_losses, describe_nothing_to_measure, refuse_no_objects
 from .augment.mosaic import Mosaic
@@ -36,11 +37,11 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     """Build the "train", "val" or "test" part of the dataset that `args.dataset_file` names.
 
     Reads dataset_file, masks, num_classes, overfit; for shapes: train_size, val_size, image_size, seed; for the others:
-    what `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, dense_labels, and the
-    `category_ids` of its labels; for training without overfit what `augmentation_from_flags` reads (see `with_mosaic`
-    for the rest of it). Flags that DETR does not have may be missing. Images are float32 tensors (3, H, W), normalised
-    by ImageNet's mean and deviation, as in DETR; with `as_uint8` they are bytes, a quarter of the memory, and
-    `engine.to_device` normalises a batch of them.
+    what `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, classes and whether all
+    of them must be there (`need_classes`), dense_labels and the `category_ids` of its labels; for training without
+    overfit what `augmentation_from_flags` reads (see `with_mosaic` for the rest of it). Flags that DETR does not have
+    may be missing. Images are float32 tensors (3, H, W), normalised by ImageNet's mean and deviation, as in DETR; with
+    `as_uint8` they are bytes, a quarter of the memory, and `engine.to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":
@@ -49,9 +50,6 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
         return _build_shapes(image_set, args, as_uint8=as_uint8)
     layout = layout_from_flags(args)
     split = layout.split(image_set)
-    dense = None
-    if _flag(args, "dense_labels"):
-        dense = DenseLabels(_flag(args, "category_ids"), _flag(args, "num_classes"))
     parts = {
         "img_folder": split.images,
         "ann_file": split.annotations,
@@ -67,7 +65,7 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
             print_once(f"warning: {panoptic.ann_file}: it lists no segments: PQ and AP cannot be measured")
         return panoptic
     find_image = image_finder(args.dataset_file, layout, image_set)
-    dataset = coco.CocoDetection(**parts, find_image=find_image, dense_labels=dense)
+    dataset = coco.CocoDetection(**parts, find_image=find_image, labels=_labels(args))
     if image_set == "train":
         refuse_no_objects(dataset.ann_file, dataset.annotations)
     describe = describe_losses if image_set == "train" else describe_nothing_to_measure
@@ -185,6 +183,17 @@ def with_mosaic(dataset: DatasetOrSubset, args: Namespace) -> DatasetOrSubset:
     probability = 0 if _flag(args, "overfit") else augmentation_from_flags(args).mosaic
     transforms = unwrap(dataset).transforms
     return dataset if probability == 0 or transforms is None else Mosaic(dataset, probability, transforms)
+
+
+def _labels(args: Namespace) -> DenseLabels | ChosenClasses | None:
+    """Return how category ids become labels, None where they are the labels."""
+    num_classes, dense, classes = _flag(args, "num_classes"), None, _flag(args, "classes")
+    if _flag(args, "dense_labels"):
+        dense = DenseLabels(_flag(args, "category_ids"), num_classes)
+    if classes is None:
+        return dense
+    words = tuple(filter(None, (word.strip() for word in classes.split(","))))
+    return ChosenClasses(words=words, required=_flag(args, "need_classes", True), labels=dense or num_classes)
 
 
 def _transforms(image_set: str, args: Namespace, *, as_uint8: bool) -> Transform:

@@ -22,6 +22,7 @@ from util.errors import DatasetError, ImageError
 from util.targets import Target
 
 from .annotations import describe_repairs, read_annotations
+from .annotations.classes import ChosenClasses
 from .annotations.dense import DenseLabels, listed_ids
 from .annotations.findings import Findings
 from .annotations.masks import drawable
@@ -36,11 +37,11 @@ class CocoDetection(TorchvisionCocoDetection):
 
     A subclass of torchvision's class, because scripts ask for that; files are found, read and checked here.
 
-    `ds[i]` is the image and its target after `transforms`, `ds.load(i)` before them. Images without objects are
-    kept. `num_classes` is by default the largest category id + 1; a larger one leaves room, a label
-    beyond it is refused. With `dense_labels` labels are not the category ids but count from 0; `category_ids` then has
-    the id of each label. `find_image` knows a dataset's own names of image files. What is repaired on reading is
-    printed in one line, or refused with `strict`; `findings` holds it. Raises DatasetError for a folder or file that
+    `ds[i]` is the image and its target after `transforms`, `ds.load(i)` before them. Images without objects are kept.
+    `num_classes` is by default the largest category id + 1; a larger one leaves room, a label beyond it is refused.
+    `labels` may keep some classes only, or make labels that are not the category ids but count from 0; `category_ids`
+    then has the id of each label. `find_image` knows a dataset's own names of image files. What is repaired on reading
+    is printed in one line, or refused with `strict`; `findings` holds it. Raises DatasetError for a folder or file that
     is not there, not COCO or contradicts itself (`annotation_kinds` has the list).
     """
 
@@ -54,7 +55,7 @@ class CocoDetection(TorchvisionCocoDetection):
         num_classes: int | None = None,
         find_image: FindImage = by_file_name,
         strict: bool = False,
-        dense_labels: DenseLabels | None = None,
+        labels: DenseLabels | ChosenClasses | None = None,
     ) -> None:
         # Not torchvision's constructor: it reads the annotations at once, and keeps them as dictionaries.
         self.img_folder = self.root = Path(img_folder)
@@ -65,7 +66,7 @@ class CocoDetection(TorchvisionCocoDetection):
         self.findings = Findings()
         self.annotations = read_annotations(
             ann_file,
-            num_classes=num_classes if dense_labels is None else dense_labels,
+            num_classes=num_classes if labels is None else labels,
             need_masks=return_masks,
             strict=strict,
             findings=self.findings,

@@ -19,6 +19,13 @@ def add_data_flags(group: argparse._ArgumentGroup) -> None:
         "written with the file's ids, and a checkpoint remembers it",
     )
     group.add_argument(
+        "--classes",
+        default=None,
+        metavar="NAMES",
+        help="train and evaluate on these classes alone, as person,dog or by category id (all); images stay, and a "
+        "checkpoint remembers it",
+    )
+    group.add_argument(
         "--remove_difficult", action="store_true", help="accepted for old scripts; COCO has no difficult objects"
     )
     group.add_argument("--train_size", default=4000, type=int, help="shapes: training images (%(default)s)")

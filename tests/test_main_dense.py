@@ -55,3 +55,19 @@ def test_checkpoints_with_and_without_dense_labels_are_told_apart(run: Run, tmp_
 def test_where_it_cannot_work_it_is_refused(run: Run, tmp_path: Path, dataset: str) -> None:
     result = run(f"{TINY} --dense_labels --dataset_file {dataset} --coco_path {tmp_path}")
     assert_refused(result, f"--dense_labels is not for --dataset_file {dataset}")
+
+
+def test_a_run_on_some_of_the_classes_knows_and_measures_only_these(
+    run: Run, tmp_path: Path, coco_folder: Path
+) -> None:
+    flags, file = flags_of(coco_folder), tmp_path / "run" / "checkpoint.pth"
+    assert_refused(run(f"{flags} --classes dgo"), "--classes dgo", "near: dog")
+    code, text, err = run(f"{flags} --classes Dog --epochs 1 --output_dir {file.parent}")
+    assert code == 0 and "4 training images, 4 validation images; 1 classes: dog" in text, err
+    content = torch.load(file, weights_only=True)
+    assert content["class_names"] == {3: "dog"} and len(content["model"]["class_embed.bias"]) == 5
+    out = tmp_path / "eval"
+    code, text, err = run(f"{flags} --eval --resume {file} --output_dir {out}")
+    assert code == 0 and f"--classes Dog is that of {file}" in text, err
+    assert torch.load(out / "eval.pth", weights_only=True)["params"]["catIds"] == [3]
+    assert_refused(run(f"{TINY} --classes 1"), "--classes", "shapes")

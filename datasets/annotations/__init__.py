@@ -13,10 +13,11 @@ from util.errors import DatasetError
 from util.runs.atomic import atomic_file
 
 from . import kinds
+from .classes import ChosenClasses
 from .dense import DenseLabels
 from .findings import Action, Findings
 from .flat_masks import FlatMasks, MaskBuilder
-from .headers import ImageFiles, Images, NoFiles, note_unused, read_categories
+from .headers import ImageFiles, Images, NoFiles, note_labels, note_unused, read_categories
 from .kinds import IssueLog
 from .masks import MaskRules, mask_area
 from .objects import AnnotationTable
@@ -28,7 +29,7 @@ from .table import index_coco as index_coco  # the evaluation imports it from he
 def read_annotations(
     path: str | Path,
     *,
-    num_classes: int | DenseLabels | None = None,
+    num_classes: int | DenseLabels | ChosenClasses | None = None,
     need_masks: bool = False,
     num_queries: int | None = None,
     strict: bool = False,
@@ -40,7 +41,7 @@ def read_annotations(
 
     Args:
         path: the JSON file.
-        num_classes: a label that is not below it is refused; or how category ids become labels.
+        num_classes: a label that is not below it is refused; or how category ids become labels; or which are kept.
         need_masks: objects without a readable segmentation, and images without height and width, are refused.
         num_queries: images with more objects are noted.
         strict: what would be repaired is refused.
@@ -57,11 +58,16 @@ def read_annotations(
         data = parse_coco(path)
         if data.annotations is None:
             issues.add(kinds.NO_ANNOTATIONS, "file", path.name)
+        categories, entries = read_categories(data.categories, issues), data.annotations or []
+        if isinstance(num_classes, ChosenClasses):
+            entries, categories = num_classes.keep(entries, categories, path)
+            num_classes = num_classes.labels
         dense = num_classes if isinstance(num_classes, DenseLabels) else None
-        categories = read_categories(data.categories, issues, labels=dense is None)
+        if dense is None:
+            note_labels(categories, issues)
         images = Images(data.images, issues, need_sizes=need_masks, files=files or NoFiles(), fixing=fixing)
         table = AnnotationTable(
-            data.annotations or [],
+            entries,
             issues,
             images=images,
             categories=categories,
@@ -79,7 +85,7 @@ def read_annotations(
         if dense is not None:
             table.labels[rows], listed = dense.renumber(table.labels[rows], categories, path)
         annotations = _pack(table, rows, images, masks, listed)
-        del data
+        del data, entries
         _note_counts(annotations, num_queries, issues)
         del table
     issues.settle(Findings() if findings is None else findings, strict=strict, fixing=fixing)

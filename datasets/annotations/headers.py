@@ -56,13 +56,8 @@ class NoFiles:
         """Do nothing."""
 
 
-def read_categories(
-    entries: list[dict[str, Any]], issues: IssueLog, *, labels: bool = True
-) -> dict[int, dict[str, Any]]:
-    """Read id, name and, where given, supercategory of each category, by id, in the file's order.
-
-    `labels`: the ids will be the labels, and a model has a class for every number up to the largest.
-    """
+def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int, dict[str, Any]]:
+    """Read id, name and, where given, supercategory of each category, by id, in the file's order."""
     if not entries:
         raise DatasetError(f"{issues.path}: it lists no categories")
     categories: dict[int, dict[str, Any]] = {}
@@ -74,8 +69,6 @@ def read_categories(
         if id_ < 0:
             issues.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
             continue
-        if labels and id_ > LARGEST_LABEL:
-            issues.add(kinds.LARGE_LABELS, "category", id_)
         category = _category(entry, id_, issues)
         known = categories.setdefault(id_, category)
         if known is not category:
@@ -83,9 +76,16 @@ def read_categories(
             issues.add(kinds.REPEATED_CATEGORIES if same else kinds.CONTRADICTING_CATEGORIES, "category", id_)
         elif ids_by_name.setdefault(category["name"], id_) != id_:
             issues.add(kinds.SAME_NAMES, "category", id_, "name", category["name"])
-    if labels and categories and SPARSE * len(categories) < max(categories) <= LARGEST_LABEL:
-        issues.add(kinds.SPARSE_LABELS, "category", max(categories), f"the largest of {len(categories)}")
     return categories
+
+
+def note_labels(categories: dict[int, dict[str, Any]], issues: IssueLog) -> None:
+    """Note ids that make large labels: a model has a class for every number up to the largest."""
+    for id_ in categories:
+        if id_ > LARGEST_LABEL:
+            issues.add(kinds.LARGE_LABELS, "category", id_)
+    if categories and SPARSE * len(categories) < max(categories) <= LARGEST_LABEL:
+        issues.add(kinds.SPARSE_LABELS, "category", max(categories), f"the largest of {len(categories)}")
 
 
 def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, issues: IssueLog) -> None:

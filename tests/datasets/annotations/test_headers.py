@@ -3,7 +3,7 @@
 import numpy as np
 
 from datasets.annotations.findings import Findings
-from datasets.annotations.headers import Images, NoFiles, note_unused, read_categories
+from datasets.annotations.headers import Images, NoFiles, note_labels, note_unused, read_categories
 from datasets.annotations.kinds import IssueLog
 
 
@@ -52,5 +52,7 @@ def test_names_that_are_missing_or_no_text() -> None:
 
 def test_ids_beyond_any_class_head_are_too_large_not_impossible() -> None:
     issues = IssueLog("f.json")
-    assert list(read_categories([{"id": 5_000_000_000, "name": "cup"}], issues)) == [5_000_000_000]
+    categories = read_categories([{"id": 5_000_000_000, "name": "cup"}], issues)
+    note_labels(categories, issues)
+    assert list(categories) == [5_000_000_000]
     assert found(issues) == {"category ids too large to count up to": 1}
