@@ -159,7 +159,9 @@ def compute_losses(
     step, `whole` are the targets of all of it, which its losses are divided by.
     """
     context = context or StepContext()
-    outputs = _forward(model, samples, context)
+    # Noised objects are queries (--denoising): their model is given the targets, in training alone.
+    known = {"targets": targets} if model.training and getattr(criterion, "targets_to_model", False) else {}
+    outputs = _forward(model, samples, context, **known)
     with context.phases.phase(Section.LOSS):
         # A criterion of somebody else's need not know the arguments below.
         if whole is None or not isinstance(criterion, SetCriterion):
@@ -175,9 +177,9 @@ def compute_losses(
     return outputs, losses
 
 
-def _forward(model: nn.Module, samples: NestedTensor, context: StepContext) -> dict[str, Any]:
+def _forward(model: nn.Module, samples: NestedTensor, context: StepContext, **known: Any) -> dict[str, Any]:
     with context.phases.phase(Section.FORWARD), context.precision.autocast():
-        return model(samples)
+        return model(samples, **known)
 
 
 def weights_of(criterion: nn.Module) -> dict[str, float]:

@@ -15,12 +15,13 @@ from util.profiling.cost_file import check_cost_file
 AT_LEAST = {
     0: (
         *("epochs", "max_steps", "overfit", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
-        *("save_augmented", "early_stop", "freeze_backbone"),
+        *("save_augmented", "early_stop", "freeze_backbone", "denoising"),
     ),
     10: ("max_dets",),  # COCO's other two recalls are those of 1 and 10 detections
     1: (
         *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size", "eval_every"),
         *("dec_layers", "hidden_dim", "dim_feedforward", "nheads", "num_queries", "image_size", "pad_multiple"),
+        "groups",
     ),
 }
 
@@ -191,6 +192,11 @@ def check_query_flags(args: argparse.Namespace) -> None:
     if args.queries != "learned" and args.position_embedding in ("learned", "v3"):
         raise UserError(
             f"--queries {args.queries} encodes boxes and cells as sines: leave --position_embedding at sine"
+        )
+    if args.denoising and args.queries == "learned":
+        raise UserError(
+            f"--denoising {args.denoising} starts queries from noised boxes, and those of --queries learned have none: "
+            "give --queries dab or encoder"
         )
     if args.focal and args.masks and args.dataset_file == "coco_panoptic":
         raise UserError("--focal cannot make panoptic images, whose rule needs a softmax: leave out --focal or --masks")

@@ -86,6 +86,21 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
         help="from the second decoder layer on, a query sees the cells inside its box alone",
     )
     group.add_argument(
+        "--denoising",
+        default=0,
+        type=int,
+        metavar="N",
+        help="in training, N groups of noised objects as further queries, each to find its object again; needs "
+        "--queries dab or encoder; 0: none (%(default)s)",
+    )
+    group.add_argument(
+        "--groups",
+        default=1,
+        type=int,
+        metavar="K",
+        help="in training, K groups of --num_queries queries, each matched alone; the first one detects (%(default)s)",
+    )
+    group.add_argument(
         "--print_shapes",
         action="store_true",
         help="print the shape of everything that passes through the model of these flags, and end; no data is read",

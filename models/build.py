@@ -133,21 +133,30 @@ def build_postprocessors(args: Any, is_thing_map: Mapping[int, bool]) -> dict[st
 
 
 def build_criterion(args: Any, num_classes: int) -> SetCriterion:
-    """Build the set loss with the flags' weights, for every decoder layer and the cells that propose queries."""
+    """Build the set loss with the flags' weights: for decoder layers, cells that propose queries, noised objects."""
     focal, proposals = getattr(args, "focal", False), getattr(args, "queries", "learned") == "encoder"
+    denoising = getattr(args, "denoising", 0)
     weights = {"loss_ce": FOCAL_WEIGHT if focal else 1.0}
     weights |= {"loss_bbox": args.bbox_loss_coef, "loss_giou": args.giou_loss_coef}
     earlier = [f"_{i}" for i in range(args.dec_layers - 1)] if args.aux_loss else []
     # Each earlier layer's losses weigh as the last one's; masks, added below, have the last layer only.
-    weights |= {f"{name}{suffix}": w for suffix in earlier + ["_enc"] * proposals for name, w in weights.items()}
+    others = earlier + ["_enc"] * proposals + [f"_dn{suffix}" for suffix in ["", *earlier] if denoising]
+    weights |= {f"{name}{suffix}": w for suffix in others for name, w in weights.items()}
     if args.masks:
         weights |= {"loss_mask": args.mask_loss_coef, "loss_dice": args.dice_loss_coef}
     losses = ["labels", "boxes", "cardinality", *(["masks"] if args.masks else [])]
     parts = (num_classes, build_matcher(args), weights, args.eos_coef, losses)
     mask_chunk = getattr(args, "mask_chunk", 0)
-    if not focal:
+    more_queries = denoising > 0 or getattr(args, "groups", 1) > 1
+    if not (focal or more_queries):
         return SetCriterion(*parts, mask_chunk=mask_chunk)
+    from .variants.extra_queries_loss import ExtraQueriesCriterion, FocalExtraQueriesCriterion
     from .variants.set_loss import FocalCriterion, FocalMatcher
 
-    matcher = FocalMatcher(FOCAL_WEIGHT * args.set_cost_class, args.set_cost_bbox, args.set_cost_giou)
-    return FocalCriterion(parts[0], matcher, *parts[2:], mask_chunk=mask_chunk)
+    if focal:
+        matcher = FocalMatcher(FOCAL_WEIGHT * args.set_cost_class, args.set_cost_bbox, args.set_cost_giou)
+        parts = (parts[0], matcher, *parts[2:])
+    if not more_queries:
+        return FocalCriterion(*parts, mask_chunk=mask_chunk)
+    kind = FocalExtraQueriesCriterion if focal else ExtraQueriesCriterion
+    return kind(*parts, denoising=denoising, mask_chunk=mask_chunk)

@@ -18,11 +18,13 @@ from .zoo import published_under
 
 #: Parts of the architecture that may be chosen anew for weights that exist: they do not change their meaning.
 FREE = ("backbone_norm", "padding_invariant", "local_attention")
+#: Of these weights tell whether they are on, and the run that wrote them with which number.
+ON_OR_OFF = ("denoising",)
 #: Parts that weights do not show; `nheads` they do where there is a mask head.
 UNREADABLE = ("nheads", "dilation")
 DEFAULTS = asdict(Architecture())
 #: Research switches; a plain DETR's lines do not mention them.
-VARIANTS = ("queries", "focal", "local_attention", "feature_map")
+VARIANTS = ("queries", "focal", "local_attention", "feature_map", "groups", "denoising")
 
 #: ResNets by the blocks of their four stages, the outputs and inputs (of a group) of the first 3x3 convolution after
 #: the stem, and True if their blocks are bottlenecks. The first three stages tell them apart: C4 has no fourth.
@@ -124,6 +126,7 @@ def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, d
     run = checkpoint.get("args")
     run = run if isinstance(run, Mapping) else {}
     flags = {name: run[name] for name in DEFAULTS if name not in weights and _is_usable(run.get(name), DEFAULTS[name])}
+    weights |= {name: run[name] for name in ON_OR_OFF if weights[name] and _is_usable(run.get(name), DEFAULTS[name])}
     published = published_under(path)
     name = {}
     # A file may have been renamed, or be a run's own under a famous name: the name counts where the weights agree.
@@ -154,6 +157,8 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dic
             "num_classes": shapes["class_embed.weight"][0] - 1,  # the last is "no object"
             "masks": "mask_head.lay1.weight" in shapes,
             "queries": _queries(shapes),
+            "groups": 1 + shapes.get("group_queries.weight", (0,))[0] // num_queries,
+            "denoising": int("denoising.class_embed.weight" in shapes),
         }
         if flags["masks"]:  # its first layer takes the width and an attention map of each head
             flags["nheads"] = shapes["mask_head.lay1.weight"][1] - hidden_dim
@@ -207,9 +212,11 @@ def _is_usable(value: Any, default: Any) -> bool:
 
 
 def _contradictions(known: Mapping[str, Any], flags: Mapping[str, Any]) -> list[str]:
-    return [
-        name for name in DEFAULTS if name in known and name in flags and flags[name] != known[name] and name not in FREE
-    ]
+    def differ(name: str) -> bool:
+        kind = bool if name in ON_OR_OFF else lambda value: value
+        return kind(flags[name]) != kind(known[name])
+
+    return [name for name in DEFAULTS if name in known and name in flags and name not in FREE and differ(name)]
 
 
 def _describe(sources: Mapping[str, Mapping[str, Any]], path: str | os.PathLike) -> str:

@@ -31,6 +31,8 @@ class Architecture:
     queries: str = "learned"
     focal: bool = False
     local_attention: bool = False
+    groups: int = 1
+    denoising: int = 0
 
 
 def build_detector(
@@ -67,20 +69,23 @@ def build_detector(
 
 def _is_plain(architecture: Architecture) -> bool:
     """True for a detector of DETR's own parts."""
-    return architecture.queries == "learned" and not (architecture.focal or architecture.local_attention)
+    switches = architecture.focal, architecture.local_attention, architecture.groups > 1, architecture.denoising > 0
+    return architecture.queries == "learned" and not any(switches)
 
 
 def _build_variant(architecture: Architecture, parts: tuple[Any, ...], *, dropout: float) -> DETR:
     """Build a detector with one of the research switches; their files are imported here and nowhere else."""
-    from .variants.detectors import AnchorDETR, LocalDETR, anchor_transformer
+    from .variants.detectors import AnchorDETR, LearnedDETR, anchor_transformer
     from .variants.focal import start_unlikely
 
+    model: DETR
     if architecture.queries == "learned":
-        model = (LocalDETR if architecture.local_attention else DETR)(*parts)
+        model = LearnedDETR(*parts, local=architecture.local_attention, groups=architecture.groups)
     else:
         backbone, _, *counts = parts
         transformer = anchor_transformer(architecture, dropout=dropout)
-        model = AnchorDETR(backbone, transformer, *counts, propose=architecture.queries == "encoder")
+        more: dict[str, Any] = {"groups": architecture.groups, "denoising": architecture.denoising}
+        model = AnchorDETR(backbone, transformer, *counts, propose=architecture.queries == "encoder", **more)
     if architecture.focal:
         start_unlikely(model.class_embed)
     return model

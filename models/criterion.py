@@ -91,7 +91,7 @@ class SetCriterion(nn.Module):
             with `masks` `loss_mask` and `loss_dice`, for the last layer only.
         """
         if num_boxes is None:
-            num_boxes = _boxes_of_all_processes(targets, outputs["pred_boxes"])
+            num_boxes = boxes_of_all_processes(targets, outputs["pred_boxes"])
         layers = self.layers_of(outputs)
         with annotate("matcher"):
             # Every layer is matched anew: its predictions are its own.
@@ -149,7 +149,7 @@ class SetCriterion(nn.Module):
         num_boxes: Tensor | float,
         log: bool = True,
         *,
-        class_weight: float | None = None,
+        class_weight: Tensor | float | None = None,
     ) -> dict[str, Tensor]:
         """Cross entropy over all B * Q queries: matched ones should say their object's label, others "no object".
 
@@ -210,7 +210,7 @@ class SetCriterion(nn.Module):
             focal, dice = losses.sum(0) / num_boxes
             return {"loss_mask": focal, "loss_dice": dice}
 
-    def _options_of_labels(self, class_weight: float | None, *, log: bool) -> dict[str, Any]:
+    def _options_of_labels(self, class_weight: Tensor | float | None, *, log: bool) -> dict[str, Any]:
         """Arguments of `loss_labels` that are not its defaults; a subclass has to know the original's only."""
         options: dict[str, Any] = {} if log else {"log": False}
         if class_weight is not None:
@@ -248,7 +248,7 @@ def _image_of_each(indices: Sequence[Match]) -> Tensor:
     return torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(indices)])
 
 
-def _boxes_of_all_processes(targets: Sequence[Target], like: Tensor) -> Tensor:
+def boxes_of_all_processes(targets: Sequence[Target], like: Tensor) -> Tensor:
     """Objects of the targets, at least 1; with several processes their mean over these, on the device of `like`."""
     # DETR's num_boxes: the mean over processes, because DDP averages gradients afterwards, and 1 where no image has
     # objects, since a loss of 0 / 0 would be NaN.

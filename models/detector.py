@@ -76,7 +76,7 @@ class DETR(nn.Module):
         self.input_proj = nn.Conv2d(backbone.num_channels, hidden_dim, kernel_size=1)
         self.backbone = backbone
 
-    def forward(self, samples: Any, *, attention: AttentionMaps | None = None) -> dict[str, Any]:
+    def forward(self, samples: Any, *, attention: AttentionMaps | None = None, **more: Any) -> dict[str, Any]:
         """Detect objects in a batch.
 
         Args:
@@ -84,16 +84,17 @@ class DETR(nn.Module):
                 and `mask`. Floats are taken as they are, bytes (uint8) are normalised here. Another class of batch
                 goes to the backbone as it is.
             attention: receives the attention weights of all layers, which then run without the fused kernels.
+            more: what `decode` of a variant takes beside that.
 
         Returns:
             `pred_logits` (B, Q, C+1), the last class being "no object"; `pred_boxes` (B, Q, 4), cxcywh relative to
             each image without its padding; with `aux_loss` or `attention` also `aux_outputs`, the same for each earlier
             layer.
         """
-        return self.detect(samples, attention=attention)[0]
+        return self.detect(samples, attention=attention, **more)[0]
 
     def detect(
-        self, samples: Any, *, attention: AttentionMaps | None = None
+        self, samples: Any, *, attention: AttentionMaps | None = None, **more: Any
     ) -> tuple[dict[str, Any], DetectorFeatures]:
         """Detect as `forward` does; also return the features on the way."""
         batch = as_batch(samples)
@@ -101,10 +102,9 @@ class DETR(nn.Module):
             features, pos = self.backbone(batch)
         # (B, C', h, w) to (B, D, h, w) by a 1 x 1 convolution; C' is 2048 for ResNet-50.
         src, mask = self.input_proj(features[-1].tensors), features[-1].mask
-        decoded = self.decode(src, mask, pos[-1], attention=attention)
-        layers = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(decoded.logits, decoded.boxes)]
+        decoded = self.decode(src, mask, pos[-1], attention=attention, **more)
         every_layer = self.aux_loss or attention is not None
-        outputs: dict[str, Any] = layers[-1] | ({"aux_outputs": layers[:-1]} if every_layer else {}) | decoded.more
+        outputs = as_outputs(decoded.logits, decoded.boxes, every_layer=every_layer) | decoded.more
         canvas = tuple(batch.tensors.shape[-2:]) if hasattr(batch, "tensors") else None
         return outputs, DetectorFeatures(features, src, mask, decoded.memory, decoded.queries[-1], canvas)
 
@@ -137,6 +137,12 @@ class DETR(nn.Module):
     def __prepare_scriptable__(self) -> "DETR":
         """Say what takes the place of `torch.jit.script`, which PyTorch has deprecated."""
         raise NotImplementedError(NO_SCRIPT)
+
+
+def as_outputs(logits: Tensor, boxes: Tensor, *, every_layer: bool) -> dict[str, Any]:
+    """Answers of L layers (L, B, Q, ...) as a model returns them: the last layer's, and in a list the earlier ones'."""
+    layers: list[dict[str, Any]] = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]
+    return layers[-1] | ({"aux_outputs": layers[:-1]} if every_layer else {})
 
 
 def as_batch(samples: Any) -> Any:

@@ -84,7 +84,7 @@ class HungarianMatcher(nn.Module):
         boxes = torch.stack([layer["pred_boxes"] for layer in layers])
         cost = self.cost(logits, boxes, labels, objects.to(boxes.dtype))
         if "hidden" in layers[0]:
-            cost = cost.masked_fill(layers[0]["hidden"][..., None], HIDDEN)
+            cost = cost.masked_fill(torch.stack([layer["hidden"] for layer in layers])[..., None], HIDDEN)
         return cost
 
     def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, objects: Tensor) -> Tensor:

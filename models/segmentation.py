@@ -57,7 +57,7 @@ class DETRsegm(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, samples: Any, *, attention: AttentionMaps | None = None) -> dict[str, Any]:
+    def forward(self, samples: Any, *, attention: AttentionMaps | None = None, **more: Any) -> dict[str, Any]:
         """Detect and segment objects in a batch; arguments as those of `DETR`.
 
         Returns:
@@ -65,7 +65,7 @@ class DETRsegm(nn.Module):
             and width in pixels, on the CPU. In training mode `pred_masks` is a `QueryMasks`: it computes no more than
             the loss asks for.
         """
-        outputs, seen = self.detr.detect(samples, **asking(attention))
+        outputs, seen = self.detr.detect(samples, **asking(attention), **more)
         with annotate("mask_attention"):
             maps = self.bbox_attention(seen.queries, seen.memory, mask=seen.mask)  # (B, Q, A, h, w)
             # All maps but the last, finest last: strides 16, 8, 4. `src` stands for the last one, at the transformer's

@@ -81,6 +81,7 @@ class Transformer(nn.Module):
         *,
         attention: AttentionMaps | None = None,
         look: Callable[[Tensor], Tensor] | None = None,
+        tgt_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Decode objects from a feature map.
 
@@ -90,7 +91,7 @@ class Transformer(nn.Module):
             query_embed: learned positions of the object queries (Q, D); their content starts at zero.
             pos_embed: position encoding (B, D, h, w).
             attention: receives the weights of all layers.
-            look: as in `TransformerDecoder`.
+            look, tgt_mask: as in `TransformerDecoder`.
 
         Returns:
             decoder outputs (L, B, Q, D), L = 1 without `return_intermediate_dec`, and encoder memory (B, D, h, w).
@@ -109,6 +110,7 @@ class Transformer(nn.Module):
                 query_pos=query_pos,
                 **({} if attention is None else asking(attention.decoder)),
                 **({} if look is None else {"look": look}),
+                **({} if tgt_mask is None else {"tgt_mask": tgt_mask}),
             )
         # (B, S, D) back to a map (B, D, h, w), which the mask head looks at.
         return hs, memory.transpose(1, 2).unflatten(2, (h, w))

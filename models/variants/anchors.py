@@ -33,11 +33,15 @@ class Scene(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """Contents (B, Q, D) and boxes (B, Q, 4) of queries; `hidden` (B, Q) ones are seen by none and answer nothing."""
+    """Contents (B, Q, D) and boxes (B, Q, 4) of queries; `hidden` (B, Q) ones are seen by none and answer nothing.
+
+    `apart` (Q, Q) is True where a query does not see another.
+    """
 
     content: Tensor
     boxes: Tensor
     hidden: Tensor | None = None
+    apart: Tensor | None = None
 
 
 class AnchorAttention(MultiheadAttention):
@@ -79,6 +83,7 @@ class AnchorDecoderLayer(Layer):
         query_pos: Tensor,
         sine: Tensor,
         hidden: Tensor | None,
+        apart: Tensor | None,
         bias: Tensor | None,
         attention: MutableSequence[Tensor] | None = None,
     ) -> Tensor:
@@ -86,7 +91,7 @@ class AnchorDecoderLayer(Layer):
 
         def self_attention(x: Tensor) -> Tensor:
             q = k = with_positions(x, query_pos)
-            return self.self_attn(q, k, x, key_padding_mask=hidden)[0]
+            return self.self_attn(q, k, x, key_padding_mask=hidden, attn_mask=apart)[0]
 
         def cross_attention(x: Tensor) -> Tensor:
             return self.multihead_attn.look(x, sine, scene, attn_mask=bias, **asking(attention))
@@ -138,6 +143,7 @@ class AnchorDecoder(Stack):
                 query_pos=self.ref_point_head(sine),
                 sine=self._place(sine, content, boxes, first=i == 0),
                 hidden=queries.hidden,
+                apart=queries.apart,
                 bias=bias_inside(boxes, scene.padding) if self.local else None,
                 **asking(attention),
             )

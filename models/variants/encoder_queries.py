@@ -25,11 +25,15 @@ NOTHING = -1e4
 
 
 class Proposals(NamedTuple):
-    """Answers of all cells: `logits` (B, S, C+1), `boxes` (B, S, 4); and the chosen ones as `queries`."""
+    """Answers of all cells: `logits` (B, S, C+1), `boxes` (B, S, 4); and the chosen ones as `queries`.
+
+    `features` (B, Q, D) are those of the chosen cells, a part of the queries' contents.
+    """
 
     logits: Tensor
     boxes: Tensor
     queries: Queries
+    features: Tensor
 
 
 class EncoderQueries(nn.Module):
@@ -57,14 +61,15 @@ class EncoderQueries(nn.Module):
         scores = logits[..., :-1].amax(-1)  # (B, S)
         score, chosen = scores.topk(min(len(content), scores.shape[1]), dim=1)  # (B, Q)
         picked = chosen[..., None]
+        # Detached: the decoder's losses shape the cells' features by attention, not by way of the choice.
+        features = cells.detach().gather(1, picked.expand(-1, -1, cells.shape[-1]))
         queries = Queries(
-            # Detached: the decoder's losses shape the cells' features by attention, not by way of the choice.
-            content[: chosen.shape[1]] + cells.detach().gather(1, picked.expand(-1, -1, cells.shape[-1])),
+            content[: chosen.shape[1]] + features,
             boxes.detach().gather(1, picked.expand(-1, -1, 4)),
             # An image with fewer cells than queries: the rest lies on padding.
             score <= NOTHING / 2,
         )
-        return Proposals(logits, boxes, queries)
+        return Proposals(logits, boxes, queries, features)
 
 
 def prior_boxes(padding: Tensor) -> Tensor:
