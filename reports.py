@@ -56,8 +56,10 @@ def finish_evaluation(run: Setup, stats: Mapping[str, Any], evaluator: CocoEvalu
     if run.folder is None:
         return
     paths = write_results(run.folder, evaluator)
+    # Generated data has no file.
     ann_file = unwrap(run.data.val).ann_file
     info = run_info(run.cfg, typed=typed_flags(run.typed))
+    # What a report made later needs and flags do not tell; absolute, for it may be made from another folder.
     info |= {
         "annotations": str(ann_file.resolve()) if ann_file else None,
         "stats": to_plain(dict(stats)),
@@ -84,8 +86,10 @@ def load_run(folder: Path, name: str) -> Evaluated:
     if reason := why_not_hotcoco():
         raise UserError(f"a report needs hotcoco: {reason}")
     info = _read_info(folder)
+    # By the flags, not by the files that are there: those of an earlier evaluation with masks may lie beside.
     kinds = ("bbox", "segm") if info["flags"].get("masks") else ("bbox",)
     results = {kind: _read_json(folder / PREDICTIONS[kind]) for kind in kinds}
+    # Defaults below the recorded ones: a flag that is newer than the run has a value.
     flags = argparse.Namespace(**vars(get_args_parser().parse_args([])) | info["flags"])
     try:
         dataset = build_split(flags.split, flags)
@@ -94,6 +98,8 @@ def load_run(folder: Path, name: str) -> Evaluated:
         if flags.dataset_file == "coco_panoptic" or not annotations.is_file():
             raise
         truth = read_annotations(annotations, need_masks=flags.masks).to_coco()
+        # Which part --fast_dev_run left cannot be asked of a dataset that is not there: images with a detection stand
+        # in for it.
         image_ids = sorted({result["image_id"] for result in results["bbox"]} & truth.imgs.keys())
         note = f"The data is not where the evaluation found it: {error.line()}."
         return _evaluated(folder, results, info, truth=truth, image_ids=image_ids, notes=[note], name=name)
@@ -107,6 +113,7 @@ def _with_dataset(
     indices: list[int] = list(range(len(dataset)))
     source: Any = dataset
     while isinstance(source, Subset):
+        # From the outermost subset inwards, until the numbers are those of the dataset itself.
         indices = [source.indices[k] for k in indices]
         source = source.dataset
     places = {source.image_id(k): k for k in indices}
@@ -170,6 +177,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
             f"{folder}: no {PREDICTIONS['bbox']}; python main.py --eval --resume {folder / 'best.pth'} "
             f"--output_dir {folder} writes it"
         )
+    # Evaluations made before eval.json left run.json alone.
     for name in (INFO_FILE, "run.json"):
         if (folder / name).is_file():
             info = _read_json(folder / name)

@@ -43,6 +43,7 @@ def parse_args() -> argparse.Namespace:
 def make_file(path: Path, *, images: int, boxes: int, seed: int) -> None:
     """Write a file in COCO's format: outlines of 8 to 60 points with two decimals, 1 % crowds as run lengths."""
     rng = np.random.default_rng(seed)
+    # (boxes,) image of each object; sorted, so that an image's objects lie together, as in COCO's files.
     owners = np.sort(rng.integers(0, images, boxes))
     with open(path, "w") as file:
         categories = [{"id": id_, "name": f"class {id_}", "supercategory": "thing"} for id_ in range(1, CLASSES + 1)]
@@ -57,6 +58,7 @@ def make_file(path: Path, *, images: int, boxes: int, seed: int) -> None:
                 "date_captured": "2013-11-14 17:02:52",
                 "id": id_,
             }
+            # Entry by entry: as one object the file would need the memory that is to be measured.
             file.write((", " if id_ else "") + json.dumps(image))
         file.write('], "annotations": [')
         for number, owner in enumerate(owners.tolist()):
@@ -73,6 +75,7 @@ def make_object(rng: np.random.Generator, id_: int, image_id: int) -> dict:
     outline = (outline + place * (640 - width, 480 - height)).round(2)
     low, high = outline.min(0), outline.max(0)
     crowd = bool(rng.random() < 0.01)
+    # Down the columns; 640 runs of 480 pixels are alternately empty and full columns.
     runs = {"size": [480, 640], "counts": np.full(640, 480).tolist()}
     return {
         "segmentation": runs if crowd else [outline.ravel().tolist()],
@@ -89,6 +92,7 @@ def measure(args: argparse.Namespace, path: Path) -> dict[str, list[dict]]:
     """Seconds and bytes of every run, by kind."""
     runs: dict[str, list[dict]] = {kind: [] for kind in KINDS}
     for number in range(args.runs):
+        # There and back: a machine that grows slower over time slows each alike.
         for kind in KINDS if number % 2 == 0 else KINDS[::-1]:
             command = [sys.executable, str(Path(__file__).with_name("annotations_worker.py")), kind, str(path)]
             done = subprocess.run([*command, str(args.workers)], stdout=subprocess.PIPE, text=True, check=True)
@@ -111,6 +115,7 @@ def print_table(medians: Medians, workers: int) -> None:
     print(f"opening takes {shares['open_seconds']:.2f} of pycocotools' time")
     for key in ("workers_pss_mb", "workers_uss_mb"):
         print(f"{workers} workers together, {key}: {shares[key]:.3f} of what pycocotools' workers hold")
+    # Less what Python and its imports hold.
     one = medians["process_mb"]["pycocotools"] - medians["process_mb"]["nothing"]
     share = medians["workers_pss_mb"]["ours"] / one
     print(f"{workers} workers together, pss: {share:.3f} of one pycocotools index ({one:.0f} MB)")

@@ -68,9 +68,11 @@ def kernel_names(count: int, rng: random.Random) -> list[str]:
 def write_csv(path: Path, kernels: int, names: int) -> None:
     """Write a seeded CSV with so many launches of so many kernel names, 15 metrics each, after some lines of a log."""
     rng = random.Random(0)
+    # A training step launches some hundred kernels under few names: reading has to gain by that.
     known = kernel_names(names, rng)
     quote = '","'.join
     with open(path, "w") as file:
+        # ncu prints into the program's own output: the reader has to find where the CSV begins.
         file.writelines(f"Epoch: [0]  [{step:4}/1000]  eta: 0:02:31  loss: 12.03 (13.1)\n" for step in range(1000))
         file.write(f'"{quote(HEADER)}"\n')
         for number in range(kernels):
@@ -92,6 +94,7 @@ def write_csv(path: Path, kernels: int, names: int) -> None:
                 "0",
                 "8.0",
             )
+            # A row for each metric, with all of the launch's cells again: ncu's form without --page raw.
             start = f'"{quote(cells)}","Command line profiler metrics",'
             cycles, size = rng.uniform(5e3, 5e5), rng.randint(10_000, 100_000_000)
             metrics = [
@@ -112,6 +115,7 @@ def measure(folder: Path, csv_path: Path) -> dict[str, float]:
     command = [sys.executable, str(SCRIPTS / "postprocess.py"), str(csv_path), "-o", str(folder / "charts")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
+    # Linux counts ru_maxrss in KiB, and gives the largest child's; this one is the only one.
     return {"seconds": seconds, "memory_gib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20}
 
 

@@ -59,6 +59,7 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     }
     if args.dataset_file == "coco_panoptic":
         panoptic = coco_panoptic.open_split(**parts)
+        # Before the first epoch instead of a loss of zeros for all of it.
         if not panoptic.object_counts().any():
             if image_set == "train":
                 raise DatasetError(f"{panoptic.ann_file}: there is nothing to learn: it lists no segments")
@@ -130,6 +131,7 @@ def subset(dataset: DetectionDataset, fraction: float, seed: int) -> DatasetOrSu
     if fraction == 1:
         return dataset
     count = max(1, round(fraction * len(dataset)))
+    # A generator of its own: the global one gives the same numbers with and without the flag.
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
     return Subset(cast(Dataset, dataset), order[:count].sort().values.tolist())
 
@@ -137,6 +139,7 @@ def subset(dataset: DetectionDataset, fraction: float, seed: int) -> DatasetOrSu
 def few_with_objects(dataset: DatasetOrSubset, count: int) -> Subset:
     """Choose `count` of the images that hold an object, spread evenly; all of them where there are no more."""
     indices = np.asarray(dataset.indices) if isinstance(dataset, Subset) else np.arange(len(dataset))
+    # (n,) positions in the dataset under the subset, where the counts are, too.
     labelled = indices[unwrap(dataset).object_counts()[indices] > 0]
     places = np.linspace(0, len(labelled) - 1, num=min(count, len(labelled))).round().astype(int)
     return Subset(cast(Dataset, unwrap(dataset)), labelled[places].tolist())
@@ -155,6 +158,7 @@ def build_collate(dataset: DatasetOrSubset, args: Namespace, *, training_set: Da
         known = counts if training_set is None else unwrap(training_set).object_counts()
         objects = ObjectSizes(
             sizes=percentile_sizes(known, args.num_buckets, largest=int(counts.max())),
+            # Padding of object lists takes the class "no object", the number after the last.
             no_object=args.num_classes or unwrap(dataset).num_classes,
         )
     canvas = tuple(args.pad_size or DEFAULT_PAD_SIZE) if args.pad else None
@@ -174,12 +178,14 @@ def augmentation_from_flags(args: Namespace) -> Augmentation:
     Reads flip (--no_flip), vertical_flip, rotate90, color_jitter, mosaic, scale_jitter, crop_probability, crop_sides.
     Raises DatasetError for values out of range.
     """
+    # DETR's own namespace has none of them: those that are missing keep DETR's behaviour.
     names = [field.name for field in fields(Augmentation)]
     return Augmentation(**{name: getattr(args, name) for name in names if hasattr(args, name)})
 
 
 def with_mosaic(dataset: DatasetOrSubset, args: Namespace) -> DatasetOrSubset:
     """Return training images of which a part becomes four in one, as --mosaic says; without it the dataset itself."""
+    # A trial that has to learn a few images by heart sees each of them as it is, every time.
     probability = 0 if _flag(args, "overfit") else augmentation_from_flags(args).mosaic
     transforms = unwrap(dataset).transforms
     return dataset if probability == 0 or transforms is None else Mosaic(dataset, probability, transforms)
@@ -204,6 +210,7 @@ def _transforms(image_set: str, args: Namespace, *, as_uint8: bool) -> Transform
         "crop_resize": _flag(args, "crop_resize"),
         "crop_size": _flag(args, "crop_size"),
     }
+    # For the same reason --overfit trains on images as the evaluation sees them.
     if image_set != "train" or _flag(args, "overfit"):
         return make_coco_transforms("val", **sizes, as_uint8=as_uint8)
     fast_resize = bool(_flag(args, "fast_resize"))

@@ -70,10 +70,12 @@ def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int
             issues.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
             continue
         category = _category(entry, id_, issues)
+        # The first entry of an id counts; a second of the same name does no harm.
         known = categories.setdefault(id_, category)
         if known is not category:
             same = known["name"] == category["name"]
             issues.add(kinds.REPEATED_CATEGORIES if same else kinds.CONTRADICTING_CATEGORIES, "category", id_)
+        # Two ids with one name are allowed, and are two classes: AP of each is measured apart.
         elif ids_by_name.setdefault(category["name"], id_) != id_:
             issues.add(kinds.SAME_NAMES, "category", id_, "name", category["name"])
     return categories
@@ -93,6 +95,7 @@ def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, issues:
     unused = sorted(set(categories) - set(used.tolist()))
     for id_ in unused:
         name = categories[id_]["name"]
+        # Roboflow's exports have a class 0 that is only the name of the project, with the true classes below it.
         children = (c for other, c in categories.items() if other != id_ and c.get("supercategory") == name)
         kind = kinds.PARENT_CATEGORIES if any(children) else kinds.UNUSED_CATEGORIES
         issues.add(kind, "category", id_, "name", name)
@@ -119,6 +122,7 @@ class Images:
         for entry in entries:
             id_ = _read_id(entry, "image", issues)
             if id_ is not None and self._has_name(entry):
+                # By id, so that the same image listed twice does not count twice.
                 known = by_id.setdefault(id_, entry)
                 if known is not entry:
                     same = known["file_name"] == entry["file_name"]
@@ -131,9 +135,13 @@ class Images:
             kept = [k for k, id_ in enumerate(self.ids.tolist()) if id_ not in self._first_of]
             self.ids, self.names = self.ids[kept], [self.names[k] for k in kept]
         else:
+            # Only --fix merges them; else the finding refuses the file.
             self._first_of = {}
         sizes = [self._size(by_id[id_], need=need_sizes) for id_ in self.ids.tolist()]
+        # Arrays, not objects: loader workers share their memory instead of copying it page by page as counts of
+        # references change.
         self.sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
+        # Asked only where no file has to be opened for it.
         if files.sizes_known:
             self.measure(np.arange(len(self.ids)))
 

@@ -82,12 +82,15 @@ def inspect_segments(path: Path, ids: Sequence[int]) -> SegmentFacts:
         owners = read_segments(path, described="the segments")
     except ImageError as error:
         return SegmentFacts(error=str(error))
+    # (H, W) ids of segments, 0 where there is none.
     seen = torch.unique(owners).tolist()
     lacking = tuple(id_ for id_ in ids if id_ not in seen)
+    # PNGs written by OpenCV, which takes colours for blue, green, red: the ids are mirrored, and no segment is found.
     swapped = {swap_red_and_blue(id_) for id_ in seen}
     return SegmentFacts(
         (owners.shape[0], owners.shape[1]),
         lacking,
+        # 0 is the unlabelled part of an image, and right.
         tuple(id_ for id_ in seen if id_ and id_ not in ids),
         found_in_bgr=len(swapped.intersection(ids)),
     )
@@ -103,9 +106,11 @@ def explain_no_segment(listed: int, found: Sequence[SegmentFacts]) -> str | None
     """Say why none of the `listed` segments is found in the PNGs that can be read; None where one is."""
     read = [segments for segments in found if segments.error is None]
     lacking = sum(len(segments.lacking) for segments in read)
+    # One segment that is found shows that the colours are meant as they are.
     if not read or not listed or lacking < listed:
         return None
     in_bgr = sum(segments.found_in_bgr for segments in read)
+    # Some ids are palindromes of colours, and found either way: half of them is no accident.
     if in_bgr > listed / 2:
         return "their channels are in the order blue, green, red: an id is red + 256 green + 65536 blue"
     return "none of their colours is a segment's id (red + 256 green + 65536 blue)"
@@ -116,6 +121,7 @@ def _note_segments(
 ) -> None:
     paths = [dataset.segments_path(index) for index in range(len(dataset))]
     ids = [[segment["id"] for segment in annotation["segments_info"]] for annotation in dataset.annotations]
+    # Threads suffice: Pillow decodes without holding Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         work = pool.map(inspect_segments, paths, ids)
         found = list(with_progress(work, label, unit="PNG", total=len(paths)))

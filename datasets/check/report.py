@@ -67,6 +67,7 @@ class Report:
 
     def class_names(self) -> dict[int, str]:
         """Return the classes of all splits by id."""
+        # Reversed, so that the first split's name stands where two differ.
         names = {id_: name for split in reversed(self.splits) for id_, name in split.class_names.items()}
         return dict(sorted(names.items()))
 
@@ -103,6 +104,7 @@ def as_dict(report: Report) -> dict[str, Any]:
 
 
 def _split_as_dict(split: SplitReport) -> dict[str, Any]:
+    # JSON has no infinity.
     edges = [edge if np.isfinite(edge) else None for edge in SIZE_EDGES]
     return {
         "image_folder": str(split.split.images),
@@ -121,6 +123,7 @@ def _split_as_dict(split: SplitReport) -> dict[str, Any]:
 def _finding_as_dict(finding: Finding) -> dict[str, Any]:
     return {
         "kind": finding.kind,
+        # Counts may be numpy's integers, which json does not write.
         "count": int(finding.count),
         "action": finding.action.name.lower(),
         "remedy": finding.remedy,
@@ -145,6 +148,7 @@ def _describe_split(split: SplitReport, num_queries: int) -> str:
 def _finding_lines(findings: Findings) -> list[str]:
     """A line for each finding, the gravest first, and its example below."""
     lines = []
+    # Actions are ordered by their gravity; the sort is stable, so equal ones stay as they were found.
     for finding in sorted(findings, key=lambda finding: -finding.action):
         lines.append(f"  {finding.action.name.lower():<8} {finding.count:>6}  {finding.kind}: {finding.remedy}")
         lines.append(f"{'':19}first: {finding.example}")
@@ -166,10 +170,12 @@ def _size_table(splits: Sequence[SplitReport]) -> str:
     lines = [f"box sizes, in pixels{'':8}" + "".join(f"{split.name:<{BAR_WIDTH + 18}}" for split in splits)]
     histograms = [split.histogram() for split in splits]
     for k, (low, high) in enumerate(zip(SIZE_EDGES, SIZE_EDGES[1:])):
+        # By area in COCO: 32^2 and 96^2; sides here are square roots of areas.
         coco = "small" if high <= 32 else "medium" if high <= 96 else "large"
         line = f"{f'{low} to {high}' if np.isfinite(high) else f'{low} and more':>13} {coco:<12}  "
         for histogram in histograms:
             share = histogram[k] / max(1, sum(histogram))
+            # The longest bar of a split fills the width: splits of different sizes have comparable shapes.
             bar = "#" * round(BAR_WIDTH * histogram[k] / max(1, *histogram))
             line += f"{bar:<{BAR_WIDTH}} {histogram[k]:>7} {share:>5.0%}    "
         lines.append(line.rstrip())

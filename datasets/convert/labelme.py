@@ -41,6 +41,7 @@ def read_labelme(root: Path, *, sets: dict[str, str], classes: list[str] | None 
     reader = _Reader({name: index for index, name in enumerate(classes or [])}, closed=classes is not None)
     splits, notes = {}, []
     for split, name in sets.items():
+        # Names that people give validation images.
         others = ("valid", "validation", "test") if split == "val" else ()
         folders = [root / folder for folder in (name, *others)] + ([root] if split == "train" else [])
         folder = next((folder for folder in folders if any(folder.glob("*.json"))), None)
@@ -83,6 +84,8 @@ class _Reader:
                 continue
             if images.setdefault(image.name, image) is not image:
                 self.mistakes.add(str(path), f"its image is called {image.name}, as that of another JSON file")
+        # LabelMe writes a file only once an image is saved: one without may be unlabelled or empty, and would be
+        # learned as empty.
         rest = sum(path.suffix.lower() in IMAGE_SUFFIXES and path.name not in images for path in folder.iterdir())
         if rest:
             notes.append(f"{folder}: {rest} images without a JSON file are left out")
@@ -106,7 +109,9 @@ class _Reader:
                 self.mistakes.add(f"{path}: shape {number}", str(error))
                 continue
             if points is not None:
+                # As fractions of the upright image, then in pixels of the image as stored, which annotations speak of.
                 outline = size.to_stored(points / size.upright) if upright else points
+                # A shape's number keeps it apart; marked, a group's id never meets a number.
                 objects[label, number if group is None else ("group", group)].append(outline)
         found = [_object(label, outlines) for (label, _), outlines in objects.items()]
         return LabelledImage(image, image.name, size.width, size.height, found)
@@ -114,6 +119,7 @@ class _Reader:
     def _drawn_upright(self, size: ImageSize, data: dict[str, Any]) -> bool:
         """Return True unless the shapes were drawn on the image as stored: LabelMe turns it as EXIF says, if it can."""
         said = (data.get("imageWidth"), data.get("imageHeight"))
+        # LabelMe shows images upright; a square one looks alike both ways and is taken as upright.
         if said in (size.upright, (None, None)):
             return True
         if said != (size.width, size.height):
@@ -123,6 +129,7 @@ class _Reader:
     def _image_of(self, path: Path, data: dict[str, Any]) -> Path:
         said = data.get("imagePath")
         said = said.replace("\\", "/") if isinstance(said, str) else ""  # as LabelMe writes it on Windows
+        # imagePath is often that of another machine: its last part counts.
         image = by_base_name(path.parent, said, 0) if said else path
         if image != path and image.is_file():
             return image
@@ -137,6 +144,7 @@ class _Reader:
         if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
             raise ValueError("has no label")
         name, kind = shape["label"].strip(), shape.get("shape_type") or "polygon"
+        # Before the points are looked at: one point is right for a point.
         if kind in WITHOUT_AREA:
             self.odd[kind, "left out, they enclose nothing"] += 1
             return 0, None, None
@@ -167,6 +175,7 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
         # The corners of a mask are its first and last pixel, both inside.
         outline = np.stack([points.min(0), points.max(0) + (kind == "mask")])
     elif kind == "circle":
+        # A circle is its centre and a point on it.
         radius = math.dist(points[0], points[1])
         angles = np.arange(CIRCLE) * 2 * np.pi / CIRCLE
         outline = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -174,6 +183,7 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
         outline = points
     else:
         raise ValueError(f"shape_type {kind!r} is not known")
+    # Points on one vertical or horizontal line enclose nothing.
     if (np.ptp(outline, axis=0) <= 0).any() or (kind == "polygon" and len(points) < 3):
         raise ValueError(f"a {kind} without an area")
     return outline
@@ -184,6 +194,7 @@ def _object(label: int, outlines: list[np.ndarray]) -> LabelledObject:
         return LabelledObject(label, outlines[0])
     polygons = [_as_polygon(outline) for outline in outlines]
     area = sum(map(polygon_area, polygons))
+    # COCO's form: one list x, y, x, y, ... for each part. Parts that overlap count twice in the area.
     segmentation = [polygon.reshape(-1).tolist() for polygon in polygons]
     return LabelledObject(label, np.concatenate(outlines), {"segmentation": segmentation, "area": area})
 

@@ -96,6 +96,7 @@ def _names(config: dict[str, Any], path: Path) -> dict[int, str]:
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, dict) or not names or not all(type(i) is int and i >= 0 for i in names):
         raise DatasetError(f"{path}: names is no list of class names and no dictionary from 0, 1, ... to them")
+    # Of two counts one is wrong; a label beyond the shorter list would be found only image by image.
     if config.get("nc", len(names)) != len(names):
         raise DatasetError(f"{path}: nc is {config['nc']}, but names has {len(names)} classes")
     return {index: str(name) for index, name in names.items()}
@@ -110,12 +111,15 @@ def _find_set(root: Path, config: dict[str, Any], name: str, notes: list[str]) -
     entries = said if isinstance(said, list) else [said]
     if not all(isinstance(entry, str) for entry in entries):
         raise DatasetError(f"{root}: {name}: {said!r} in the YAML file is no folder, no list file, and no list of them")
+    # Ultralytics' data.yaml has `path`, the folder from which train and val are counted.
     base = str(config["path"]) if isinstance(config.get("path"), str) else ""
     inside, found = root.resolve(), []
     for entry in entries:
         # Exported files often point beside their own folder: whatever lies there is another dataset.
         places = [place for start in (root / base, root) if (place := (start / entry).resolve()).is_relative_to(inside)]
+        # The root itself would be all splits at once.
         place = next((p for p in places if p != inside and (p.is_dir() or (p.is_file() and p.suffix == ".txt"))), None)
+        # Part of a set would go missing; a single entry may have a usual folder in its place, below.
         if place is None and len(entries) > 1:
             raise DatasetError(f"{root}: {name}: {entry!r} in the YAML file is no folder and no list file below {root}")
         found += [place] if place is not None else []
@@ -135,10 +139,12 @@ def _read_set(
 ) -> list[LabelledImage]:
     """Read the images in folders and list files, each with the objects of its label file."""
     images: list[LabelledImage] = []
+    # cat.jpg and cat.png have one label file: which image the boxes belong to cannot be known.
     of_label: dict[Path, Path] = {}
     for place in places:
         pairs = _listed_images(root, place, mistakes) if place.is_file() else _images_below(place, notes)
         for path, name, label in with_progress(pairs, str(place)):
+            # An image without a label file has no objects, which YOLO allows.
             if label.exists() and (other := of_label.setdefault(label, path)) != path:
                 mistakes.add(str(label), f"belongs to two images, {other} and {path}; keep one of them")
                 continue
@@ -161,6 +167,7 @@ def _images_below(folder: Path, notes: list[str]) -> list[tuple[Path, str, Path]
     if not paths:
         raise DatasetError(f"{folder}: holds no images")
     known = {path.relative_to(folder).with_suffix("") for path in paths}
+    # classes.txt is labelImg's list of names, among the labels.
     files = [path.relative_to(labels) for path in labels.rglob("*.txt") if path.name != "classes.txt"]
     if strays := sum(file.with_suffix("") not in known for file in files):
         notes.append(f"{labels}: {strays} files of labels belong to no image")
@@ -233,6 +240,7 @@ def parse_label(line: str) -> tuple[int, np.ndarray]:
         raise ValueError(f"{line.strip()[:60]!r} is not made of numbers") from None
     if not all(map(math.isfinite, (label, *values))) or label != int(label) or label < 0:
         raise ValueError(f"{line.strip()[:60]!r} is no class index followed by finite numbers")
+    # Boxes are centre and size, polygons are points; a polygon has at least three of them, so 4 numbers are no doubt.
     if len(values) == 4:
         centre, half = np.array(values[:2]), np.array(values[2:]) / 2
         points = np.stack([centre - half, centre + half])
@@ -242,6 +250,7 @@ def parse_label(line: str) -> tuple[int, np.ndarray]:
         has_area = polygon_area(points) > 0
     else:
         raise ValueError(f"{len(values)} numbers after the class: 4 are a box, 6, 8, ... a polygon")
+    # Pixels instead of fractions are the common mistake; rounding at the border is none.
     if points.min() < -_TOLERANCE or points.max() > 1 + _TOLERANCE:
         raise ValueError(f"{line.strip()[:60]!r} reaches outside of 0..1: not fractions of the image's size?")
     if not has_area:

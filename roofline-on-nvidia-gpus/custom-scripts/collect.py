@@ -123,6 +123,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what would profile something else than it says."""
+    # ncu around torchrun would follow every process it starts, and replay all of them at once.
     launchers = _LAUNCHERS.intersection(Path(word).name for word in args.program)
     if launchers:
         launcher = launchers.pop()
@@ -132,6 +133,7 @@ def _check(args: argparse.Namespace) -> None:
         )
     if any(word.partition("=")[0] == "--section" for word in args.program):
         raise RoofError("--section is added by collect.py: name the sections before --")
+    # postprocess.py reads run and section from output_<name>_<section>.csv, by the words between the underscores.
     if _WORDS_OF_A_FILE_NAME.intersection(args.name.split("_")) or "optimizer_step" in args.name or "/" in args.name:
         raise RoofError(
             f"--name {args.name}: postprocess.py would take part of it for the section's name; choose another"
@@ -143,6 +145,7 @@ def _check(args: argparse.Namespace) -> None:
 def choose_tool(args: argparse.Namespace) -> Tool:
     """Return the profiler and what to collect with it. Raises RoofError when either cannot be found."""
     name = "nsys" if args.nsys else "ncu"
+    # --print is for machines without the tools, too.
     path = name if args.only_print else find_profiler(name)
     if args.nsys:
         return Tool(path, () if args.only_print else profiler_version(path))
@@ -162,6 +165,7 @@ def choose_tool(args: argparse.Namespace) -> Tool:
 def plan(args: argparse.Namespace, tool: Tool, *, rank: int = 0, processes: int = 1) -> list[Capture]:
     """Return what to run for each section."""
     captures = []
+    # Timelines are written by every process, counters by one: only the first need names of their own.
     of_many = f"_rank{rank}" if processes > 1 and args.nsys else ""
     for section in dict.fromkeys(args.sections):
         program = [*args.program, "--section", section]
@@ -194,15 +198,19 @@ def show(capture: Capture) -> None:
 def run(capture: Capture, tool: Tool) -> int:
     """Profile a section and write its CSV; 0, else the exit code of what broke, with a line that says what."""
     capture.report.parent.mkdir(parents=True, exist_ok=True)
+    # An old report would pass for this run's, where the run breaks without writing one.
     capture.report_file.unlink(missing_ok=True)
+    # The CSV's numbers may follow the language, in some of which 1,234.5 is written 1.234,5.
     environment = os.environ | {"LC_ALL": "C"}
     began = time.monotonic()
     code = subprocess.run(capture.profile, env=environment).returncode
     seconds = time.monotonic() - began
     messages = _read(Path(f"{capture.report}.log"))
+    # ncu has an exit code of its own; the program's stands in its messages.
     code = programs_exit_code(messages) or code
     if code or not capture.report_file.is_file():
         return _broken(capture, code, explain(messages))
+    # Before the export: a report that cannot be exported has its record all the same.
     _write_record(capture, tool, seconds)
     done = subprocess.run(capture.export, env=environment, stdout=subprocess.PIPE if capture.csv else None)
     if done.returncode:
@@ -219,6 +227,7 @@ def run(capture: Capture, tool: Tool) -> int:
 
 def _broken(capture: Capture, code: int, why: str) -> int:
     """Say in a line that a section broke and why; return the exit code, as a shell gives it for a signal."""
+    # A negative code is the signal that killed the process. 0 without a report is broken, too.
     code = 128 - code if code < 0 else code or 1
     print(
         f"collect.py: {capture.section} broke with exit code {code}: {why or 'see the lines above'}",
@@ -249,12 +258,15 @@ def _write_record(capture: Capture, tool: Tool, seconds: float) -> None:
 def collect(args: argparse.Namespace) -> int:
     """Profile the sections, or show how; return the exit code. Raises RoofError for what cannot work."""
     rank, processes = find_rank(os.environ)
+    # Processes that are done early would meet, at the same port, those that are still in the section before.
     if processes > 1 and len(args.sections) > 1:
         raise RoofError(
             "several processes profile one section per launch, so that none meets those of the section before"
         )
     if not 0 <= args.rank < processes:
         raise RoofError(f"--rank {args.rank}: there are {processes} processes, counted from 0")
+    # The others have to take part, or the profiled one would wait for them for ever; they run without ncu, which
+    # replays only kernels of the one.
     if processes > 1 and not args.nsys and rank != args.rank and not args.only_print:
         return subprocess.run([*args.program, "--section", args.sections[0]]).returncode
     if not args.only_print and shutil.which(args.program[0]) is None:

@@ -34,7 +34,9 @@ def draw_analysed(
 ) -> Any:
     """Return the figure for analysed rows, the longest first."""
     top = min(top, len(rows))
+    # Levels without a counter have no intensity; HBM stays, so that the axes are there.
     levels = tuple(level for level in levels if rows[f"ai_{level.lower()}"].notna().any()) or ("HBM",)
+    # Inches: the chart, the bar of time, and a line of table for each kernel.
     height = 5.6 + 0.75 + 0.23 * (top + 2)
     figure = new_figure(11.5, height)
 
@@ -45,6 +47,7 @@ def draw_analysed(
     axes = place(table_height + 1.35, 5.6 - 1.05)
     colours = rows["unit"].map(UNIT_COLOURS)
     timed = rows["time_s"].notna().any()
+    # Lists without times do not say which units took part, so all roofs are shown.
     shown = used(roofs, rows, units=timed)
     draw_roofs(axes, shown, limits(rows, shown, levels))
     name_axes(axes)
@@ -52,6 +55,7 @@ def draw_analysed(
     draw_levels(axes, with_flops, colours[with_flops.index], levels)
     if with_flops["rate"].isna().all():
         say_nothing_to_draw(axes)
+    # The index is the place in the table: rows come the longest first.
     numbered = with_flops[with_flops.index < top]
     number_points(axes, numbered, levels[-1], [int(index) + 1 for index in numbered.index])
     unit_legend(axes, rows, UNIT_COLOURS)

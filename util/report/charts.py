@@ -36,10 +36,12 @@ class Axis:
     whole: bool = False
 
     def ticks(self) -> list[float]:
+        # matplotlib's own choice of round numbers; it gives some beyond both ends.
         values = MaxNLocator(nbins=5, integer=self.whole).tick_values(self.least, self.most)
         return [float(v) for v in values if self.least - 1e-9 <= v <= self.most + 1e-9]
 
     def place(self, value: float, first: float, last: float) -> float:
+        # An axis of one value has no length: everything lies at its start.
         return first + (last - first) * (value - self.least) / ((self.most - self.least) or 1)
 
 
@@ -57,6 +59,7 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, under: str = "") -> M
         points = [(_x(x, a), _y(y, b)) for a, b in zip(line.xs, line.ys)]
         if not points:
             continue
+        # Markup.format escapes what it inserts: names of classes come from users' files.
         key = Markup(' data-class="{}"').format(line.key) if line.key is not None else ""
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
         dots = [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(*p) for p in points if len(points) <= 20]
@@ -93,8 +96,11 @@ def matrix_chart(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> Marku
     A cell is as dark as its share of the row; few classes have their counts written in.
     """
     labels = [*names, "background"]
+    # (C + 1, C + 1), the background last
     counts = np.asarray(matrix)
+    # A row without objects would be divided by 0.
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    # Pixels of a cell and of its font: 120 classes of the largest would be 5,000 pixels wide.
     cell, size = (40, 12) if len(labels) <= 16 else (18, 11) if len(labels) <= 50 else (12, 9)
     margin = min(160, 14 + size * 0.6 * max(map(len, labels)))
     body = []
@@ -110,6 +116,7 @@ def matrix_chart(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> Marku
                 middle + size / 3, margin - 6, _short(label)
             )
         )
+    # Only cells that hold something: of 120 x 120 most are empty.
     for i, j in np.argwhere(counts).tolist():
         title = f"{labels[i]} detected as {labels[j]}: {counts[i, j]} ({shares[i, j]:.1%} of the row)"
         style = "right" if i == j else "wrong"
@@ -120,7 +127,9 @@ def matrix_chart(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> Marku
             )
             + Markup("<title>{}</title></rect>").format(title)
         )
+        # Smaller ones have no room for a number.
         if cell == 40:
+            # The style sheet's white on a dark cell.
             ink = "on-dark" if shares[i, j] > 0.55 else ""
             body.append(
                 Markup('<text class="count {}" x="{:.0f}" y="{:.0f}" text-anchor="middle">{}</text>').format(

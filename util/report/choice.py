@@ -50,6 +50,7 @@ def diagnose(evaluated: Evaluated, kind: str, *, threshold: float) -> Diagnosis:
     """Look at the detections above the threshold image by image: low scores are no mistakes of a detector."""
     found = evaluated.detections(kind, min_score=threshold)
     scores = evaluated.score(kind, found)
+    # Below 0.5 a contradiction is no evidence against an annotation, however low the detector's threshold is.
     diagnostics = scores.image_diagnostics(iou_thr=0.5, score_thr=max(threshold, 0.5))
     return Diagnosis(evaluated, kind, threshold, found, diagnostics["img_summary"], diagnostics["label_errors"])
 
@@ -67,9 +68,11 @@ def choose_images(diagnosis: Diagnosis, count: int) -> dict[str, list[ImageChoic
         return ImageChoice(image_id, {name: _counts(counts)}, {name: by_image.get(image_id, [])})
 
     rows = diagnosis.images
+    # The id last, so that the order is the same in every run.
     ranked = sorted(rows, key=lambda i: (-rows[i]["f1"], rows[i]["fp"] + rows[i]["fn"], -rows[i]["tp"], i))
     best = [i for i in ranked if rows[i]["tp"]][:count]
     worst = sorted(
+        # An image without mistakes is not among the worst, even of a detector that makes none.
         (i for i in ranked if rows[i]["fp"] + rows[i]["fn"] and i not in set(best)),
         key=lambda i: (rows[i]["f1"], -rows[i]["fp"] - rows[i]["fn"], i),
     )[:count]
@@ -108,6 +111,7 @@ def choose_differing(a: Diagnosis, b: Diagnosis, count: int) -> dict[str, list[I
         counts = {one.evaluated.name: _counts(one.images.get(image_id, NOTHING_THERE)) for one in (a, b)}
         return ImageChoice(image_id, counts, {name: found.get(image_id, []) for name, found in drawn.items()})
 
+    # hotcoco leaves out images without objects and detections: one may be in one run's list alone.
     gains = {image_id: f1(b, image_id) - f1(a, image_id) for image_id in a.images.keys() | b.images.keys()}
     ranked = sorted(gains, key=lambda i: (-gains[i], i))
     return {

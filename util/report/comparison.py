@@ -40,11 +40,13 @@ def write_comparison(
     scores = {kind: [run.score(kind, own) for run, own in zip((a, b), pair)] for kind, pair in found.items()}
     compared = {kind: compare_kind(pair, b, samples) for kind, pair in scores.items()}
     kind = kinds[-1]  # masks where both have them
+    # Each at its own best threshold: at a common one the run whose scores are lower would look worse than it is.
     in_a, in_b = (
         diagnose(run, kind, threshold=Curves(run, of_run, own).best_threshold())
         for run, of_run, own in zip((a, b), scores[kind], found[kind])
     )
     chosen = choose_differing(in_a, in_b, count)
+    # Both runs have the same images; those of the later one are likelier to be in their place.
     pictures = Pictures(b, kind)
     cards = {name: image_cards(choices, pictures) for name, choices in chosen.items()}
     data = {
@@ -68,6 +70,7 @@ def compare_kind(pair: list[Any], evaluated: Evaluated, samples: int) -> dict[st
     compare = import_hotcoco().compare
     if samples > 2 * PROBE:
         began = time.monotonic()
+        # Its time grows with images, classes and detections in ways that only a try tells.
         compare(*pair, n_bootstrap=PROBE)
         seconds = (time.monotonic() - began) / PROBE * samples
         if seconds > 10:
@@ -76,6 +79,7 @@ def compare_kind(pair: list[Any], evaluated: Evaluated, samples: int) -> dict[st
     rows = []
     for name in found["metric_keys"]:
         before, after = found["metrics_a"][name], found["metrics_b"][name]
+        # -1 is COCO's "not measured": no object of that size, say.
         known = before >= 0 and after >= 0
         interval = (found["ci"] or {}).get(name) if known else None
         rows.append(
@@ -123,4 +127,5 @@ def _refuse_different(a: Evaluated, b: Evaluated) -> None:
 
 def _objects(run: Evaluated) -> list[tuple]:
     rows = [(a["image_id"], a["category_id"], *a["bbox"]) for i in run.image_ids for a in run.objects_of(i)]
+    # Order in the file does not matter, ids may be counted anew.
     return sorted(rows)

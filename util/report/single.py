@@ -39,10 +39,12 @@ def write_report(evaluated: Evaluated, folder: str | os.PathLike, *, count: int 
     """
     kinds = {kind: describe_kind(evaluated, kind, evaluated.detections(kind)) for kind in evaluated.kinds}
     kind = evaluated.main_kind
+    # At the threshold that is best for this detector: images are judged by what one would show of it.
     chosen = choose_images(diagnose(evaluated, kind, threshold=kinds[kind]["threshold"]), count)
     pictures = Pictures(evaluated, kind)
     cards = {name: image_cards(choices, pictures) for name, choices in chosen.items()}
     data = describe_run(evaluated, kinds, chosen)
+    # Only after the cards are made is it known which images could not be opened.
     data["notes"] += note_unreadable(pictures, chosen)
     content = {
         "charts": {name: charts_of(numbers) for name, numbers in kinds.items()},
@@ -97,6 +99,7 @@ def describe_training(log: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
     for name, title in LOSSES.items():
         panels[title] = {part: series(rows, f"{key}_{name}") for part, key in (("training", "train"), ("test", "test"))}
     known = {
+        # Lines without a point, as of masks without masks, would stand in the legend.
         title: {name: {"epoch": xs, "value": ys} for name, (xs, ys) in lines.items() if xs}
         for title, lines in panels.items()
     }
@@ -109,6 +112,7 @@ def training_charts(training: Mapping[str, Any] | None) -> dict[str, Markup]:
     for title, lines in (training or {}).items():
         epochs = [x for line in lines.values() for x in line["epoch"]]
         values = [y for line in lines.values() for y in line["value"]]
+        # AP is always drawn from 0 to 1, so that two reports can be laid side by side.
         y = Axis(title) if title == "AP" else axis_over(title, values, from_zero=True)
         drawn = [Line(v["epoch"], v["value"], name, f"series-{k}") for k, (name, v) in enumerate(lines.items())]
         charts[title] = line_chart(drawn, axis_over("epoch", epochs, whole=True), y)
@@ -118,6 +122,7 @@ def training_charts(training: Mapping[str, Any] | None) -> dict[str, Markup]:
 def charts_of(numbers: Mapping[str, Any]) -> dict[str, Markup | str]:
     """Return the charts of a kind by name."""
     curves = numbers["curves"]
+    # Those that are best known; a hundred more lines of rare classes hide them.
     drawn = sorted(numbers["classes"], key=lambda row: -row["objects"])[:DRAWN_CLASSES]
     by_class = [(row["id"], row["name"], curves["classes"][str(row["id"])]) for row in drawn if row["objects"]]
     share = Axis("F1")
@@ -126,6 +131,7 @@ def charts_of(numbers: Mapping[str, Any]) -> dict[str, Markup | str]:
     mark = numbers["threshold"]
     best = Line([mark, mark], [0, numbers["F1"]], f"best for all classes together: {mark:.2f}", "mark")
     many = len(numbers["confusion"]["names"]) > DRAWN_CLASSES
+    # JSON's keys are text.
     ious, aps = zip(*((float(iou), ap) for iou, ap in numbers["by_iou"].items() if ap is not None))
     return {
         "precision": line_chart(

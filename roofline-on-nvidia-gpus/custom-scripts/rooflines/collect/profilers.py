@@ -48,6 +48,7 @@ def gpu_at_hand() -> tuple[Capability, str]:
     )
     if done.returncode or not rows:
         raise RoofError(f"nvidia-smi shows no GPU: {advice}")
+    # Which of them the program will use is not known here.
     if len({capability for capability, _ in rows}) > 1:
         raise RoofError(
             f"GPUs of several kinds ({', '.join(name for _, name in rows)}): give --compute_capability of the one used"
@@ -68,6 +69,7 @@ def known_metrics(ncu: str, metrics: Sequence[str]) -> tuple[list[str], list[str
     ncu refuses to run with one of the others. All count as known where it does not answer.
     """
     done = subprocess.run([ncu, "--query-metrics"], capture_output=True, text=True)
+    # A metric's name begins its line; rules and blank lines begin otherwise.
     listed = {line.split()[0] for line in done.stdout.splitlines() if line[:1].isalpha()}
     if done.returncode or base_name(metrics[0]) not in listed:
         return list(metrics), []
@@ -88,6 +90,8 @@ def ncu_command(
 
     report: the file to write, without its ending. version: of ncu, empty if not known.
     """
+    # Kernel replay repeats each kernel with its memory restored, as often as the counters need passes; the program
+    # itself runs once. `--profile-from-start off`: main.py opens the window by cudaProfilerStart.
     command = [ncu, "--target-processes", "all", "--nvtx", "--profile-from-start", "off", "--replay-mode", "kernel"]
     command += ["--clock-control", clock_control, "--cache-control", cache_control, "--kernel-name", NOT_NCCL]
     command += ["--metrics", ",".join(metrics)]
@@ -98,6 +102,7 @@ def ncu_command(
 
 def ncu_export_command(ncu: str, report: Path, metrics: Sequence[str]) -> list[str]:
     """Return the command that prints a report as CSV: a row per launch, a column per metric, base units."""
+    # Base units, byte and nanosecond: by itself ncu picks Kbyte or Mbyte for each value.
     columns = ",".join((*metrics, *DEVICE_ATTRIBUTES))
     return [
         ncu,
@@ -118,6 +123,7 @@ def nsys_command(nsys: str, report: Path) -> list[str]:
 
     The windows of later steps are part of it: closing one ends nothing, for nsys would ignore all that follow.
     """
+    # Graphs by node: as a whole a CUDA graph is one bar without its kernels.
     command = [nsys, "profile", "--trace", "cuda,nvtx,osrt", "--sample", "none", "--cuda-graph-trace", "node"]
     command += ["--capture-range", "cudaProfilerApi", "--capture-range-end", "none", "--kill", "none"]
     return [*command, "--force-overwrite", "true", "--output", str(report)]

@@ -48,6 +48,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     """
     paths = list(paths)
     if not paths:
+        # The name that collect.py gives its files.
         files = sorted(Path().glob("output*.csv"))
         if not files:
             raise RoofError("no output*.csv here: name files or folders, e.g. postprocess.py runs/profile")
@@ -65,6 +66,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             files.append(path)
         else:
             raise RoofError(f"{path}: no such file or folder")
+    # A file named twice, or by its folder as well, would count every kernel twice.
     return list(dict.fromkeys(files))
 
 
@@ -79,6 +81,8 @@ def load_runs(
         names = ", ".join(found["name"] for found in gpus)
         warnings.append(f"--gpu {gpu} fits {names}: the first is drawn, a full name chooses another")
     rows = pd.concat(
+        # Categories of two tables differ, and concatenating those gives plain objects in some versions, an error in
+        # others: all to objects, and back below.
         [table.rows.astype({name: object for name in table.rows.select_dtypes("category")}) for table in tables],
         ignore_index=True,
     )
@@ -87,9 +91,11 @@ def load_runs(
     said: dict[str, list[str]] = {}
     for run in loaded.runs:
         mine = rows[rows["run"] == run]
+        # A run may lie in several files, one a section.
         sources = [table.source for table in tables if run in set(table.rows["run"])]
         loaded.roofs[run], notes = _roofs(mine, sources, roofs_file, row)
         for note in notes + check_rows(mine, loaded.roofs[run]):
+            # What is said of all runs is one line, not one a run.
             said.setdefault(note, []).append(run)
     loaded.warnings += [f"{', '.join(runs)}: {note}" for note, runs in said.items()]
     return loaded
@@ -102,6 +108,7 @@ def _read_all(files: list[Path], gpu: dict | None, per_launch: bool) -> tuple[li
     errors, notes = [], []
     exports = _exports(files)
     for path in files:
+        # Read with its report below, or in its place.
         if path in exports.values():
             continue
         try:
@@ -119,6 +126,8 @@ def _read_all(files: list[Path], gpu: dict | None, per_launch: bool) -> tuple[li
             tables.append(_Table(rows, path))
         else:
             reports += found
+    # Names of runs and sections are told from all files together: what differs between their names is what tells them
+    # apart.
     reports, settled = settle(reports)
     for report in reports:
         fill_capability(report, gpu)
@@ -127,6 +136,7 @@ def _read_all(files: list[Path], gpu: dict | None, per_launch: bool) -> tuple[li
         tables.append(_Table(rows, report))
     tables = [table for table in tables if len(table.rows)]
     if not tables:
+        # Nothing is left to draw: now every reason is an error.
         raise RoofError("; ".join(errors + notes) or "no kernels")
     return tables, [f"left out: {error}" for error in errors] + settled + notes
 
@@ -195,6 +205,7 @@ def _roofs(
     roofs, notes = Roofs(str(rows["device"].iloc[0])), _contradictions(rows, gpu)
     for source in sources:
         if isinstance(source, Report):
+            # The peaks in the report are those of the GPU that was measured, at the clock it had.
             roofs = roofs.merged(report_roofs(source.launches, roofs.device))
         elif (beside := source.with_name(source.name.partition(".")[0] + _ROOFS_SUFFIX)).is_file():
             if gpu is not None:
