@@ -1,6 +1,11 @@
-"""A run that is killed by SIGKILL, in a process of its own, at each point between two files; and its resume."""
+"""A run that is killed by SIGKILL at each point between two files, and its resume.
+
+One process is killed indeed. Of the other points there are copies of the folder of a run that goes on: what has reached
+the files by then is all that a killed process leaves.
+"""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +15,6 @@ import torch
 import main
 from tests.helpers import TINY, Run, rows_without_measured
 from tests.processes import Started
-from util.runs import atomic
 from util.runs.run_folder import RunFolder
 
 if not hasattr(signal, "SIGKILL"):
@@ -24,8 +28,8 @@ FLAGS = f"{TINY} --epochs 3 --lr_drop 1 --train_size 4 --val_size 2"
 FILES = ("curves.png", "eval/latest.pth", "best.pth", "checkpoint0001.pth", "checkpoint.pth")
 
 
-def rising_run(flags: str) -> int:
-    """Run the command; each epoch's AP is higher than that of the epoch before."""
+def let_rise(patch: pytest.MonkeyPatch) -> None:
+    """Let each epoch's AP be higher than that of the epoch before."""
     evaluate = main.evaluate
 
     def evaluate_rising(*args, **more):
@@ -34,35 +38,49 @@ def rising_run(flags: str) -> int:
         stats["coco_eval_bbox"][0] = 0.1 + 0.1 * (len(log.read_text().splitlines()) if log.exists() else 0)
         return stats, evaluator
 
-    main.evaluate = evaluate_rising
-    atomic.os.fsync = lambda _: None  # the process is killed, not the machine
-    return main.cli(flags.split())
+    patch.setattr(main, "evaluate", evaluate_rising)
 
 
-def killed_run(flags: str, name: str, when: str) -> None:
-    """Run the command, and kill it before or after the file of a name is put in its place in the second epoch."""
-    replace = os.replace
+def is_second(folder: Path, name: str) -> bool:
+    """Return True in the second epoch; by the time of its curves its row stands in the log."""
+    log = folder / "log.txt"
+    return name in FILES and log.exists() and len(log.read_text().splitlines()) == 2
 
-    def replace_and_die(source: Path, target: Path) -> None:
-        folder = target.parents[name.count("/")]
-        log = folder / "log.txt"
-        second = target == folder / name and log.exists() and len(log.read_text().splitlines()) == 2
-        if second and when == "before":
+
+def killed_run(folder: str) -> None:
+    """Run the command, and kill it before checkpoint.pth is put in its place in the second epoch."""
+    patch, replace = pytest.MonkeyPatch(), os.replace
+
+    def replace_or_die(source: Path, target: Path) -> None:
+        if target == Path(folder) / "checkpoint.pth" and is_second(target.parent, target.name):
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
-        if second:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-    atomic.os.replace = replace_and_die
-    rising_run(flags)
+    patch.setattr(os, "replace", replace_or_die)
+    patch.setattr(os, "fsync", lambda _: None)  # the process is killed, not the machine
+    let_rise(patch)
+    main.cli(f"{FLAGS} --output_dir {folder}".split())
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, narrow_resnet18: None, undrawn_curves: None) -> Path:
-    """The folder of the same run, never killed."""
-    folder = tmp_path_factory.mktemp("straight")
-    code, _, err = Started(rising_run, f"{FLAGS} --output_dir {folder}").end()
-    assert code == 0, err
+    """The folder of a run that is never killed; beside it copies, FILE/before and FILE/after each of `FILES`."""
+    folder = tmp_path_factory.mktemp("straight") / "run"
+    replace = os.replace
+
+    def replace_and_copy(source: Path, target: Path) -> None:
+        name = target.relative_to(folder).as_posix()
+        kept = is_second(folder, name)
+        if kept:
+            shutil.copytree(folder, folder.parent / name / "before")
+        replace(source, target)
+        if kept:
+            shutil.copytree(folder, folder.parent / name / "after")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace_and_copy)
+        let_rise(patch)
+        assert main.cli(f"{FLAGS} --output_dir {folder}".split()) == 0
     return folder
 
 
@@ -76,24 +94,37 @@ def assert_best_is_there(folder: Path) -> None:
         assert read(folder / "best.pth")["ap"] >= read(path)["best_ap"], path
 
 
+def test_a_killed_process_leaves_what_a_copy_holds(tmp_path: Path, straight: Path) -> None:
+    code, _, err = Started(killed_run, str(tmp_path)).end()
+    assert code == -signal.SIGKILL, err
+    copy = straight.parent / "checkpoint.pth" / "before"
+    files = [path.relative_to(copy) for path in sorted(copy.rglob("*"))]
+    assert [path.relative_to(tmp_path) for path in sorted(tmp_path.rglob("*"))] == files
+    assert rows_without_measured(tmp_path) == rows_without_measured(copy)
+    for name in (".checkpoint.pth.unfinished", "checkpoint.pth", "best.pth"):
+        mine, theirs = read(tmp_path / name), read(copy / name)
+        assert mine["epoch"] == theirs["epoch"], name
+        assert all(torch.equal(mine["model"][key], theirs["model"][key]) for key in theirs["model"]), name
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_run_killed_at_any_file_goes_on_to_the_same_files(
-    tmp_path: Path, straight: Path, name: str, when: str
+    run: Run, tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, name: str, when: str
 ) -> None:
-    flags = f"{FLAGS} --output_dir {tmp_path}"
-    code, _, err = Started(killed_run, flags, name, when).end()
-    assert code == -signal.SIGKILL, err
-    unfinished = (tmp_path / name).with_name(f".{Path(name).name}.unfinished")
+    folder = tmp_path / "run"
+    shutil.copytree(straight.parent / name / when, folder)
+    unfinished = (folder / name).with_name(f".{Path(name).name}.unfinished")
     assert unfinished.exists() == (when == "before")
-    assert_best_is_there(tmp_path)
-    code, _, err = Started(rising_run, f"{flags} --resume auto").end()
+    assert_best_is_there(folder)
+    let_rise(monkeypatch)
+    code, _, err = run(f"{FLAGS} --output_dir {folder} --resume auto")
     assert code == 0, err
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in straight.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in straight.iterdir())
     assert not unfinished.exists()
-    assert rows_without_measured(tmp_path) == rows_without_measured(straight)
+    assert rows_without_measured(folder) == rows_without_measured(straight)
     for file in ("best.pth", "checkpoint.pth", *(f"checkpoint000{epoch}.pth" for epoch in range(3))):
-        mine, theirs = read(tmp_path / file), read(straight / file)
+        mine, theirs = read(folder / file), read(straight / file)
         assert (mine["epoch"], mine["ap"], mine["best_ap"]) == (theirs["epoch"], theirs["ap"], theirs["best_ap"]), file
         assert all(torch.equal(mine["model"][key], theirs["model"][key]) for key in theirs["model"]), file
 
