@@ -187,6 +187,7 @@ def build_loader(
         rank=launch.rank,
         world_size=launch.world_size,
         aspects=datasets.aspect_ratios(dataset) if train and cfg.aspect_grouping else None,
+        repeats=datasets.repeated_images(dataset, cfg.repeat_factor) if train and cfg.repeat_factor else None,
     )
     return make_loader(
         dataset,

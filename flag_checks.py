@@ -59,6 +59,8 @@ def check_dataset_flags(args: argparse.Namespace) -> None:
     if args.dense_labels and args.dataset_file in ("shapes", "coco_panoptic"):
         why = {"shapes": "its labels are dense", "coco_panoptic": "panoptic images hold the category ids themselves"}
         raise UserError(f"--dense_labels is not for --dataset_file {args.dataset_file}: {why[args.dataset_file]}")
+    if args.repeat_factor is not None and not 0 < args.repeat_factor <= 1:
+        raise UserError(f"--repeat_factor {args.repeat_factor}: must be a part of the images, above 0 and at most 1")
     if args.classes is not None and args.dataset_file in ("shapes", "coco_panoptic"):
         raise UserError(f"--classes chooses among the classes of an annotation file, not of {args.dataset_file}")
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":

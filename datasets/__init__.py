@@ -22,6 +22,7 @@ from .collate import Collate, ObjectSizes, percentile_sizes
 from .image_files import image_finder
 from .interface import DatasetOrSubset, DetectionDataset
 from .layout import FOLDER_LAYOUTS, DatasetSplits, find_layout, recognise_dataset
+from .repeats import RepeatedImages, class_factors, image_factors
 from .shapes.dataset import ShapesDataset, make_shapes_transforms
 from .sizes import ImageSizes
 from .transforms import Transform, make_coco_transforms
@@ -170,6 +171,27 @@ def aspect_ratios(dataset: DatasetOrSubset | Dataset) -> np.ndarray:
     if isinstance(dataset, Subset):
         return aspect_ratios(dataset.dataset)[np.asarray(dataset.indices)]
     return unwrap(dataset).aspect_ratios()
+
+
+def labels_of_images(dataset: DatasetOrSubset) -> list[np.ndarray]:
+    """Return the labels (k,) of the objects of each image of a dataset or a Subset of one."""
+    indices: np.ndarray = np.arange(len(dataset))
+    whole: Any = dataset
+    while isinstance(whole, Subset):
+        # Subsets of subsets: positions are looked up from the outside in.
+        indices, whole = np.asarray(whole.indices)[indices], whole.dataset
+    return [unwrap(whole).labels_of(index) for index in indices.tolist()]
+
+
+def repeated_images(dataset: DatasetOrSubset, threshold: float) -> RepeatedImages:
+    """Return how often each training image comes in an epoch, as --repeat_factor says, and print it in a line."""
+    labels, names = labels_of_images(dataset), unwrap(dataset).class_names
+    of_class = class_factors(labels, threshold)
+    repeats = RepeatedImages(image_factors(labels, of_class))
+    rare = sorted((c for c, factor in of_class.items() if factor > 1), key=lambda c: -of_class[c])
+    listed = ", ".join(f"{names.get(c, c)} x {of_class[c]:.2f}" for c in rare[:10]) or "no class is as rare"
+    print_once(f"--repeat_factor {threshold}: an epoch has {len(repeats)} images instead of {len(labels)}: {listed}")
+    return repeats
 
 
 def augmentation_from_flags(args: Namespace) -> Augmentation:

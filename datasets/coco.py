@@ -133,6 +133,10 @@ class CocoDetection(TorchvisionCocoDetection):
         """Return the size of image number `index` as the annotation file gives it, if it does."""
         return self.annotations.image_size(index)
 
+    def labels_of(self, index: int) -> np.ndarray:
+        """Return the labels (k,) of an image's objects, crowds left out; no image is opened."""
+        return self.annotations.boxes_of(index)[1]
+
     def object_counts(self) -> np.ndarray:
         """Count the objects of each image (n,), crowds left out; no image is opened."""
         return self.annotations.object_counts()

@@ -98,6 +98,11 @@ class CocoPanoptic(Dataset):
         image = self.images[index]
         return (image["height"], image["width"]) if "height" in image and "width" in image else None
 
+    def labels_of(self, index: int) -> np.ndarray:
+        """Return the category ids (k,) of an image's segments; no image is opened."""
+        segments = self.annotations[index]["segments_info"]
+        return np.array([segment["category_id"] for segment in segments], dtype=np.int64)
+
     def object_counts(self) -> np.ndarray:
         """Count the segments of each image (n,); no image is opened."""
         return np.array([len(annotation["segments_info"]) for annotation in self.annotations])

@@ -68,6 +68,9 @@ class DetectionDataset(Protocol):
     def get_height_and_width(self, index: int) -> tuple[int, int] | None:
         """Return the size of the image as far as it is known without opening it."""
 
+    def labels_of(self, index: int) -> np.ndarray:
+        """Return the labels (k,) int64 of the objects of an image, crowds left out, without opening it."""
+
     def object_counts(self) -> np.ndarray:
         """Return the number of objects of every image (len,) int64, crowds left out."""
 

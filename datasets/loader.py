@@ -13,6 +13,7 @@ from util.errors import DatasetError
 
 from .collate import Collate
 from .interface import DatasetOrSubset
+from .repeats import RepeatedImages, RepeatSampler
 from .samplers import AspectGroupedSampler
 
 #: Pads the images of a batch as DETR does: to the largest height and width among them.
@@ -39,6 +40,7 @@ def make_sampler(
     rank: int,
     world_size: int,
     aspects: np.ndarray | None = None,
+    repeats: RepeatedImages | None = None,
 ) -> EpochSampler:
     """Order the images of one process.
 
@@ -50,6 +52,7 @@ def make_sampler(
         shuffle: a new order in every epoch.
         seed, rank, world_size: as for torch's `DistributedSampler`.
         aspects: width / height of each image (n,); puts like ones together (`AspectGroupedSampler`, always shuffled).
+        repeats: how often each image comes in an epoch, always shuffled; without it once.
 
     Raises:
         DatasetError: for a dataset without images.
@@ -57,7 +60,10 @@ def make_sampler(
     if len(dataset) == 0:
         raise DatasetError("the dataset has no images: nothing to train or evaluate on")
     if aspects is not None:
-        return AspectGroupedSampler(aspects, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
+        place = {"seed": seed, "rank": rank, "world_size": world_size}
+        return AspectGroupedSampler(aspects, batch_size=batch_size, repeats=repeats, **place)
+    if repeats is not None:
+        return RepeatSampler(repeats, seed=seed, rank=rank, world_size=world_size)
     # Also in a single process: its order then depends on seed and epoch alone, not on what drew random numbers before.
     data = cast(Dataset, dataset)
     return DistributedSampler(data, num_replicas=world_size, rank=rank, shuffle=shuffle, seed=seed)

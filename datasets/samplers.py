@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from .repeats import RepeatedImages
+
 #: Batches (of all processes together) among whose images the like ones are put together. Few enough that a batch
 #: differs from epoch to epoch, many enough that its images are alike.
 NEIGHBOURHOOD = 64
@@ -23,16 +25,28 @@ class AspectGroupedSampler(Sampler[int]):
         aspects: width / height of each image (n,).
         batch_size: images per process and step; fewer images than that per process make one smaller batch.
         seed, rank, world_size: as for `DistributedSampler`.
+        repeats: how often each image comes; without it once.
     """
 
-    def __init__(self, aspects: np.ndarray, *, batch_size: int, seed: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        aspects: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world_size: int,
+        repeats: RepeatedImages | None = None,
+    ) -> None:
         self.aspects = aspects
-        self.batch_size = min(batch_size, math.ceil(len(aspects) / world_size))
+        self.repeats = repeats
+        count = len(aspects) if repeats is None else len(repeats)
+        self.batch_size = min(batch_size, math.ceil(count / world_size))
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
-        self.steps = math.ceil(len(aspects) / (self.batch_size * world_size))
+        self.steps = math.ceil(count / (self.batch_size * world_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Make the next pass that of `epoch`."""
@@ -45,7 +59,8 @@ class AspectGroupedSampler(Sampler[int]):
         rng = np.random.default_rng([self.seed % 2**64, self.epoch])
         # What all processes load in one step; `resize` repeats the order from its beginning to fill the last step.
         together = self.batch_size * self.world_size
-        order = np.resize(rng.permutation(len(self.aspects)), self.steps * together)
+        images = rng.permutation(len(self.aspects)) if self.repeats is None else self.repeats.shuffled(rng)
+        order = np.resize(images, self.steps * together)
         # 64 steps' images at a time, each part (<= 64 * together,) of the shuffle.
         parts = np.split(order, range(NEIGHBOURHOOD * together, len(order), NEIGHBOURHOOD * together))
         # Stable: the order among equal ratios is then the shuffle's, on every processor and numpy.

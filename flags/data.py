@@ -26,6 +26,13 @@ def add_data_flags(group: argparse._ArgumentGroup) -> None:
         "checkpoint remembers it",
     )
     group.add_argument(
+        "--repeat_factor",
+        default=None,
+        type=float,
+        metavar="T",
+        help="show images of classes that are in less than a part T of the images more often, sqrt(T / part) times",
+    )
+    group.add_argument(
         "--remove_difficult", action="store_true", help="accepted for old scripts; COCO has no difficult objects"
     )
     group.add_argument("--train_size", default=4000, type=int, help="shapes: training images (%(default)s)")

@@ -122,6 +122,10 @@ class ShapesDataset(Dataset):
         """Return the size of image number `index`: all are square."""
         return self.image_size, self.image_size
 
+    def labels_of(self, index: int) -> np.ndarray:
+        """Return the labels (k,) of an image's objects, without drawing it."""
+        return np.array([shape.label for shape in self._scene(self._generator(index)).shapes], dtype=np.int64)
+
     def object_counts(self) -> np.ndarray:
         """Return the number of objects of every image, (len,) int64, without drawing any."""
         counts = (count_objects(self._generator(index), self.max_objects) for index in range(self.size))

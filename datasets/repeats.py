@@ -1,0 +1,77 @@
+"""Images of rare classes more often: repeat-factor sampling (LVIS, arXiv 1908.03195, as in Detectron2)."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+def class_factors(labels: Sequence[np.ndarray], threshold: float) -> dict[int, float]:
+    """Return r(c) = max(1, sqrt(threshold / f(c))) of each class c that is in a part f(c) of the images.
+
+    `labels` (n_i,) are those of the objects of each image.
+    """
+    found = [np.unique(of_image) for of_image in labels]
+    classes, images = np.unique(np.concatenate(found), return_counts=True)
+    factors = np.sqrt(threshold * len(labels) / images).clip(min=1)
+    return dict(zip(classes.tolist(), factors.tolist(), strict=True))
+
+
+def image_factors(labels: Sequence[np.ndarray], of_class: Mapping[int, float]) -> np.ndarray:
+    """Return the largest r(c) of the classes in each image (n,) float64; 1 for an image without objects."""
+    return np.array([max((of_class[label] for label in set(of_image.tolist())), default=1.0) for of_image in labels])
+
+
+class RepeatedImages:
+    """n images, of which image i comes factors[i] times an epoch on average, and each epoch has as many.
+
+    factors: (n,), at least 1.
+    """
+
+    def __init__(self, factors: np.ndarray) -> None:
+        self.factors = factors
+
+    def __len__(self) -> int:
+        # Rounded first: a sum of 12.000000001 is 12.
+        return math.ceil(round(float(self.factors.sum()), 6))
+
+    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the images of an epoch in random order (len(self),).
+
+        Each comes its factor rounded down or up, up with the probability of its fraction.
+        """
+        times = self.factors.astype(int)
+        order = rng.permutation(len(times))
+        # The fractions as stretches of one line, in random order: those in which a point u + k lies are rounded up. So
+        # many as the line is long, to one, where independent draws would make every epoch another length.
+        ends = np.cumsum((self.factors - times)[order]) + rng.random()
+        times[order] += np.diff(np.floor(ends), prepend=0).astype(int)
+        images = rng.permutation(np.repeat(np.arange(len(times)), times))
+        return np.resize(images, len(self))
+
+
+class RepeatSampler(Sampler[int]):
+    """The order of one process over repeated images; processes have as many each, for which the first come once more.
+
+    Equal seed and epoch give equal orders, whatever ran before. `seed`, `rank` and `world_size` are as for
+    `DistributedSampler`.
+    """
+
+    def __init__(self, images: RepeatedImages, *, seed: int, rank: int, world_size: int) -> None:
+        self.images = images
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass that of `epoch`."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.images) / self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        order = self.images.shuffled(np.random.default_rng([self.seed % 2**64, self.epoch]))
+        yield from np.resize(order, len(self) * self.world_size)[self.rank :: self.world_size].tolist()
