@@ -1,0 +1,140 @@
+"""Train with each research switch on the same images, several seeds each, and draw AP over steps and over minutes.
+
+    python benchmarks/convergence.py shapes --folder runs/convergence            generated images, nothing else
+    python benchmarks/convergence.py shapes --folder runs/convergence --only plain encoder    some of the switches
+    python benchmarks/convergence.py folder --data_path DIR --backbone_weights FILE --folder runs/convergence_mine
+
+Runs lie in FOLDER/NAME/SEED. Whole ones are not made again: the command goes on where it was stopped. It writes
+FOLDER/convergence.png, the mean of the seeds and the range between them, and FOLDER/convergence.md, the last scores.
+Minutes are those of training alone.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.small_data import curve_of
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Flags of each variant, beside those of all; c4 and c5 are compared by `plain` and `plain c4`.
+VARIANTS = {
+    "plain": "",
+    "plain c4": "--feature_map c4",
+    "focal": "--feature_map c4 --focal",
+    "local": "--feature_map c4 --local_attention",
+    "dab": "--feature_map c4 --queries dab --focal",
+    "dab local": "--feature_map c4 --queries dab --focal --local_attention",
+    "encoder": "--feature_map c4 --queries encoder --focal",
+    "encoder local": "--feature_map c4 --queries encoder --focal --local_attention",
+    "encoder local denoising": "--feature_map c4 --queries encoder --focal --local_attention --denoising 3",
+    "encoder local groups": "--feature_map c4 --queries encoder --focal --local_attention --groups 3",
+}
+#: A small model and a short run on images of each kind; 100 steps an epoch on shapes.
+SMALL = "--hidden_dim 128 --enc_layers 2 --dec_layers 2 --dim_feedforward 512 --dropout 0 --num_workers 0 --device cpu"
+COMMON = {
+    "shapes": f"--dataset_file shapes --image_size 128 --train_size 1600 --val_size 200 --batch_size 16 --epochs 5 "
+    f"--backbone resnet18 --backbone_weights none --backbone_norm batch --num_queries 10 --lr 8e-4 --lr_backbone 8e-4 "
+    f"--lr_schedule onecycle --warmup_steps 50 --bbox_loss_coef 2 --giou_loss_coef 1 --clip_max_norm 0.5 {SMALL}",
+    "folder": f"--dataset_file custom --image_size 384 --max_size 512 --train_scales 384 --batch_size 4 --epochs 10 "
+    f"--backbone mobilenet_v2 --num_queries 60 --lr 5e-4 --lr_backbone 2e-4 --lr_schedule onecycle "
+    f"--warmup_steps 50 --clip_max_norm 0.5 --nheads 4 {SMALL}",
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Flags of the benchmark; `main_flags` are those after `--`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", choices=sorted(COMMON), help="shapes: generated images; folder: those of --data_path")
+    parser.add_argument("--folder", type=Path, required=True, help="of the runs, the picture and the table")
+    parser.add_argument("--data_path", metavar="DIR", help="folder: as main.py's")
+    parser.add_argument("--backbone_weights", metavar="FILE", default="imagenet", help="folder: as main.py's")
+    parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="variants (all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="(%(default)s)")
+    parser.add_argument("main_flags", nargs="*", help="after --: flags for all runs")
+    args = parser.parse_args()
+    if args.data == "folder" and not args.data_path:
+        parser.error("folder needs --data_path DIR")
+    return args
+
+
+def run(args: argparse.Namespace, variant: str, seed: int) -> Path:
+    """Train one variant with one seed, unless that was done; return the run's log."""
+    folder = args.folder / variant.replace(" ", "_") / str(seed)
+    if not (folder / "curves.png").is_file():  # what a run writes last
+        flags = f"{COMMON[args.data]} {VARIANTS[variant]} --seed {seed} --print_freq 50".split()
+        if args.data == "folder":
+            flags += ["--data_path", args.data_path, "--backbone_weights", args.backbone_weights]
+        command = [
+            sys.executable,
+            "main.py",
+            *flags,
+            "--output_dir",
+            str(folder.resolve()),
+            "--resume",
+            "auto",
+            *args.main_flags,
+        ]
+        print(f"{variant}, seed {seed}", flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "printed.txt").open("w") as printed:
+            subprocess.run(command, cwd=ROOT, stdout=printed, stderr=printed, check=True)
+    return folder / "log.txt"
+
+
+def curves_by_variant(logs: Mapping[str, Sequence[Path]]) -> dict[str, np.ndarray]:
+    """Return for each variant an array (seeds, evaluations, 4): steps, minutes, AP and AP50."""
+    columns = ("steps", "minutes", "AP", "AP50")
+    return {
+        name: np.array([[[point[column] for column in columns] for point in curve_of(log)] for log in of_seeds])
+        for name, of_seeds in logs.items()
+    }
+
+
+def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
+    """Draw AP over steps and over minutes: a line for the mean of the seeds, a band from the least to the most."""
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    for axes, column, label in zip(figure.subplots(1, 2, sharey=True), (0, 1), ("steps", "minutes of training")):
+        for name, runs in curves.items():
+            x, ap = runs[:, :, column].mean(0), runs[:, :, 2]
+            (line,) = axes.plot(x, ap.mean(0), marker="o", markersize=3, label=name)
+            axes.fill_between(x, ap.min(0), ap.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("AP of the validation images")
+    figure.axes[0].legend(title="queries and switches")
+    figure.savefig(path, dpi=110)
+
+
+def table(curves: Mapping[str, np.ndarray]) -> str:
+    """Return the last AP and AP50 of each variant, mean and range over its seeds, as a table in Markdown."""
+    lines = ["| variant | seeds | steps | minutes | AP | AP50 |", "|---|---|---|---|---|---|"]
+    for name, runs in curves.items():
+        last = runs[:, -1]
+        ap, ap50 = (f"{c.mean():.3f} ({c.min():.3f} to {c.max():.3f})" for c in (last[:, 2], last[:, 3]))
+        lines.append(f"| {name} | {len(runs)} | {last[0, 0]:.0f} | {last[:, 1].mean():.1f} | {ap} | {ap50} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train what is missing, then draw and tabulate all."""
+    args = parse_args()
+    # Seed by seed: stopped early, the picture still has every variant.
+    logs: dict[str, list[Path]] = {variant: [] for variant in args.only}
+    for seed in args.seeds:
+        for variant in args.only:
+            logs[variant].append(run(args, variant, seed))
+    curves = curves_by_variant(logs)
+    draw(curves, args.folder / "convergence.png")
+    (args.folder / "convergence.md").write_text(table(curves))
+    print(table(curves), end="")
+
+
+if __name__ == "__main__":
+    main()

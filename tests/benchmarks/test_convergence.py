@@ -1,0 +1,30 @@
+"""Curves of several seeds: one picture, and a table with their mean and range."""
+
+import json
+from pathlib import Path
+
+from benchmarks.convergence import VARIANTS, curves_by_variant, draw, table
+from flags import get_args_parser
+
+
+def write_log(path: Path, scores: list[float]) -> Path:
+    rows = [
+        {"global_step": 60 * (i + 1), "train_step_time": 1.0, "test_coco_eval_bbox": [ap, 2 * ap, *[0.0] * 10]}
+        for i, ap in enumerate(scores)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_seeds_of_a_variant_are_drawn_and_tabulated_together(tmp_path: Path) -> None:
+    logs = [write_log(tmp_path / f"{seed}.txt", [0.1, ap]) for seed, ap in ((1, 0.2), (2, 0.4))]
+    curves = curves_by_variant({"plain": logs})
+    assert curves["plain"].shape == (2, 2, 4)
+    assert "| plain | 2 | 120 | 2.0 | 0.300 (0.200 to 0.400) | 0.600 (0.400 to 0.800) |" in table(curves)
+    draw(curves, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_variants_are_flags_that_main_knows() -> None:
+    for flags in VARIANTS.values():
+        get_args_parser().parse_args(flags.split())
