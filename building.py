@@ -112,6 +112,7 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
     cfg = argparse.Namespace(**vars(cfg) | {"category_ids": category_ids})
     train = None if cfg.eval else build_split("train", cfg)
     if train is not None and cfg.overfit:
+        # Of the images that --fast_dev_run left, if both are given.
         train = datasets.few_with_objects(train, cfg.overfit)
     # The class count is the training set's, and the validation set is checked against it.
     known = cfg.num_classes or (datasets.unwrap(train).num_classes if train is not None else None)
@@ -124,6 +125,7 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
     else:
         known_of_val = {"num_classes": known, "need_classes": train is None}
         val = build_split(cfg.split, argparse.Namespace(**vars(cfg) | known_of_val))
+    # Names and classes are the training set's: labels of the model mean those.
     first = datasets.unwrap(val if train is None else train)
     listed = datasets.category_ids(first)
     ids = None if listed is None else dict(enumerate(cfg.category_ids or listed.values()))
@@ -152,6 +154,7 @@ def describe_data(data: Data, cfg: argparse.Namespace) -> None:
         ids = ", ".join(f"{id_} -> {label}" for label, id_ in list(data.category_ids.items())[:20])
         print_once(f"--dense_labels: labels of the category ids: {ids}{' ...' if len(data.category_ids) > 20 else ''}")
     counts = datasets.unwrap(data.val if data.train is None else data.train).object_counts()
+    # A query finds one object at most; the matcher leaves out the rest without a word.
     crowded = int((counts > cfg.num_queries).sum())
     if crowded:
         print_once(
@@ -193,6 +196,7 @@ def build_loader(
         dataset,
         sampler,
         batch_size=batch_size,
+        # Whole batches in training: BatchNorm and the mean of losses would give a small last one more weight.
         drop_last=train,
         num_workers=cfg.num_workers,
         collate=datasets.build_collate(dataset, cfg, training_set=training_set),
@@ -204,6 +208,7 @@ def build_detector(run: Setup, weights: Weights) -> Detector:
     """Build the model that the flags describe, with its criterion and postprocessors, and load its weights."""
     model, criterion, postprocessors = build_model(run.cfg, is_thing_map=run.data.is_thing)
     print_once(f"number of params: {count_trainable(model)}")
+    # Before the model is wrapped, which puts a prefix before the name of every weight.
     load_weights(model, weights, run.data.class_names)
     detr = model.detr if isinstance(model, DETRsegm) else model
     compiled = LayerCompiler(detr) if run.cfg.compile else None
@@ -214,6 +219,7 @@ def print_shapes(args: argparse.Namespace) -> None:
     """Print the shapes of what passes through the model of the flags, with images of the usual 3 : 4."""
     check_model_flags(args)
     model, _, _ = build_model(argparse.Namespace(**vars(args) | {"device": "cpu", "backbone_weights": "none"}))
+    # --image_size is the shorter side.
     height = args.image_size
     rows = shapes_of(model, torch.zeros(args.batch_size, 3, height, height * 4 // 3))
     print(f"{format_shapes(rows)}\nin all {sum(p.numel() for p in model.parameters()):,} parameters")

@@ -35,6 +35,7 @@ def check_flags(args: argparse.Namespace) -> None:
         for name in names:
             if getattr(args, name) < least:
                 raise UserError(f"--{name} {getattr(args, name)}: must be at least {least}")
+    # With all costs 0 every matching is as good as any other.
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
     check_training_flags(args)
@@ -46,6 +47,7 @@ def check_flags(args: argparse.Namespace) -> None:
     check_trial_flags(args)
     if args.report and not (args.eval and args.output_dir):
         raise UserError("--report is about an evaluation, and lies in its folder: give --eval and --output_dir too")
+    # Now, not after an evaluation of an hour.
     if args.report and (reason := why_not_hotcoco()):
         raise UserError(f"--report needs hotcoco for its numbers: {reason}")
     if args.compile and args.grad_checkpoint:
@@ -165,6 +167,7 @@ def check_place_flags(args: argparse.Namespace) -> None:
     if args.max_pixels is not None and args.max_pixels < 1:
         raise UserError(f"--max_pixels {args.max_pixels}: must be at least 1")
     one, other = args.data_path, args.coco_path
+    # Scripts may give both, DETR's name and ours, for the same folder.
     if one and other and Path(one).resolve() != Path(other).resolve():
         raise UserError(
             f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them"
@@ -173,6 +176,7 @@ def check_place_flags(args: argparse.Namespace) -> None:
 
 def check_model_flags(args: argparse.Namespace) -> None:
     """Refuse flags of the model that cannot work together, once a checkpoint has had its say. Raises UserError."""
+    # Heads share the width; the sine encoding has as many sines as cosines for each of two axes.
     if args.hidden_dim % args.nheads or args.hidden_dim % 4:
         raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
     if args.frozen_weights and not args.masks:
@@ -218,7 +222,9 @@ def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
     """
     complete = get_args_parser().parse_args([])
     if isinstance(args, Flags) and isinstance(complete, Flags):
+        # What was typed is known to the parser alone, and a copy would lose it.
         complete.given = args.given
+    # Over the defaults, so that unknown names of a caller's script pass through.
     vars(complete).update(vars(args))
     if isinstance(complete, Flags) and "dataset_file" not in given_flags(complete):
         complete.dataset_file = dataset_file_from_flags(argparse.Namespace(**vars(complete) | {"dataset_file": None}))

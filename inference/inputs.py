@@ -56,12 +56,14 @@ def find_inputs(given: Sequence[str], *, output: Path, downloads: Path) -> Input
     names = _Names()
     seen: set[Path] = set()
     for word in given:
+        # A number is a camera, unless a file is called so.
         if word.isdecimal() and not os.path.exists(word):
             inputs.videos.append(VideoInput(int(word), names.free(Path(f"camera{word}"))))
             continue
         try:
             # A folder for each address: files of one name must not be taken for each other.
             place = downloads / str(len(seen))
+            # An address is asked for first: to glob, a ? in it is a pattern.
             found = [(_download(word, place), Path(_name_in(word)))] if is_url(word) else _find(word, output)
         except DownloadError as error:
             inputs.failures.append(f"{error.line().partition('; run again')[0]}; give the path of a copy")
@@ -69,6 +71,7 @@ def find_inputs(given: Sequence[str], *, output: Path, downloads: Path) -> Input
         if not found:
             inputs.failures.append(_why_nothing(word))
         for path, name in found:
+            # Resolved, so that links and a folder named twice count once.
             if path.resolve() in seen:
                 continue
             seen.add(path.resolve())
@@ -88,6 +91,7 @@ def name_output(inputs: Inputs, output: Path) -> tuple[Inputs, Path]:
     every = [*inputs.images, *inputs.videos]
     if not every:
         raise UserError(f"nothing to read: {'; '.join(inputs.failures)}")
+    # A folder may be called a.png.
     if output.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES and not output.is_dir():
         if len(every) > 1:
             raise UserError(f"--output {output}: a file can take one result, there are {len(every)}; give a folder")
@@ -104,6 +108,7 @@ def name_output(inputs: Inputs, output: Path) -> tuple[Inputs, Path]:
     for video in inputs.videos:
         if (
             isinstance(video.source, Path)
+            # Videos are written as MP4, whatever they were.
             and (output / video.name).with_suffix(".mp4").resolve() == video.source.resolve()
         ):
             raise UserError(f"--output {output}: the result would overwrite {video.source}; give another folder")
@@ -118,6 +123,7 @@ def _find(word: str, output: Path) -> list[tuple[Path, Path]]:
     if path.is_dir():
         return _files_in(path, output)
     found: list[tuple[Path, Path]] = []
+    # Only now is it a pattern: a file whose name has brackets was taken above.
     for match in sorted(glob.glob(word, recursive=True)):
         found += _files_in(Path(match), output) if os.path.isdir(match) else [(Path(match), Path(Path(match).name))]
     return found
@@ -127,6 +133,7 @@ def _files_in(folder: Path, output: Path) -> list[tuple[Path, Path]]:
     """Return images and videos below a folder, sorted, with their paths in it."""
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
+        # In place: os.walk goes on into what is left in its list, in this order.
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and not _is_same(Path(place, name), output)
         )

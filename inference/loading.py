@@ -62,13 +62,16 @@ def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invar
     if is_exported(path):
         return load_exported(path, device=device)
     checkpoint = load_checkpoint(path)
+    # The flag changes no weight, so either way can be chosen for a checkpoint of the other.
     given = {} if padding_invariant is None else {"padding_invariant": padding_invariant}
     model, architecture, _ = model_from_checkpoint(checkpoint, path, given=given)
     names, ids = known_names(checkpoint)[0] or {}, label_order(checkpoint)
+    # A published file says nothing: DETR's own sizes.
     image_size, max_size = image_size_of(checkpoint) or (800, None)
     return LoadedModel(
         model=model.eval().to(device),
         postprocessors=_postprocessors(checkpoint, path, architecture),
+        # Checkpoints name labels; what is written out is in category ids.
         class_names=names if ids is None else {ids[label]: name for label, name in names.items()},
         category_ids=ids,
         image_size=image_size,
@@ -76,6 +79,7 @@ def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invar
         device=device,
         eraser=backbone_of(model).padding,
         architecture=architecture,
+        # The eraser is inside the backbone; the mask head still sees padding.
         equal_sizes_only=architecture.padding_invariant and architecture.masks,
     )
 
@@ -113,6 +117,7 @@ def _postprocessors(
     run = checkpoint.get("args")
     dataset = run.get("dataset_file") if isinstance(run, Mapping) else None
     if dataset == "coco_panoptic" or (published_under(path) and architecture.num_classes == PANOPTIC_COUNT):
+        # In COCO's panoptic ids, things are 1 to 90 and stuff is above.
         things = checkpoint.get("is_thing") or {label: label <= 90 for label in range(architecture.num_classes)}
         result["panoptic"] = PostProcessPanoptic(things)
     return result

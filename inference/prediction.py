@@ -63,6 +63,7 @@ class Prediction:
             code = 130
         finally:
             with self.clock.part("writing"):
+                # Also after a Ctrl-C: what was predicted so far is kept.
                 written = [words for writer in self.writers if (words := writer.close())]
         if self.truth is not None:
             self.summary.notes += self._describe_matches(self.truth.path)
@@ -80,6 +81,7 @@ class Prediction:
 
     def _read_images(self, images: Sequence[ImageInput], bar: tqdm) -> Iterator[Item]:
         """Yield the images that can be read, and note the others."""
+        # Two batches ahead: while the model works on one, the next is decoded.
         for item in read_ahead(self._read_image, enumerate(images, start=1), count=2 * self.detector.batch_size):
             try:
                 with self.clock.part("reading"):
@@ -120,6 +122,7 @@ class Prediction:
         except ImageError as error:
             self.summary.failures.append(error.line())
         except KeyboardInterrupt:
+            # A camera has no end: Ctrl-C is how one ends it, and no failure.
             if not isinstance(source.source, int):
                 raise
         if frames:
@@ -170,6 +173,7 @@ class Prediction:
 
     def _compare(self, item: Item, shown: Detections) -> TrueObjects | None:
         """Return the true objects of an item, counted against what was found; None where they are not known."""
+        # Frames of a video share a path, and annotations are of images.
         index = None if self.truth is None or item.path is None or item.frame else self.truth.find(item.path)
         if self.truth is None or index is None:
             return None

@@ -144,6 +144,7 @@ def write_coco(folder: LabelledFolder, dest: Path, *, copy: bool) -> None:
                 _place(image.path, unfinished / f"{split}2017" / image.name, copy=copy)
             with open(unfinished / "annotations" / f"instances_{split}2017.json", "w", encoding="utf-8") as file:
                 json.dump(documents[split], file)
+        # An empty folder of that name may be there, which a rename replaces.
         os.replace(unfinished, dest)
     except OSError as error:
         raise DatasetError(f"{error.filename or dest}: cannot be written ({error.strerror})") from error
@@ -163,6 +164,7 @@ def _documents(folder: LabelledFolder) -> dict[str, dict[str, Any]]:
                 corners, overhang = _corners(thing, image)
                 if (corners[1] <= corners[0]).any():
                     mistakes.add(str(image.path), f"a box of class {folder.classes[thing.label]} lies outside of it")
+                # Less than a pixel is rounding, and not worth a line.
                 clipped += overhang > 1
                 ids = {"id": len(annotations) + 1, "image_id": image_id, "category_id": thing.label + 1}
                 annotations.append(ids | _annotation(thing, corners))
@@ -183,6 +185,7 @@ def _corners(thing: LabelledObject, image: LabelledImage) -> tuple[np.ndarray, f
 def _annotation(thing: LabelledObject, corners: np.ndarray) -> dict[str, Any]:
     width, height = (corners[1] - corners[0]).tolist()
     result = {"bbox": [*corners[0].tolist(), width, height], "area": width * height, "iscrowd": 0}
+    # Two points are the corners of a box, more are an outline.
     if len(thing.points) > 2:
         result["area"] = polygon_area(thing.points)
         result["segmentation"] = [thing.points.reshape(-1).tolist()]

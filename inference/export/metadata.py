@@ -67,6 +67,7 @@ class ExportMetadata:
             "pred_masks (batch, queries, height / 4, width / 4), logits over the canvas",
             "source": self.source,
         }
+        # ONNX, safetensors and torch.export all carry text only.
         return {name: json.dumps(value) for name, value in facts.items()}
 
     def _last_class(self) -> str:
@@ -84,6 +85,7 @@ class ExportMetadata:
                 class_names=_by_id(facts["class_names"]),
                 category_ids=facts["category_ids"],
                 things=None if facts["things"] is None else _by_id(facts["things"]),
+                # A file of a newer version may have fields that this one does not know.
                 architecture=Architecture(**{k: v for k, v in facts["architecture"].items() if k in known}),
                 image_size=steps["image_size"],
                 max_size=steps["max_size"],

@@ -36,13 +36,17 @@ class Canvas:
 
     def example(self) -> tuple[Tensor, Tensor]:
         """Return a batch of two images to trace a model with, and its mask."""
+        # Sizes that differ, and are whole cells of 32: where two free axes are equal while tracing, the graph may take
+        # them for one.
         height, width = self.fixed or (96, 128)
         mask = torch.zeros(2, height, width, dtype=torch.bool)
+        # With some padding, so that no branch is taken that holds for masks of False alone.
         mask[1, height - height // 4 :] = True
         return torch.zeros(2, 3, height, width), mask
 
     def dynamic_shapes(self) -> dict[str, dict[int, object]]:
         """Return the free axes of each input, as `torch.export.export` takes them."""
+        # As far as the model allows; what it fixes in spite of that, the check after the export finds.
         free = torch.export.Dim.DYNAMIC
         if self.fixed is not None:
             return {"images": {0: free}, "mask": {0: free}}
@@ -67,6 +71,7 @@ class TensorDetector(nn.Module):
 
     def __init__(self, model: DETR | DETRsegm) -> None:
         super().__init__()
+        # A copy, for what is switched off below would be missed in training.
         model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         detr = model.detr if isinstance(model, DETRsegm) else model
         detr.aux_loss = False

@@ -49,8 +49,10 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
     flops = rows[rows["flop"] > 0]
     if flops["rate"].isna().all():
         say_nothing_to_draw(axes)
+    # A call a unit, for scatter draws one marker a call.
     for unit, group in flops.groupby("unit"):
         draw_points(axes, group, level, group["unit"].map(UNIT_COLOURS), marker=UNIT_MARKERS[unit])
+    # By lists without times no kernel is longer than another.
     top = flops[flops.index < 8] if timed else flops.iloc[:0]
     number_points(axes, top, level, [int(index) + 1 for index in top.index])
     figure.text(0.075, 0.935, title, fontsize=13, fontweight="bold", color=INK)
@@ -71,6 +73,7 @@ def _draw_units(axes: Any, rows: pd.DataFrame) -> None:
     """Draw a bar per unit with its share of time, kernels counted beside it."""
     shares = rows.groupby("unit")["share"].sum().sort_values(ascending=False)
     counts = rows.groupby("unit")["kernels"].sum()
+    # Upside down, with room below for the names of the kernels; four rows at least, or bars of one unit would be huge.
     axes.set(xlim=(-0.14, 1.0), ylim=(max(len(shares), 4) * 1.75, -0.75))
     axes.axis("off")
     axes.text(-0.14, -0.62, "share of the time", fontsize=10.5, color=FAINT, va="center")
@@ -123,6 +126,7 @@ def roofline_pu(  # noqa: PLR0913 (hgp_detr's own arguments)
     per kernel; PU is another name for it. The flag "all" draws HBM. roofs: default A100 SXM 40 GB, nominal clock.
     Raises RoofError.
     """
+    # The original's own intensity stands in HBM's place, where points are drawn.
     levels = {"L1": AIL1, "L2": AIL2, "HBM": AI if flag == "AI" else AIHBM}
     rows, roofs = rows_from_lists(FLOPS, levels, LABELS, flag, roofs, UNIT if PU is None else PU, _FLAGS)
     level = flag if flag in ("L1", "L2") else "HBM"

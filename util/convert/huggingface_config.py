@@ -89,6 +89,7 @@ def config_from_flags(flags: Mapping[str, Any], kind: Kind, class_names: Mapping
     """Return the content of config.json; `class_names` by label, None where the model knows none."""
     count = flags["num_classes"]
     if class_names is None:
+        # transformers' own words for classes that nobody named.
         labels = {label: f"LABEL_{label}" for label in range(count)}
     else:
         labels = {label: class_names.get(label, NO_NAME) for label in range(count)}
@@ -110,6 +111,7 @@ def _backbone(flags: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
     if kind.timm:
         return {"use_timm_backbone": True, "use_pretrained_backbone": False, "backbone": flags["backbone"]}
     block, depths, channels = _RESNETS[flags["backbone"]]
+    # The mask head takes maps of all four stages, the detector that of the last.
     stages = [f"stage{i}" for i in (range(1, 5) if kind.masks else [4])]
     config: dict[str, Any] = {
         "model_type": "resnet",
@@ -125,6 +127,7 @@ def _backbone(flags: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
 
 def preprocessor(image_size: int, max_size: int | None, *, masks: bool) -> dict[str, Any]:
     """Return the content of preprocessor_config.json; no `max_size` is DETR's proportion."""
+    # DETR's limit is for a shorter side of 800.
     longest = round(1333 * image_size / 800) if max_size is None else max_size
     return {
         "image_processor_type": "DetrImageProcessor",

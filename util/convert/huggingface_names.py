@@ -89,11 +89,13 @@ class Renaming:
     """
 
     def __init__(self, *, timm: bool, masks: bool, table: bool) -> None:
+        # The first rule that fits a name writes it.
         places = ("backbone.position_embedding", "position_embedding")
         positions = [pair for place in (places if table else places[::-1]) for pair in _POSITIONS[place]]
         pairs = [*(_TIMM if timm else _resnet()), *_DETECTOR, *positions]
         if masks:
             pairs = [(f"detr.{a}", f"detr.{b}") for a, b in pairs] + _MASKS
+        # {} in a name is a number: the pattern reads it, the other side's template takes it.
         self._there = [(_pattern(a), b) for a, b in pairs]
         self._back = [(_pattern(b), a) for a, b in pairs]
 
@@ -105,6 +107,7 @@ class Renaming:
             if end in _ENDS:  # (3D, D): queries, keys and values of all heads, one below the other
                 parts = zip(_PROJECTIONS, value.chunk(3))
                 apart |= {f"{module}.{part}.{_ENDS[end]}": chunk for part, chunk in parts}
+            # Frozen BatchNorms, which DETR has on both sides, count no batches.
             elif end != "num_batches_tracked":
                 apart[name] = value
         return _renamed(apart, self._there)
@@ -121,8 +124,10 @@ class Renaming:
                 result[name] = value
                 continue
             names = [f"{owner}.{projection}.{end}" for projection in _PROJECTIONS]
+            # Part of an attention's projections is no weight of ours.
             if not all(other in apart for other in names):
                 unknown.append(name)
+            # Once for the three, at the first: (D, D) each, (3D, D) together.
             elif part == _PROJECTIONS[0]:
                 result[f"{owner}.in_proj_{end}"] = torch.cat([apart[other] for other in names])
         return result, unknown

@@ -81,6 +81,7 @@ def contact_sheet(
     """
     if not tiles or columns < 1:
         raise ValueError(f"a sheet needs images and columns, got {len(tiles)} and {columns}")
+    # Three images in four columns would leave a strip of white.
     columns = min(columns, len(tiles))
     rows = _in_rows(tiles, columns)
     heights = [max(image.height for image, _ in row) + CAPTION_HEIGHT for row in rows]
@@ -156,11 +157,13 @@ def draw_evaluation(
         min_score: detections that score less are left out.
         what: the images, as the title calls them.
     """
+    # First and last included; the set drops what rounding makes equal where there are few.
     chosen = sorted({round(k) for k in np.linspace(0, len(dataset) - 1, num=min(count, len(dataset)))})
     source: Any = dataset
     while isinstance(source, Subset):  # subsets of subsets: translate the indices down to the dataset itself
         chosen = [source.indices[k] for k in chosen]
         source = source.dataset
+    # Detections come for all images, of which a dozen are drawn.
     found: dict[int, list[dict[str, Any]]] = {source.image_id(k): [] for k in chosen}
     for result in _results(evaluator):
         if result["image_id"] in found and result["score"] >= min_score:
@@ -189,6 +192,7 @@ def _from_results(results: list[dict[str, Any]]) -> Objects:
     boxes[:, 2:] += boxes[:, :2]  # from x, y, width, height to corners
     masks = None
     if results and "segmentation" in results[0]:
+        # (h, w) of 0 and 1 each, at the size of the image.
         masks = [rle_tools.decode(result["segmentation"]) for result in results]
     labels, scores = ([result[key] for result in results] for key in ("category_id", "score"))
     return Objects(boxes=boxes, labels=labels, scores=scores, masks=masks)
@@ -224,6 +228,7 @@ def _draw_legend(
     """Write every class name behind a dot of its colour, flush right; none when they do not fit (boxes have names)."""
     font, dot, gap = load_font(22), 9, 30
     widths = [2 * dot + 8 + pen.textlength(name, font) + gap for name in class_names.values()]
+    # The last name has no gap behind it.
     x = right - sum(widths) + gap
     if not widths or x < left:
         return

@@ -40,6 +40,7 @@ class PhaseTimer:
 
     def __init__(self, *, warmup: int, steps: int | None, device: torch.device) -> None:
         self.warmup = warmup
+        # The first steps compile, choose kernels and fill caches.
         self.end_at = None if steps is None else warmup + steps
         self.device = device
         self._mark = marker(device)
@@ -90,6 +91,7 @@ class PhaseTimer:
         return {name: _per_step(spans) for name, spans in self.spans.items()}
 
     def _close(self, name: str) -> None:
+        # Not begun where the step does not count, or the phase began before the first that does.
         if name in self.begun:
             self.spans[name].append((self.current, self.begun.pop(name), self._mark()))
 
@@ -105,6 +107,7 @@ def timing_table(summary: dict[str, dict[str, float]]) -> str:
     lines = [f"{'phase':15}{'median ms':>11}{'quartiles':>21}{'of the step':>13}"]
     for name, row in summary.items():
         quartiles = f"{row['q1_ms']:.2f} - {row['q3_ms']:.2f}"
+        # The wait lies between two steps and is no part of one.
         share = "beside it" if name == DATA_WAIT else f"{row['median_ms'] / whole:.0%}"
         lines.append(f"{name:15}{row['median_ms']:11.2f}{quartiles:>21}{share:>13}")
     return "\n".join([*lines, f"{summary[STEP]['steps']} steps"])
@@ -160,5 +163,6 @@ def _per_step(spans: Sequence[Span]) -> list[float]:
 
 
 def _quartiles(values: Sequence[float]) -> dict[str, float]:
+    # "inclusive": the values are all there are, not a sample of more.
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
     return {"median_ms": middle, "q1_ms": low, "q3_ms": high, "steps": len(values)}

@@ -39,6 +39,7 @@ def save_checkpoint(
     All but the weights under `model` is turned into plain types. Raises CheckpointError when the disk is full
     or the folder cannot be written; the file that was there stays. After success it is kept as `previous`.
     """
+    # numpy's numbers and paths would make torch.load refuse the file: it reads tensors and plain values alone.
     plain = {key: value if key == "model" else to_plain(value) for key, value in state.items()}
     try:
         with atomic_file(path, previous=previous) as file:
@@ -107,6 +108,7 @@ def load_model(model: torch.nn.Module, checkpoint: dict[str, Any], path: str | o
     own = model.state_dict()
     stored = match_prefixes(checkpoint["model"], own)
     _check_class_count(stored, own, path)
+    # All three before anything is loaded, or a refusal would leave a model half loaded.
     misfits, missing, unexpected = differences(stored, own)
     _refuse(path, "has other shapes than this model:", [two_shapes(name, stored, own) for name in misfits])
     _refuse(path, "lacks", missing)
@@ -171,12 +173,14 @@ def _is_state_dict(value: Any) -> bool:
 
 def match_prefixes(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `stored` with the names that the model of `own` uses."""
+    # All of them: a model may have a part called module.
     if all(name.startswith("module.") for name in stored):
         stored = {name.removeprefix("module."): value for name, value in stored.items()}
     inner_stored = any(name.startswith("detr.") for name in stored)
     inner_own = any(name.startswith("detr.") for name in own)
     if inner_stored and not inner_own:  # only the detector of a segmentation model is asked for
         return {name.removeprefix("detr."): value for name, value in stored.items() if name.startswith("detr.")}
+    # A detector's weights under a mask head; the head itself is then reported as missing.
     if inner_own and not inner_stored:
         return {f"detr.{name}": value for name, value in stored.items()}
     return stored

@@ -38,6 +38,7 @@ def names_in(checkpoint: Mapping[str, Any] | None) -> dict[int, str] | None:
     names = checkpoint.get("class_names") if checkpoint is not None else None
     if not isinstance(names, Mapping) or not names:
         return None
+    # A file of another program may hold anything under this key.
     usable = all(type(id_) is int and isinstance(name, str) for id_, name in names.items())
     return dict(names) if usable else None
 
@@ -76,6 +77,7 @@ def refuse_other_classes(checkpoint: Mapping[str, Any], path: str | os.PathLike,
     theirs = names_in(checkpoint)
     if theirs is None:
         return
+    # By the data's ids: each is looked up, and one that the checkpoint lacks counts as different.
     different = [id_ for id_, name in data.names.items() if plain_name(theirs.get(id_, "")) != plain_name(name)]
     if not different:
         return
@@ -99,11 +101,13 @@ def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: Dat
     only where it knows none.
     """
     (theirs, source), count = known_names(checkpoint), class_count(checkpoint)
+    # Names beyond the head's rows would move rows that are not there.
     if theirs is None or count is None or max(theirs) >= count:
         raise UserError(f"--match_classes: {path} does not say the names of its classes")
     places = _by_name(theirs, path)
     sources = {id_: places.get(name) for name, id_ in _by_name(data.names, "the data").items()}
     unknown = [id_ for id_, source in sources.items() if source is None]
+    # In an evaluation a class that is unknown is simply never found; in training it would start from a row of nothing.
     if len(unknown) == len(sources) or (unknown and data.learned):
         way = f"; --init_from {path} starts a new run, which learns them" if data.learned else ""
         missing = _spell_some(data.names, unknown)
@@ -118,6 +122,7 @@ def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: Dat
         "class_names": dict(data.names),
     }
     if "optimizer" in checkpoint:
+        # AdamW's averages are rows of the same classes: left where they are, each class would go on with another's.
         matched["optimizer"] = _move_averages(checkpoint["optimizer"], list(checkpoint["model"]), rows)
     moved = [f"{data.names[id_]} {source} -> {id_}" for id_, source in sources.items() if source not in (None, id_)]
     line = f"--match_classes{source}: {shorten_list(moved) or 'every class has its id already'}"
@@ -143,6 +148,7 @@ def _move(value: Tensor, rows: list[int | None], name: str, *, new: float | None
         return value
     if new is None:
         new = NEVER if name.endswith("bias") else 0.0
+    # (C + 1, D) or (C + 1,)
     result = torch.full((len(rows), *value.shape[1:]), new, dtype=value.dtype)
     for place, row in enumerate(rows):
         if row is not None:
@@ -158,6 +164,7 @@ def _move_averages(optimizer: Mapping[str, Any], names: list[str], rows: list[in
     head = [name for name in names if "backbone" not in name]
     numbers = optimizer["param_groups"][0]["params"]
     state = dict(optimizer["state"])
+    # Of another count the numbers do not tell the tensors, and restoring the optimizer says so.
     if len(head) == len(numbers):
         for name, number in zip(head, numbers):
             averages = state.get(number, {})

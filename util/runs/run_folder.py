@@ -53,7 +53,10 @@ class RunFolder:
         self._unsaved: CheckpointError | None = None
         if self.log_file.exists():
             rows = self.log_file.read_text().splitlines()
+            # A row of infinity is one that is not whole: it is dropped without being kept.
             dropped = [row for row in rows if first_epoch <= _epoch_of(row) < math.inf]
+            # One row is usual: the run was killed between the log and the checkpoint. More are results of a run that
+            # was longer.
             if len(dropped) > 1:
                 with (self.folder / "log.old.txt").open("a") as file:
                     file.writelines(f"{row}\n" for row in dropped)
@@ -63,6 +66,7 @@ class RunFolder:
 
     def log(self, row: dict[str, Any]) -> None:
         """Add an epoch's row to the log, as one JSON object on a line, and draw the curves anew."""
+        # Kept where the disk is full, and written with the next epoch's.
         self._waiting.append(f"{json.dumps(row)}\n")
         if self._try("log.txt", self._append):
             self._try("curves.png", lambda: plot_curves(self.log_file, self.folder / "curves.png"))
@@ -73,6 +77,7 @@ class RunFolder:
             with self.log_file.open("a") as file:
                 file.writelines(self._waiting)
                 file.flush()
+                # The row reaches the disk before the checkpoint that counts on it.
                 os.fsync(file.fileno())
         except OSError:
             with suppress(OSError):  # half a row is worse than none
@@ -87,6 +92,7 @@ class RunFolder:
         comes last, so that the files it speaks of are there; each is a file of its own, because a script that writes
         into one of them must not change another. Returns False where it is the best and `best.pth` was not written.
         """
+        # Where averaged weights were better, `best.pth` has them as its model.
         has_best = not is_best or self._save("best.pth", with_better_weights(state))
         if keep:
             self._save(f"checkpoint{state['epoch']:04}.pth", state)
@@ -106,6 +112,7 @@ class RunFolder:
         nothing to measure against.
         """
         kept = [f"eval/{epoch:03}.pth"] if epoch % KEPT_EVALUATIONS == 0 else []
+        # DETR keeps every fiftieth epoch, 000 first.
         for name in ("eval/latest.pth", *kept, "eval.pth"):
             self._try(name, partial(_write_precision, self.folder / name, evaluator))
 
@@ -123,6 +130,7 @@ class RunFolder:
         try:
             write()
         except (OSError, RuntimeError) as error:
+            # torch.save turns the system's errors into RuntimeErrors; those that are something else go on.
             cause = disk_error(error)
             if cause is None:
                 raise
@@ -177,6 +185,7 @@ def log_row(
 def _epoch_of(line: str) -> float:
     """Return the epoch of a log row; a line that is not whole counts as later than all."""
     try:
+        # The last line of a killed run may be half a row.
         return json.loads(line)["epoch"]
     except (ValueError, KeyError):
         return math.inf

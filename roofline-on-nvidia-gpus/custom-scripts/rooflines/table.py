@@ -38,15 +38,19 @@ def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
     columns = {}
     for name in TEXT_COLUMNS:
         values = rows[name] if name in rows else pd.Series("", index=rows.index)
+        # Categories: names of kernels are hundreds of characters long and repeat in every launch.
         if not isinstance(values.dtype, pd.CategoricalDtype):
             values = values.astype(object).where(values.notna(), "").astype(str).astype("category")
         columns[name] = values
     for name in NUMBER_COLUMNS:
+        # FLOPs of a unit without a column are 0, for sources name only units they saw; other numbers that nobody gave
+        # are unknown.
         default = 1 if name == "launches" else 0 if name in FLOP_COLUMNS.values() else float("nan")
         try:
             columns[name] = pd.to_numeric(rows[name] if name in rows else pd.Series(default, index=rows.index))
         except (ValueError, TypeError) as error:
             raise RoofError(f"{origin}: column {name} holds something that is no number ({error})") from error
+        # False for NaN alone.
         if default == default:
             columns[name] = columns[name].fillna(default)
     return pd.DataFrame(columns)
@@ -110,6 +114,7 @@ def refuse(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if name == "first":
             continue
         bad = (values < 0) | values.isin([float("inf"), float("-inf")])
+        # Both are divided by.
         bad |= (values == 0) if name in ("time_s", "launches") else False
         if bad.any():
             wrong = wrong.mask(bad & (wrong == ""), name + " " + values.map("{:g}".format))
@@ -191,6 +196,7 @@ def write_parquet(rows: pd.DataFrame, path: Path) -> str | None:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table that `write_table` or `write_parquet` wrote. Raises RoofError for what is none."""
     try:
+        # low_memory=False reads the file as a whole: by parts, a column may get two types.
         rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, low_memory=False)
     except ImportError as error:
         raise RoofError(f"{path}: reading Parquet needs pyarrow (pip install pyarrow); the CSV does not") from error
@@ -211,4 +217,5 @@ def read_table(path: Path) -> pd.DataFrame:
 def is_table(header: str) -> bool:
     """Say whether a CSV's first line is that of a tidy table."""
     names = set(header.strip().lstrip("\ufeff").split(","))
+    # ncu's own CSVs have "Kernel Name", with capitals.
     return "kernel" in names and bool({"time_s", "flop_source", "launches", "family"} & names)

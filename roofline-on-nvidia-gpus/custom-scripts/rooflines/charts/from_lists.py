@@ -44,6 +44,7 @@ def rows_from_lists(
     rows = pd.DataFrame({"name": list(labels) if labels else [f"kernel {n + 1}" for n in range(count)]})
     rows["kernels"] = rows["launches"] = 1
     rows["time_s"], rows["share"] = np.nan, np.nan
+    # GFLOP/s to FLOP/s. Without times the FLOPs are not known: all that charts ask of them is whether they are 0.
     rows["rate"] = rows["flop"] = np.asarray(flops, float) * 1e9
     for level in LEVELS:
         rows[f"ai_{level.lower()}"] = np.asarray(values[level], float) if values.get(level) else np.nan
@@ -52,6 +53,7 @@ def rows_from_lists(
     else:
         rows["unit"] = "fp32"
     rows.loc[rows["flop"] == 0, "unit"] = MEMORY_ONLY
+    # FLOP/s that each level's bytes allow, (kernels, levels); the lowest roof over a kernel bounds it.
     attainable = pd.DataFrame(
         {level: rate * rows[f"ai_{level.lower()}"] for level, rate in roofs.bandwidth.items()}
     ).assign(peak=max(roofs.peak.values(), default=np.inf))

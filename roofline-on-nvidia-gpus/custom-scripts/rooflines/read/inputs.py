@@ -126,8 +126,7 @@ def _read_all(files: list[Path], gpu: dict | None, per_launch: bool) -> tuple[li
             tables.append(_Table(rows, path))
         else:
             reports += found
-    # Names of runs and sections are told from all files together: what differs between their names is what tells them
-    # apart.
+    # Over all files: a profile exported twice counts once, and two that counted other metrics of one run are joined.
     reports, settled = settle(reports)
     for report in reports:
         fill_capability(report, gpu)
