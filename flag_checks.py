@@ -187,6 +187,8 @@ def check_model_flags(args: argparse.Namespace) -> None:
         raise UserError(
             f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
         )
+    if args.freeze_layers is not None and args.freeze_layers < 0:
+        raise UserError(f"--freeze_layers {args.freeze_layers}: must be at least 0")
     refuse_feature_map(args.feature_map, dilation=args.dilation, masks=args.masks)
     check_query_flags(args)
 

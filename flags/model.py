@@ -6,7 +6,10 @@ import argparse
 def add_model_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags that say which model it is."""
     group.add_argument(
-        "--backbone", default="resnet50", help="torchvision ResNet or ResNeXt, or mobilenet_v2 (%(default)s)"
+        "--backbone",
+        default="resnet50",
+        help="a ResNet, ResNeXt, MobileNet, EfficientNet, ConvNeXt or RegNet of torchvision by its name there, or "
+        "timm:NAME (%(default)s)",
     )
     group.add_argument(
         "--backbone_weights",
@@ -17,8 +20,17 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--backbone_norm",
         default="frozen",
-        choices=("frozen", "batch"),
-        help="frozen batch norms and first stages as in DETR, or all trainable, to train from scratch (%(default)s)",
+        choices=("frozen", "batch", "group"),
+        help="frozen batch norms and first stages as in DETR, or all trainable, to train from scratch; group norms: "
+        "the same where batches are small (%(default)s)",
+    )
+    group.add_argument(
+        "--freeze_layers",
+        default=None,
+        type=int,
+        metavar="N",
+        help="keep the first N parts of the backbone at their weights (default: those of stride 2 and 4 as DETR "
+        "does, a ResNet's 2; none with trainable norms)",
     )
     group.add_argument("--dilation", action="store_true", help="dilate the last stage instead of its stride (DC5)")
     group.add_argument(

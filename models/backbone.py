@@ -1,13 +1,12 @@
-"""The convolutional backbone: a torchvision network without its classifier, its norms frozen as in DETR.
+"""The convolutional backbone: a network without its classifier, its norms frozen as in DETR.
 
-State-dict keys are those of the original: `backbone.0.body.<torchvision's name>`.
+State-dict keys are those of the original: `backbone.0.body.<torchvision's name>`. The networks are in `backbones/`.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
@@ -17,33 +16,22 @@ from util.errors import DownloadError, UserError
 from util.nested_tensor import NestedTensor
 
 from .backbone_weights import load_backbone_weights, load_imagenet_weights
+from .backbones.from_timm import load_timm_weights, timm_network
+from .backbones.from_torchvision import BACKBONES as BACKBONES  # for scripts that import it from here
+from .backbones.from_torchvision import RESNETS as RESNETS
+from .backbones.from_torchvision import is_timm, torchvision_network
+from .backbones.layout import Layout
+from .backbones.norms import replace_norms, statistics_of_group_norms
 from .fast.checkpointing import recompute_stages
-from .fast.folded_norm import FrozenBatchNorm2d, fold_frozen_norms
+from .fast.folded_norm import FrozenBatchNorm2d as FrozenBatchNorm2d  # for scripts that import it from here
+from .fast.folded_norm import fold_frozen_norms
 from .fast.padding import PaddingEraser
 from .position_encoding import build_position_encoding
 
-#: Names for --backbone. ResNets as in DETR; MobileNetV2 for small machines.
-RESNETS = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-)
-BACKBONES = (*RESNETS, "mobilenet_v2")
 #: Pixels of a batch from which channels side by side pay on a CPU: below, most time goes into laying out weights.
 FEW_PIXELS = 2**18
-#: Networks of basic blocks: narrow last stage, and torchvision cannot dilate them.
-BASIC_BLOCK = ("resnet18", "resnet34")
 #: Which map of a backbone is used: that of its last stage (stride 32), or the one before (stride 16).
 FEATURE_MAPS = ("c5", "c4")
-#: Blocks of MobileNetV2 up to its last of stride 16, which has 96 channels.
-MOBILENET_C4 = 14
 
 
 class BackboneBase(nn.Module):
@@ -73,7 +61,7 @@ class BackboneBase(nn.Module):
             # Before the getter drops the later layers, so names are torchvision's own.
             if not (train_backbone and self.is_trained(name)):
                 parameter.requires_grad_(False)
-        self.body = IntermediateLayerGetter(backbone, self.layers_returned(return_interm_layers))
+        self.body = self.make_body(backbone, return_interm_layers)
         self.num_channels = num_channels
         self.channels_last = channels_last
         self.padding: PaddingEraser | None = None
@@ -82,9 +70,10 @@ class BackboneBase(nn.Module):
         """True for parameters after the stages of stride 2 and 4, which DETR never trains."""
         return parameter.startswith(("layer2", "layer3", "layer4"))
 
-    def layers_returned(self, intermediate: bool) -> dict[str, str]:
-        """Layers to return, by torchvision's names, and the names they get."""
-        return {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}  # strides 4, 8, 16, 32
+    def make_body(self, network: nn.Module, intermediate: bool) -> nn.Module:
+        """Return what gives the maps by name: that of `layer4`, or with `intermediate` all, of strides 4, 8, 16, 32."""
+        names = {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}
+        return IntermediateLayerGetter(network, names)
 
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
@@ -109,25 +98,25 @@ class BackboneBase(nn.Module):
 
 
 class Backbone(BackboneBase):
-    """A torchvision network up to its last feature map (stride 32, or 16 with `dilation` or without its last stage).
+    """A network up to its last feature map (stride 32, or 16 with `dilation` or without its last stage).
 
     Args:
-        name: one of `BACKBONES`.
+        name: one of `BACKBONES`, or `timm:` and a name of timm's.
         train_backbone, return_interm_layers: as in `BackboneBase`; with trainable norms every layer trains.
         dilation: keep the last stage at stride 16 and dilate its convolutions instead (DC5).
+        norm: `frozen` (DETR's FrozenBatchNorm2d), `batch` (nn.BatchNorm2d, to train from scratch) or `group`
+            (nn.GroupNorm: the same where batches are small).
         feature_map: `c5`, or `c4`: leave the last stage away, parameters included; the map has stride 16.
-        norm: `frozen` (DETR's FrozenBatchNorm2d) or `batch` (nn.BatchNorm2d, to train from scratch).
         weights: what `load_backbone_weights` takes; `imagenet` as in DETR, in the first of several processes, but a
             backbone whose weights cannot be downloaded starts random, with a printed line.
         channels_last: as in `BackboneBase`.
         padding_invariant: features and masks of an image are those it has without padding (see `models.fast.padding`).
 
     Attributes:
-        left_away: names of the network's weights that the body does not have: those of the classifier, and of the
-            last stage where that is left away. In a file of weights they are ignored.
+        layout: the parts of the network.
 
     Raises:
-        UserError: an unknown name, or `dilation` on a network that has none.
+        UserError: an unknown name, or something that such a network does not have.
     """
 
     def __init__(  # noqa: PLR0913 - DETR's signature, and what is new by keyword
@@ -144,16 +133,15 @@ class Backbone(BackboneBase):
         padding_invariant: bool = False,
     ) -> None:
         refuse_feature_map(feature_map, dilation=dilation, masks=return_interm_layers)
-        network = _torchvision_network(name, dilation=dilation, norm=norm)
-        self.name, self.norm, self.feature_map = name, norm, feature_map
-        names = set(network.state_dict())
-        if name == "mobilenet_v2" and feature_map == "c4":
-            network.features = cast(nn.Sequential, network.features)[:MOBILENET_C4]
-        super().__init__(
-            network, train_backbone, _num_channels(name, feature_map), return_interm_layers, channels_last=channels_last
-        )
-        self.left_away = frozenset(names - self.body.state_dict().keys())
+        network, layout = _network(name, norm=norm, dilation=dilation, feature_map=feature_map)
+        self.name, self.norm, self.feature_map, self.layout = name, norm, feature_map, layout
+        super().__init__(network, train_backbone, layout.channels, return_interm_layers, channels_last=channels_last)
+        self._still: list[nn.Module] = []
         fold_frozen_norms(self.body)
+        if padding_invariant and is_timm(name):
+            raise UserError(
+                f"--padding_invariant does not work with --backbone {name}: it is for torchvision's networks"
+            )
         if padding_invariant:
             self.padding = PaddingEraser(self.body, flag=f"--backbone {name}")
         if weights != "imagenet":
@@ -163,24 +151,59 @@ class Backbone(BackboneBase):
 
     def load_weights(self, source: str) -> None:
         """Fill the network with weights; source and errors are those of `load_backbone_weights`."""
-        load_backbone_weights(self.body, self.name, source, ignored=self.left_away)
+        if self.norm == "group" and source != "none":
+            print_once(
+                f"--backbone_norm group: --backbone {self.name} starts from the convolutions of {source}, and its "
+                "group norms from the scales and shifts of batch norms, whose statistics have no place in it: features "
+                "are not those of ImageNet at first"
+            )
+        if is_timm(self.name) and source != "none":
+            load_timm_weights(self.body, self.name, source)
+        else:
+            load_backbone_weights(self.body, self.name, source, ignored=self.ignored_in_files())
+
+    def ignored_in_files(self) -> frozenset[str]:
+        """Names of weights in a file that the body has no place for: of the classifier, and of a stage left away."""
+        own = self.body.state_dict().keys()
+        return frozenset(self.layout.names - own) | statistics_of_group_norms(self.body)
 
     def is_trained(self, parameter: str) -> bool:
         """True for parameters that DETR trains, and for all where norms are trained as well."""
-        if self.norm == "batch":
-            return True
-        if self.name == "mobilenet_v2":
-            # Its blocks 0 to 3 are those of stride 2 and 4, like a ResNet's stem and layer1.
-            return not parameter.startswith("features.") or int(parameter.split(".")[1]) > 3
-        return super().is_trained(parameter)
+        return self.norm != "frozen" or self.layout.part_of(parameter) >= self.layout.frozen
 
-    def layers_returned(self, intermediate: bool) -> dict[str, str]:
-        """Layers to return. Raises UserError for a network that has only one map to return."""
-        if self.name != "mobilenet_v2":
-            return {"layer3": "0"} if self.feature_map == "c4" else super().layers_returned(intermediate)
+    def freeze_first(self, count: int) -> None:
+        """Keep the first `count` parts at their weights, statistics of batch norms included, and train the others.
+
+        Raises UserError where there are fewer parts.
+        """
+        total = len(self.layout.parts)
+        if count > total:
+            raise UserError(
+                f"--freeze_layers {count}: --backbone {self.name} has {total} parts: {self.layout.describe_parts()}"
+            )
+        for name, parameter in self.body.named_parameters():
+            parameter.requires_grad_(self.layout.part_of(name) >= count)
+        self._still = [
+            module
+            for name, module in self.body.named_modules()
+            if isinstance(module, nn.BatchNorm2d) and self.layout.part_of(name) < count
+        ]
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Switch to training or evaluation; batch norms of frozen parts stay in evaluation."""
+        super().train(mode)
+        for norm in self._still:
+            norm.eval()
+        return self
+
+    def make_body(self, network: nn.Module, intermediate: bool) -> nn.Module:
+        """Return what gives the maps. Raises UserError for a network that has only one map to give."""
+        if self.name in RESNETS and intermediate:
+            return super().make_body(network, intermediate)
         if intermediate:
-            raise UserError("--masks needs the feature maps of a ResNet; --backbone mobilenet_v2 offers only its last")
-        return {"features": "0"}
+            raise UserError(f"--masks needs the feature maps of a ResNet; --backbone {self.name} offers only its last")
+        return IntermediateLayerGetter(network, {self.layout.returned: "0"}) if self.layout.returned else network
 
 
 class LazyEncodings(Sequence[Tensor]):
@@ -248,7 +271,10 @@ def build_backbone(
 def load_imagenet_weights_if_possible(backbone: Backbone, owner: str) -> None:
     """Load torchvision's weights; where they cannot be downloaded leave random ones, and print a line that says so."""
     try:
-        load_imagenet_weights(backbone.body, backbone.name, ignored=backbone.left_away)
+        if is_timm(backbone.name):
+            load_timm_weights(backbone.body, backbone.name, "imagenet")
+        else:
+            load_imagenet_weights(backbone.body, backbone.name, ignored=backbone.ignored_in_files())
     except DownloadError as error:
         print_once(f"{owner}: {error}; its backbone starts random as well")
 
@@ -284,20 +310,9 @@ def resize_mask(mask: Tensor, size: torch.Size) -> Tensor:
     return mask[:, rows][:, :, columns]
 
 
-def _torchvision_network(name: str, *, dilation: bool, norm: str) -> nn.Module:
-    if name not in BACKBONES:
-        raise UserError(f"--backbone {name} is not known; choose one of: {', '.join(BACKBONES)}")
-    if dilation and (name in BASIC_BLOCK or name == "mobilenet_v2"):
-        raise UserError(f"--dilation does not work with --backbone {name}; it needs one of: {', '.join(RESNETS[2:])}")
-    norm_layer = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}[norm]
-    # DC5: torchvision takes one switch for each of layer2 to layer4.
-    stages = {"replace_stride_with_dilation": [False, False, dilation]} if name in RESNETS else {}
-    return getattr(torchvision.models, name)(weights=None, norm_layer=norm_layer, **stages)
-
-
-def _num_channels(name: str, feature_map: str) -> int:
-    # A bottleneck's last convolution has four times the width: 4 * 512. The stage before is half as wide.
-    c5 = 512 if name in BASIC_BLOCK else 2048
-    if name == "mobilenet_v2":
-        return 96 if feature_map == "c4" else 1280
-    return c5 // 2 if feature_map == "c4" else c5
+def _network(name: str, *, norm: str, dilation: bool, feature_map: str) -> tuple[nn.Module, Layout]:
+    if is_timm(name):
+        return timm_network(name, norm=norm, dilation=dilation, feature_map=feature_map)
+    network, layout = torchvision_network(name, dilation=dilation, feature_map=feature_map)
+    replace_norms(network, norm, name=name)
+    return network, layout

@@ -1,13 +1,17 @@
 """Weights for a backbone: torchvision's of ImageNet, or a file's."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from util.dist.distributed import print_once
 from util.errors import CheckpointError, DownloadError
+from util.nested_tensor import IMAGENET_MEAN, IMAGENET_STD
 
 
 def load_backbone_weights(body: nn.Module, name: str, source: str, *, ignored: Collection[str] = ()) -> None:
@@ -26,12 +30,12 @@ def load_backbone_weights(body: nn.Module, name: str, source: str, *, ignored: C
     if source == "none":
         return
     if source != "imagenet":
-        _fill(body, name, _weights_of_file(source), source, ignored)
+        fill(body, name, weights_of_file(source), source, ignored)
         return
     try:
         load_imagenet_weights(body, name, ignored=ignored)
     except DownloadError as error:
-        file = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url.rpartition("/")[2]
+        file = imagenet_weights(name).url.rpartition("/")[2]
         raise DownloadError(
             f"{error}: give --backbone_weights FILE with them ({file}), or --backbone_weights none "
             "to train from scratch"
@@ -39,26 +43,54 @@ def load_backbone_weights(body: nn.Module, name: str, source: str, *, ignored: C
 
 
 def load_imagenet_weights(body: nn.Module, name: str, *, ignored: Collection[str] = ()) -> None:
-    """Fill a backbone with torchvision's IMAGENET1K_V1 weights, the ones DETR was trained from.
+    """Fill a backbone with torchvision's IMAGENET1K_V1 weights, which for ResNets are the ones DETR was trained from.
 
     They are downloaded on first use. Raises DownloadError when they cannot be.
     """
-    _fill(body, name, fetch_imagenet_weights(name), "imagenet", ignored)
+    fill(body, name, fetch_imagenet_weights(name), "imagenet", ignored)
+    transforms = imagenet_weights(name).transforms
+    shown = transforms.keywords if isinstance(transforms, partial) else {}
+    note_other_pixels(name, shown.get("mean", IMAGENET_MEAN), shown.get("std", IMAGENET_STD))
 
 
 def fetch_imagenet_weights(name: str) -> dict[str, Tensor]:
-    """Return torchvision's IMAGENET1K_V1 weights of a network, downloaded on first use. Raises DownloadError."""
+    """Return torchvision's ImageNet weights of a network, downloaded on first use. Raises DownloadError."""
     try:
-        weights = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        return dict(imagenet_weights(name).get_state_dict(progress=False, check_hash=True))
     except (ValueError, AttributeError) as error:
         raise DownloadError(f"torchvision has no ImageNet weights of {name}") from error
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise DownloadError(f"cannot download the ImageNet weights of {name} ({error})") from error
 
 
-def _fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str, ignored: Collection[str]) -> None:
-    """Load the weights of a torchvision network; `source` is for the message when they are those of another."""
+def imagenet_weights(name: str) -> Any:
+    """Return torchvision's entry of a network's first ImageNet weights; the largest RegNet has others only."""
+    known = torchvision.models.get_model_weights(name)
+    return getattr(known, "IMAGENET1K_V1", None) or known.DEFAULT
+
+
+def note_other_pixels(name: str, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Print a line where weights were trained on pixels normalised in another way than ours."""
+    if [round(x, 3) for x in (*mean, *std)] != [round(x, 3) for x in (*IMAGENET_MEAN, *IMAGENET_STD)]:
+        print_once(
+            f"note: the weights of --backbone {name} know pixels normalised with mean {tuple(mean)} and deviation "
+            f"{tuple(std)}; here they are normalised with ImageNet's, so let its first layers train (--freeze_layers 0)"
+        )
+
+
+def fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str, ignored: Collection[str]) -> None:
+    """Load the weights of a network.
+
+    Args:
+        body: the network without its classifier.
+        name: what --backbone calls it.
+        state: its weights and perhaps more; a classifier's and batch norm counters are ignored.
+        source: what --backbone_weights says.
+        ignored: names of more weights that are ignored.
+
+    Raises:
+        CheckpointError: they are those of another network.
+    """
     own = body.state_dict()
     # The classifier is not part of DETR; half-precision files are widened.
     state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
@@ -74,7 +106,8 @@ def _fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str, ign
     body.load_state_dict(counters | state)
 
 
-def _weights_of_file(path: str) -> dict[str, Tensor]:
+def weights_of_file(path: str) -> dict[str, Tensor]:
+    """Read a state dict of tensors. Raises CheckpointError where there is none."""
     if not Path(path).is_file():
         raise CheckpointError(f"--backbone_weights {path}: no such file (or write imagenet or none)")
     try:

@@ -12,7 +12,7 @@ from torch import nn
 from util.dist.distributed import print_once
 
 from .checkpoint_config import architecture_of, image_size_of
-from .config import Architecture, build_detector
+from .config import Architecture, backbone_of, build_detector
 from .criterion import SetCriterion
 from .detector import DETR
 from .matcher import build_matcher
@@ -56,6 +56,9 @@ def build_model(
         mask_chunk=getattr(args, "mask_chunk", 0),
         channels_last={"auto": None, "on": True, "off": False}[getattr(args, "channels_last", "auto")],
     )
+    freeze_layers = getattr(args, "freeze_layers", None)
+    if freeze_layers is not None and args.lr_backbone > 0 and getattr(args, "frozen_weights", None) is None:
+        backbone_of(model).freeze_first(freeze_layers)
     if getattr(args, "grad_checkpoint", False):
         (model.detr if isinstance(model, DETRsegm) else model).recompute_layers()
     postprocessors = build_postprocessors(args, is_thing_map or {label: label <= 90 for label in range(num_classes)})

@@ -10,7 +10,7 @@ from torch import Tensor
 from util.errors import CheckpointError, UserError
 from util.runs.checkpoint import load_model
 
-from .backbone import MOBILENET_C4
+from .backbones.from_torchvision import BACKBONES, ROWS, is_timm
 from .config import Architecture, build_detector
 from .detector import DETR
 from .segmentation import DETRsegm
@@ -122,9 +122,9 @@ def refuse_other_architecture(
 
 def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, dict[str, Any]]:
     """Flags of the architecture that are known, by source, each under the surest source only."""
-    weights = _from_weights(checkpoint["model"], path)
     run = checkpoint.get("args")
     run = run if isinstance(run, Mapping) else {}
+    weights = _from_weights(checkpoint["model"], path, run.get("backbone"))
     flags = {name: run[name] for name in DEFAULTS if name not in weights and _is_usable(run.get(name), DEFAULTS[name])}
     weights |= {name: run[name] for name in ON_OR_OFF if weights[name] and _is_usable(run.get(name), DEFAULTS[name])}
     published = published_under(path)
@@ -135,18 +135,19 @@ def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, d
     return {"its weights": weights, "the run that wrote it": flags, "its name": name}
 
 
-def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Any]:
-    """Flags that names and shapes of the weights tell. Raises CheckpointError where they are no DETR's."""
+def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike, backbone: Any) -> dict[str, Any]:
+    """Flags that names and shapes of the weights tell. Raises CheckpointError where they are no DETR's.
+
+    Of other networks than ResNets and mobilenet_v2 the weights do not tell the name: `backbone` is the run's.
+    """
     # DDP's prefix, and that of the detector inside DETRsegm.
     shapes = {name.removeprefix("module.").removeprefix("detr."): tuple(w.shape) for name, w in weights.items()}
     try:
         # (Q, D): the two sizes that every DETR file tells by one tensor.
         num_queries, hidden_dim = shapes["query_embed.weight"]
-        backbone, feature_map = _backbone(shapes, path)
         flags: dict[str, Any] = {
-            "backbone": backbone,
-            "feature_map": feature_map,
-            "backbone_norm": "batch" if any(name.endswith("num_batches_tracked") for name in shapes) else "frozen",
+            **({} if _only_named(backbone) else _backbone(shapes, path)),
+            "backbone_norm": _norm(shapes),
             "position_embedding": "learned" if "backbone.1.row_embed.weight" in shapes else "sine",
             "enc_layers": _count(shapes, "transformer.encoder.layers."),
             "dec_layers": _count(shapes, "transformer.decoder.layers."),
@@ -182,23 +183,45 @@ def _queries(names: Iterable[str]) -> str:
     )
 
 
-def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) -> tuple[str, str]:
+def _only_named(backbone: Any) -> bool:
+    """True for the name of a backbone that is not told by its weights."""
+    return isinstance(backbone, str) and (
+        is_timm(backbone) or (backbone in BACKBONES and backbone not in (*_RESNETS.values(), "mobilenet_v2"))
+    )
+
+
+def _norm(names: Iterable[str]) -> str:
+    """Kind of the backbone's norms: batch norms count their batches, frozen ones have statistics, group norms neither.
+
+    A network without any of them, as ConvNeXt, is built as with frozen ones.
+    """
+    body = [name for name in names if name.startswith("backbone.0.body.")]
+    if any(name.endswith("num_batches_tracked") for name in body):
+        return "batch"
+    layered = any(name.endswith(("layer_scale", ".gamma")) for name in body)
+    return "frozen" if layered or any(name.endswith("running_var") for name in body) else "group"
+
+
+def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) -> dict[str, Any]:
     """Name of the backbone, and which map it makes: c4 where its last stage is not there."""
     body = "backbone.0.body."
     if f"{body}features.18.0.weight" in shapes:
-        return "mobilenet_v2", "c5"
-    if f"{body}features.{MOBILENET_C4 - 1}.conv.0.0.weight" in shapes:
-        return "mobilenet_v2", "c4"
+        return {"backbone": "mobilenet_v2", "feature_map": "c5"}
+    if f"{body}features.{ROWS['mobilenet_v2'][1] - 1}.conv.0.0.weight" in shapes:
+        return {"backbone": "mobilenet_v2", "feature_map": "c4"}
     blocks = tuple(_count(shapes, f"{body}layer{stage}.") for stage in range(1, 5))
     # (out, in / groups, 3, 3): the widths tell ResNeXt and wide ResNets from plain ones.
     first = shapes.get(f"{body}layer1.0.conv2.weight", ())[:2]
     own = (blocks, first, f"{body}layer1.0.conv3.weight" in shapes)
     for key, name in _RESNETS.items():
         if own == key:
-            return name, "c5"
+            return {"backbone": name, "feature_map": "c5"}
         if own == ((*key[0][:3], 0), *key[1:]):
-            return name, "c4"
-    raise CheckpointError(f"{path}: its backbone is none of {', '.join(_RESNETS.values())}, mobilenet_v2")
+            return {"backbone": name, "feature_map": "c4"}
+    raise CheckpointError(
+        f"{path}: its backbone is none of {', '.join(_RESNETS.values())}, mobilenet_v2, and it holds no flags of a run "
+        "that name another"
+    )
 
 
 def _count(names: Iterable[str], prefix: str) -> int:
@@ -208,15 +231,20 @@ def _count(names: Iterable[str], prefix: str) -> int:
 
 def _is_usable(value: Any, default: Any) -> bool:
     """True if a value in somebody's file can be that of a flag with this default: a switch, or a count."""
-    return type(value) is type(default) and (isinstance(value, bool) or value >= 1)
+    return type(value) is type(default) and (isinstance(value, (bool, str)) or value >= 1)
 
 
 def _contradictions(known: Mapping[str, Any], flags: Mapping[str, Any]) -> list[str]:
+    # Frozen and trained batch norms have the same values; group norms are something else.
+    grouped = "group" in (known.get("backbone_norm"), flags.get("backbone_norm"))
+
     def differ(name: str) -> bool:
+        if name in FREE and not (name == "backbone_norm" and grouped):
+            return False
         kind = bool if name in ON_OR_OFF else lambda value: value
         return kind(flags[name]) != kind(known[name])
 
-    return [name for name in DEFAULTS if name in known and name in flags and name not in FREE and differ(name)]
+    return [name for name in DEFAULTS if name in known and name in flags and differ(name)]
 
 
 def _describe(sources: Mapping[str, Mapping[str, Any]], path: str | os.PathLike) -> str:

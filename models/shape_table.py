@@ -14,7 +14,7 @@ from .segmentation import DETRsegm
 
 #: Modules that get a row, as regular expressions on the names of the state dict, and what they compute.
 PARTS = {
-    r"backbone\.0\.body\.(conv1|maxpool|layer\d|features)": "features (B, channels, h, w)",
+    r"backbone\.0\.body\.(conv1|maxpool|layer\d|features|stem|trunk_output|stages?_\d)": "features (B, channels, h, w)",
     r"backbone\.1": "position encoding (B, D, h, w)",
     r"input_proj": "features at the transformer's width (B, D, h, w)",
     r"transformer\.encoder\.layers\.\d+": "cells of the feature map (B, h*w, D)",

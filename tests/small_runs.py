@@ -11,7 +11,7 @@ import pytest
 import torchvision
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from models import backbone, checkpoint_config
+from models import checkpoint_config
 from util.plot_utils import read_log
 from util.runs import run_folder
 from util.runs.atomic import atomic_file
@@ -32,11 +32,7 @@ class NarrowResNet18(ResNet):
 
 def narrow(patch: pytest.MonkeyPatch) -> None:
     """Put the narrow network in ResNet-18's place, also where checkpoints are told apart by their weights."""
-    true_channels = backbone._num_channels
     patch.setattr(torchvision.models, "resnet18", NarrowResNet18)
-    patch.setattr(
-        backbone, "_num_channels", lambda name, *more: CHANNELS if name == "resnet18" else true_channels(name, *more)
-    )
     first = (CHANNELS // 8, CHANNELS // 8)
     patch.setitem(checkpoint_config._RESNETS, ((2, 2, 2, 2), first, False), "resnet18")
 

@@ -17,18 +17,18 @@ from util.dist.precision import product_dtype
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm whose statistics and affine parameters are constants (buffers, so no optimiser touches them).
 
-    y = x * s + (bias - running_mean * s) with s = weight / sqrt(running_var + 1e-5). After `fold_frozen_norms` the
+    y = x * s + (bias - running_mean * s) with s = weight / sqrt(running_var + eps). After `fold_frozen_norms` the
     convolution before it computes this, and the norm returns its input.
     """
 
-    eps = 1e-5
     weight: Tensor
     bias: Tensor
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, *, eps: float = 1e-5) -> None:
         super().__init__()
+        self.eps = eps
         self.register_buffer("weight", torch.ones(n))
         self.register_buffer("bias", torch.zeros(n))
         self.register_buffer("running_mean", torch.zeros(n))

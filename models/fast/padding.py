@@ -38,13 +38,17 @@ class PaddingEraser:
     zeros where an image alone has minus infinity around it, which is the same after a ReLU. In training, the statistics
     of `nn.BatchNorm2d` still count padding.
 
-    Raises UserError, naming `flag`, for a network with layers whose output size would depend on the canvas.
+    Raises UserError, naming `flag`, for a network with layers whose output size or values would depend on the canvas.
     """
 
     def __init__(self, body: nn.Module, *, flag: str) -> None:
         self._masks: list[Tensor] = []
         self._idle = False
         for name, layer in body.named_modules():
+            if isinstance(layer, (nn.AdaptiveAvgPool2d, nn.GroupNorm)):
+                raise UserError(
+                    f"--padding_invariant does not work with {flag}: its layer {name} mixes all cells of a map"
+                )
             if not hasattr(layer, "kernel_size"):
                 continue
             if not _keeps_centred(layer):

@@ -153,6 +153,8 @@ def settings_of(flags: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], l
     network = re.fullmatch(r"(?:wide_)?resne(?:x)?t(\d+)(?:_(\d+)x(\d+)d|_2)?", flags["backbone"])
     if network is None:
         raise UserError(f"{path}: --backbone {flags['backbone']} is not among Detectron2's; d2/ has ResNets")
+    if flags["backbone_norm"] == "group":
+        raise UserError(f"{path}: --backbone_norm group: d2/ has batch norms only")
     if flags["feature_map"] != "c5":
         raise UserError(f"{path}: --feature_map {flags['feature_map']}: d2/ has the backbone's last map")
     if flags["position_embedding"] not in ("sine", "v2"):

@@ -68,6 +68,8 @@ def kind_of(flags: Mapping[str, Any], name: str) -> Kind:
     """
     if not flags["backbone"].startswith(("resnet", "resnext", "wide_resnet")):
         raise UserError(f"{name}: --backbone {flags['backbone']}: Hugging Face's DETR has no such backbone")
+    if flags["backbone_norm"] == "group":
+        raise UserError(f"{name}: --backbone_norm group: Hugging Face's DETR has batch norms only")
     if flags["feature_map"] != "c5":
         raise UserError(
             f"{name}: --feature_map {flags['feature_map']}: Hugging Face's DETR has the backbone's last map"

@@ -1,0 +1,1 @@
+"""Networks that can be a backbone, by family: torchvision's, and those of timm."""

@@ -1,0 +1,41 @@
+"""The parts of a network in order, which a backbone freezes from the front, and the map that it gives."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+
+class Layout(NamedTuple):
+    """What a backbone needs to know of a network.
+
+    Attributes:
+        parts: for each part, in the order of the computation, the modules in it by name: what `--freeze_layers` counts.
+        frozen: how many parts are those of stride 2 and 4, which DETR never trains.
+        returned: the layer that makes the map; empty where the network returns the map itself.
+        channels: of the map.
+        names: of all weights of the whole network.
+    """
+
+    parts: tuple[tuple[str, ...], ...]
+    frozen: int
+    returned: str
+    channels: int
+    names: frozenset[str]
+
+    def part_of(self, name: str) -> int:
+        """Return the number of the part that a module or a weight is in; those behind the map have the highest."""
+        for number, modules in enumerate(self.parts):
+            if any(f"{name}.".startswith(f"{module}.") for module in modules):
+                return number
+        return len(self.parts)
+
+    def describe_parts(self) -> str:
+        """Name the parts for a message."""
+        names = ["+".join(part) for part in self.parts]
+        return ", ".join([*names[:3], "...", names[-1]] if len(names) > 5 else names)
+
+
+def out_channels(module: nn.Module) -> int:
+    """Return the channels of what a network gives: those of its last convolution or, in ConvNeXts, linear layer."""
+    last = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))][-1]
+    return last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
