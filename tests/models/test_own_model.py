@@ -273,7 +273,7 @@ def test_a_backbone_without_weights_to_be_had_says_so(
 ) -> None:
     from util.errors import DownloadError
 
-    def offline(body: nn.Module, name: str) -> None:
+    def offline(body: nn.Module, name: str, **_) -> None:
         raise DownloadError(f"cannot download the ImageNet weights of {name}")
 
     monkeypatch.setattr("models.backbone.load_imagenet_weights", offline)
