@@ -9,11 +9,9 @@ from torch import nn
 
 import main
 from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
-from tests.processes import command, start_two
-from training.ema import WeightAverage
+from training.ema import WeightAverage, start_average
 from util.runs.averaged import with_raw_weights
 from util.runs.class_names import DataClasses, match_classes
-from util.runs.resume import repair_files
 
 pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
 
@@ -78,6 +76,7 @@ def with_precisions(*precisions: float):
     return evaluate_as_told
 
 
+@pytest.mark.slow
 def test_both_precisions_are_logged_and_best_holds_the_better_weights(straight: Path) -> None:
     log = rows(straight)
     assert [row["test_coco_eval_bbox"][0] for row in log] == [0.1, 0.2, 0.25]
@@ -95,12 +94,12 @@ def test_both_precisions_are_logged_and_best_holds_the_better_weights(straight: 
     assert same(with_raw_weights(best)["model"], epochs[1]["model"])
 
 
-@pytest.mark.parametrize("file", ["checkpoint0001.pth", "best.pth"])
-def test_a_resumed_run_ends_like_one_that_was_not_stopped(
-    run: Run, tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch, file: str
+@pytest.mark.slow
+def test_a_run_resumed_from_its_best_ends_like_one_that_was_not_stopped(
+    run: Run, tmp_path: Path, straight: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(main, "evaluate", with_precisions(0.25, 0.25))
-    code, _, err = run(f"{FLAGS} --output_dir {tmp_path} --resume {straight / file}")
+    code, _, err = run(f"{FLAGS} --output_dir {tmp_path} --resume {straight / 'best.pth'}")
     assert code == 0, err
     assert rows_without_measured(tmp_path) == rows_without_measured(straight)[2:]
     mine, theirs = read(tmp_path / "checkpoint.pth"), read(straight / "checkpoint.pth")
@@ -110,6 +109,7 @@ def test_a_resumed_run_ends_like_one_that_was_not_stopped(
     assert same(read(tmp_path / "best.pth")["model"], read(straight / "best.pth")["model"])
 
 
+@pytest.mark.slow
 def test_an_evaluation_takes_the_weights_under_model(run: Run, tmp_path: Path, straight: Path) -> None:
     data = f"{TINY} --eval --output_dir {tmp_path}"
 
@@ -125,21 +125,14 @@ def test_an_evaluation_takes_the_weights_under_model(run: Run, tmp_path: Path, s
 
 
 def test_a_checkpoint_without_an_average_starts_one_and_one_without_the_flag_is_told(
-    run: Run, tmp_path: Path, straight: Path
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    flags = f"{TINY} --epochs 3 --max_steps 5 --output_dir {tmp_path}"
-    code, out, err = run(f"{flags} --resume {straight / 'checkpoint0001.pth'}")
-    assert code == 0 and "averaged weights are left behind" in out, err
-    assert "ema" not in read(tmp_path / "checkpoint.pth") and "test_ema_loss" not in rows(tmp_path)[-1]
-    code, out, err = run(f"{flags} --max_steps 6 --ema 0.9 --resume auto")
-    assert code == 0 and "the average starts at its weights" in out, err
-    assert read(tmp_path / "checkpoint.pth")["ema_updates"] == 1
-
-
-def test_a_lost_best_is_written_again_with_the_better_weights(tmp_path: Path, straight: Path) -> None:
-    checkpoint = read(straight / "checkpoint0001.pth")
-    assert repair_files(tmp_path, checkpoint, str(straight / "checkpoint0001.pth")) == 0.3
-    assert same(read(tmp_path / "best.pth")["model"], checkpoint["ema"])
+    model = nn.Linear(2, 2)
+    average = start_average(model, 0.9, {"model": model.state_dict()})
+    assert average is not None and average.updates == 0 and same(average.state()["ema"], model.state_dict())
+    assert "the average starts at its weights" in capsys.readouterr().out
+    assert start_average(model, None, {"model": {}} | average.state()) is None
+    assert "averaged weights are left behind" in capsys.readouterr().out
 
 
 def test_classes_move_in_every_set_of_weights() -> None:
@@ -152,12 +145,3 @@ def test_classes_move_in_every_set_of_weights() -> None:
 @pytest.mark.parametrize("decay", ["0", "1", "-0.5", "1.5", "nan"])
 def test_a_decay_that_averages_nothing_is_refused(run: Run, decay: str) -> None:
     assert_refused(run(f"{TINY} --ema {decay}"), f"--ema {float(decay)}: must be between 0 and 1")
-
-
-@pytest.mark.slow
-def test_two_processes_keep_the_same_average(tmp_path: Path) -> None:
-    flags = f"{TINY} --epochs 1 --batch_size 2 --ema 0.5 --output_dir {tmp_path}"
-    (code0, out0, err0), (code1, out1, err1) = start_two(command, flags)
-    assert (code0, code1) == (0, 0), err0 + err1
-    assert "with the averaged ones" in out0 and out1 == ""
-    assert read(tmp_path / "checkpoint.pth")["ema_updates"] == 2 and "test_ema_coco_eval_bbox" in rows(tmp_path)[0]

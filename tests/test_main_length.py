@@ -11,7 +11,7 @@ import main
 from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
 from tests.processes import command, start_two
 from util.dist.distributed import Launch
-from util.plot_utils import plot_curves, plot_runs
+from util.plot_utils import plot_curves
 
 pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
 
@@ -42,6 +42,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory, narrow_resnet18: None, un
 # ---- --eval_every, --freeze_backbone
 
 
+@pytest.mark.slow
 def test_epochs_without_an_evaluation_are_logged_and_saved(straight: Path, tmp_path: Path) -> None:
     log = rows(straight)
     assert [row["epoch"] for row in log] == [0, 1, 2]
@@ -50,9 +51,9 @@ def test_epochs_without_an_evaluation_are_logged_and_saved(straight: Path, tmp_p
     assert ["ap" in checkpoint for checkpoint in checkpoints] == [False, True, True]
     assert read(straight / "best.pth")["epoch"] in (1, 2)
     plot_curves(straight / "log.txt", tmp_path / "curves.png")
-    plot_runs([straight], tmp_path / "runs.png")
 
 
+@pytest.mark.slow
 def test_the_backbone_is_frozen_with_its_statistics_and_then_trains(straight: Path, tmp_path: Path, run: Run) -> None:
     short = f"{FLAGS} --max_steps 1 --output_dir {tmp_path}"
     assert run(short)[0] == 0
@@ -69,6 +70,7 @@ def test_the_backbone_is_frozen_with_its_statistics_and_then_trains(straight: Pa
     ]
 
 
+@pytest.mark.slow
 def test_a_run_resumed_while_the_backbone_was_frozen_ends_the_same(run: Run, tmp_path: Path, straight: Path) -> None:
     code, _, err = run(f"{FLAGS} --output_dir {tmp_path} --resume {straight / 'checkpoint0000.pth'}")
     assert code == 0, err
@@ -77,12 +79,16 @@ def test_a_run_resumed_while_the_backbone_was_frozen_ends_the_same(run: Run, tmp
 
 
 @pytest.mark.slow
-def test_two_processes_freeze_the_backbone_and_end_together(tmp_path: Path) -> None:
-    flags = f"{TINY} --epochs 3 --batch_size 2 --freeze_backbone 1 --lr_drop 1 --output_dir {tmp_path}"
+def test_two_processes_average_freeze_the_backbone_and_end_together(tmp_path: Path) -> None:
+    flags = f"{TINY} --epochs 3 --batch_size 2 --freeze_backbone 1 --lr_drop 1 --ema 0.5 --output_dir {tmp_path}"
     (code0, out0, err0), (code1, _, err1) = start_two(first_asks_for_the_end, flags)
     assert (code0, code1) == (0, 0), err0 + err1
     assert "a test asks: the run ends after step 4 of 6" in out0 and "Warning" not in err0 + err1
-    assert not same(backbone_of(tmp_path / "checkpoint0000.pth"), backbone_of(tmp_path / "checkpoint.pth"))
+    first, last = read(tmp_path / "checkpoint0000.pth"), read(tmp_path / "checkpoint.pth")
+    assert (first["ema_updates"], last["ema_updates"]) == (2, 4) and "test_ema_coco_eval_bbox" in rows(tmp_path)[0]
+    frozen = [name for name in first["model"] if "backbone" in name]
+    assert all(torch.equal(first["model"][name], first["ema"][name]) for name in frozen)
+    assert not same({name: last["model"][name] for name in frozen}, {name: first["model"][name] for name in frozen})
 
 
 def first_asks_for_the_end(flags: str) -> int:
@@ -110,6 +116,7 @@ def first_asks_for_the_end(flags: str) -> int:
 # ---- --max_hours, --early_stop
 
 
+@pytest.mark.slow
 def test_a_run_whose_time_is_over_is_saved_within_the_epoch_and_goes_on(run: Run, tmp_path: Path) -> None:
     flags = f"{TINY} --epochs 2 --val_size 2 --max_hours 1e-9 --output_dir {tmp_path}"
     code, out, err = run(flags)
@@ -121,6 +128,7 @@ def test_a_run_whose_time_is_over_is_saved_within_the_epoch_and_goes_on(run: Run
     assert [row["epoch"] for row in rows(tmp_path)] == [0] and "test_loss" in rows(tmp_path)[0]
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_the_precision_has_not_risen(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     precisions, evaluate = [0.3, 0.2, 0.3, 0.1, 0.4], main.evaluate
 
