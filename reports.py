@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 from building import Setup, build_split
 from datasets import unwrap
 from datasets.annotations import read_annotations
+from datasets.annotations.classes import ChosenClasses, words_of
 from datasets.coco_eval import CocoEvaluator
 from datasets.interface import DatasetOrSubset
 from datasets.scoring.backends import why_not_hotcoco
@@ -97,7 +98,8 @@ def load_run(folder: Path, name: str) -> Evaluated:
         annotations = Path(info.get("annotations") or "")
         if flags.dataset_file == "coco_panoptic" or not annotations.is_file():
             raise
-        truth = read_annotations(annotations, need_masks=flags.masks).to_coco()
+        classes = None if flags.classes is None else ChosenClasses(words=words_of(flags.classes))
+        truth = read_annotations(annotations, num_classes=classes, need_masks=flags.masks).to_coco()
         # Which part --fast_dev_run left cannot be asked of a dataset that is not there: images with a detection stand
         # in for it.
         image_ids = sorted({result["image_id"] for result in results["bbox"]} & truth.imgs.keys())

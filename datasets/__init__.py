@@ -13,7 +13,7 @@ from util.dist.distributed import print_once
 from util.errors import DatasetError
 
 from . import coco, coco_panoptic
-from .annotations.classes import ChosenClasses
+from .annotations.classes import ChosenClasses, words_of
 from .annotations.dense import DenseLabels
 from .annotations.losses import describe_losses, describe_nothing_to_measure, refuse_no_objects
 from .augment.mosaic import Mosaic
@@ -220,8 +220,8 @@ def _labels(args: Namespace) -> DenseLabels | ChosenClasses | None:
         dense = DenseLabels(_flag(args, "category_ids"), num_classes)
     if classes is None:
         return dense
-    words = tuple(filter(None, (word.strip() for word in classes.split(","))))
-    return ChosenClasses(words=words, required=_flag(args, "need_classes", True), labels=dense or num_classes)
+    required = _flag(args, "need_classes", True)
+    return ChosenClasses(words=words_of(classes), required=required, labels=dense or num_classes)
 
 
 def _transforms(image_set: str, args: Namespace, *, as_uint8: bool) -> Transform:

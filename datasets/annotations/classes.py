@@ -60,6 +60,11 @@ class ChosenClasses:
         return kept, chosen
 
 
+def words_of(classes: str) -> tuple[str, ...]:
+    """Return the words of `--classes a,b`."""
+    return tuple(filter(None, (word.strip() for word in classes.split(","))))
+
+
 def _near(unknown: list[str], names: list[str]) -> str:
     """Say that there is no such class, with the nearest names, or else with the first of them all."""
     folded = {name.casefold(): name for name in names}
