@@ -83,6 +83,7 @@ def main(args: argparse.Namespace) -> None:
 
     output = Path(args.output)
     cpu = torch.device("cpu")
+    # None, not False: without the flag the checkpoint decides.
     model = load_trained(args.resume, device=cpu, padding_invariant=args.padding_invariant or None)
     detector = model.model
     if not isinstance(detector, DETR | DETRsegm):
@@ -96,6 +97,7 @@ def main(args: argparse.Namespace) -> None:
         size = unchecked.stat().st_size / 1e6
         print(f"{args.format}: {size:.1f} MB in {time.monotonic() - start:.0f} s")
         card = _check(args, model, metadata, unchecked)
+        # On one disk, for the temporary folder lies beside the output.
         os.replace(unchecked, output)
     page = output.with_name(f"{output.name}.md")
     page.write_text(card)
@@ -176,12 +178,14 @@ def _validation_set(args: argparse.Namespace, run: dict[str, Any]) -> "tuple[Det
     # The data flags of the run that wrote the checkpoint, by DETR's defaults where it kept none.
     cfg = FlagParser(parents=[training_flags()]).parse_args([])
     if args.data_path is None:
+        # Flags that this version does not have any more are left out.
         known = set(vars(cfg)) & set(run)
         cfg = argparse.Namespace(**vars(cfg) | {name: run[name] for name in known})
         if not run.get("dataset_file"):
             return None, "the checkpoint names no data; give --data_path"
     else:
         cfg.data_path = args.data_path
+    # A folder that was named may be of another kind than the run's.
     cfg.dataset_file = args.dataset_file or (run.get("dataset_file") if args.data_path is None else None)
     cfg.masks = False  # targets are not read; the evaluator takes the annotations
     try:

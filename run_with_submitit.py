@@ -64,6 +64,7 @@ class Trainer:
 
         import main as detection
 
+        # Only in the job is its id known.
         output_dir = str(self.args.output_dir).replace("%j", submitit.JobEnvironment().job_id)
         self.args = with_values(self.args, output_dir=output_dir)
         if code := detection.cli(typed=self.args):
@@ -73,6 +74,7 @@ class Trainer:
         """Return the job that goes on from the last checkpoint, for submitit to put in the queue."""
         import submitit
 
+        # Preempted before the first checkpoint, it starts as it did; --init_from would contradict --resume.
         resumes = (Path(self.args.output_dir) / "checkpoint.pth").exists()
         args = with_values(self.args, resume="auto", init_from="") if resumes else self.args
         return submitit.helpers.DelayedSubmission(type(self)(args))
@@ -94,6 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("submitit is missing: pip install submitit; or train with srun: slurm/cluster.sh") from error
     job_dir = args.job_dir or str(get_shared_folder() / "%j")
     args = with_values(args, job_dir=job_dir, output_dir=job_dir)
+    # Here, and again in the job: a mistake should not wait hours in the queue.
     check_flags(args)
     try:
         executor = submitit.AutoExecutor(folder=args.job_dir, cluster="slurm", slurm_max_num_timeout=30)
@@ -101,8 +104,10 @@ def main(arguments: list[str] | None = None) -> None:
         found = f"export PYTHONPATH={shlex.quote(str(Path(__file__).resolve().parent))}:${{PYTHONPATH:-}}"
         executor.update_parameters(
             name="detr",
+            # DETR's own figures for a node.
             mem_gb=40 * args.ngpus,
             gpus_per_node=args.ngpus,
+            # A process for each GPU, as srun starts them: no torchrun between.
             tasks_per_node=args.ngpus,
             cpus_per_task=10,
             nodes=args.nodes,

@@ -33,8 +33,10 @@ Predictions = dict[int, dict[str, torch.Tensor]]
 def make_truth(rng: np.random.Generator, *, images: int, objects: int, classes: int, masks: bool) -> dict[str, Any]:
     """Make annotations in COCO's format: category ids with gaps, a crowd in a hundred objects, images without any."""
     count = images * objects
+    # Drawn, so that some images get none and some many; sorted, as searchsorted below needs it.
     owners = np.sort(rng.integers(1, images + 1, count))
     boxes = make_boxes(rng, count).round(2)
+    # Odd ids only: gaps as in COCO, whose 80 classes have ids up to 90.
     labels = rng.integers(0, classes, count) * 2 + 1
     annotations = [
         {
@@ -83,12 +85,14 @@ def make_predictions(rng: np.random.Generator, truth: dict[str, Any], detections
     every_label = np.array([c["id"] for c in truth["categories"]])
     predictions = {}
     for image_id in range(1, len(truth["images"]) + 1):
+        # The image's objects are [first, last).
         first, last = np.searchsorted(owners, [image_id, image_id + 1])
         found, classes = make_boxes(rng, detections), rng.choice(every_label, detections)
         if last > first:  # boxes move by 1, 4 or 16 pixels, so that some match at every threshold and some at none
             source = rng.integers(first, last, detections)
             found = boxes[source] + rng.normal(0, 1, (detections, 4)) * rng.choice([1, 4, 16], (detections, 1))
             classes = np.where(rng.random(detections) < 0.66, labels[source], classes)
+        # Width and height to the second corner; noise may have made them negative.
         found[:, 2:] = found[:, 2:].clip(1) + found[:, :2]
         predictions[image_id] = {
             "boxes": torch.from_numpy(found).float(),
@@ -152,7 +156,9 @@ def main() -> None:
     data = make_truth(rng, masks=kind == "segm", **{key: order[key] for key in ("images", "objects", "classes")})
     predictions = make_predictions(rng, data, order["detections"], masks=kind == "segm")
     answers = sys.stdout
+    # A line is an order for one more evaluation; the parent alternates between the workers.
     for _ in sys.stdin:
+        # The answer must be the only line: pycocotools prints.
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
             truth.dataset = json.loads(json.dumps(data))  # pycocotools writes into it

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+# Scripts are run by their path, and a benchmark's own folder is not where the modules lie.
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
@@ -64,6 +65,7 @@ def benchmark_parser(
 def implementations(args: argparse.Namespace) -> dict[str, Implementation]:
     """Return what to compare by name: ours, ours with each `--also`, and the checkouts of `--before`, `--original`."""
     given: list[str] | None = getattr(args, "also", None)
+    # As argparse's default the list would be added to, not replaced, by the first --also.
     also: Sequence[str] = getattr(args, "also_default", ()) if given is None else given
     found = {"ours": Implementation(ROOT)}
     found |= {f"ours {flags}": Implementation(ROOT, tuple(flags.split())) for flags in also if flags}
@@ -79,6 +81,7 @@ def print_medians(medians: Medians, unit: str, *, against: Sequence[str] = REFER
     width = max(12, *(len(name) for values in medians.values() for name in values))
     for row, values in medians.items():
         for name, value in values.items():
+            # A reference is not compared with a reference.
             others = [other for other in against if other in values and other != name and name not in against]
             ratios = [f", {values[other] / value:.2f} times as fast as {other}" for other in others]
             print(f"{row:>24} {name:>{width}}: median {value:.4g} {unit}{''.join(ratios)}")
@@ -111,6 +114,7 @@ def write_report(
     date = datetime.date.today().isoformat()
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     report = {"date": date, "command": command, "better": better, "unit": unit, "medians": medians, **parts}
+    # Paths are written as text; their folders, which are of one machine, are cut off below.
     text = json.dumps(report | {"machine": run_info(args)}, indent=1, default=str) + "\n"
     output = args.output or Path(__file__).with_name(f"{'-'.join(filter(None, (name, variant, date)))}.json")
     output.write_text(without_folders(text, args))
@@ -121,6 +125,7 @@ def write_report(
 def without_folders(text: str, args: argparse.Namespace) -> str:
     """The text with the absolute paths among the flags cut to their last part; the original's to its name."""
     paths = {key: value for key, value in vars(args).items() if isinstance(value, Path)}
+    # The longest first: one may lie in another, whose name would be cut out of its middle.
     for key, path in sorted(paths.items(), key=lambda item: -len(str(item[1]))):
         for form in {str(path), str(path.resolve())}:
             if Path(form).is_absolute():

@@ -59,6 +59,7 @@ def order_of(args: argparse.Namespace, sweep: str, value: int) -> dict[str, Any]
     """Return the order to a step worker for a point of a sweep."""
     point = {name: getattr(args, name) for name in ("batch_size", "side", "queries", "objects")} | {sweep: value}
     flags = f"--device {args.device} --batch_size {point['batch_size']} --num_queries {point['queries']}".split()
+    # COCO's usual 3 : 4; the side is the shorter one.
     size = (point["side"], round(point["side"] * 4 / 3))
     return {"flags": [*flags, *args.model_flags], "size": size, "objects": point["objects"], "threads": args.threads}
 
@@ -77,13 +78,16 @@ def measure_point(args: argparse.Namespace, sweep: str, value: int) -> dict[str,
 
 def measure_processes(order: dict[str, Any], processes: int, rounds: int) -> list[dict]:
     """Time steps of several processes together, which share the threads. Raises SystemExit when they fail."""
+    # A share of the threads each: twice as many as cores would measure waiting.
     order = order | {"checkout": str(ROOT), "threads": max(1, order["threads"] // processes), "rounds": rounds}
     script = str(Path(__file__).with_name("processes_worker.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", script]
+    # PASSIVE: a thread that spins while it waits takes the other process's core.
     environment = os.environ | {"OMP_NUM_THREADS": str(order["threads"]), "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run([*command, json.dumps(order)], stdout=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{processes} processes ended with exit code {done.returncode}; see above")
+    # The launcher and libraries may print before it.
     rows = json.loads(done.stdout.splitlines()[-1])
     return [row | {"images_a_second": row["images"] / row["seconds"]} for row in rows]
 
@@ -94,6 +98,7 @@ def fits(measured: dict[int, dict[str, list[dict]]], value: int, device: str) ->
         return True
     peaks = [(v, max(row["peak_mb"] for rows in runs.values() for row in rows)) for v, runs in measured.items()]
     (v0, m0), (v1, m1) = peaks[-2:]
+    # Along the line through the last two points; all implementations stay in memory together while they alternate.
     expected = (m1 + (m1 - m0) / (v1 - v0) * (value - v1)) * len(next(iter(measured.values())))
     return expected < 0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
 

@@ -67,7 +67,9 @@ def to_rival(samples: NestedTensor, targets: Sequence[Target]) -> tuple[list[Ten
     images, objects = [], []
     for image, target in zip(samples.tensors, targets):
         h, w = target["size"].tolist()
+        # Without DETR's padding and as 0..1: torchvision's detectors normalise and pad themselves.
         images.append(image[:, :h, :w] / 255)
+        # Relative centre and size to corners in pixels.
         boxes = box_cxcywh_to_xyxy(target["boxes"]) * torch.tensor([w, h, w, h])
         whole = (boxes[:, 2:] > boxes[:, :2]).all(1)  # torchvision refuses boxes without a side
         objects.append({"boxes": boxes[whole], "labels": target["labels"][whole]})
@@ -115,6 +117,8 @@ def train(args: argparse.Namespace, cfg: argparse.Namespace) -> list[dict[str, f
     while spent < budget:
         began = time.monotonic()
         for group in optimizer.param_groups:
+            # A linear rise, then down to a twentieth by the time that is spent: how many steps fit in is not known
+            # before.
             group["lr"] = args.lr * min((step + 1) / WARM_UP, max(0.05, 1 - spent / budget))
         total = torch.stack(list(model(*to_rival(*next(stream))).values())).sum()
         optimizer.zero_grad()
@@ -123,6 +127,7 @@ def train(args: argparse.Namespace, cfg: argparse.Namespace) -> list[dict[str, f
         optimizer.step()
         spent += time.monotonic() - began
         step += 1
+        # Evaluations do not count as time: a slow evaluation would cost a detector training.
         if spent >= budget * (len(curve) + 1) / EVALUATIONS:
             curve.append({"minutes": spent / 60, "steps": step, **evaluate(model, data, loaders.val)})
             print({name: round(value, 3) for name, value in curve[-1].items()}, f"loss {total.item():.3f}", flush=True)
@@ -153,6 +158,7 @@ def print_table(paths: Sequence[Path]) -> None:
         end = curve[-1]["minutes"]
         cells = []
         for share in QUARTERS:
+            # A hundredth of room: the last evaluation comes just behind its time.
             seen = [point for point in curve if point["minutes"] <= end * share * 1.01]
             cells.append(" ".join(f"{seen[-1][score]:6.3f}" for score in SCORES) if seen else "")
         print(f"{name:{width}}  " + "  ".join(f"{cell:20}" for cell in cells) + f"  {end:.1f} min")

@@ -29,8 +29,10 @@ class StepParts:
         self.cuda = cuda
         self._wrap(model, "forward", "forward")
         self._wrap(criterion, "forward", "loss")
+        # Ours matches all decoder layers at once; the original calls forward for each.
         method = "match_layers" if hasattr(criterion.matcher, "match_layers") else "forward"
         self._wrap(criterion.matcher, method, "matcher")
+        # On the class: the loss is a new tensor in every step.
         self._wrap(torch.Tensor, "backward", "backward")
         self._wrap(optimizer, "step", "optimizer")
 
@@ -48,6 +50,7 @@ class StepParts:
             try:
                 return call(*args, **kwargs)
             finally:
+                # Summed, for the original's matcher is called once a layer.
                 self.seconds[part] = self.seconds.get(part, 0.0) + self._now() - start
 
         setattr(owner, method, timed)
@@ -69,6 +72,7 @@ class _Reads(TorchDispatchMode):
         by_mask = func.name().startswith("aten::index") and any(
             isinstance(i, Tensor) and i.dtype == torch.bool for i in (args[1] if len(args) > 1 else None) or ()
         )
+        # A name is followed by its overload: aten::nonzero.out.
         self.count += not self.paused and (by_mask or func.name().split(".")[0] in READS)
         return func(*args, **(kwargs or {}))
 
@@ -87,6 +91,7 @@ def counted(model: nn.Module, optimizer: torch.optim.Optimizer, found: dict[str,
         reads.count += 1
         return move(self, *args, **kwargs)
 
+    # What was read before the first forward pass is the loader's: it is subtracted below.
     hooks = [
         model.register_forward_pre_hook(lambda *_: began.append(reads.count) if not began else None),
         optimizer.register_step_pre_hook(lambda *_: setattr(reads, "paused", True)),
@@ -117,6 +122,7 @@ def counted_kernels(device: torch.device, found: dict[str, int]) -> Iterator[Non
 
 def is_kernel(event: Any) -> bool:
     """Return True for a profiler's event on the GPU that is neither a copy, nor a fill, nor a named range."""
+    # Ranges by record_function appear on the GPU's side, too, and are no work.
     on_gpu = event.device_type == torch.autograd.DeviceType.CUDA
     return on_gpu and not event.is_user_annotation and not event.name.startswith(("Memcpy", "Memset"))
 
@@ -129,6 +135,7 @@ def best_rate(device: torch.device, dtype: torch.dtype, *, size: int = 4096, rep
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     channels, side = max(1, size // 16), max(1, size // 64)
     weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
+    # Channels last, the layout in which both cuDNN and oneDNN are fastest.
     maps = torch.randn(2, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     product = min(_seconds(lambda: a @ b, device) for _ in range(repeats + 1))
     convolution = min(_seconds(lambda: torch.conv2d(maps, weight, padding=1), device) for _ in range(repeats + 1))

@@ -48,6 +48,7 @@ class CocoPanoptic(Dataset):
         num_classes: int | None = None,
     ) -> None:
         self.img_folder, self.ann_folder, self.ann_file = Path(img_folder), Path(ann_folder), Path(ann_file)
+        # Before the JSON is read, which takes seconds.
         for folder, content in ((self.img_folder, "image"), (self.ann_folder, "panoptic PNG")):
             if not folder.is_dir():
                 raise DatasetError(f"{folder}: no such {content} folder (COCO's layout is expected, see --data_path)")
@@ -77,6 +78,7 @@ class CocoPanoptic(Dataset):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the evaluation's ground truth behind: a worker process does not need it."""
+        # A cached property lies in __dict__ under its name once it was asked for.
         return {key: value for key, value in self.__dict__.items() if key != "coco"}
 
     @cached_property
@@ -139,6 +141,7 @@ class CocoPanoptic(Dataset):
         # A listed segment without a pixel has no box: it is dropped.
         seen = masks.flatten(1).any(1)
         masks, segments = masks[seen], [segment for segment, kept in zip(segments, seen.tolist()) if kept]
+        # (2,): height, width
         size = torch.tensor(owners.shape)
         target = {
             "image_id": torch.tensor([image_id]),
@@ -189,6 +192,7 @@ def open_split(
     Raises DatasetError as CocoPanoptic does.
     """
     ann_file, img_folder = Path(ann_file), Path(img_folder)
+    # DETR's --coco_panoptic_path has panoptic_train2017 beside `annotations`; COCO's archive unpacks it inside.
     folders = (ann_file.parent.parent / ann_file.stem, ann_file.with_suffix(""))
     instances = img_folder.parent / "annotations" / ann_file.name.replace("panoptic_", "instances_")
     return CocoPanoptic(

@@ -54,6 +54,7 @@ class Detections:
 
     def select(self, keep: np.ndarray) -> "Detections":
         """Return those that `keep` chooses: (N,) bool, or indices in any order; the panoptic image stays."""
+        # To indices, which lists of names take as well.
         chosen = np.arange(len(self))[keep]
         return Detections(
             boxes=self.boxes[chosen],
@@ -83,6 +84,8 @@ class Detections:
         from torchvision.ops import batched_nms  # only this needs torchvision's operators
 
         boxes, scores, labels = (torch.from_numpy(part) for part in (self.boxes, self.scores, self.labels))
+        # batched_nms gives places by falling score; sorted, detections keep the order they have here, also where scores
+        # are equal.
         return self.select(np.sort(batched_nms(boxes, scores, labels, iou).numpy()))
 
     def to_supervision(self) -> Any:

@@ -98,6 +98,7 @@ def image_size_of(checkpoint: Mapping[str, Any]) -> tuple[int, int | None] | Non
     run = checkpoint.get("args")
     run = run if isinstance(run, Mapping) else {}
     size, limit = run.get("image_size"), run.get("max_size")
+    # type, because True would pass for a size of 1.
     if type(size) is not int or size < 1:
         return None
     return size, limit
@@ -162,6 +163,7 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike, backbo
             "denoising": int("denoising.class_embed.weight" in shapes),
         }
         if flags["masks"]:  # its first layer takes the width and an attention map of each head
+            # (out, D + heads, 3, 3)
             flags["nheads"] = shapes["mask_head.lay1.weight"][1] - hidden_dim
         if min(flags.get("nheads", 1), flags["dec_layers"], flags["num_classes"]) < 1:
             raise ValueError("a part of size 0")
@@ -216,6 +218,7 @@ def _backbone(shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike) ->
     for key, name in _RESNETS.items():
         if own == key:
             return {"backbone": name, "feature_map": "c5"}
+        # C4 ends behind the third stage.
         if own == ((*key[0][:3], 0), *key[1:]):
             return {"backbone": name, "feature_map": "c4"}
     raise CheckpointError(
@@ -231,6 +234,7 @@ def _count(names: Iterable[str], prefix: str) -> int:
 
 def _is_usable(value: Any, default: Any) -> bool:
     """True if a value in somebody's file can be that of a flag with this default: a switch, or a count."""
+    # A file's flags may be of a version or program in which a name means something else.
     return type(value) is type(default) and (isinstance(value, (bool, str)) or value >= 1)
 
 

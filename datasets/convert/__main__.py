@@ -54,6 +54,7 @@ def summary(folder: LabelledFolder) -> str:
         )
     every = itertools.chain(*folder.splits.values())
     count = Counter(thing.label for image in every for thing in image.objects)
+    # Ids start at 1, a class's index at 0.
     counts = (f"{index + 1} {name} {count[index]}" for index, name in sorted(folder.classes.items()))
     return "\n".join([*lines, f"classes (id, name, objects): {', '.join(counts)}"])
 
@@ -95,6 +96,7 @@ def read_classes(path: Path) -> list[str]:
         raise DatasetError(
             f"--classes {path}: cannot be read ({getattr(error, 'strerror', None) or 'not text'})"
         ) from None
+    # An editor's newline at the end is no empty name.
     while names and not names[-1]:
         names.pop()
     if not names or "" in names or len(set(names)) < len(names):

@@ -51,6 +51,7 @@ def _prepare_archives(
     missing = [archive for archive in archives if not _is_done(archive.name, archive.pieces, dest)]
     # Unpacked images are about as large as the archives, of which one at a time lies beside them.
     sizes = [archive.size or 0 for archive in missing]
+    # What an earlier run has fetched or unpacked needs no room again.
     have = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
     need_space(dest, max(0, sum(sizes) + max(sizes, default=0) - have), purpose="the dataset")
     for archive in missing:
@@ -66,6 +67,7 @@ def _prepare_archive(archive: Archive, url: str, dest: Path, work: Path) -> None
         size = f" ({in_units(archive.size)})" if archive.size else ""
         print(f"{archive.name}: from {url}{size}", flush=True)
         fetch(url, work / archive.name, size=archive.size, checksum=archive.checksum)
+        # Its name says that it is half; only the whole is renamed, so a run that is stopped starts this step anew.
         half = work / f"{archive.name}.unpacking"
         _remove(half)
         unpack(work / archive.name, half)
@@ -120,6 +122,7 @@ def _find(unpacked: Path, source: str) -> Path | None:
     """Return the path below `unpacked` that ends in `source`: the least deep one."""
     found = unpacked.rglob(Path(source).name)
     whole = (path for path in found if f"/{path.relative_to(unpacked).as_posix()}".endswith(f"/{source}"))
+    # Archives differ in the folders around their content.
     return min(whole, key=lambda path: len(path.parts), default=None)
 
 
@@ -141,6 +144,7 @@ def _alone(work: Path) -> Iterator[Path]:
             try:
                 yield work
             finally:
+                # While it is still locked: after closing, a second run might have locked the same file.
                 (work / "lock").unlink()
                 if not any(work.iterdir()):
                     work.rmdir()
@@ -154,6 +158,7 @@ def _lock(descriptor: int, work: Path) -> None:
     except ImportError:  # Windows
         return
     try:
+        # The system drops the lock with the process, however that ends.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise DownloadError(f"{work.parent}: another run is preparing it; wait for that one") from None

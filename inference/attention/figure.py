@@ -33,9 +33,12 @@ def write_figure(inside: Inside, path: str | os.PathLike, *, image_name: str, ch
     from matplotlib.figure import Figure  # slow to import
 
     image = inside.image.copy()
+    # In place, and never larger than it was.
     image.thumbnail((LONGER_SIDE, LONGER_SIDE))
     shape = image.height / image.width
+    # One panel more than detections, for all of them together; rounded up.
     rows = -(-(min(MOST_PANELS, len(inside.queries)) + 1) // COLUMNS)
+    # Within bounds: a panorama would be a slit, a tall scan a page without end. 0.4 inch for a title.
     row_height = PANEL * min(max(shape, 0.15), 2.0) + 0.4
     heights = [rows * row_height, *([2 * row_height] if len(inside.encoder) else [])]
     figure = Figure(figsize=(COLUMNS * PANEL, sum(heights) + 1.0), layout="constrained")
@@ -45,6 +48,7 @@ def write_figure(inside: Inside, path: str | os.PathLike, *, image_name: str, ch
     if len(parts) > 1:
         _draw_encoder(parts[1], inside, image)
     for axis in figure.axes:
+        # Everything is drawn in 0..1 of the image, so that boxes need no pixels; the aspect gives it its shape back.
         axis.set(xlim=(0, 1), ylim=(1, 0), aspect=shape, xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     path = Path(path)
@@ -62,6 +66,7 @@ def _draw_decoder(part: Any, inside: Inside, image: Image.Image, rows: int) -> N
     together = np.repeat(_pale(image), 3, axis=2)
     for n in reversed(shown):  # the surest on top
         share = _over_image(inside, inside.decoder[-1, :, n].mean(0), image.size, smooth=True)[..., None]
+        # Faint attention everywhere would veil the image.
         opacity = 0.85 * np.clip((share - FAINT) / (1 - FAINT), 0, 1)
         together = (1 - opacity) * together + opacity * np.array(class_colour(n + 1)) / 255
         _draw_box(panels[0], inside.boxes[-1, n], np.array(class_colour(n + 1)) / 255)
@@ -94,12 +99,14 @@ def points_of(inside: Inside) -> list[tuple[float, float]]:
     They come in the order in which their maps lie around the image: A and B above C and D, each from left to right.
     """
     left, top, right, bottom = inside.boxes[-1].T
+    # Below 1: a centre on the lower edge would have no cell.
     centres = np.stack([(top + bottom) / 2, (left + right) / 2], axis=1).clip(0, 0.999)
     quarters = np.array([(y, x) for y in (0.25, 0.75) for x in (0.25, 0.75)])
     chosen: list[tuple[float, float]] = []
     for y, x in np.concatenate([centres, quarters]).tolist():
         if all(max(abs(y - other_y), abs(x - other_x)) >= APART for other_y, other_x in chosen):
             chosen.append((y, x))
+    # By y: the upper two, then the lower two; each pair is then sorted by x.
     chosen = sorted((chosen + quarters.tolist())[:POINTS])
     return [*sorted(chosen[:2], key=lambda point: point[1]), *sorted(chosen[2:], key=lambda point: point[1])]
 
@@ -115,6 +122,7 @@ def _over_image(inside: Inside, weights: np.ndarray, size: tuple[int, int], *, s
     (h, w), (tall, wide) = inside.cells, inside.extent
     cells = Image.fromarray((weights / weights.max()).astype(np.float32))
     resampling = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    # The cells at the right and lower edge hang over the image by what it lacks to a multiple of 32: box cuts that off.
     return np.asarray(cells.resize(size, resampling, box=(0.0, 0.0, w / wide, h / tall)))
 
 

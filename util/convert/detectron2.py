@@ -58,6 +58,7 @@ def convert(
         CheckpointError: a file that is neither a DETR's nor a wrapper's.
     """
     checkpoint = load_checkpoint(source)
+    # The names tell the direction; only a backbone without that part has to be told.
     if back or any(THEIR_BODY in name for name in checkpoint["model"]):
         found, line = from_wrapper(checkpoint, source)
         architecture(found, output)  # refuses weights that are not a whole DETR
@@ -128,6 +129,7 @@ def wrapper_name(name: str) -> str:
     start, body, inner = name.partition(OUR_BODY)
     if body:
         inner = re.sub(r"^layer(\d)", lambda found: f"res{int(found[1]) + 1}", inner)
+        # What is in no stage, the first convolution and its norm, is Detectron2's stem.
         inner = inner if inner.startswith("res") else f"stem.{inner}"
         inner = re.sub(r"\bbn(\d)", r"conv\1.norm", inner)
         inner = inner.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
@@ -141,6 +143,7 @@ def our_name(name: str) -> str:
     if not body:
         return start
     inner = re.sub(r"^res(\d)", lambda found: f"layer{int(found[1]) - 1}", inner.removeprefix("stem."))
+    # The longer one first, or its beginning would be replaced.
     inner = inner.replace("shortcut.norm", "downsample.1").replace("shortcut", "downsample.0")
     return f"{start}{OUR_BODY}" + re.sub(r"conv(\d)\.norm", r"bn\1", inner)
 

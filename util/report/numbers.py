@@ -55,9 +55,11 @@ def describe_classes(evaluated: Evaluated, scores: Any, curves: Curves) -> list[
     half, three_quarters = (_place(scores.params.iou_thrs, iou) for iou in (0.5, 0.75))
     objects = [o for image_id in evaluated.image_ids for o in evaluated.objects_of(image_id)]
     counts = Counter(o["category_id"] for o in objects)
+    # The set counts an image once a class, however many objects it has.
     images = Counter(label for _, label in {(o["image_id"], o["category_id"]) for o in objects})
     rows = []
     for k, class_id in enumerate(curves.class_ids):
+        # The last of the limits of detections, the largest.
         by_area = {name: _mean(precision[:, :, k, a, -1]) for a, name in enumerate(("AP", "APs", "APm", "APl"))}
         rows.append(
             {
@@ -88,6 +90,7 @@ def describe_confusion(
     scores = evaluated.score(kind, [found for found in counted if found["score"] >= threshold])
     found = scores.confusion_matrix(iou_thr=0.5, max_det=len(counted) + 1)
     whole = np.asarray(found["matrix"], dtype=np.int64)  # (K + 1, K + 1)
+    # Of 80 classes a small set may show ten: the others would be empty rows and columns.
     used = np.flatnonzero(whole.sum(0) + whole.sum(1))
     used = np.union1d(used, [len(whole) - 1])  # the background, also where nothing is
     matrix = whole[np.ix_(used, used)]
@@ -106,6 +109,7 @@ def describe_calibration(scores: Any, classes: list[dict[str, Any]]) -> dict[str
     """Return hotcoco's calibration at IoU 0.5, and add each class's error to its row as `ECE`."""
     found = scores.calibration(n_bins=10, iou_threshold=0.5)
     for row in classes:
+        # -1 is not measured, which `number` makes None.
         row["ECE"] = number(found["per_category"].get(row["name"], -1))
     bins = [
         {

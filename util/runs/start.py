@@ -49,6 +49,7 @@ def init_from(model: torch.nn.Module, checkpoint: dict[str, Any], class_names: M
             copied.append(f"queries 1 to {count} of {len(own[name])} copied from {len(stored[name])}")
             stored[name] = _copy_rows(own[name], stored[name], {number: number for number in range(count)})
     misfits, missing, unexpected = differences(stored, own)
+    # A bias alone would tilt a head of random weights towards other classes.
     without_weight = [f"{name.removesuffix('weight')}bias" for name in misfits if name.endswith(HEAD[0])]
     loaded = [name for name in own if name in stored and name not in [*misfits, *without_weight]]
     if not loaded:
@@ -79,6 +80,7 @@ def _class_rows(
     sources = {id_: _row_of(id_, name, known) for id_, name in names.items()}
     rows = {id_: row for id_, row in sources.items() if row is not None}
     free = range(min(theirs, ours))
+    # Ids that neither side names keep their rows, as they were never seen; the last row, "no object", goes to the last.
     rows |= {id_: id_ for id_ in free if id_ not in names and id_ not in known} | {ours: theirs}
     same = [names[id_] for id_, row in sources.items() if row == id_]
     moved = [f"{names[id_]} {row} -> {id_}" for id_, row in sources.items() if row not in (None, id_)]
@@ -95,6 +97,7 @@ def _class_rows(
 def _row_of(id_: int, name: str, known: Mapping[int, str]) -> int | None:
     """Return the id that a class has in the checkpoint; None where none, or several others, have its name."""
     found = [other for other, theirs in known.items() if plain_name(theirs) == plain_name(name)]
+    # Of several classes of one name, that under the same id is meant, if it is among them.
     return id_ if id_ in found else found[0] if len(found) == 1 else None
 
 
@@ -106,5 +109,6 @@ def _copy_rows(own: Tensor, stored: Tensor, rows: Mapping[int, int]) -> Tensor:
     """Return `own` with some of its rows replaced by rows of `stored`."""
     result = own.detach().clone()
     places = list(rows)
+    # To the model's type and device.
     result[places] = stored[[rows[place] for place in places]].to(result)
     return result

@@ -67,6 +67,7 @@ def verify(path: Path, *, size: int | None, checksum: str | None) -> None:
 
 def need_space(folder: Path, count: int, *, purpose: str) -> None:
     """Raise DownloadError where the disk of `folder`, which may not exist yet, has less than `count` bytes free."""
+    # disk_usage asks about a folder that is there.
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free
     if free < count:
@@ -94,12 +95,14 @@ def _receive_all(url: str, part: Path, size: int | None) -> None:
 
 def _receive(url: str, part: Path, start: int, size: int | None) -> None:
     """Open one connection and append to the part the bytes that the server sends from `start` on."""
+    # Some servers refuse Python's own name.
     headers = {"User-Agent": "detr-prepare"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing behind `start`: the part belongs to another file
             part.unlink(missing_ok=True)
+        # Too many requests, or a fault of the server's: later it may work. 404 and the like will not.
         if error.code == 416 or error.code == 429 or error.code >= 500:
             raise _BrokenError(f"HTTP {error.code}") from error
         raise
@@ -116,6 +119,7 @@ def _span(response: http.client.HTTPResponse, part: Path, start: int) -> tuple[i
     """Return the first byte that the server is about to send, and the size of the whole file if it says so."""
     if response.status == 206:
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        # Appending other bytes would be found only by the checksum, gigabytes later.
         if span is None or int(span[1]) != start:
             part.unlink(missing_ok=True)
             raise _BrokenError("the server sent another range than was asked for")
@@ -123,6 +127,7 @@ def _span(response: http.client.HTTPResponse, part: Path, start: int) -> tuple[i
     if start:
         print(f"{part.stem}: the server cannot resume; from the start", flush=True)
     length = response.headers.get("Content-Length", "")
+    # A server that sends compressed or in chunks does not know the length.
     return 0, int(length) if length.isdecimal() else None
 
 

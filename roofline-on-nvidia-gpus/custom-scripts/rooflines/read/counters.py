@@ -61,6 +61,7 @@ def run_and_section(path: Path) -> tuple[str, str]:
     A file named by its section alone (runs/7/loss.csv) belongs to the run of its folder.
     """
     stem = path.name.partition(".")[0]
+    # optimizer_step has an underscore itself, so the name is not split at those.
     for section in (*SECTIONS, "all"):
         match = re.search(rf"(^|_){section}(?=_|$)", stem)
         if match:
@@ -116,6 +117,7 @@ def _bytes(launches: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
     """
     l1 = _get(launches, L1)
     for name in L1_TMA:
+        # Only Hopper and later have these counters; elsewhere nothing is to be added.
         l1 = l1 + _get(launches, name).fillna(0)
     # Sectors have 32 bytes; lts__t_bytes counts other clients of L2 as well.
     l2 = (_get(launches, L2_SM_SECTORS) * _SECTOR_BYTES).fillna(_get(launches, L2))

@@ -36,6 +36,7 @@ def read_ncu_csvs(path: Path) -> list[Report]:
     """Read a CSV that may hold several runs, appended to one another. Raises RoofError when it holds no kernels."""
     encoding = _encoding(path)
     with _open(path, encoding) as file:
+        # A first pass over some rows: "1,234" alone does not say whether its comma is a decimal one.
         decimal_comma = has_decimal_comma(_sample_values(file, path))
     parser = _Parser(path, decimal_comma)
     with _open(path, encoding) as file:
@@ -49,6 +50,7 @@ def _encoding(path: Path) -> str:
         start = file.read(4096)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
+    # Without a mark: every second byte of ASCII in UTF-16 is 0.
     if start[1::2].count(0) > len(start) // 4:
         return "utf-16-le"
     if start[::2].count(0) > len(start) // 4:
@@ -67,6 +69,7 @@ def _with_progress(file: TextIO, path: Path) -> Iterator[str]:
     with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, disable=None, leave=False, delay=1) as bar:
         while lines := list(islice(file, _PROGRESS_LINES)):
             yield from lines
+            # The text file's own tell() is not allowed while it is iterated.
             bar.update(file.buffer.tell() - bar.n)
 
 

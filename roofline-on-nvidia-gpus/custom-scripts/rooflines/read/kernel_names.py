@@ -55,6 +55,7 @@ def flop_per_inst(kernel: str, compute_capability: str) -> float:
         return 2.0 * shape[0] * shape[1] * shape[2]
     if _WMMA.search(kernel) is None:
         return float("nan")
+    # Volta: M, N, K in the name are those of the wmma, not of a step.
     if _number(compute_capability) < 7.5:
         return 512.0
     depth = 8 if compute_capability == "7.5" or tensor_type(kernel, compute_capability) == "tensor_tf32" else 16
@@ -87,6 +88,7 @@ def tensor_type(kernel: str, compute_capability: str = "8.0") -> str:
     A name without a type (`cutlass_80_tensorop_s1688gemm`) means TF32 for 16x8x8 and 16x8x4 from capability 8.0 on:
     the half-precision kernels of that shape say fp16. Everything else without a type is FP16, the first type there was.
     """
+    # In this order: a TF32 kernel also has f32 in its name, one for bf16 may have f16.
     for unit, pattern in _TYPES:
         if pattern.search(kernel):
             return unit
@@ -199,6 +201,7 @@ def _kind(kernel: str) -> tuple[str, str]:
 
 def _matrix_details(kernel: str) -> str:
     direction = re.search(r"fprop|dgrad|wgrad", kernel)
+    # cuDNN writes tilesize128x64, cuBLAS _128x64_; the first that is there counts.
     tile = re.search(r"tilesize(\d+x\d+)|_(\d+x\d+)_|_(\d+x\d+)", kernel)
     if direction is None and tile is None:
         return ""
@@ -230,6 +233,7 @@ def _functor(kernel: str) -> str:
     """Return the operation of an elementwise or reduction kernel: MulFunctor -> mul, MeanOps -> mean."""
     for match in re.finditer(r"(\w+?)(?:Functor|Ops?)(?=<|>|,)", kernel):
         word = match[1].split("_")[-1]
+        # BinaryFunctor is only the frame around the operation's own functor, which comes later in the name.
         if word not in ("", "Binary", "Unary", "Reduce", "AUnary", "BUnary", "Ternary", "InnerReduce"):
             return word.lower()
     named = re.search(r"(\w+?)_kernel_(?:cuda|impl)", kernel)
