@@ -101,12 +101,12 @@ class StepLog:
             self.times.append(time.perf_counter() - last)
             last = time.perf_counter()
             self.progress.advance()
-            last = step + 1 == steps or ended()
-            if (step + 1) % self.print_freq == 0 or last:
+            final = step + 1 == steps or ended()
+            if (step + 1) % self.print_freq == 0 or final:
                 self._read(steps)
             # On a GPU a step is done only when it has been read: over the pass that counts every step whole.
             self.seconds = time.perf_counter() - began
-            if last:
+            if final:
                 break
 
     def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
