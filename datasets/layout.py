@@ -6,6 +6,8 @@ from pathlib import Path
 
 from util.errors import DatasetError
 
+from .foreign import how_to_convert
+
 #: The splits in the order in which they are shown; "val" is the validation one, whatever its folder is called.
 SPLITS = ("train", "val", "test")
 #: Those that flags can name.
@@ -226,42 +228,8 @@ def _unknown(root: Path, dataset_file: str) -> str:
         return f"{root}: no such folder; --data_path is the folder with {looked_for}"
     # Named coco or hgp, and something else that we read: say which.
     other, _ = _recognise(root, root, FOLDER_LAYOUTS["custom"])
-    hint = f"; it looks like {other.name}: --dataset_file custom reads that" if other else _conversion(root)
+    hint = f"; it looks like {other.name}: --dataset_file custom reads that" if other else how_to_convert(root)
     return f"{root}: looked for {looked_for} and found none{hint}; or name the parts with {NAMING_FLAGS}"
-
-
-def _conversion(root: Path) -> str:
-    """Name the command that converts a Pascal VOC or YOLO folder, "" for another."""
-    # XML is VOC's alone; a YAML file or a folder `labels` may lie beside anything.
-    voc = (root / "Annotations").is_dir() or any(root.glob("*.xml")) or any(root.glob("*/*.xml"))
-    darknet = any(any(root.glob(name)) for name in ("*.names", "data/*.names", "obj.data"))
-    yolo = any(root.glob("*.yaml")) or any(root.glob("*.yml")) or darknet or (root / "labels").is_dir()
-    kind, name = ("voc", "Pascal VOC") if voc else ("yolo", "YOLO") if yolo else ("", "")
-    if not kind and _is_labelme(root):
-        kind, name = "labelme", "LabelMe"
-    if not kind and (root / "result.json").is_file():
-        return (
-            f"; it looks like an export of Label Studio: export training and validation images apart, to {root}/train "
-            f"and {root}/val (each with result.json and images)"
-        )
-    # Beside the folder, not in it: a second conversion would find its own output there.
-    dest = root.resolve().with_name(f"{root.resolve().name}_coco")
-    command = f"python -m datasets.convert {kind} {root} {dest}"
-    return f"; it looks like {name}: {command} converts it, then give --data_path {dest}" if kind else ""
-
-
-def _is_labelme(root: Path) -> bool:
-    """Return True if the first JSON file of the folder, or of one in it, begins like LabelMe's."""
-    # One file is enough, and the first by name is the same on every machine.
-    path = next(iter(sorted([*root.glob("*.json"), *root.glob("*/*.json")])), None)
-    if path is None:
-        return False
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            # LabelMe writes version, flags and shapes before imageData, whose base64 text can be megabytes.
-            return '"shapes"' in file.read(2000)
-    except OSError:
-        return False
 
 
 def _looked_for(layouts: Iterable[FolderLayout]) -> str:

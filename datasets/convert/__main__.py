@@ -1,8 +1,10 @@
 """Convert Pascal VOC, YOLO and LabelMe folders to COCO's layout, which training reads.
 
 python -m datasets.convert voc|yolo|labelme SRC DEST
+python -m datasets.convert auto SRC DEST            finds the format; sets validation images apart where there are none
 """
 
+import argparse
 import itertools
 import sys
 from collections import Counter
@@ -13,6 +15,7 @@ from util.flags import FlagParser
 
 from .folder import LabelledFolder, write_coco
 from .labelme import read_labelme
+from .ready import make_ready
 from .voc import read_voc
 from .yolo import read_yolo
 
@@ -62,7 +65,7 @@ def summary(folder: LabelledFolder) -> str:
 def get_args_parser() -> FlagParser:
     """Make the parser of this command."""
     parser = FlagParser(prog="datasets.convert", description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("voc", "yolo", "labelme"))
+    parser.add_argument("kind", choices=("voc", "yolo", "labelme", "auto"))
     parser.add_argument(
         "source",
         type=Path,
@@ -70,6 +73,14 @@ def get_args_parser() -> FlagParser:
         help="voc: with Annotations, JPEGImages; yolo: with data.yaml or obj.names; labelme: with a JSON file an image",
     )
     parser.add_argument("dest", type=Path, metavar="DEST", help="a folder that does not exist yet")
+    parser.add_argument(
+        "--val_fraction",
+        default=0.2,
+        type=float,
+        metavar="F",
+        help="auto: part of the images to set apart where there are no validation images (%(default)s)",
+    )
+    parser.add_argument("--seed", default=42, type=int, help="auto: of the choice of those images (%(default)s)")
     parser.add_argument("--copy", action="store_true", help="copy the images; else they are hard links where possible")
     parser.add_argument("--train_set", default="train", metavar="NAME", help="what to train on, e.g. trainval")
     parser.add_argument("--val_set", default="val", metavar="NAME", help="what to evaluate on, e.g. test")
@@ -104,6 +115,14 @@ def read_classes(path: Path) -> list[str]:
     return names
 
 
+def run_auto(args: argparse.Namespace) -> int:
+    """Make a folder ready, whatever its format; the last line names the folder to train on. Raises UserError."""
+    numbers = {"val_fraction": args.val_fraction, "seed": args.seed, "copy": args.copy}
+    place, lines, folder = make_ready(args.source, args.dest, **numbers)
+    print("\n".join([*lines, *([summary(folder)] if folder else []), f"ready: {place}"]), flush=True)
+    return 0
+
+
 def cli(argv: list[str] | None = None) -> int:
     """Run from the command line: 0 when the folder was converted, 2 with one line otherwise."""
     parser = get_args_parser()
@@ -111,6 +130,8 @@ def cli(argv: list[str] | None = None) -> int:
     if args.difficult_as_crowd and args.kind != "voc":
         parser.error("--difficult_as_crowd is for voc: other labels do not say what is difficult")
     try:
+        if args.kind == "auto":
+            return run_auto(args)
         folder = convert(
             args.kind,
             args.source,

@@ -31,37 +31,43 @@ def read_voc(
     """Read the sets of a folder in Pascal VOC's layout.
 
     `sets` names the set of each split: {"train": "train", "val": "val"}; one for "val" may be missing, which is noted.
-    Without JPEGImages a set is a folder with XML beside its images, as labelling programs save it.
+    Folders named otherwise are found where they are called images and annotations, in any case; without ImageSets/Main
+    all images are for "train". Without such folders a set is one with XML beside its images, as labelling programs
+    save it.
     Classes are in alphabetical order, or that of `classes`. VOC counts pixels from 1 and includes the last: the box
     (xmin, ymin, xmax, ymax) becomes x = xmin - 1, y = ymin - 1, width = xmax - xmin + 1, height = ymax - ymin + 1.
     Each object keeps `difficult` as a field; `difficult_as_crowd` makes such objects crowds, which are not trained on
     and neither rewarded nor punished in the evaluation, as VOC's own does. Raises DatasetError, with file and line.
     """
+    folder, annotations = _folders(root)
     # Labelling programs (LabelImg, for one) save VOC's XML beside each image, without VOC's folders.
-    beside = not (root / "JPEGImages").is_dir() and (any(root.glob("*.xml")) or any(root.glob("*/*.xml")))
-    images = {} if beside else _by_stem(root / "JPEGImages", root / "Annotations")
+    beside = not folder.is_dir() and (any(root.glob("*.xml")) or any(root.glob("*/*.xml")))
+    images = {} if beside else _by_stem(folder, annotations)
     # Filled on the way where no classes are given: an index is a class's place of first use until `sort_classes`.
     names: dict[str, int] = {name: index for index, name in enumerate(classes or [])}
-    reader = _Reader(None if beside else root / "Annotations", names, classes is not None, difficult_as_crowd)
+    reader = _Reader(None if beside else annotations, names, classes is not None, difficult_as_crowd)
     splits, notes = {}, []
     for split, set_name in sets.items():
         if beside:
-            folder = _folder_of_set(root, split, set_name)
-            if folder is None:
+            place = _folder_of_set(root, split, set_name)
+            if place is None:
                 notes.append(f"{root}: no folder {set_name} with XML beside images, so there are no images for {split}")
             else:
-                splits[split] = reader.read_folder(folder)
+                splits[split] = reader.read_folder(place)
             continue
         listed = root / "ImageSets" / "Main" / f"{set_name}.txt"
-        # Without ImageSets at all, the mistake is the folder, not the missing set: `read_set` says that.
-        if split != "train" and listed.parent.is_dir() and not listed.exists():
+        if not listed.parent.is_dir() and set_name == "train":
+            notes.append(f"{root}: no ImageSets/Main, so all images are for train")
+            splits[split] = reader.read_all(images)
+            continue
+        if split != "train" and not listed.exists():
             notes.append(f"{listed}: no such set, so there are no images for {split}")
             continue
         splits[split] = reader.read_set(listed, images)
     # After all sets: one run lists every mistake.
     reader.mistakes.raise_any()
     if not names:
-        raise DatasetError(f"{root if beside else root / 'Annotations'}: the files of the sets hold no object")
+        raise DatasetError(f"{root if beside else annotations}: the files of the sets hold no object")
     notes += [f"{reader.resized} images have another size than their XML says: theirs counts"] if reader.resized else []
     if classes is None:
         sort_classes(names, splits)
@@ -133,6 +139,10 @@ class _Reader:
             raise DatasetError(f"{listed}: lists no image")
         return result
 
+    def read_all(self, images: dict[str, Path]) -> list[LabelledImage]:
+        """Read every image, with or without its XML."""
+        return [image for path in with_progress(list(images.values()), "images") for image in self._read_image(path)]
+
     def read_folder(self, folder: Path) -> list[LabelledImage]:
         """Read the images of a folder, with the XML beside each, as labelling programs save them."""
         images = _by_stem(folder, folder)
@@ -185,6 +195,15 @@ class _Reader:
         return LabelledObject(self.names.setdefault(name, len(self.names)), corners, {"difficult": difficult} | crowd)
 
 
+def _folders(root: Path) -> tuple[Path, Path]:
+    """Return the folders of the images and of the XML: VOC's, or two that are called images and annotations."""
+    named = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
+    images, annotations = named.get("images"), named.get("annotations")
+    if images and annotations and not (root / "JPEGImages").is_dir() and any(annotations.glob("*.xml")):
+        return images, annotations
+    return root / "JPEGImages", root / "Annotations"
+
+
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; Pascal VOC's layout has one, with the images")
@@ -196,8 +215,9 @@ def _folder_of_set(root: Path, split: str, name: str) -> Path | None:
     # Names that exports use for validation images.
     others = ("valid", "validation", "test") if split == "val" else ()
     folders = [root / folder for folder in (name, *others)]
-    if split == "train" and any(root.glob("*.xml")):
-        folders.append(root)
+    if split == "train":
+        inner = {path.parent for path in root.glob("*/*.xml")}
+        folders += [root, *(inner if len(inner) == 1 else ())]  # a single folder of any name is the training set
     return next((folder for folder in folders if any(folder.glob("*.xml"))), None)
 
 

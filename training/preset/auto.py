@@ -12,7 +12,7 @@ from ..choices import Choice
 from .facts import DataFacts, MachineFacts
 
 #: Image passes of a whole training, by device, and the fewest epochs: few images are seen more often.
-PASSES = {"cpu": 7_400, "gpu": 20_000}
+PASSES = {"cpu": 6_150, "gpu": 20_000}
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 300
 #: Shorter side of the images in training by device: the usual, and the largest for small objects.
 SIDES = {"cpu": (384, 512), "gpu": (640, 800)}
@@ -22,8 +22,8 @@ LEAST_OBJECT = 12
 LEAST_WARMUP, WARMUP_PART = 50, 0.03
 #: Evaluations of a whole training, about.
 EVALUATIONS = 12
-#: Part of all steps that the average of the weights reaches back, where there is one.
-EMA_PART = 0.05
+#: Part of all steps that the average of the weights reaches back.
+EMA_PART = 0.13
 
 
 @dataclass
@@ -138,9 +138,8 @@ def _pick_training(
     warmup = min(max(LEAST_WARMUP, round(WARMUP_PART * steps)), max(1, steps // 3))
     draft.pick("warmup_steps", warmup, f"of {steps:,} steps")
     draft.pick("clip_max_norm", 0.1 if tuned else 0.5, "as in DETR" if tuned else "gradients of few objects are long")
-    if machine.gpu:  # without one the second evaluation is too dear
-        decay = min(0.9998, max(0.98, round(1 - 1 / max(1.0, EMA_PART * steps), 4)))
-        draft.pick("ema", decay, f"averages over about the last {round(1 / (1 - decay)):,} steps")
+    decay = min(0.9998, max(0.98, round(1 - 1 / max(1.0, EMA_PART * steps), 4)))
+    draft.pick("ema", decay, f"an average of the weights over about {round(1 / (1 - decay)):,} steps is ahead of them")
     draft.pick("eval_every", max(1, round(epochs / EVALUATIONS)), f"{min(EVALUATIONS, epochs)} evaluations or so")
 
 

@@ -37,7 +37,8 @@ def choose_backbone(machine: MachineFacts, wishes: BackboneWishes, fetch: Fetch)
     choices = {"backbone": Choice(wishes.name, "as typed") if wishes.name else _by_machine(machine, wishes.masks)}
     if wishes.weights == "none":
         return choices | from_scratch("--backbone_weights none"), False
-    if wishes.brought or wishes.weights not in (None, "imagenet"):
+    elsewhere = name.startswith("timm:")  # that package fetches its own
+    if wishes.brought or elsewhere or wishes.weights not in (None, "imagenet"):
         return choices, True
     try:
         fetch(name)
