@@ -11,6 +11,8 @@ from util.runs.atomic import atomic_file
 
 #: Weight of the past in the running mean of the losses: that of about 20 steps, for batches of two images are noisy.
 SMOOTHING = 0.95
+#: Steps to either side in the mean that is drawn and searched for the steepest place.
+REACH = 10
 #: The test ends where the smoothed loss is so many times the least so far.
 BLOW_UP = 2.0
 #: Steps before a rise can end the test, and whose losses say nothing of the slope yet.
@@ -41,6 +43,14 @@ def smooth(losses: Sequence[float]) -> list[float]:
     return means
 
 
+def smooth_both_ways(losses: Sequence[float]) -> list[float]:
+    """Return means over the neighbours on both sides, nearer ones with more weight: a running mean would be late."""
+    values = np.asarray(losses)
+    weights = REACH + 1 - np.abs(np.arange(-REACH, REACH + 1))  # a triangle
+    sums = np.convolve(np.pad(values, REACH), weights, mode="valid")
+    return (sums / np.convolve(np.pad(np.ones(len(values)), REACH), weights, mode="valid")).tolist()
+
+
 def is_over(losses: Sequence[float]) -> bool:
     """Tell if the loss has blown up: not finite, or far above its least value."""
     if not math.isfinite(losses[-1]):
@@ -54,8 +64,9 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> Suggestion:
     finite = [(rate, loss) for rate, loss in zip(rates, losses) if math.isfinite(loss)]
     if len(finite) < 2 * SETTLING:
         return Suggestion(None, f"only {len(finite)} steps had a finite loss: too few to tell")
-    tried, means = np.array([rate for rate, _ in finite]), np.array(smooth([loss for _, loss in finite]))
-    # By the logarithm of the rate, in which the steps are even; the running mean lags, so the steepest place is late.
+    tried = np.array([rate for rate, _ in finite])
+    means = np.array(smooth_both_ways([loss for _, loss in finite]))
+    # By the logarithm of the rate, in which the steps are even.
     slopes = np.gradient(means, np.log(tried))
     lowest = int(means[SETTLING:].argmin()) + SETTLING
     falling = slopes[SETTLING : lowest + 1]
@@ -80,17 +91,17 @@ def plot(rates: Sequence[float], losses: Sequence[float], suggestion: Suggestion
     """Write a PNG with the loss over the rate, as measured and smoothed, and the suggested rate."""
     from matplotlib.figure import Figure  # slow to import
 
-    means = smooth(losses)
+    shown = [(rate, loss) for rate, loss in zip(rates, losses) if math.isfinite(loss)]
+    means = smooth_both_ways([loss for _, loss in shown])
     figure = Figure(figsize=(8, 4.8), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, color="C0", alpha=0.3, linewidth=1, label="loss of each step")
-    axes.plot(rates, means, color="C0", linewidth=2, label="running mean")
+    axes.plot([rate for rate, _ in shown], means, color="C0", linewidth=2, label="mean with its neighbours")
     axes.set_xscale("log")
-    finite = [mean for mean in means if math.isfinite(mean)]
-    if finite:
-        room = 0.15 * (max(finite) - min(finite)) or 1.0
+    if len(means) > REACH:
         # The last losses of a blow-up would flatten all that is of interest.
-        axes.set_ylim(max(0.0, min(finite) - 2 * room), max(finite) + 2 * room)
+        top = max(means[:-REACH])
+        axes.set_ylim(max(0.0, min(means) - 0.3 * (top - min(means))), 1.2 * top)
     if suggestion.rate is not None:
         label = f"suggested: --lr {suggestion.rate:g}"
         axes.axvline(suggestion.rate, color="C3", linestyle="--", linewidth=1.6, label=label)
