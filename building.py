@@ -27,6 +27,7 @@ from util.dist.distributed import Launch, is_main_process, print_once
 from util.runs.checkpoint import load_frozen, load_model
 from util.runs.class_names import DataClasses
 from util.runs.plan import TrainingPlan, is_training_state, steps_done, steps_of
+from util.runs.schedule import KEEPS_RATE, is_alpha
 from util.runs.start import init_from
 
 
@@ -260,13 +261,21 @@ def count_trainable(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def build_optimizer(model: nn.Module, *, lr: float, lr_backbone: float, weight_decay: float) -> torch.optim.AdamW:
-    """Return AdamW over two groups, the backbone second with its own learning rate, as in DETR's checkpoints."""
+def build_optimizer(
+    model: nn.Module, *, lr: float, lr_backbone: float, weight_decay: float, alpha_lr_mult: float = 10.0
+) -> torch.optim.AdamW:
+    """Return AdamW over two groups, the backbone second with its own learning rate, as in DETR's checkpoints.
+
+    Alphas that attentions learn are a third: no weight decay, `alpha_lr_mult` times the rate, which no schedule lowers.
+    """
     # DETR's order of groups and of parameters in them: the optimizer's state in a checkpoint goes by numbers.
     trainable = [(n, p) for n, p in without_wrapper(model).named_parameters() if p.requires_grad]
-    head = [p for n, p in trainable if "backbone" not in n]
+    alphas = [p for n, p in trainable if is_alpha(n)]
+    head = [p for n, p in trainable if "backbone" not in n and not is_alpha(n)]
     backbone = [p for n, p in trainable if "backbone" in n]
     groups: list[dict[str, Any]] = [{"params": head}, {"params": backbone, "lr": lr_backbone}]
+    if alphas:
+        groups.append({"params": alphas, "lr": lr * alpha_lr_mult, "weight_decay": 0.0, KEEPS_RATE: True})
     return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 

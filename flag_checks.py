@@ -21,7 +21,7 @@ AT_LEAST = {
     1: (
         *("batch_size", "accumulate", "lr_drop", "print_freq", "profile_steps", "train_size", "val_size", "eval_every"),
         *("dec_layers", "hidden_dim", "dim_feedforward", "nheads", "num_queries", "image_size", "pad_multiple"),
-        "groups",
+        *("groups", "topk"),
     ),
 }
 
@@ -191,6 +191,7 @@ def check_model_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--freeze_layers {args.freeze_layers}: must be at least 0")
     refuse_feature_map(args.feature_map, dilation=args.dilation, masks=args.masks)
     check_query_flags(args)
+    check_attention_flags(args)
 
 
 def check_query_flags(args: argparse.Namespace) -> None:
@@ -208,6 +209,19 @@ def check_query_flags(args: argparse.Namespace) -> None:
         )
     if args.focal and args.masks and args.dataset_file == "coco_panoptic":
         raise UserError("--focal cannot make panoptic images, whose rule needs a softmax: leave out --focal or --masks")
+
+
+def check_attention_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of attentions that no attention of the model follows. Raises UserError."""
+    used = {args.encoder_attention, args.decoder_self_attention, args.cross_attention}
+    if args.alpha_lr_mult < 0:
+        raise UserError(f"--alpha_lr_mult {args.alpha_lr_mult}: must be at least 0")
+    for flag, attention in (("topk", "topk"), ("alpha_lr_mult", "alpha_entmax")):
+        if flag in given_flags(args) and attention not in used:
+            raise UserError(
+                f"--{flag} is about an attention '{attention}' and the model has none: give one, such as "
+                f"--cross_attention {attention}"
+            )
 
 
 def given_flags(args: argparse.Namespace) -> frozenset[str]:

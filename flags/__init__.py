@@ -4,6 +4,7 @@ import argparse
 
 from util.flags import FlagParser
 
+from .attention import add_attention_flags
 from .augmentation import add_augmentation_flags
 from .data import add_data_flags, add_place_flags
 from .images import add_image_flags
@@ -22,7 +23,9 @@ def get_args_parser() -> argparse.ArgumentParser:
     training = parser.add_argument_group("training")
     add_training_flags(training)
     add_length_flags(training)
-    add_model_flags(parser.add_argument_group("model"))
+    model = parser.add_argument_group("model")
+    add_model_flags(model)
+    add_attention_flags(model)
     add_loss_flags(parser.add_argument_group("matcher and loss"))
     data = parser.add_argument_group("data")
     add_data_flags(data)

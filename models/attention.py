@@ -44,6 +44,7 @@ class MultiheadAttention(nn.Module):
     Attributes:
         need_weights: also return the attention map, averaged over heads. False, so that the fused kernel runs, until
             somebody registers a forward hook: public notebooks read the map from a hook's `output[1]`.
+        normalizer: makes scores (B, heads, L, S) to weights; None for the softmax.
     """
 
     def __init__(self, embed_dim: int, num_heads: int, *, dropout: float = 0.0) -> None:
@@ -55,6 +56,7 @@ class MultiheadAttention(nn.Module):
         self.head_dim = embed_dim // num_heads
         self.dropout = dropout
         self.need_weights = False
+        self.normalizer: nn.Module | None = None
         # Queries', keys' and values' matrices below each other, (3D, D), as in PyTorch's state dict.
         self.in_proj_weight = nn.Parameter(torch.empty(3 * embed_dim, embed_dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * embed_dim))
@@ -115,9 +117,10 @@ class MultiheadAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         attention_map = None
         need_weights = self.need_weights if need_weights is None else need_weights
-        if need_weights or attention is not None:
+        if need_weights or attention is not None or self.normalizer is not None:
             # (B, heads, L, S): the fused kernels never hold this matrix, so a map costs time and memory.
-            weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0 if bias is None else bias)).softmax(-1)
+            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0 if bias is None else bias)
+            weights = scores.softmax(-1) if self.normalizer is None else self.normalizer(scores)
             heads = F.dropout(weights, dropout) @ v
             if attention is not None:
                 attention.append(weights.detach())

@@ -10,6 +10,7 @@ from torch import Tensor
 from util.errors import CheckpointError, UserError
 from util.runs.checkpoint import load_model
 
+from .attention_choice import PLACES, attention_differs, is_attention, learned_from
 from .backbones.from_torchvision import BACKBONES, ROWS, is_timm
 from .config import Architecture, build_detector
 from .detector import DETR
@@ -24,7 +25,7 @@ ON_OR_OFF = ("denoising",)
 UNREADABLE = ("nheads", "dilation")
 DEFAULTS = asdict(Architecture())
 #: Research switches; a plain DETR's lines do not mention them.
-VARIANTS = ("queries", "focal", "local_attention", "feature_map", "groups", "denoising")
+VARIANTS = ("queries", "focal", "local_attention", "feature_map", "groups", "denoising", *PLACES, "topk")
 
 #: ResNets by the blocks of their four stages, the outputs and inputs (of a group) of the first 3x3 convolution after
 #: the stem, and True if their blocks are bottlenecks. The first three stages tell them apart: C4 has no fourth.
@@ -127,6 +128,7 @@ def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, d
     run = run if isinstance(run, Mapping) else {}
     weights = _from_weights(checkpoint["model"], path, run.get("backbone"))
     flags = {name: run[name] for name in DEFAULTS if name not in weights and _is_usable(run.get(name), DEFAULTS[name])}
+    flags = {name: value for name, value in flags.items() if is_attention(name, value)}
     weights |= {name: run[name] for name in ON_OR_OFF if weights[name] and _is_usable(run.get(name), DEFAULTS[name])}
     published = published_under(path)
     name = {}
@@ -161,6 +163,7 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike, backbo
             "queries": _queries(shapes),
             "groups": 1 + shapes.get("group_queries.weight", (0,))[0] // num_queries,
             "denoising": int("denoising.class_embed.weight" in shapes),
+            **learned_from(shapes),
         }
         if flags["masks"]:  # its first layer takes the width and an attention map of each head
             # (out, D + heads, 3, 3)
@@ -245,6 +248,8 @@ def _contradictions(known: Mapping[str, Any], flags: Mapping[str, Any]) -> list[
     def differ(name: str) -> bool:
         if name in FREE and not (name == "backbone_norm" and grouped):
             return False
+        if name in (*PLACES, "topk"):
+            return attention_differs(name, known, flags)
         kind = bool if name in ON_OR_OFF else lambda value: value
         return kind(flags[name]) != kind(known[name])
 

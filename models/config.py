@@ -33,6 +33,10 @@ class Architecture:
     local_attention: bool = False
     groups: int = 1
     denoising: int = 0
+    encoder_attention: str = "softmax"
+    decoder_self_attention: str = "softmax"
+    cross_attention: str = "softmax"
+    topk: int = 32
 
 
 def build_detector(
@@ -64,6 +68,7 @@ def build_detector(
         aux_loss,
     )
     model = DETR(*parts) if _is_plain(architecture) else _build_variant(architecture, parts, dropout=dropout)
+    _make_sparse(model, architecture)
     return DETRsegm(model, freeze_detr=freeze_detr, mask_chunk=mask_chunk) if architecture.masks else model
 
 
@@ -89,6 +94,19 @@ def _build_variant(architecture: Architecture, parts: tuple[Any, ...], *, dropou
     if architecture.focal:
         start_unlikely(model.class_embed)
     return model
+
+
+def _make_sparse(model: DETR, architecture: Architecture) -> None:
+    """Replace the softmax of attentions where the architecture says so."""
+    names = {
+        "encoder": architecture.encoder_attention,
+        "decoder_self": architecture.decoder_self_attention,
+        "cross": architecture.cross_attention,
+    }
+    if set(names.values()) != {"softmax"}:
+        from .variants.sparse_attention import set_normalizers
+
+        set_normalizers(model.transformer, topk=architecture.topk, **names)
 
 
 def backbone_of(model: DETR | DETRsegm) -> Backbone:

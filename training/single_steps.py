@@ -18,6 +18,7 @@ class SingleSteps:
         cfg = run.cfg
         self.run, self.detector = run, detector
         rates = {"lr": cfg.lr, "lr_backbone": cfg.lr_backbone, "weight_decay": cfg.weight_decay}
+        rates["alpha_lr_mult"] = cfg.alpha_lr_mult
         self.optimizer = building.build_optimizer(detector.model, **rates)
         self.context = StepContext(run.place.precision, accumulate=cfg.accumulate)
         #: The rate of each group of parameters: the backbone keeps its ratio to the rest.

@@ -14,7 +14,7 @@ from .preset import choose_preset, recorded_choices
 def choose_flags(
     args: argparse.Namespace, weights: Weights, place: Place
 ) -> tuple[argparse.Namespace, dict[str, Choice]]:
-    """Return a copy of the flags with the values that were chosen, and the choices by name; none for a plain run.
+    """Return the flags with the values that were chosen, and the choices by name; none for a plain run.
 
     A run that goes on takes the choices that its checkpoint recorded, also without --preset; an evaluation takes
     nothing: its checkpoint says all that it needs.
@@ -31,4 +31,6 @@ def choose_flags(
         trial = untyped(choose_for_overfit(args.dataset_file), given_flags(args) | choices.keys())
         print_once(describe(trial, f"--overfit {args.overfit}"))
         choices = choices | trial
+    if not choices:
+        return args, {}  # not a copy, which would forget what was typed with its default value
     return replace_flags(args, **{name: choice.value for name, choice in choices.items()}), choices

@@ -40,7 +40,11 @@ class Training:
         cfg, model, checkpoint = run.cfg, detector.model, weights.resume
         self.run, self.model = run, model
         self.optimizer = building.build_optimizer(
-            model, lr=cfg.lr, lr_backbone=cfg.lr_backbone, weight_decay=cfg.weight_decay
+            model,
+            lr=cfg.lr,
+            lr_backbone=cfg.lr_backbone,
+            weight_decay=cfg.weight_decay,
+            alpha_lr_mult=cfg.alpha_lr_mult,
         )
         restore_optimizer(self.optimizer, checkpoint, flags=vars(cfg))
         run.place.precision.restore(checkpoint)

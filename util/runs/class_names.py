@@ -11,6 +11,7 @@ from torch import Tensor
 from ..coco_classes import COCO_NAMES, COCO_PANOPTIC_NAMES, DETECTION_COUNT, PANOPTIC_COUNT
 from ..errors import UserError
 from .averaged import WEIGHT_KEYS
+from .schedule import is_alpha
 
 #: Names in a message, at most; more would not be read.
 SHOWN = 20
@@ -159,9 +160,10 @@ def _move(value: Tensor, rows: list[int | None], name: str, *, new: float | None
 def _move_averages(optimizer: Mapping[str, Any], names: list[str], rows: list[int | None]) -> dict[str, Any]:
     """Return the state of AdamW over DETR's two groups with the averages of the class head moved.
 
-    The first group has the weights outside of the backbone in their order; a frozen detector is not among them.
+    The first group has the weights outside of the backbone in their order; a frozen detector is not among them, nor are
+    alphas of attentions.
     """
-    head = [name for name in names if "backbone" not in name]
+    head = [name for name in names if "backbone" not in name and not is_alpha(name)]
     numbers = optimizer["param_groups"][0]["params"]
     state = dict(optimizer["state"])
     # Of another count the numbers do not tell the tensors, and restoring the optimizer says so.

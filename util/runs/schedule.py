@@ -1,9 +1,15 @@
 """Learning rate as a function of the step, so that a resumed run needs nothing but its step count."""
 
 import math
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+#: Key of a group of parameters whose rate the schedule does not lower; a warm-up counts for it, too.
+KEEPS_RATE = "keeps_rate"
 
 
 def lr_factor(
@@ -40,4 +46,16 @@ def build_lr_scheduler(optimizer: Optimizer, *, done_steps: int = 0, **schedule)
         group.setdefault("initial_lr", group["lr"])
     # LambdaLR counts from the step before: -1 is its word for a new run.
     last = done_steps - 1 if done_steps else -1
-    return LambdaLR(optimizer, lambda step: lr_factor(step, **schedule), last_epoch=last)
+    level = schedule | {"schedule": "step", "lr_drop": sys.maxsize}
+    factors = [_factor(level if group.get(KEEPS_RATE) else schedule) for group in optimizer.param_groups]
+    return LambdaLR(optimizer, factors, last_epoch=last)
+
+
+def _factor(schedule: Mapping[str, Any]) -> Callable[[int], float]:
+    # A function proper: of other callables the scheduler's state, and so the checkpoint, would have a copy.
+    return lambda step: lr_factor(step, **schedule)
+
+
+def is_alpha(name: str) -> bool:
+    """Tell if a parameter is the alphas that an attention learns, which are in a group of their own."""
+    return name.endswith(".alpha_logits")
