@@ -17,6 +17,7 @@ import datasets
 from datasets.check.preflight import check_before_training
 from datasets.interface import DatasetOrSubset
 from datasets.loader import make_loader, make_sampler
+from datasets.resumable import ResumableLoader
 from flag_checks import check_model_flags
 from models import build_model
 from models.fast.compiled import LayerCompiler
@@ -70,7 +71,7 @@ class Data:
 class Loaders:
     """Batches of the splits; `train` is None in an evaluation."""
 
-    train: DataLoader | None
+    train: ResumableLoader | None
     val: DataLoader
 
 
@@ -177,7 +178,7 @@ def build_loader(
     *,
     train: bool,
     training_set: DatasetOrSubset | None = None,
-) -> DataLoader:
+) -> ResumableLoader:
     """Return the batches of a split: shuffled and whole in training, in order and complete in evaluation.
 
     The lengths of padded object lists come from the objects of `training_set`, by default the split itself.
@@ -283,7 +284,8 @@ def plan_steps(cfg: argparse.Namespace, checkpoint: dict[str, Any] | None, *, ba
     """Return the steps of the run, those of its checkpoint as done; on resume, print where it goes on."""
     per_epoch = steps_of(batches, cfg.accumulate)
     done = steps_done(checkpoint, start_epoch=cfg.start_epoch, steps_per_epoch=per_epoch)
-    plan = TrainingPlan(per_epoch, cfg.epochs, cfg.max_steps, done)
+    evaluated = (checkpoint or {}).get("within_epoch", {}).get("evaluated", True)
+    plan = TrainingPlan(per_epoch, cfg.epochs, cfg.max_steps, done, unevaluated=not evaluated)
     if checkpoint is not None and is_training_state(checkpoint):
         print_once(f"resuming at epoch {plan.first_epoch}, step {plan.done}")
     return plan

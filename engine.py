@@ -46,11 +46,12 @@ class StepContext:
         lr_scheduler: moves after every step.
         before_step: called when a step's gradients are there, before they are clipped.
         after_step: called after every step of the optimizer.
+        watch: given the log and the counts of the epoch before its first step.
         ended: asked after every step; True ends the epoch there.
         progress: counts the steps of the whole run; None makes one for this epoch.
         print_freq: steps between two lines of the log, and between two reads of the device.
         accumulate: batches a step, whose gradient is that of one batch of all their images.
-        part: the steps of the epoch to make; None for all.
+        part: the steps of the epoch to make, of which the loader begins with the first; None for all.
         max_dets: detections of a class in an image that count in an evaluation.
     """
 
@@ -59,6 +60,7 @@ class StepContext:
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     before_step: Callable[[], None] = lambda: None
     after_step: Callable[[], None] = lambda: None
+    watch: Callable[[StepLog, BatchShapes], None] = lambda log, shapes: None
     ended: Callable[[], bool] = lambda: False
     progress: Progress | None = None
     print_freq: int = 10
@@ -94,11 +96,12 @@ def train_one_epoch(
     model.train()
     criterion.train()
     part = context.part
-    step_batches = StepBatches(data_loader, context.accumulate, skip=part.skip if part else 0)
+    step_batches = StepBatches(data_loader, context.accumulate)
     steps = part.steps if part else len(step_batches)
     progress = context.progress or Progress(total=steps)
     log = _step_log(f"Epoch: [{epoch}]", criterion, context, progress)
     shapes = BatchShapes()
+    context.watch(log, shapes)
     for batches in log.each(context.phases.batches(step_batches), steps, ended=context.ended):
         with context.phases.step():
             image_ids = [i for _, targets in batches for i in ids_of(targets)]  # before they leave the host

@@ -10,6 +10,7 @@ from models.backbone import refuse_feature_map
 from util.errors import UserError
 from util.flags import Flags
 from util.profiling.cost_file import check_cost_file
+from util.runs.interval import parse_interval
 
 #: The least value of a flag that counts something.
 AT_LEAST = {
@@ -82,7 +83,7 @@ def check_training_flags(args: argparse.Namespace) -> None:
 
 
 def check_checkpoint_flags(args: argparse.Namespace) -> None:
-    """Refuse two sources of the same weights. Raises UserError."""
+    """Refuse two sources of the same weights, and checkpoints without a folder. Raises UserError."""
     if args.frozen_weights and args.init_from:
         raise UserError("--frozen_weights and --init_from both bring the detector's weights: give one of them")
     if args.frozen_weights and not (args.masks or args.resume):  # of a checkpoint to resume more is known later
@@ -91,6 +92,8 @@ def check_checkpoint_flags(args: argparse.Namespace) -> None:
         raise UserError("--resume goes on with a run and --init_from starts a new one: give one of them")
     if args.match_classes and not (args.resume or args.frozen_weights):
         raise UserError("--match_classes is about the classes of a checkpoint: give --resume or --frozen_weights too")
+    if parse_interval(args.checkpoint_every) and not args.output_dir:
+        raise UserError(f"--checkpoint_every {args.checkpoint_every} saves in --output_dir: give that too")
     if args.resume == "auto" and not args.output_dir:
         raise UserError("--resume auto looks in --output_dir: give that too")
 

@@ -53,7 +53,7 @@ from training.prospects import warn_of_few_images
 from training.start import choose_flags
 from util.dist.distributed import is_main_process, only_rank_0, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
-from util.errors import UserError
+from util.errors import RunStopped, UserError
 from util.profiling import annotate
 from util.runs.atomic import remove_unfinished
 from util.runs.class_names import label_order
@@ -137,8 +137,10 @@ def cli(argv: list[str] | None = None, *, typed: argparse.Namespace | None = Non
         if error.on_every_rank:
             let_rank_0_speak(os.environ)
         return error.exit_code
+    except RunStopped as stopped:
+        return stopped.exit_code
     except KeyboardInterrupt:
-        print_once("stopped; --resume auto goes on from the last epoch that was saved")
+        print_once("stopped; --resume auto goes on from what was saved last")
         return 130
     finally:
         shutdown()

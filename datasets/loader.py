@@ -14,6 +14,7 @@ from util.errors import DatasetError
 from .collate import Collate
 from .interface import DatasetOrSubset
 from .repeats import RepeatedImages, RepeatSampler
+from .resumable import ResumableLoader
 from .samplers import AspectGroupedSampler
 
 #: Pads the images of a batch as DETR does: to the largest height and width among them.
@@ -78,7 +79,7 @@ def make_loader(
     num_workers: int,
     collate: Callable = collate_fn,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> ResumableLoader:
     """Build the loader of one process; call `set_epoch` before each epoch.
 
     Workers live for one epoch: then what they draw depends on its number alone, and starting them costs little beside
@@ -98,10 +99,10 @@ def make_loader(
         drop_last = False
         if sampler.rank == 0:
             print(f"Fewer images ({len(sampler)} per process) than --batch_size {batch_size}: one smaller batch.")
-    loader = DataLoader(
-        cast(Dataset, dataset),
+    loader = ResumableLoader(
+        dataset,
         batch_size=batch_size,
-        sampler=cast(DistributedSampler, sampler),
+        sampler=sampler,
         drop_last=drop_last,
         num_workers=num_workers,
         collate_fn=collate,
@@ -119,11 +120,13 @@ def _start_worker(most_pixels: int | None, worker: int) -> None:
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:
-    """Make the loader's next pass that of `epoch`, whatever was run before.
+    """Make the loader's next pass that of `epoch`, from its beginning, whatever was run before.
 
     The generator seeds the workers. Without workers (`num_workers=0`) transforms draw from the process's own
     random state, which the caller reseeds for each epoch.
     """
+    if isinstance(loader, ResumableLoader):
+        loader.begin_at(0)
     sampler = cast(EpochSampler, loader.sampler)
     sampler.set_epoch(epoch)
     # The rank too: with equal seeds, the workers of all processes would augment alike.

@@ -51,6 +51,12 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
         default="",
         help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir",
     )
+    group.add_argument(
+        "--checkpoint_every",
+        default=None,
+        metavar="N",
+        help="also save within an epoch, every N steps or, as in 10m, minutes; resuming goes on after the very step",
+    )
     group.add_argument("--init_from", default="", help="start a new run from what fits of a checkpoint's weights")
     group.add_argument(
         "--match_classes",

@@ -2,25 +2,28 @@
 
 import datetime
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-from torch.utils.data import DataLoader
 
 from building import Detector, Setup
 from datasets.coco_eval import CocoEvaluator
 from datasets.loader import set_epoch
+from datasets.resumable import ResumableLoader
 from engine import StepContext, train_one_epoch
 from settings import Weights, typed_flags
 from util.dist.device import seed_everything
 from util.dist.distributed import print_once
 from util.profiling import annotate
 from util.profiling.from_flags import profiling_options, report_costs, report_timing
+from util.runs.plan import EpochPart
 from util.runs.run_folder import RunFolder, log_row
 from util.runs.run_info import write_run_info
 
 from .augmented import save_augmented
 from .evaluation import Evaluation, Measured, measure
+from .signals import leave_after_signal, stop_on_signals
 from .state import Training
 
 #: Measures the machine's ceilings for --count_costs; a program to run, for the roofline scripts stand alone.
@@ -28,7 +31,7 @@ CEILINGS = Path(__file__).parents[1] / "roofline-on-nvidia-gpus" / "custom-scrip
 
 
 def train(
-    run: Setup, detector: Detector, loader: DataLoader, evaluate_now: Evaluation, weights: Weights
+    run: Setup, detector: Detector, loader: ResumableLoader, evaluate_now: Evaluation, weights: Weights
 ) -> CocoEvaluator | None:
     """Run the epoch loop: train, evaluate, log, save. Returns the last evaluation, None where there was none."""
     cfg, training = run.cfg, Training(run, detector, loader, weights)
@@ -37,23 +40,44 @@ def train(
         print_once(why)
         return None
     context = training.make_context()
-    assert (progress := context.progress) is not None
     store = open_folder(run, first_epoch=plan.first_epoch)
-    last: Measured | None = None
     began = time.monotonic()
 
     save_augmented(run, loader, epoch=plan.first_epoch)
     print_once("Start training")
+    with stop_on_signals(training.stop) if cfg.output_dir else nullcontext():
+        last = run_epochs(run, detector, training, evaluate_now, context=context, store=store)
+        if store is not None:
+            store.finish()
+        end_training(run, context, began)
+        leave_after_signal(training.stop, training.ended_early)
+    return last.evaluator if last else None
+
+
+def run_epochs(
+    run: Setup,
+    detector: Detector,
+    training: Training,
+    evaluate_now: Evaluation,
+    *,
+    context: StepContext,
+    store: RunFolder | None,
+) -> Measured | None:
+    """Make the epochs that are left; return the last evaluation, None where there was none."""
+    cfg, plan, loader = run.cfg, training.plan, training.within.loader
+    assert (progress := context.progress) is not None
+    last: Measured | None = None
     for part in plan.parts():
         set_epoch(loader, part.epoch)
         # By epoch, not once: what an epoch draws then does not depend on the process having run those before it.
         seed_everything(cfg.seed, rank=run.place.launch.rank, epoch=part.epoch)
+        training.within.begin(part)
         training.frozen_start.begin(part.epoch)
         with annotate("training_epoch"):
             train_stats = train_one_epoch(
                 *(detector.model, detector.criterion, loader, training.optimizer, run.place.device, part.epoch),
                 cfg.clip_max_norm,
-                context=replace(context, part=part),
+                context=replace(context, part=part, ended=partial(end_step, training, context, part, store)),
             )
         if context.phases.finished or (context.phases.stop_when_done and training.stop.reason):
             break
@@ -61,6 +85,7 @@ def train(
             continue
         made = plan.cut(part, progress.done)
         whole = made == part  # else the rest of the epoch is made, and the epoch logged, when the run goes on
+        place = {} if plan.ends_epoch(made) else training.within.state(evaluated=whole)
         due = whole and plan.evaluated_after(part, every=cfg.eval_every)
         measured = measure(evaluate_now, training.average) if due else None
         last = measured or last
@@ -71,14 +96,24 @@ def train(
                 log_epoch(store, train_stats, measured, epoch=part.epoch, **counts)
             # DETR's rule: before the learning rate drops, and every hundred epochs.
             keep = whole and ((part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0)
-            if not store.save(training.in_checkpoint(context, made, measured), is_best=is_best, keep=keep):
+            if not store.save(training.in_checkpoint(context, made, measured) | place, is_best=is_best, keep=keep):
                 training.best.forget_last()
         if training.ends_early(progress.done):
             break
-    if store is not None:
-        store.finish()
-    end_training(run, context, began)
-    return last.evaluator if last else None
+    return last
+
+
+def end_step(training: Training, context: StepContext, part: EpochPart, store: RunFolder | None) -> bool:
+    """Save after a step if that is due; return True if the run ends here. Every process calls it."""
+    assert (progress := context.progress) is not None
+    made, stops = training.plan.cut(part, progress.done), training.stop.after_step()
+    # A run that stops within the epoch is saved by the loop; before an evaluation, which may take longer than a
+    # scheduler waits, it is saved here.
+    if made == part if stops else training.within.due(progress.done):
+        place = training.within.state()
+        if store is not None:
+            store.save(training.in_checkpoint(context, made, None) | place)
+    return stops
 
 
 def open_folder(run: Setup, *, first_epoch: int) -> RunFolder | None:

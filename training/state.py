@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 import building
 from building import Detector, Setup, without_wrapper
+from datasets.resumable import ResumableLoader
 from engine import StepContext
 from settings import Weights, typed_flags
 from util.dist.distributed import print_once
 from util.metrics import Progress
 from util.profiling.from_flags import build_phases, profiling_options
+from util.runs.interval import parse_interval
 from util.runs.plain import to_plain
 from util.runs.plan import EpochPart
 from util.runs.resume import repair_files, restore_optimizer
@@ -21,6 +21,7 @@ from .ema import start_average
 from .evaluation import Measured
 from .freeze import FrozenStart
 from .stop import Stop
+from .within import WithinEpoch
 
 
 class Training:
@@ -32,11 +33,13 @@ class Training:
         average: of the weights, with --ema; else None.
         best: the best AP so far.
         frozen_start: of the backbone, with --freeze_backbone.
+        within: the place in the epoch, for checkpoints within it.
         stop: collects wishes to end before the plan does.
+        ended_early: the run ended before its plan.
         parameters: how many numbers are trained.
     """
 
-    def __init__(self, run: Setup, detector: Detector, loader: DataLoader, weights: Weights) -> None:
+    def __init__(self, run: Setup, detector: Detector, loader: ResumableLoader, weights: Weights) -> None:
         cfg, model, checkpoint = run.cfg, detector.model, weights.resume
         self.run, self.model = run, model
         self.optimizer = building.build_optimizer(
@@ -54,11 +57,20 @@ class Training:
         self.average = start_average(model, cfg.ema, checkpoint)
         self.parameters = building.count_trainable(model)
         self.frozen_start = FrozenStart(model, cfg.freeze_backbone)
+        self.within = WithinEpoch(
+            checkpoint,
+            loader,
+            device=run.place.device,
+            facts={"batch_size": cfg.batch_size, "accumulate": cfg.accumulate},
+            every=parse_interval(cfg.checkpoint_every),
+            agree_every=cfg.print_freq,
+        )
+        self.ended_early = False
         self.stop = Stop(began=run.place.began, max_hours=cfg.max_hours, agree_every=cfg.print_freq)
 
     def nothing_left(self) -> str | None:
         """Return why there is nothing to do, as after the end of a run that is resumed; else None."""
-        if self.plan.left == 0:
+        if self.plan.left == 0 and not self.plan.pending:
             done = f"step {self.plan.done} of {self.plan.total} is done"
             return f"nothing to do: {done}; raise --epochs or --max_steps to go on"
         why = self.best.why_stop()
@@ -82,6 +94,7 @@ class Training:
             lr_scheduler=scheduler,
             before_step=self.frozen_start.drop_gradients,
             after_step=self.after_step,
+            watch=self.within.watch,
             ended=self.stop.after_step,
             progress=Progress(total=plan.total, done=plan.done),
             print_freq=cfg.print_freq,
@@ -126,6 +139,7 @@ class Training:
             self.stop.ask(f"{why}; a larger N would go on")
         if not self.stop.agreed():
             return False
+        self.ended_early = True
         folder = self.run.cfg.output_dir
         way = f"saved in {folder}; --resume auto goes on" if folder else "nothing is saved without --output_dir"
         print_once(f"{self.stop.reason}: the run ends after step {done} of {self.plan.total}, {way}")

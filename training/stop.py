@@ -40,5 +40,7 @@ class Stop:
         if self.max_hours is not None and time.monotonic() - self.began >= 3600 * self.max_hours:
             self.ask(f"--max_hours {self.max_hours:g} is over")
         if get_world_size() > 1:
-            self.reason = next((reason for reason in all_gather(self.reason) if reason), None)
+            # The first reason wins, but a job is requeued by SIGUSR1 whoever got it.
+            reasons = [reason for reason in all_gather(self.reason) if reason]
+            self.reason = "SIGUSR1" if "SIGUSR1" in reasons else next(iter(reasons), None)
         return self.reason is not None

@@ -41,3 +41,10 @@ class NonFiniteLossError(UserError):
     """The loss became NaN or infinite; nothing was saved over the last good checkpoint."""
 
     exit_code = 3
+
+
+class RunStopped(Exception):
+    """A signal ended a run after a step; it is saved, and goes on where it was with --resume auto."""
+
+    #: EX_TEMPFAIL of sysexits.h: to be tried again.
+    exit_code = 75

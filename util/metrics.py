@@ -8,7 +8,9 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,26 +90,28 @@ class StepLog:
         self.device = torch.device("cpu")
 
     def each(self, loader: Iterable, steps: int, *, ended: Callable[[], bool] = lambda: False) -> Iterator:
-        """Yield the first `steps` batches of a loader; time the wait for data and the steps, and read in between.
+        """Yield the next `steps` batches of a loader; time the wait for data and the steps, and read in between.
 
-        No further batch is yielded once `ended`, which is asked after every step but the last, returns True.
+        They follow those of `restore`. No further batch is yielded once `ended`, which is asked after every step,
+        returns True.
         """
         batches = iter(loader)
+        # Counted from the beginning of the epoch: lines and reads are where they would be without a break.
+        made, steps, before = len(self.times), len(self.times) + steps, self.seconds
         began = last = time.perf_counter()
-        for step in range(steps):
+        for step in range(made + 1, steps + 1):
             batch = next(batches)
             self.waits.append(time.perf_counter() - last)
             yield batch
             self.times.append(time.perf_counter() - last)
-            last = time.perf_counter()
             self.progress.advance()
-            final = step + 1 == steps or ended()
-            if (step + 1) % self.print_freq == 0 or final:
+            if step % self.print_freq == 0 or step == steps:
                 self._read(steps)
             # On a GPU a step is done only when it has been read: over the pass that counts every step whole.
-            self.seconds = time.perf_counter() - began
-            if final:
+            self.seconds = before + time.perf_counter() - began
+            if ended():
                 break
+            last = time.perf_counter()
 
     def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
         """Note a step's losses (scalars on the device), the images they came from, and the learning rate."""
@@ -117,6 +121,22 @@ class StepLog:
         self.image_ids.append(list(image_ids))
         if lr is not None:
             self.lr.append(lr)
+
+    def state(self) -> dict[str, Any]:
+        """Return what is known of the steps so far in plain types, for a checkpoint within the pass; reads the device.
+
+        Losses that were not read yet stay apart from the sums: added up in other portions, the last bit could differ.
+        """
+        own = ("names", "sums", "steps", "lr", "times", "waits", "seconds", "image_ids")
+        unread = torch.stack(self.unread).tolist() if self.unread else []  # (steps, losses), of this process alone
+        return {name: copy(getattr(self, name)) for name in own} | {"unread": unread}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on after the steps of `state`, which become the first of this pass."""
+        for name, value in state.items():
+            setattr(self, name, copy(value))
+        self.device = device
+        self.unread = list(torch.tensor(state["unread"], device=device)) if state["unread"] else []
 
     def averages(self) -> dict[str, float]:
         """Means over all steps with DETR's names: `loss`, each weighted loss, `<name>_unscaled`, and `class_error`.
@@ -140,14 +160,22 @@ class StepLog:
 
     def _read(self, steps: int) -> None:
         """Read the device, once for many steps: bring the losses home, check them, add them up, show a line."""
-        rows = reduce_mean(torch.stack(self.unread)).cpu().tolist() if self.unread else []  # (steps, losses), means
-        self._check_finite(rows)
+        rows = self.check()
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
         loss = f" loss {self.averages()['loss']:.3f}" if self.names else ""
         self.progress.show(self._line(rows, steps), short=f"{self.header}{loss}")
         self.unread.clear()
         self.image_ids.clear()
+
+    def check(self) -> list[list[float]]:
+        """Read the losses (steps, losses), means over the processes, that were not read yet, which stay unread.
+
+        Every process calls it together. Raises NonFiniteLossError.
+        """
+        rows = reduce_mean(torch.stack(self.unread)).cpu().tolist() if self.unread else []
+        self._check_finite(rows)
+        return rows
 
     def _check_finite(self, rows: list[list[float]]) -> None:
         """Raise on every rank if any rank's loss is not finite; the ranks that had it name the images."""

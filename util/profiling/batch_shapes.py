@@ -32,6 +32,16 @@ class BatchShapes:
             self.object_sizes.add(len(target["labels"]))
         self.shapes.add(shape)
 
+    def state(self) -> dict[str, Any]:
+        """Return the counts of this process in plain types, for a checkpoint within the epoch."""
+        sets = {"shapes": sorted(self.shapes), "object_sizes": sorted(self.object_sizes)}
+        return {"visible": self.visible, "canvas": self.canvas} | sets
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on with the counts of `state`."""
+        self.visible, self.canvas = state["visible"], state["canvas"]
+        self.shapes, self.object_sizes = set(map(tuple, state["shapes"])), set(state["object_sizes"])
+
     def summary(self) -> dict[str, float]:
         """Return the counts over all processes.
 

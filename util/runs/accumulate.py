@@ -17,20 +17,17 @@ class StepBatches:
     Args:
         loader: the batches of an epoch.
         size: batches a step.
-        skip: steps to leave out at the beginning. Their batches are loaded all the same, so that loader workers draw
-            the random numbers that they would have drawn.
     """
 
-    def __init__(self, loader: Iterable[Any], size: int, *, skip: int = 0) -> None:
+    def __init__(self, loader: Iterable[Any], size: int) -> None:
         self.loader = loader
         self.size = size
-        self.skip = skip
 
     def __len__(self) -> int:
-        return steps_of(len(cast(Sized, self.loader)), self.size) - self.skip
+        return steps_of(len(cast(Sized, self.loader)), self.size)
 
     def __iter__(self) -> Iterator[list[Any]]:
-        batches = islice(self.loader, self.skip * self.size, None)
+        batches = iter(self.loader)
         while batches_of_step := list(islice(batches, self.size)):
             yield batches_of_step
 

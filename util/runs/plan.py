@@ -30,12 +30,14 @@ class TrainingPlan:
         epochs: epochs of the run.
         max_steps: end after so many steps even within an epoch; 0: no limit.
         done: steps made before this process started.
+        unevaluated: the evaluation that follows the last of these steps, if there is one, is still to be made.
     """
 
     steps_per_epoch: int
     epochs: int
     max_steps: int = 0
     done: int = 0
+    unevaluated: bool = False
 
     @property
     def total(self) -> int:
@@ -49,12 +51,23 @@ class TrainingPlan:
 
     @property
     def first_epoch(self) -> int:
-        """The epoch that the next step belongs to."""
-        return self.done // self.steps_per_epoch
+        """The epoch that the next step belongs to, or the one that is still to be evaluated."""
+        return (self.done - self.pending) // self.steps_per_epoch
+
+    @property
+    def pending(self) -> bool:
+        """True where an evaluation comes before the next step."""
+        at_end = self.done % self.steps_per_epoch == 0 or self.done >= self.total
+        return self.unevaluated and self.done > 0 and at_end
 
     def parts(self) -> Iterator[EpochPart]:
-        """Yield the steps that are left, epoch by epoch; first the rest of an epoch that was cut off."""
+        """Yield the steps that are left, epoch by epoch; first the rest of an epoch that was cut off.
+
+        A part of no steps is an evaluation alone.
+        """
         step = self.done
+        if self.pending:
+            yield EpochPart(self.first_epoch, step - self.first_epoch * self.steps_per_epoch, 0)
         while step < self.total:
             epoch, skip = divmod(step, self.steps_per_epoch)
             steps = min(self.steps_per_epoch - skip, self.total - step)
@@ -64,6 +77,10 @@ class TrainingPlan:
     def cut(self, part: EpochPart, done: int) -> EpochPart:
         """Return a part as far as it was made when `done` steps of the whole run were."""
         return replace(part, steps=done - part.epoch * self.steps_per_epoch - part.skip)
+
+    def ends_epoch(self, part: EpochPart) -> bool:
+        """Return True for a part that the next epoch follows."""
+        return part.skip + part.steps == self.steps_per_epoch
 
     def evaluated_after(self, part: EpochPart, *, every: int) -> bool:
         """Return True where an evaluation follows a part: in every so many-th epoch, and at the end of the run."""

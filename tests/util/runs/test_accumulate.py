@@ -20,11 +20,6 @@ def test_steps_take_every_batch_once() -> None:
     assert list(StepBatches([], 2)) == []
 
 
-def test_steps_made_before_are_left_out() -> None:
-    rest = StepBatches(range(5), 2, skip=1)
-    assert list(rest) == [[2, 3], [4]] and len(rest) == 2
-
-
 def step(batches: list, accumulate: int, flags: str) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Losses and gradients of one step."""
     torch.manual_seed(0)

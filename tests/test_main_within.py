@@ -1,0 +1,106 @@
+"""A run that stops in the middle of an epoch goes on with the very next step, as if it had not stopped."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers import TINY, Run, rows_without_measured
+from tests.processes import command, start_two
+from util.runs.run_folder import RunFolder
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")]
+
+#: 12 steps in two epochs of 6, of 2 x 2 images each; dropout, mirrors, crops of images, colours and an average.
+FLAGS = (
+    f"{TINY} --train_size 24 --val_size 2 --batch_size 2 --accumulate 2 --epochs 2 --print_freq 2 --ema 0.9 "
+    "--color_jitter 0.3 --mosaic 0.5 --checkpoint_every 1"
+)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the project catches it."""
+
+
+def die_after(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Have the run die as soon as the checkpoint of a step is written."""
+    save = RunFolder.save
+
+    def save_and_die(self: RunFolder, state: dict, **more: bool) -> bool:
+        saved = save(self, state, **more)
+        if state["step"] == step:
+            raise Killed
+        return saved
+
+    patch.setattr(RunFolder, "save", save_and_die)
+
+
+def run_and_die(flags: str, step: int) -> int:
+    """Run the command in a process of its own until the checkpoint of a step is written, then end without a word."""
+    with pytest.MonkeyPatch.context() as patch:
+        die_after(step, patch)
+        try:
+            return command(flags)
+        except Killed:
+            return 9
+
+
+def steps_in(out: str) -> list[str]:
+    """Return the places of the lines of training steps."""
+    return re.findall(r"Epoch: \[\d\]  \[\d/\d\]", out)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Check that two folders hold the same weights, optimizer, average and log, to the last bit."""
+    assert rows_without_measured(one) == rows_without_measured(other) and len(rows_without_measured(one)) == 2
+    for name in ("checkpoint.pth", "best.pth"):
+        mine, theirs = (torch.load(folder / name, weights_only=True) for folder in (one, other))
+        for part in ("model", "ema"):
+            assert all(torch.equal(mine[part][key], theirs[part][key]) for key in theirs[part]), (name, part)
+        assert mine["step"] == theirs["step"] and mine["best_ap"] == theirs["best_ap"]
+        for key, state in theirs["optimizer"]["state"].items():
+            assert all(torch.equal(state[what], mine["optimizer"]["state"][key][what]) for what in state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_twelve_steps_equal_five_and_seven(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, workers: int
+) -> None:
+    straight, cut = (f"{FLAGS} --num_workers {workers} --output_dir {tmp_path / name}" for name in ("straight", "cut"))
+    code, whole, err = run(straight)
+    assert code == 0, err
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_after(5, patch)
+        run(cut)
+    first = capsys.readouterr().out
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_after(6, patch)  # the epoch is trained, and its evaluation still to be made
+        run(f"{cut} --resume auto")
+    second = capsys.readouterr().out
+    code, third, err = run(f"{cut} --resume auto")
+    assert code == 0 and "resuming at epoch 0, step 5" in second, err
+    assert steps_in(first + second + third) == steps_in(whole) and len(steps_in(whole)) == 6
+    assert_same(tmp_path / "cut", tmp_path / "straight")
+
+
+def test_twelve_steps_of_two_processes_equal_five_and_seven(tmp_path: Path) -> None:
+    straight, cut = (f"{FLAGS} --num_workers 1 --output_dir {tmp_path / name}" for name in ("straight", "cut"))
+    assert [code for code, _, _ in start_two(command, straight.replace("--batch_size 2", "--batch_size 1"))] == [0, 0]
+    start_two(run_and_die, cut.replace("--batch_size 2", "--batch_size 1"), 5)
+    ended = start_two(command, f"{cut.replace('--batch_size 2', '--batch_size 1')} --resume auto")
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert_same(tmp_path / "cut", tmp_path / "straight")
+
+
+def test_another_batch_size_goes_on_at_the_same_image(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = f"{FLAGS} --output_dir {tmp_path}"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_after(4, patch)  # 16 of 24 images
+        run(flags)
+    code, out, err = run(f"{flags} --accumulate 1 --batch_size 4 --epochs 1 --resume auto --num_workers 1")
+    assert code == 0, err
+    assert "--resume: --batch_size 2 -> 4, --accumulate 2 -> 1: goes on at the same number of images, 4 steps" in out
+    assert steps_in(out) == ["Epoch: [0]  [2/2]"]
