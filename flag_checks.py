@@ -167,6 +167,8 @@ def check_profiling_flags(args: argparse.Namespace) -> None:
 
 def check_place_flags(args: argparse.Namespace) -> None:
     """Refuse flags that name two places for the data, or no image at all. Raises UserError."""
+    if args.dist_timeout is not None and args.dist_timeout <= 0:
+        raise UserError(f"--dist_timeout {args.dist_timeout:g}: must be above 0 seconds")
     if args.max_pixels is not None and args.max_pixels < 1:
         raise UserError(f"--max_pixels {args.max_pixels}: must be at least 1")
     one, other = args.data_path, args.coco_path

@@ -53,6 +53,7 @@ from training.prospects import warn_of_few_images
 from training.start import choose_flags
 from util.dist.distributed import is_main_process, only_rank_0, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
+from util.dist.meeting import describe_lost
 from util.errors import RunStopped, UserError
 from util.profiling import annotate
 from util.runs.atomic import remove_unfinished
@@ -60,6 +61,9 @@ from util.runs.class_names import label_order
 from util.runs.lock import hold_folder
 from util.runs.other_run import refuse_other_run
 from util.runs.run_info import describe_git
+
+#: Exit code of a process whose exchange with the others failed, for one of them ended or hangs.
+LOST_RANK = 4
 
 
 def main(args: argparse.Namespace) -> None:
@@ -139,6 +143,13 @@ def cli(argv: list[str] | None = None, *, typed: argparse.Namespace | None = Non
         return error.exit_code
     except RunStopped as stopped:
         return stopped.exit_code
+    except RuntimeError as error:
+        lost = describe_lost(error)
+        if lost is None:
+            raise
+        if lost:
+            print(f"main.py: error: {lost}", file=sys.stderr, flush=True)
+        return LOST_RANK
     except KeyboardInterrupt:
         print_once("stopped; --resume auto goes on from what was saved last")
         return 130

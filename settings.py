@@ -67,7 +67,9 @@ def join(args: argparse.Namespace) -> Place:
         use_tf32(device)
     if args.deterministic:
         use_deterministic_algorithms()
-    launch = init_distributed(device=str(device), dist_url=args.dist_url, world_size=args.world_size)
+    launch = init_distributed(
+        device=str(device), dist_url=args.dist_url, world_size=args.world_size, timeout=args.dist_timeout
+    )
     # After the rank is known: every process draws its own dropout and crops.
     seed_everything(args.seed, rank=launch.rank)
     return Place(launch, device, precision)

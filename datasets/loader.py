@@ -1,5 +1,6 @@
 """From a dataset to padded batches whose order and augmentation depend only on seed, epoch and rank."""
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol, cast
@@ -115,8 +116,16 @@ def make_loader(
 
 
 def _start_worker(most_pixels: int | None, worker: int) -> None:
-    """Take over PIL's limit, which a worker that is spawned, not forked, does not have."""
+    """Take over PIL's limit, which a worker that is spawned, not forked, does not have; leave signals to the run.
+
+    A scheduler and Ctrl-C send theirs to all processes: a worker that ended would break the step that is to be saved.
+    """
     Image.MAX_IMAGE_PIXELS = most_pixels
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # Only the first: by another one the loader itself ends a worker that hangs.
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
 
 
 def set_epoch(loader: DataLoader, epoch: int) -> None:

@@ -86,4 +86,11 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--world_size", default=1, type=int, help="accepted for old scripts; the launcher says how many processes"
     )
+    group.add_argument(
+        "--dist_timeout",
+        default=None,
+        type=float,
+        metavar="SECONDS",
+        help="end when another process has not answered for so long (PyTorch's: 600 with NCCL, 1800 with gloo)",
+    )
     group.add_argument("--dist_url", default="env://", help="where processes meet (%(default)s)")

@@ -156,7 +156,7 @@ def test_the_rest_of_a_half_epoch_is_trained(run: Run, tmp_path: Path, epochs: i
     assert run(f"{TINY} --epochs {epochs} --max_steps 3 --output_dir {cut}")[0] == 0
     assert [row["epoch"] for row in rows(cut)] == [0, 1]
     code, out, _ = run(f"{TINY} --epochs {epochs} --output_dir {cut} --resume auto")
-    assert code == 0 and "resuming at epoch 1, step 3" in out and "Epoch: [1]  [1/1]" in out
+    assert code == 0 and "resuming at epoch 1, step 3" in out and "Epoch: [1]  [2/2]" in out
     assert torch.load(cut / "checkpoint.pth", weights_only=True)["step"] == steps
     assert run(f"{TINY} --epochs {epochs} --output_dir {straight}")[0] == 0
     assert [row["epoch"] for row in rows(cut)] == [row["epoch"] for row in rows(straight)] == list(range(epochs))

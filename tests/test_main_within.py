@@ -1,6 +1,8 @@
 """A run that stops in the middle of an epoch goes on with the very next step, as if it had not stopped."""
 
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 from tests.helpers import TINY, Run, rows_without_measured
 from tests.processes import command, start_two
+from tests.signalled import signal_in, signalled_run
 from util.runs.run_folder import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")]
@@ -34,16 +37,6 @@ def die_after(step: int, patch: pytest.MonkeyPatch) -> None:
         return saved
 
     patch.setattr(RunFolder, "save", save_and_die)
-
-
-def run_and_die(flags: str, step: int) -> int:
-    """Run the command in a process of its own until the checkpoint of a step is written, then end without a word."""
-    with pytest.MonkeyPatch.context() as patch:
-        die_after(step, patch)
-        try:
-            return command(flags)
-        except Killed:
-            return 9
 
 
 def steps_in(out: str) -> list[str]:
@@ -84,13 +77,44 @@ def test_twelve_steps_equal_five_and_seven(
     assert_same(tmp_path / "cut", tmp_path / "straight")
 
 
-def test_twelve_steps_of_two_processes_equal_five_and_seven(tmp_path: Path) -> None:
-    straight, cut = (f"{FLAGS} --num_workers 1 --output_dir {tmp_path / name}" for name in ("straight", "cut"))
-    assert [code for code, _, _ in start_two(command, straight.replace("--batch_size 2", "--batch_size 1"))] == [0, 0]
-    start_two(run_and_die, cut.replace("--batch_size 2", "--batch_size 1"), 5)
-    ended = start_two(command, f"{cut.replace('--batch_size 2', '--batch_size 1')} --resume auto")
+def test_two_processes_stop_together_at_a_signal_to_one_and_go_on_exactly(tmp_path: Path) -> None:
+    flags = FLAGS.replace("--batch_size 2", "--batch_size 1 --num_workers 1").replace("--checkpoint_every 1", "")
+    straight, cut = (f"{flags} --output_dir {tmp_path / name}" for name in ("straight", "cut"))
+    assert [code for code, _, _ in start_two(command, straight)] == [0, 0]
+    (code0, out0, err0), (code1, _, err1) = start_two(signalled_run, cut, 1, "SIGUSR1", 3)
+    assert (code0, code1) == (75, 75), err0 + err1
+    assert "SIGUSR1: the run ends after step 4 of 12, saved in" in out0  # they agree every --print_freq steps
+    ended = start_two(command, f"{cut} --resume auto")
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert_same(tmp_path / "cut", tmp_path / "straight")
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_saves_and_ends_the_run_with_its_code(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    flags = f"{TINY} --epochs 2 --val_size 2 --output_dir {tmp_path / 'run'}"
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {tmp_path / "asked"}\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with monkeypatch.context() as patch:
+        signal_in(3, name, patch)
+        before = signal.getsignal(getattr(signal, name))
+        code, out, err = run(flags)
+        assert signal.getsignal(getattr(signal, name)) == before
+    assert code == 75 and f"{name}: the run ends after step 3 of 4, saved in {tmp_path / 'run'}" in out, err
+    asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
+    assert asked == ("requeue 7\n" if name == "SIGUSR1" else "")
+    code, out, err = run(f"{flags} --resume auto")
+    assert code == 0 and "resuming at epoch 1, step 3" in out and "Epoch: [1]  [2/2]" in out, err
+
+
+def test_without_a_folder_there_is_nothing_to_save_and_ctrl_c_ends_at_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal_in(1, "SIGINT", monkeypatch)
+    assert run(f"{TINY} --epochs 1 --val_size 2")[0] == 130
 
 
 def test_another_batch_size_goes_on_at_the_same_image(

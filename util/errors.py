@@ -33,6 +33,12 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, broken, or made for another model."""
 
 
+class LaunchError(UserError):
+    """Processes of a run that do not come together."""
+
+    on_every_rank = False
+
+
 class DownloadError(UserError):
     """Something that cannot be downloaded, or that is not what was published once it is here."""
 

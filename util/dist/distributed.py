@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .launch import Place, find_place, has_gpu_of_its_own, launch_rank
+from .meeting import meet
 
 T = TypeVar("T")
 
@@ -30,15 +31,21 @@ class Launch:
     gpu: int | None = None
 
 
-def init_distributed(*, device: str, dist_url: str = "env://", world_size: int = 1) -> Launch:
+def init_distributed(
+    *, device: str, dist_url: str = "env://", world_size: int = 1, timeout: float | None = None
+) -> Launch:
     """Join the other processes when torchrun or `srun` started several; return this one's place.
 
     `device` ("cpu", "cuda", ...) decides the backend: NCCL for GPUs, gloo for the rest. Each process takes the GPU
     of its local rank. `dist_url` other than `env://` is where the processes meet. `world_size` is DETR's flag; the
-    number of processes is the launcher's to decide, so without one a value above 1 only prints a line.
-    Raises UserError when a machine has fewer GPUs than processes, or the launcher's variables make no sense.
+    number of processes is the launcher's to decide, so another value above 1 only prints a line. `timeout` is how many
+    seconds one process waits for another, here and in every exchange; None is PyTorch's.
+    Raises UserError when a machine has fewer GPUs than processes, the launcher's variables make no sense, the port is
+    taken, or not all processes come.
     """
     place = find_place(os.environ, dist_url)
+    if place.world_size > 1 and world_size not in (1, place.world_size):
+        print_once(f"--world_size {world_size}: the launcher decides, and has started {place.world_size} processes")
     if place.world_size == 1:
         if place.launcher is None and world_size > 1:
             print_once(
@@ -48,14 +55,8 @@ def init_distributed(*, device: str, dist_url: str = "env://", world_size: int =
         return Launch()
     gpu = _take_gpu(place) if torch.device(device).type == "cuda" else None
     backend = "gloo" if gpu is None or not dist.is_nccl_available() else "nccl"  # gloo knows GPUs too, more slowly
-    dist.init_process_group(
-        backend,
-        init_method=place.init_method,
-        rank=place.rank,
-        world_size=place.world_size,
-        # Told its GPU, NCCL connects at once, and a machine that cannot is known before the model is built.
-        device_id=torch.device("cuda", gpu) if backend == "nccl" and gpu is not None else None,
-    )
+    device_id = torch.device("cuda", gpu) if backend == "nccl" and gpu is not None else None
+    meet(place, backend, timeout=timeout, device=device_id)
     print_once(f"{place.world_size} processes ({place.launcher}, {backend})")
     return Launch(place.rank, place.world_size, place.local_rank, True, backend, gpu)
 

@@ -31,6 +31,15 @@ def test_parts_are_whole_epochs_and_the_rest_of_one_that_was_cut() -> None:
     assert TrainingPlan(2, 4, done=3).first_epoch == 1
 
 
+def test_an_evaluation_that_is_still_to_be_made_comes_first() -> None:
+    plan = TrainingPlan(2, 3, done=4, unevaluated=True)
+    assert list(plan.parts()) == [EpochPart(1, 2, 0), EpochPart(2, 0, 2)] and plan.first_epoch == 1
+    assert list(TrainingPlan(2, 3, done=6, unevaluated=True).parts()) == [EpochPart(2, 2, 0)]
+    assert list(TrainingPlan(3, 2, 4, done=4, unevaluated=True).parts()) == [EpochPart(1, 1, 0)]
+    within = TrainingPlan(2, 3, done=3, unevaluated=True)
+    assert not within.pending and list(within.parts()) == [EpochPart(1, 1, 1), EpochPart(2, 0, 2)]
+
+
 @pytest.mark.parametrize("batches, accumulate, steps", [(6, 1, 6), (6, 4, 2), (8, 4, 2), (1, 5, 1), (0, 3, 0)])
 def test_batches_make_steps(batches: int, accumulate: int, steps: int) -> None:
     assert steps_of(batches, accumulate) == steps
