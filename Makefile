@@ -1,6 +1,6 @@
 # make train: a detector from nothing, on generated images.
 # make test: every test; make test-fast: all but the slow ones. No network, GPU or data needed.
-# make soak: thousands of broken annotation files, for minutes.
+# make soak: thousands of broken annotation files and checkpoints, and runs that are killed; up to an hour.
 # make lint: layout, style and types, as CI checks them; make format: let ruff mend what it can.
 # make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
 PYTHON ?= python3
@@ -22,6 +22,8 @@ test-fast: $(VENV)/installed-dev
 
 soak: $(VENV)/installed-dev
 	SOAK=10000 $(BIN)/python -m pytest -q tests/datasets/test_fuzz.py tests/datasets/test_coco_file_faults.py
+	SOAK=10000 $(BIN)/python -m pytest -q tests/util/runs/test_checksum.py
+	$(BIN)/python benchmarks/reliability.py
 
 # The files that mypy reads are listed in pyproject.toml.
 lint: $(VENV)/installed-dev

@@ -118,12 +118,13 @@ def test_without_a_folder_there_is_nothing_to_save_and_ctrl_c_ends_at_once(
 
 
 def test_another_batch_size_goes_on_at_the_same_image(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     flags = f"{FLAGS} --output_dir {tmp_path}"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         die_after(4, patch)  # 16 of 24 images
         run(flags)
+    capsys.readouterr()
     code, out, err = run(f"{flags} --accumulate 1 --batch_size 4 --epochs 1 --resume auto --num_workers 1")
     assert code == 0, err
     assert "--resume: --batch_size 2 -> 4, --accumulate 2 -> 1: goes on at the same number of images, 4 steps" in out
