@@ -161,7 +161,15 @@ def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
 # ---- with pretrained weights
 
 
+@pytest.fixture
+def no_random_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New layers keep whatever is in their memory; half the time of building a detector is drawing its weights."""
+    for name in ("kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, **_: tensor)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_random_start")
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [

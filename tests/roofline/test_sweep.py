@@ -1,21 +1,26 @@
 """Sweeps: which jobs, on this machine and on Slurm (stand-ins), going on where one was stopped, and what is drawn."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TextIO
 
 import pandas as pd
 import pytest
 import sweep
 from rooflines import RoofError
+from rooflines.sweeps import run as sweeps_run
 from rooflines.sweeps.jobs import CONFIGURATIONS, VALUES, Job
 from rooflines.sweeps.plot import draw, read_run, write_results
 
+from tests.processes import Started, python
 from tests.stand_ins import SRUN, StandIns
 
 TINY = (
@@ -119,10 +124,43 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture, arguments: str, co
 # ---- on this machine
 
 
+class Forked:
+    """Stands in for `subprocess.Popen` of main.py: a fork that has imported torch already."""
+
+    def __init__(self, command: list[str], *, stdout: TextIO, env: Mapping[str, str], **_pipes: object) -> None:
+        """Start it; what it prints is written when it ends."""
+        self._started, self._output = Started(python, command[1:], str(Path.cwd()), **env), stdout
+
+    def wait(self) -> int:
+        """Wait for the process; return its exit code."""
+        code, out, err = self._started.end()
+        self._output.write(out + err)
+        return code
+
+
+class InThisProcess:
+    """Stands in for submitit's LocalExecutor: runs a job where it is submitted."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is written to the folder."""
+
+    def update_parameters(self, **_: object) -> None:
+        """Set no limits."""
+
+    def submit(self, task: Callable[[], object]) -> SimpleNamespace:
+        """Run it; one that breaks says so by the files that it leaves."""
+        with contextlib.suppress(RuntimeError):
+            task()
+        return SimpleNamespace(done=lambda: True)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow_resnet18")
 def test_a_real_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    """With main.py itself; that submitit starts a process for it is seen in the next test."""
+    submitit = pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
+    monkeypatch.setattr(submitit, "LocalExecutor", InThisProcess)
+    monkeypatch.setattr(sweeps_run.subprocess, "Popen", Forked)
     arguments = ["num_queries", "--values", "20", "--seeds", "0", "--cluster", "local", "-o", str(tmp_path)]
     code = sweep.main([*arguments, "--", *TINY])
     assert code == 0, capsys.readouterr()

@@ -24,6 +24,7 @@ from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 CPU = torch.device("cpu")
 PLAIN = {"device": CPU, "padding_invariant": None}
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
 
 
 def run(flags: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def onnx_file(folder: Path) -> Path:
+def onnx_file(folder: Path, narrow_resnet18: None) -> Path:
     """A model with masks, as ONNX, beside its checkpoint and its torch.export; tracing them takes seconds."""
     write_checkpoint(folder / "best.pth", names=NAMES, masks=True, dec_layers=1)
     traced = cache(formats.trace)  # once for both formats

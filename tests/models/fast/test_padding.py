@@ -2,11 +2,14 @@
 
 import argparse
 import copy
+from functools import partial
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from torchvision.models.resnet import BasicBlock, ResNet
 
 import main
 from models import build_model
@@ -159,7 +162,10 @@ def test_nothing_is_read_from_the_device() -> None:
 
 
 @pytest.mark.slow
-def test_one_compiled_graph_serves_every_canvas() -> None:
+def test_one_compiled_graph_serves_every_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One block a stage: tracing takes its time by the number of layers, and a second block has none of another kind.
+    shallow = partial(ResNet, BasicBlock, [1, 1, 1, 1])
+    monkeypatch.setattr(torchvision.models, "resnet18", lambda *, weights, **more: shallow(**more))
     backbone, counter = Backbone(weights="none", name="resnet18", padding_invariant=True).eval(), CompileCounter()
 
     @torch.compile(backend=counter, fullgraph=True, dynamic=True)
