@@ -27,7 +27,7 @@ QUICK = {
     "masks": "--size 96 128 -- --enc_layers 1 --dec_layers 1".split(),  # the original's heads fit ResNet-50
     "scaling": ["--side", "64", "--rounds", "1", "--sweeps", "queries", "--values", "5", "10", *TINY_MODEL],
     "loader": ["--passes", "1"],
-    "end_to_end": ["--rounds", "1", "--epochs", "1", "--", "--enc_layers", "1", "--dec_layers", "1"],
+    "end_to_end": ["--rounds", "1", "--epochs", "1", "--images", "4", "--", "--enc_layers", "1", "--dec_layers", "1"],
     "annotations": ["--images", "50", "--boxes", "300", "--runs", "1", "--workers", "1"],
     "roofline": ["--kernels", "200", "--names", "20"],
 }

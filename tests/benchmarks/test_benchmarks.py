@@ -23,6 +23,7 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.scaling_plot import plot_scaling
+from datasets.annotations import read_annotations
 from models import backbone
 from tests.processes import PythonProcess, run_python
 
@@ -214,10 +215,18 @@ def test_passes_over_a_tiny_folder(tmp_path: Path, coco_folder: Path, monkeypatc
 def test_whole_runs_are_of_the_same_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     flags = f"--data_path {tmp_path} --original {tmp_path} -- --batch_size 8"
     monkeypatch.setattr(sys, "argv", ["end_to_end.py", *flags.split()])
-    commands = end_to_end.commands(end_to_end.parse_args())
+    commands = end_to_end.commands(end_to_end.parse_args(), tmp_path)
     ours, half, original = (commands[name][0][2:] for name in ("ours", "ours --amp bf16", "original"))
     assert ours == ["--backbone_weights", "none", *original] and half == [*ours, "--amp", "bf16"]
     assert ours[-2:] == ["--batch_size", "8"] and commands["ours"][1] == ROOT
+
+
+def test_whole_runs_of_a_few_images_are_of_those_with_objects(coco_folder: Path, tmp_path: Path) -> None:
+    folder = end_to_end.first_images(coco_folder, tmp_path / "few", 2)
+    for split in ("train", "val"):
+        data = read_annotations(folder / "annotations" / f"instances_{split}2017.json")
+        assert data.object_counts().all() and data.image_ids.tolist() == [1, 9]
+        assert (folder / f"{split}2017" / "000000000009.png").is_file()
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
