@@ -5,6 +5,14 @@ import argparse
 
 def add_model_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags that say which model it is."""
+    _add_backbone_flags(group)
+    _add_transformer_flags(group)
+    _add_mask_flags(group)
+    _add_variant_flags(group)
+
+
+def _add_backbone_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of the backbone and its map."""
     group.add_argument(
         "--backbone",
         default="resnet50",
@@ -45,6 +53,10 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="detect the same in an image whatever batch it is in: convolutions never see padding (off: as DETR)",
     )
+
+
+def _add_transformer_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of the transformer and the heads."""
     group.add_argument(
         "--position_embedding", default="sine", choices=("sine", "learned"), help="position encoding (%(default)s)"
     )
@@ -63,6 +75,10 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--num_classes", default=None, type=int, help="classes (default: the annotations' largest category id + 1)"
     )
+
+
+def _add_mask_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of the mask head."""
     group.add_argument("--masks", action="store_true", help="train and evaluate masks too: adds DETR's mask head")
     group.add_argument(
         "--frozen_weights",
@@ -82,6 +98,10 @@ def add_model_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="merge masks to panoptic images with the original DETR's faults, to repeat its numbers",
     )
+
+
+def _add_variant_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the research switches."""
     group.add_argument(
         "--queries",
         default="learned",

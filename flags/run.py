@@ -7,6 +7,14 @@ from util.choices import AMP_TYPES
 
 def add_run_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of output, device and checkpoints."""
+    _add_device_flags(group)
+    _add_checkpoint_flags(group)
+    _add_evaluation_flags(group)
+    _add_process_flags(group)
+
+
+def _add_device_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of the folder, the device and the number type."""
     group.add_argument(
         "--output_dir", default="", help="folder for checkpoints, logs and images; none: nothing is saved"
     )
@@ -46,6 +54,10 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="the same run twice gives the same weights, bit by bit, on a GPU too; slower",
     )
+
+
+def _add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of checkpoints to read and to write."""
     group.add_argument(
         "--resume",
         default="",
@@ -64,6 +76,10 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
         help="--resume, --frozen_weights: classes by their names where the checkpoint's ids are not those of the data",
     )
     group.add_argument("--start_epoch", default=0, type=int, help="first epoch; --resume sets it")
+
+
+def _add_evaluation_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of an evaluation and of the log."""
     group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
     group.add_argument(
         "--split",
@@ -83,6 +99,10 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
         help="detections of a class in an image that AP and AR count, COCO's maxDets (%(default)s)",
     )
     group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")
+
+
+def _add_process_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of several processes."""
     group.add_argument(
         "--world_size", default=1, type=int, help="accepted for old scripts; the launcher says how many processes"
     )
