@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-python main.py --dataset_file shapes --image_size 128 --train_size 4000 --val_size 200 --num_workers 0 \
+python main.py --dataset_file shapes --image_size 128 --train_size 3200 --val_size 200 --num_workers 0 \
     --backbone resnet18 --backbone_weights none --backbone_norm batch --feature_map c4 \
     --queries encoder --focal --local_attention --num_queries 10 \
     --hidden_dim 128 --enc_layers 2 --dec_layers 2 --dim_feedforward 512 --dropout 0 \
