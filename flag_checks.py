@@ -39,6 +39,8 @@ def check_flags(args: argparse.Namespace) -> None:
     # With all costs 0 every matching is as good as any other.
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
+    if args.dist_timeout is not None and args.dist_timeout <= 0:
+        raise UserError(f"--dist_timeout {args.dist_timeout:g}: must be above 0 seconds")
     check_training_flags(args)
     check_profiling_flags(args)
     check_checkpoint_flags(args)
@@ -167,8 +169,6 @@ def check_profiling_flags(args: argparse.Namespace) -> None:
 
 def check_place_flags(args: argparse.Namespace) -> None:
     """Refuse flags that name two places for the data, or no image at all. Raises UserError."""
-    if args.dist_timeout is not None and args.dist_timeout <= 0:
-        raise UserError(f"--dist_timeout {args.dist_timeout:g}: must be above 0 seconds")
     if args.max_pixels is not None and args.max_pixels < 1:
         raise UserError(f"--max_pixels {args.max_pixels}: must be at least 1")
     one, other = args.data_path, args.coco_path

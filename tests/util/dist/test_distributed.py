@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from util.dist import distributed
+from util.dist import meeting
 from util.dist.distributed import Launch, init_distributed
 from util.errors import UserError
 from util.dist.launch import find_place
@@ -164,7 +165,12 @@ def second_of_two(monkeypatch):
     def join(backend, **where):
         asked.update(where, backend=backend)
 
+    def find_store(init_method, rank, world_size, **_):
+        asked.update(init_method=init_method)
+        return iter([(torch.distributed.HashStore(), rank, world_size)])
+
     monkeypatch.setattr(torch.distributed, "init_process_group", join)
+    monkeypatch.setattr(meeting, "rendezvous", find_store)  # there is nobody else to wait for
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     return asked
 
