@@ -39,21 +39,23 @@ from util.runs.run_folder import RunFolder
 #: A step of some 20 ms; every epoch evaluates, for best.pth.
 FLAGS = (
     "--device cpu --dataset_file shapes --image_size 64 --train_size 40 --val_size 2 --batch_size 2 --num_workers 0 "
-    "--backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 --hidden_dim 16 "
-    "--nheads 2 --dim_feedforward 16 --num_queries 8 --print_freq 10 --checkpoint_every 1 --no_check --lr_drop 1000"
+    "--backbone mobilenet_v3_small --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 "
+    "--hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 8 --print_freq 10 --checkpoint_every 1 --no_check "
+    "--lr_drop 1000"
 )
 STEPS_PER_EPOCH = 20
 
 
-def start(flags: str, saved: Path | None) -> int:
+def start(flags: str, output: Path, saved: Path | None) -> int:
     """Run main.py in a fork of this process, which has imported everything; return the fork's number.
 
-    After every save the step's number is added to the file `saved`.
+    Its output goes to a file. After every save the step's number is added to the file `saved`.
     """
     child = os.fork()
     if child:
         return child
-    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    for descriptor in (1, 2):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     if saved is not None:
         save = RunFolder.save
 
@@ -73,17 +75,25 @@ def last_saved(saved: Path) -> int:
     return int(whole[-1]) if whole else 0
 
 
-def kill_once(flags: str, saved: Path, dice: random.Random) -> None:
-    """Start the run, let it save a few steps, and kill it somewhere in the next step or save."""
-    before, child = last_saved(saved), start(flags, saved)
+def kill_once(flags: str, saved: Path, dice: random.Random) -> bool:
+    """Start the run, let it save a few steps, and kill it somewhere in the next; return False where it ended before."""
+    before, child = last_saved(saved), start(flags, saved.with_name("output.txt"), saved)
     wanted = before + dice.randrange(3)
     # From no save at all, as while it starts, to the middle of one.
     while last_saved(saved) <= wanted and not has_ended(child):
         time.sleep(0.002)
     time.sleep(dice.uniform(0, 0.2))
-    if not has_ended(child):
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    if has_ended(child):
+        return False
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def let_end(flags: str, output: Path, saved: Path | None) -> None:
+    """Start the run and wait for its end. Raises RuntimeError with its last line where it failed."""
+    code = os.waitstatus_to_exitcode(os.waitpid(start(flags, output, saved), 0)[1])
+    if code:
+        raise RuntimeError(f"exit code {code}: {output.read_text().strip().rpartition(chr(10))[2]}")
 
 
 def has_ended(child: int) -> bool:
@@ -126,13 +136,13 @@ def kill_often(folder: Path, flags: str, *, kills: int, seconds: float, dice: ra
     for _ in tqdm(range(kills), desc="kills", disable=None):
         if time.monotonic() - began > seconds:
             break
-        kill_once(flags, saved, dice)
+        if not kill_once(flags, saved, dice):
+            break  # the run is over: more --epochs have room for more kills
         done += 1
         faults += faults_after_kill(folder, saved, had_best=had_best)
         had_best = had_best or (folder / "best.pth").exists()
     at = last_saved(saved)
-    code = os.waitstatus_to_exitcode(os.waitpid(start(flags, saved), 0)[1])
-    faults += [f"the run did not end: exit code {code}"] if code else []
+    let_end(flags, saved.with_name("output.txt"), saved)
     return {"kills": done, "steps_saved_meanwhile": at, "faults": faults, "seconds": round(time.monotonic() - began)}
 
 
@@ -174,7 +184,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=100, help="damaged files of each kind (%(default)s)")
     parser.add_argument("--minutes", type=float, default=60, help="no further kill after so long (%(default)s)")
     parser.add_argument(
-        "--epochs", type=int, default=30, help=f"of the run, {STEPS_PER_EPOCH} steps each (%(default)s)"
+        "--epochs", type=int, default=40, help=f"of the run, {STEPS_PER_EPOCH} steps each (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of moments and places (%(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json", help="(%(default)s)")
@@ -194,7 +204,7 @@ def run() -> int:
         report: dict[str, Any] = {
             "sigkill": kill_often(killed, f"{flags} {killed}", kills=args.kills, seconds=60 * args.minutes, dice=dice)
         }
-        os.waitpid(start(f"{flags} {straight}", None), 0)
+        let_end(f"{flags} {straight}", place / "output.txt", None)
         report["sigkill"]["same_weights_and_log_as_without_kills"] = same_run(killed, straight)
         for kind in ("truncations", "flipped_bytes"):
             report[kind] = damage(killed, kind, times=args.files, dice=dice)

@@ -89,7 +89,7 @@ def test_two_processes_stop_together_at_a_signal_to_one_and_go_on_exactly(tmp_pa
     assert_same(tmp_path / "cut", tmp_path / "straight")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_and_ends_the_run_with_its_code(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
