@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -77,16 +78,20 @@ def test_twelve_steps_equal_five_and_seven(
     assert_same(tmp_path / "cut", tmp_path / "straight")
 
 
-def test_two_processes_stop_together_at_a_signal_to_one_and_go_on_exactly(tmp_path: Path) -> None:
+def test_two_processes_stop_together_at_a_signal_to_one_and_go_on_exactly(run: Run, tmp_path: Path) -> None:
     flags = FLAGS.replace("--batch_size 2", "--batch_size 1 --num_workers 1").replace("--checkpoint_every 1", "")
     straight, cut = (f"{flags} --output_dir {tmp_path / name}" for name in ("straight", "cut"))
     assert [code for code, _, _ in start_two(command, straight)] == [0, 0]
     (code0, out0, err0), (code1, _, err1) = start_two(signalled_run, cut, 1, "SIGUSR1", 3)
     assert (code0, code1) == (75, 75), err0 + err1
     assert "SIGUSR1: the run ends after step 4 of 12, saved in" in out0  # they agree every --print_freq steps
+    shutil.copytree(tmp_path / "cut", tmp_path / "one")
     ended = start_two(command, f"{cut} --resume auto")
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert_same(tmp_path / "cut", tmp_path / "straight")
+    code, out, err = run(f"{flags} --output_dir {tmp_path / 'one'} --epochs 1 --resume auto")
+    assert code == 0 and "--resume: processes 2 -> 1: goes on at the same number of images, 8 steps" in out, err
+    assert steps_in(out) == ["Epoch: [0]  [2/4]", "Epoch: [0]  [4/4]"]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
