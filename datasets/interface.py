@@ -42,7 +42,7 @@ class DetectionDataset(Protocol):
 
     @property
     def transforms(self) -> Transform | None:
-        """What `[]` applies to an image and its target; None where there is nothing to do."""
+        """Transforms that `[]` applies to an image and its target; None where there is nothing to do."""
 
     @property
     def coco(self) -> COCO:

@@ -30,19 +30,22 @@ class WeightAverage:
         self.model = without_wrapper(model)
         self.decay = decay
         self.updates = 0
-        self.averages = {name: value.clone() for name, value in self._weights().items()}
+        #: The model's own tensors that training may change, by name, and their averages. Found once: to go through all
+        #: modules takes longer than a small model's average.
+        self.weights = self._changing_weights()
+        self.averages = {name: value.clone() for name, value in self.weights.items()}
 
     def update(self) -> None:
         """Take in the weights after a step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         # All tensors in one call: on a GPU a few kernels instead of one for each of hundreds of weights.
-        torch._foreach_lerp_(list(self.averages.values()), list(self._weights().values()), 1 - decay)
+        torch._foreach_lerp_(list(self.averages.values()), list(self.weights.values()), 1 - decay)
         self.updates += 1
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
         """Put the average into the model while the context lasts; afterwards it has its own weights again."""
-        weights = self._weights()
+        weights = self.weights
         own = {name: value.clone() for name, value in weights.items()}
         self._copy(self.averages, weights)
         if is_dist_avail_and_initialized():
@@ -67,14 +70,15 @@ class WeightAverage:
         if "ema" not in checkpoint:
             print_once("--ema: the checkpoint has no averaged weights; the average starts at its weights")
             return
-        own = self._weights()
-        stored = match_prefixes(dict(checkpoint["ema"]), own)
-        self._copy({name: stored[name] for name in own}, self.averages)
+        stored = match_prefixes(dict(checkpoint["ema"]), self.model.state_dict())
+        self._copy({name: stored[name] for name in self.averages}, self.averages)
         self.updates = checkpoint["ema_updates"]
 
-    def _weights(self) -> dict[str, Tensor]:
-        """Return the model's own floating-point tensors, not copies of them."""
-        return {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+    def _changing_weights(self) -> dict[str, Tensor]:
+        """Return the model's own floating-point tensors, not copies, but for parameters that are never trained."""
+        still = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
+        state = self.model.state_dict()
+        return {name: value for name, value in state.items() if value.is_floating_point() and name not in still}
 
     @staticmethod
     def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:

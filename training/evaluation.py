@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets.coco_eval import CocoEvaluator
 from util.dist.distributed import print_once
+from util.plot_utils import AP
 
 from .ema import WeightAverage
 
@@ -39,13 +40,13 @@ def measure(evaluate_now: Evaluation, average: WeightAverage | None) -> Measured
     """Evaluate the model, and then its averaged weights if there are any."""
     if average is None:
         stats, evaluator = evaluate_now()
-        return Measured(stats, evaluator, average_precision(stats))
+        return Measured(stats, evaluator, judging_scores(stats)[AP])
     print_once("Evaluation of the raw weights")
     stats, evaluator = evaluate_now()
     print_once("Evaluation of the averaged weights (--ema)")
     with average.in_model():
         ema_stats, ema_evaluator = evaluate_now()
-    ap, ema_ap = average_precision(stats), average_precision(ema_stats)
+    ap, ema_ap = judging_scores(stats)[AP], judging_scores(ema_stats)[AP]
     print_once(f"AP {ap:.3f} with the raw weights, {ema_ap:.3f} with the averaged ones")
     stats = stats | {f"ema_{name}": value for name, value in ema_stats.items()}
     if ema_ap > ap:
@@ -53,7 +54,7 @@ def measure(evaluate_now: Evaluation, average: WeightAverage | None) -> Measured
     return Measured(stats, evaluator, ap, "raw")
 
 
-def average_precision(stats: dict[str, Any]) -> float:
-    """Return the AP that a run is judged by: of masks where they are trained, else of boxes."""
+def judging_scores(stats: dict[str, Any]) -> list[float]:
+    """Return COCO's twelve numbers that a run is judged by: of masks where they are trained, else of boxes."""
     # Over a frozen detector, boxes are the same in every epoch.
-    return stats["coco_eval_masks" if "coco_eval_masks" in stats else "coco_eval_bbox"][0]
+    return stats["coco_eval_masks" if "coco_eval_masks" in stats else "coco_eval_bbox"]

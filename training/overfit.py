@@ -5,7 +5,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -22,6 +22,7 @@ from util.runs.accumulate import StepBatches
 from util.targets import object_count
 
 from .choices import Choice
+from .evaluation import judging_scores
 from .single_steps import SingleSteps, refuse_several_processes
 from .verdict import LEARNED, Trial, judge
 
@@ -77,7 +78,7 @@ def overfit(run: Setup, detector: Detector, loader: DataLoader, evaluate_on: Eva
     for look in range(1, looks + 1):
         _train(stepper, steps, losses, until=look / looks, began=began)
         stats, evaluator = _evaluate_in_silence(evaluate_on, batches)
-        ap50 = _ap50(stats)
+        ap50 = judging_scores(stats)[AP50]
         print_once(f"overfit: step {len(losses)}: loss {losses[-1]['loss']:.3f}, AP50 {ap50:.3f}")
         if ap50 >= (1 + LEARNED) / 2 or not losses[-1]["loss"] < float("inf"):
             break
@@ -118,12 +119,6 @@ def _evaluate_in_silence(evaluate_on: EvaluateOn, batches: HeldBatches) -> tuple
     """Evaluate without COCO's tables: the trial prints one line for each."""
     with contextlib.redirect_stdout(io.StringIO()):
         return evaluate_on(batches)
-
-
-def _ap50(stats: dict[str, Any]) -> float:
-    """AP50 of masks where they are trained, else of boxes."""
-    kind = "coco_eval_masks" if "coco_eval_masks" in stats else "coco_eval_bbox"
-    return cast(float, stats[kind][AP50])
 
 
 def _mean(losses: list[dict[str, float]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a trial on a few images says about data, labels and model: numbers in, one line out."""
+"""The verdict of a trial on a few images about data, labels and model: numbers in, one line out."""
 
 import math
 from collections.abc import Mapping

@@ -6,7 +6,7 @@ from torch import nn
 
 
 class Layout(NamedTuple):
-    """What a backbone needs to know of a network.
+    """Facts of a network that a backbone needs.
 
     Attributes:
         parts: for each part, in the order of the computation, the modules in it by name: what `--freeze_layers` counts.

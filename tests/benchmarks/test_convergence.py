@@ -26,5 +26,6 @@ def test_seeds_of_a_variant_are_drawn_and_tabulated_together(tmp_path: Path) -> 
 
 
 def test_variants_are_flags_that_main_knows() -> None:
-    for flags in VARIANTS.values():
-        get_args_parser().parse_args(flags.split())
+    parsed = {name: get_args_parser().parse_args(flags.split()) for name, flags in VARIANTS.items()}
+    assert parsed["plain"] == get_args_parser().parse_args([])
+    assert all(flags != parsed["plain"] for name, flags in parsed.items() if name != "plain")

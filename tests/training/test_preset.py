@@ -119,7 +119,7 @@ def test_every_flag_that_is_chosen_exists() -> None:
 def test_a_run_follows_records_and_resumes_its_choices(
     run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where weights cannot be had a small ResNet starts from nothing; what was typed wins, then and on resume."""
+    """Without weights a small ResNet starts from nothing; what was typed wins, then and on resume."""
     monkeypatch.setattr(choosing, "fetch_imagenet_weights", no_way)
     flags = f"--data_path {coco_folder} --device cpu --image_size 32 --num_workers 0 --output_dir {tmp_path}"
     code, out, err = run(f"{flags} --max_steps 1 --preset auto --num_queries 7")

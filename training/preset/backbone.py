@@ -14,7 +14,7 @@ Fetch = Callable[[str], None]
 
 @dataclass(frozen=True)
 class BackboneWishes:
-    """What was typed about the backbone; None where nothing was.
+    """Flags of the backbone that were typed; None where nothing was.
 
     Attributes:
         name, weights: --backbone, --backbone_weights.

@@ -1,4 +1,4 @@
-"""Where the processes of a run meet, and how those that are left find out who is not."""
+"""The meeting of a run's processes, and how those that are left find out who is lost."""
 
 import os
 import re

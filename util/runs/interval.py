@@ -1,4 +1,4 @@
-"""How often a run is saved within an epoch: every so many steps, or every so many minutes."""
+"""The interval of checkpoints within an epoch: so many steps, or so many minutes."""
 
 import re
 from dataclasses import dataclass
