@@ -245,19 +245,10 @@ def evaluate(
     log = _step_log("Test:", criterion, context, progress)
     with annotate("evaluation"):
         for samples, targets in log.each(data_loader, steps):
-            image_ids = ids_of(targets)
-            samples, on_device = to_device(samples, targets, device)
-            if criterion is None:
-                outputs = _forward(model, samples, context)
-            else:
-                outputs, losses = compute_losses(model, criterion, samples, on_device, context=context)
-                log.add(losses, image_ids)
-            # In pixels of the original image, as COCO's annotations are.
-            evaluator.update(dict(zip(image_ids, _detections(postprocessors, outputs, targets, device))))
-            if panoptic is not None:
-                # The size without padding first, to cut the canvas; then the original's, to which COCO's PNGs belong.
-                images = postprocessors["panoptic"](outputs, _sizes(targets, "size"), _sizes(targets, "orig_size"))
-                panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
+            outputs, losses = _outputs_and_losses(model, criterion, samples, targets, device, context)
+            if losses is not None:
+                log.add(losses, ids_of(targets))
+            _add_results(evaluator, panoptic, postprocessors, outputs, targets, device)
         if criterion is not None:
             progress.note(describe_averages(log.averages()))
         progress.close()
@@ -268,18 +259,40 @@ def evaluate(
     return stats, evaluator
 
 
-def _detections(
+def _outputs_and_losses(
+    model: nn.Module,
+    criterion: nn.Module | None,
+    samples: NestedTensor,
+    targets: Sequence[Target],
+    device: torch.device,
+    context: StepContext,
+) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """Run a batch of an evaluation; the losses are None without a criterion."""
+    samples, on_device = to_device(samples, targets, device)
+    if criterion is None:
+        return _forward(model, samples, context), None
+    return compute_losses(model, criterion, samples, on_device, context=context)
+
+
+def _add_results(
+    evaluator: CocoEvaluator,
+    panoptic: PanopticEvaluator | None,
     postprocessors: dict[str, nn.Module],
     outputs: dict[str, Any],
     targets: Sequence[Target],
     device: torch.device,
-) -> list[dict[str, Tensor]]:
-    """Boxes in pixels of the original images, and masks where there is a postprocessor for them."""
+) -> None:
+    """Give the evaluators what was found in a batch, in pixels of the original images, as COCO's annotations are."""
+    image_ids = ids_of(targets)
     originals = _sizes(targets, "orig_size")
     results = postprocessors["bbox"](outputs, originals.to(device))
     if "segm" in postprocessors:
         results = postprocessors["segm"](results, outputs, originals, _sizes(targets, "size"))
-    return results
+    evaluator.update(dict(zip(image_ids, results)))
+    if panoptic is not None:
+        # The size without padding first, to cut the canvas; then the original's, to which COCO's PNGs belong.
+        images = postprocessors["panoptic"](outputs, _sizes(targets, "size"), originals)
+        panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
 
 
 def _sizes(targets: Sequence[Target], name: str) -> Tensor:

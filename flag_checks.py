@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets import augmentation_from_flags, dataset_file_from_flags
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
-from models.backbone import refuse_feature_map
+from models.backbones.layout import refuse_feature_map
 from util.errors import UserError
 from util.flags import Flags
 from util.profiling.cost_file import check_cost_file

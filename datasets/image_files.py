@@ -1,4 +1,4 @@
-"""Which file of a folder an annotation means: by its name, or by the rules of a dataset whose names differ.
+"""The file of a folder that an annotation means: by its name, or by the rules of a dataset whose names differ.
 
 Hands, Guns and Phones calls an image "00000012.png" where the file is T00000012.png (training) or V00000012.png
 (validation). CPPE-5's names carry the folder of the machine on which they were written.

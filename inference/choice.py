@@ -1,4 +1,4 @@
-"""Which detections count: by score, class, number and overlap."""
+"""The choice of the detections that count: by score, class, number and overlap."""
 
 import difflib
 from collections.abc import Iterable, Mapping

@@ -3,7 +3,6 @@
 State-dict keys are those of the original: `backbone.0.body.<torchvision's name>`. The networks are in `backbones/`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 
 from util.dist.distributed import is_main_process, print_once
-from util.dist.precision import in_autocast, wide_dtype
+from util.dist.precision import in_autocast
 from util.errors import DownloadError, UserError
 from util.nested_tensor import NestedTensor
 
@@ -20,18 +19,17 @@ from .backbones.from_timm import load_timm_weights, timm_network
 from .backbones.from_torchvision import BACKBONES as BACKBONES  # for scripts that import it from here
 from .backbones.from_torchvision import RESNETS as RESNETS
 from .backbones.from_torchvision import is_timm, torchvision_network
-from .backbones.layout import Layout
+from .backbones.layout import Layout, refuse_feature_map
 from .backbones.norms import replace_norms, statistics_of_group_norms
 from .fast.checkpointing import recompute_stages
 from .fast.folded_norm import FrozenBatchNorm2d as FrozenBatchNorm2d  # for scripts that import it from here
 from .fast.folded_norm import fold_frozen_norms
 from .fast.padding import PaddingEraser
+from .joiner import Joiner as Joiner
 from .position_encoding import build_position_encoding
 
 #: Pixels of a batch from which channels side by side pay on a CPU: below, most time goes into laying out weights.
 FEW_PIXELS = 2**18
-#: Which map of a backbone is used: that of its last stage (stride 32), or the one before (stride 16).
-FEATURE_MAPS = ("c5", "c4")
 
 
 class BackboneBase(nn.Module):
@@ -206,42 +204,6 @@ class Backbone(BackboneBase):
         return IntermediateLayerGetter(network, {self.layout.returned: "0"}) if self.layout.returned else network
 
 
-class LazyEncodings(Sequence[Tensor]):
-    """Position encodings of feature maps, each computed when it is asked for: DETR itself asks for the last only."""
-
-    def __init__(self, encode: nn.Module, features: Sequence[NestedTensor]) -> None:
-        self._encode = encode
-        self._features = features
-
-    def __len__(self) -> int:
-        return len(self._features)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        features = self._features[index]
-        return self._encode(features).to(wide_dtype(features.tensors))
-
-
-class Joiner(nn.Sequential):
-    """Backbone, then position encoding: what the transformer needs of a batch of images.
-
-    The backbone may be any module that returns a dictionary of batches, with `num_channels` there or set here.
-    """
-
-    num_channels: int
-
-    def __init__(self, backbone: nn.Module, position_embedding: nn.Module) -> None:
-        super().__init__(backbone, position_embedding)
-        if isinstance(channels := getattr(backbone, "num_channels", None), int):
-            self.num_channels = channels
-
-    def forward(self, samples: NestedTensor) -> tuple[list[NestedTensor], Sequence[Tensor]]:
-        """Feature maps (B, C, h, w), finest first, and as many encodings (B, D, h, w)."""
-        features = list(self[0](samples).values())
-        return features, LazyEncodings(self[1], features)
-
-
 def build_backbone(
     args: Any, *, train_backbone: bool | None = None, weights: str | None = None, channels_last: bool | None = None
 ) -> Joiner:
@@ -277,19 +239,6 @@ def load_imagenet_weights_if_possible(backbone: Backbone, owner: str) -> None:
             load_imagenet_weights(backbone.body, backbone.name, ignored=backbone.ignored_in_files())
     except DownloadError as error:
         print_once(f"{owner}: {error}; its backbone starts random as well")
-
-
-def refuse_feature_map(feature_map: str, *, dilation: bool, masks: bool) -> None:
-    """Raise UserError where a model with its last stage left away is asked for something of that stage."""
-    if feature_map not in FEATURE_MAPS:
-        raise UserError(f"--feature_map {feature_map} is not known; choose one of: {', '.join(FEATURE_MAPS)}")
-    if feature_map == "c4" and dilation:
-        raise UserError(
-            "--dilation dilates the backbone's last stage, and --feature_map c4 leaves it away: both give stride 16, "
-            "give one of them"
-        )
-    if feature_map == "c4" and masks:
-        raise UserError("--masks needs the maps of all four stages: leave out --feature_map c4, or --masks")
 
 
 def _prefers_channels_last(images: Tensor) -> bool:

@@ -13,7 +13,8 @@ from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 from util.profiling import annotate
 
 from .attention import AttentionMaps, asking
-from .backbone import BackboneBase, Joiner
+from .backbone import BackboneBase
+from .joiner import Joiner
 from .transformer import Transformer
 
 NO_SCRIPT = (

@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped, saying so, where there is none. `pytest -m gpu` runs these alone."""
+"""Tests that only a GPU can run; skipped, saying so, where there is none. `pytest -m gpu` runs these alone."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Who imports whom: entry points -> engine, inference -> models, datasets -> util, and the rooflines on their own.
+"""The directions of imports: entry points -> engine, inference -> models, datasets -> util; the rooflines stand alone.
 
 Read from the source, so imports inside functions and behind conditions count as well.
 """

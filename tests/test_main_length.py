@@ -1,4 +1,4 @@
-"""When a run is evaluated and when it ends, a backbone that is frozen at first, and the images of an evaluation."""
+"""The times at which a run is evaluated and ends, a backbone frozen at first, and the images of an evaluation."""
 
 import shutil
 from pathlib import Path

@@ -10,11 +10,12 @@ from detectron2.structures import Boxes, ImageList, Instances, PolygonMasks
 from detectron2.structures.masks import BitMasks
 from torch import Tensor, nn
 
-from models.backbone import Joiner, resize_mask
+from models.backbone import resize_mask
 from models.build import build_criterion
 from models.config import Architecture
 from models.criterion import SetCriterion
 from models.detector import DETR
+from models.joiner import Joiner
 from models.position_encoding import build_position_encoding
 from models.postprocess import PostProcess, PostProcessSegm
 from models.segmentation import DETRsegm

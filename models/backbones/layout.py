@@ -1,8 +1,13 @@
-"""The parts of a network in order, which a backbone freezes from the front, and the map that it gives."""
+"""The parts of a network in order, which a backbone freezes from the front, and the map that it gives: c5 or c4."""
 
 from typing import NamedTuple
 
 from torch import nn
+
+from util.errors import UserError
+
+#: Which map of a backbone is used: that of its last stage (stride 32), or the one before (stride 16).
+FEATURE_MAPS = ("c5", "c4")
 
 
 class Layout(NamedTuple):
@@ -39,3 +44,16 @@ def out_channels(module: nn.Module) -> int:
     """Return the channels of what a network gives: those of its last convolution or, in ConvNeXts, linear layer."""
     last = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))][-1]
     return last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
+
+
+def refuse_feature_map(feature_map: str, *, dilation: bool, masks: bool) -> None:
+    """Raise UserError where a model with its last stage left away is asked for something of that stage."""
+    if feature_map not in FEATURE_MAPS:
+        raise UserError(f"--feature_map {feature_map} is not known; choose one of: {', '.join(FEATURE_MAPS)}")
+    if feature_map == "c4" and dilation:
+        raise UserError(
+            "--dilation dilates the backbone's last stage, and --feature_map c4 leaves it away: both give stride 16, "
+            "give one of them"
+        )
+    if feature_map == "c4" and masks:
+        raise UserError("--masks needs the maps of all four stages: leave out --feature_map c4, or --masks")

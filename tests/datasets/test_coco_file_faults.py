@@ -189,7 +189,7 @@ def read(path: Path, **asked: Any) -> tuple[Annotations | None, Findings]:
 
 
 def examine(annotations: Annotations, *, masks: bool) -> None:
-    """What all the rest of the code relies on."""
+    """Check what all the rest of the code relies on."""
     ids = annotations.image_ids
     assert (np.diff(ids) > 0).all() and len(ids) == len(annotations)
     every = [annotation for index in range(len(ids)) for annotation in annotations.objects_of(index)]

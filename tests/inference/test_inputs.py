@@ -1,4 +1,4 @@
-"""What is given as --input becomes images and videos with names for their results."""
+"""Images and videos from the words after --input, with names for their results."""
 
 from pathlib import Path
 

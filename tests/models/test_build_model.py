@@ -10,7 +10,7 @@ import torch
 import main
 from building import count_trainable
 from models import build_model
-from models.backbone import Joiner
+from models.joiner import Joiner
 from tests.models.official import official_checkpoint, official_shapes
 from tests.processes import run_python
 from util.errors import UserError

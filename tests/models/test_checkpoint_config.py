@@ -1,4 +1,4 @@
-"""Which model a checkpoint belongs to, by its weights, by its run's flags, by its name, and what contradicts it."""
+"""The model that a checkpoint belongs to, by its weights, its run's flags or its name, and what contradicts it."""
 
 import re
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""Which epochs and steps a run consists of: plain arithmetic, so that resuming can be tested without a model."""
+"""The epochs and steps that a run consists of: plain arithmetic, so that resuming can be tested without a model."""
 
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,71 +1,17 @@
-"""What the reader of annotation files repairs, keeps and refuses, and the line each refusal ends with."""
+"""Repairs on reading an annotation file, entries that stay as they are, and the findings about both."""
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pycocotools import mask as rle_tools
 
-from datasets.annotations import describe_repairs, read_annotations, repair_file, write_annotations
+from datasets.annotations import describe_repairs, read_annotations, repair_file
 from datasets.annotations.findings import Action, Findings
-from util.errors import DatasetError
+from tests.datasets.annotations.edits import Edit, add, change, lose, refusal
 
-Edit = Callable[[dict[str, Any]], Any]
 NAN, INFINITE = float("nan"), float("inf")
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[[Any], Path]:
-    """Write annotations as the file instances.json."""
-
-    def to_file(data: Any) -> Path:
-        path = tmp_path / "instances.json"
-        path.write_text(json.dumps(data))
-        return path
-
-    return to_file
-
-
-@pytest.fixture
-def sound() -> dict[str, Any]:
-    """A file about which nothing is odd: two images of 60 x 40 (w x h), three objects, two categories."""
-    square = {"bbox": [10, 10, 20, 10], "area": 200, "iscrowd": 0, "segmentation": [[10, 10, 30, 10, 30, 20, 10, 20]]}
-    objects = [
-        {"id": 1, "image_id": 5, "category_id": 2, **square},
-        {"id": 2, "image_id": 6, "category_id": 1, **square},
-        {"id": 3, "image_id": 5, "category_id": 1, **square, "bbox": [0.5, 1.5, 7.25, 9]},
-    ]
-    objects[2]["segmentation"] = [[0.5, 1.5, 7.75, 1.5, 7.75, 10.5, 0.5, 10.5]]
-    images = [{"id": id_, "file_name": f"{id_}.png", "height": 40, "width": 60} for id_ in (6, 5)]
-    categories = [{"id": id_, "name": f"class {id_}"} for id_ in (1, 2)]
-    return {"images": images, "annotations": [copy.deepcopy(one) for one in objects], "categories": categories}
-
-
-def change(kind: str, position: int, **entries: Any) -> Edit:
-    """An edit of one entry of the list `kind`."""
-    return lambda data: data[kind][position].update(entries)
-
-
-def lose(kind: str, position: int, key: str) -> Edit:
-    """An edit that removes a key of one entry."""
-    return lambda data: data[kind][position].pop(key)
-
-
-def add(kind: str, position: int, **entries: Any) -> Edit:
-    """An edit that appends a changed copy of one entry."""
-    return lambda data: data[kind].append({**data[kind][position], **entries})
-
-
-def refusal(path: Path, **asked: Any) -> str:
-    """The one line that reading `path` ends with; it starts with the file's name."""
-    with pytest.raises(DatasetError) as caught:
-        read_annotations(path, **asked)
-    line = caught.value.line()
-    assert line == str(caught.value) and line.startswith(f"{path}: ") and "\n" not in line
-    return line
 
 
 def test_a_sound_file_has_no_findings(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
@@ -240,125 +186,6 @@ def test_more_objects_than_queries(write: Callable[[Any], Path], sound: dict[str
     assert findings["images with more objects than --num_queries"].example.endswith("image id 5: objects 2")
 
 
-REFUSED: dict[str, tuple[Edit, str]] = {
-    "no images": (lambda d: d["images"].clear(), "it lists no images"),
-    "no categories": (lambda d: d["categories"].clear(), "it lists no categories"),
-    "image id": (change("images", 0, id="a7"), "image id 'a7' (an id must be an integer)"),
-    "true as image id": (change("images", 0, id=True), "image id True (an id must be an integer)"),
-    "no image id": (lose("images", 0, "id"), "image id None (an id must be an integer)"),
-    "huge image id": (change("images", 0, id=2**63), "image id 9223372036854775808 (an id must be"),
-    "two files": (add("images", 0, file_name="other.png"), "image id 6: file_name 'other.png' (which one is"),
-    "no file name": (lose("images", 0, "file_name"), "image id 6: file_name None (file_name must be text)"),
-    "empty file name": (change("images", 0, file_name=""), "image id 6: file_name '' (file_name must be text)"),
-    "category id": (change("categories", 0, id="x"), "category id 'x' (an id must be an integer)"),
-    "negative category": (change("categories", 0, id=-1), "category id -1 (a label must be at least 0"),
-    "two names": (add("categories", 0, name="other"), "category id 1 (which one is meant is not known)"),
-    "word as label": (change("annotations", 0, category_id="cat"), "annotation id 1: category_id 'cat' (an id must"),
-    "true as label": (change("annotations", 0, category_id=True), "annotation id 1: category_id True (an id must"),
-    "no label": (lose("annotations", 1, "category_id"), "annotation id 2: category_id None (an id must"),
-    "unknown label": (change("annotations", 1, category_id=4), "annotation id 2: category_id 4 (the label (cat"),
-    "annotation id": (change("annotations", 0, id="one"), "annotation id 'one': id 'one' (an id must be an integer)"),
-    "no image": (change("annotations", 0, image_id=None), "annotation id 1: image_id None (an id must be an integer)"),
-    "short box": (change("annotations", 0, bbox=[1, 2, 3]), "annotation id 1: bbox [1, 2, 3] (a box must be"),
-    "words in box": (change("annotations", 0, bbox=[1, 2, 3, "wide"]), "annotation id 1: bbox [1, 2, 3, 'wide'] (a"),
-    "null in box": (change("annotations", 0, bbox=[1, 2, 3, None]), "annotation id 1: bbox [1, 2, 3, None] (a box"),
-    "half a crowd": (change("annotations", 0, iscrowd=2), "annotation id 1: iscrowd 2 (whether it is one object"),
-    "a long line": (change("annotations", 0, bbox=["\n" * 9999] * 4), "annotation id 1: bbox ['\\n"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused_with_file_and_id(write: Callable[[Any], Path], sound: dict[str, Any], case: str) -> None:
-    edit, expected = REFUSED[case]
-    edit(sound)
-    line = refusal(write(sound))
-    assert expected in line and len(line) < 400
-
-
-def test_all_that_is_refused_is_found_before_the_error(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
-    for annotation in sound["annotations"][:2]:
-        annotation["category_id"] = 8
-    sound["annotations"][2]["bbox"] = 3
-    findings = Findings()
-    assert "annotation id 1: category_id 8" in refusal(write(sound), findings=findings)
-    assert [(f.action.name, f.count) for f in findings if f.action is Action.REFUSED] == [
-        ("REFUSED", 2),
-        ("REFUSED", 1),
-    ]
-
-
-def test_label_beyond_num_classes(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
-    path = write(sound)
-    assert read_annotations(path, num_classes=3).object_counts().sum() == 3
-    assert "annotation id 1: category_id 2 (--num_classes must be larger" in refusal(path, num_classes=2)
-
-
-#: Segmentations of annotation 1 that cannot be read, in an image of 60 x 40.
-BAD_MASKS = [
-    3,
-    "polygon",
-    {},
-    [["a"] * 6],
-    [3, [4]],
-    {"counts": [2400]},
-    {"size": [0, 0], "counts": []},
-    {"size": [40, 60], "counts": [2399]},
-    {"size": [40, 60], "counts": [-1, 2401]},
-    {"size": [40, 60], "counts": "no runs"},
-    {"size": [40, 60], "counts": "o"},
-    {"size": [40, 60], "counts": ""},
-    {"size": [40, 60], "counts": "\u00e9"},
-]
-
-
-@pytest.mark.parametrize("segmentation", BAD_MASKS)
-def test_bad_segmentation_is_refused_where_masks_are_needed(
-    write: Callable[[Any], Path], sound: dict[str, Any], segmentation: Any
-) -> None:
-    sound["annotations"][0]["segmentation"] = segmentation
-    findings = Findings()
-    path = write(sound)
-    annotations = read_annotations(path, findings=findings)
-    assert "segmentation" not in annotations.objects_of(0)[0] and "segmentation" in annotations.objects_of(0)[1]
-    assert findings["segmentations that cannot be read"].action is Action.REPAIRED
-    assert "annotation id 1: segmentation" in refusal(path, need_masks=True)
-
-
-def test_masks_need_segmentations_and_image_sizes(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
-    del sound["annotations"][0]["segmentation"], sound["images"][0]["width"]
-    path = write(sound)
-    assert read_annotations(path).object_counts().sum() == 3
-    assert "image id 6: [height, width] [40, None] (--masks needs them)" in refusal(path, need_masks=True)
-    sound["images"][0]["width"] = 60
-    assert "annotation id 1: segmentation None (--masks needs it)" in refusal(write(sound), need_masks=True)
-    for annotation in sound["annotations"]:
-        annotation["segmentation"] = []
-    assert "(--masks needs masks to train on)" in refusal(write(sound), need_masks=True)
-
-
-def test_a_crowd_without_mask_takes_its_box(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
-    sound["annotations"][0] |= {"segmentation": None, "iscrowd": 1}
-    crowd = read_annotations(write(sound), need_masks=True).objects_of(0)[0]
-    assert crowd["segmentation"] == [[10, 10, 30, 10, 30, 20, 10, 20]]
-
-
-def test_run_lengths_plain_and_compressed(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
-    plain = {"size": [40, 60], "counts": [410, 10, 1980]}
-    compressed = {"size": [40, 60], "counts": rle_tools.frPyObjects(plain, 40, 60)["counts"].decode()}
-    for annotation, mask in zip(sound["annotations"], (plain, compressed, {**compressed, "size": ["40", 60.0]})):
-        annotation |= {"segmentation": mask, "iscrowd": int(mask is plain)}
-    annotations = read_annotations(write(sound), need_masks=True)
-    masks = [a["segmentation"] for index in range(2) for a in annotations.objects_of(index)]
-    assert masks == [compressed] * 3
-
-
-def test_empty_polygons_become_an_empty_mask(write: Callable[[Any], Path], tiny_annotations: dict[str, Any]) -> None:
-    tiny_annotations["annotations"][0]["segmentation"] = [[1, 1, 5, 5]]  # two points: pycocotools would see a box
-    coco = read_annotations(write(tiny_annotations)).to_coco()
-    for number in (1, 5):
-        assert rle_tools.area(coco.annToRLE(coco.anns[number])) == 0
-
-
 def test_missing_entries_are_filled_in(write: Callable[[Any], Path], tiny_annotations: dict[str, Any]) -> None:
     coco = read_annotations(write(tiny_annotations)).to_coco()
     assert coco.anns[4]["area"] == 50 and coco.anns[4]["iscrowd"] == 0
@@ -377,33 +204,10 @@ def test_a_repaired_file_needs_no_repair(
     assert after.worst() is Action.KEPT and repaired.to_dict() == read_annotations(path).to_dict()
 
 
-def test_a_place_that_cannot_be_written(write: Callable[[Any], Path], sound: dict[str, Any], tmp_path: Path) -> None:
-    path = write(sound)
-    with pytest.raises(DatasetError, match="cannot be written"):
-        write_annotations(read_annotations(path), path / "below a file.json")
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert "no such annotation file" in refusal(tmp_path / "absent.json")
-    assert "cannot be read" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b'{"images": [', b"\xff\xfe\x00", b"[" * 100_000])
-def test_not_json(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "instances.json"
-    path.write_bytes(content)
-    assert "not JSON" in refusal(path)
-
-
 def test_a_byte_order_mark_and_utf_16_are_read(tmp_path: Path, sound: dict[str, Any]) -> None:
     for encoding in ("utf-8-sig", "utf-16"):
         (tmp_path / "instances.json").write_text(json.dumps(sound), encoding=encoding)
         assert len(read_annotations(tmp_path / "instances.json")) == 2
-
-
-@pytest.mark.parametrize("data", [[], 3, {}, {"images": [], "annotations": {}}, {"images": [1]}])
-def test_json_that_is_not_coco(write: Callable[[Any], Path], data: Any) -> None:
-    assert "not a COCO annotation file: it has no list " in refusal(write(data))
 
 
 def test_a_file_without_annotations_is_read_for_predictions(
@@ -414,48 +218,3 @@ def test_a_file_without_annotations_is_read_for_predictions(
     annotations = read_annotations(write(sound), findings=findings)
     assert len(annotations) == 2 and annotations.object_counts().tolist() == [0, 0]
     assert findings["files without the list annotations"].action is Action.KEPT
-
-
-@pytest.mark.parametrize("key", ["images", "categories"])
-def test_each_list_is_needed(write: Callable[[Any], Path], sound: dict[str, Any], key: str) -> None:
-    del sound[key]
-    assert f'no list "{key}"' in refusal(write(sound))
-
-
-def test_a_box_missing_beside_run_lengths_is_the_one_around_them(
-    write: Callable[[Any], Path], sound: dict[str, Any]
-) -> None:
-    # Columns 10 to 29, rows 10 to 19 of an image of 40 rows.
-    runs = {"size": [40, 60], "counts": [410, *[10, 30] * 19, 10, 1220]}
-    sound["annotations"][0].update(bbox=None, segmentation=runs)
-    assert read_annotations(write(sound)).boxes_of(0)[0][0].tolist() == [10, 10, 20, 10]
-
-
-@pytest.mark.parametrize("area", [None, 0, -3])
-def test_an_area_that_is_none_is_that_of_the_mask_or_else_of_the_box(
-    write: Callable[[Any], Path], sound: dict[str, Any], area: float | None
-) -> None:
-    triangle = [[10, 10, 30, 10, 10, 20]]
-    sound["annotations"][0].update(area=area, segmentation=triangle)
-    sound["annotations"][2].update(area=area, segmentation=[])
-    areas = [annotation["area"] for annotation in read_annotations(write(sound)).objects_of(0)]
-    assert areas[0] == rle_tools.area(rle_tools.frPyObjects(triangle, 40, 60)).sum() and areas[1] == 7.25 * 9
-
-
-@pytest.mark.parametrize("names", [("a.png", "a.png"), ("b/a.png", "b\\a.png")])
-def test_one_file_under_two_ids_is_refused_naming_both(
-    write: Callable[[Any], Path], sound: dict[str, Any], names: tuple[str, str]
-) -> None:
-    for image, name in zip(sound["images"], names):
-        image["file_name"] = name
-    line = refusal(write(sound))
-    assert "image id 6: file_name (image id 5 has the same file)" in line and "--fix OUT merges them" in line
-    merged = read_annotations(write(sound), fixing=True)
-    assert merged.image_ids.tolist() == [5] and merged.object_counts().tolist() == [3]
-
-
-def test_ids_too_large_for_a_class_count_are_refused(write: Callable[[Any], Path], sound: dict[str, Any]) -> None:
-    sound["categories"][0]["id"] = sound["annotations"][1]["category_id"] = 2_905_422
-    sound["annotations"][2]["category_id"] = 2_905_422
-    line = refusal(write(sound))
-    assert "category id 2905422" in line and "renumber them" in line and "--fix" in line

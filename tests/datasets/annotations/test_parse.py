@@ -1,4 +1,4 @@
-"""What counts as a number, and what does not."""
+"""Values that count as a number, and values that do not."""
 
 import math
 from typing import Any

@@ -77,7 +77,7 @@ def test_names_with_backslashes_get_a_way_out(coco_folder: Path) -> None:
 
 
 def describe_check(folder: Path) -> str:
-    """What `datasets.check` says of the validation images."""
+    """The text that `datasets.check` prints about the validation images."""
     split = Split(folder / "val2017", folder / "annotations" / "instances_val2017.json")
     checked = check_split("val", split, by_file_name, 9, None, False)
     return as_text(Report(DatasetSplits("x", folder, {}), [checked.report], Findings(), 9))

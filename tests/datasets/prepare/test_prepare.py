@@ -100,7 +100,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
 
 
 def tree(folder: Path) -> dict[str, int]:
-    """How many files each folder holds, hidden ones included."""
+    """The number of files in each folder, hidden ones included."""
     return {
         p.relative_to(folder).as_posix(): sum(f.is_file() for f in p.iterdir()) for p in folder.rglob("*") if p.is_dir()
     }

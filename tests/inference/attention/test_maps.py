@@ -1,4 +1,4 @@
-"""What is collected from a model: the right image of a batch, the right queries, no padding; packed for a page."""
+"""Maps collected from a model: the right image of a batch, the right queries, no padding; packed for a page."""
 
 from pathlib import Path
 

@@ -22,7 +22,7 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[list[Tensor], Tensor]:
 
 
 def kept_entries(q: Tensor, k: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """Which entries the current seed keeps, (B, heads, L, S): what comes out for values that are unit vectors."""
+    """The entries (B, heads, L, S) that the current seed keeps: what comes out for values that are unit vectors."""
     unit = torch.eye(S, dtype=q.dtype).expand(B, HEADS, S, S)
     return attend_with_dropout_of_width(q, k, unit, bias, dropout) > 0
 

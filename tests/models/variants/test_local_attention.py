@@ -1,4 +1,4 @@
-"""Which cells a query sees: those inside its box, its nearest one at least, and none on padding."""
+"""The cells that a query sees: those inside its box, its nearest one at least, and none on padding."""
 
 import torch
 

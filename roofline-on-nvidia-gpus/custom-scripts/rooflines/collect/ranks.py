@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, by the variables that torchrun or Slurm set."""
+"""The rank of this process and the number of all, by the variables that torchrun or Slurm set."""
 
 from collections.abc import Mapping
 
