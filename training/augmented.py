@@ -29,6 +29,7 @@ def save_augmented(run: Setup, loader: DataLoader, *, epoch: int) -> None:
     if not count or folder is None:
         return
     set_epoch(loader, epoch)
+    # The numbers that the epoch itself starts from: the sheet shows the very images of its first steps.
     seed_everything(run.cfg.seed, rank=run.place.launch.rank, epoch=epoch)
     tiles: list[tuple[Image.Image, str]] = []
     for images, targets in loader:
@@ -51,6 +52,7 @@ def draw_batch(
         count = object_count(target)  # lists may be padded, too
         boxes = box_cxcywh_to_xyxy(target["boxes"][:count]) * torch.tensor([width, height, width, height])
         masks = target["masks"][:count].numpy() if "masks" in target else None
+        # (3, H, W) on the padded canvas -> (h, w, 3); contiguous, because Pillow reads the buffer as it lies in memory.
         image = Image.fromarray(pixels[:, :height, :width].permute(1, 2, 0).contiguous().numpy())
         drawn = draw_detections(
             image,

@@ -18,10 +18,12 @@ class Best:
     def __init__(self, ap: float, checkpoint: Mapping[str, Any] | None, *, patience: int = 0) -> None:
         self.ap = self.before = ap
         self.patience = patience
+        # Checkpoints of DETR and of earlier versions have no such key: their count starts anew.
         self.since = (checkpoint or {}).get("evaluations_since_best", 0)
 
     def take(self, measured: Measured) -> bool:
         """Take in an evaluation; return True if it is the best."""
+        # Strictly above: of equal epochs the earliest is kept.
         risen, self.before = measured.ap > self.ap, self.ap
         self.ap = max(self.ap, measured.ap)
         self.since = 0 if risen else self.since + 1

@@ -37,6 +37,7 @@ class WeightAverage:
 
     def update(self) -> None:
         """Take in the weights after a step."""
+        # 0.1 at the first step, 0.5 at the ninth, 0.92 at the hundredth: random first weights are forgotten quickly.
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         # All tensors in one call: on a GPU a few kernels instead of one for each of hundreds of weights.
         torch._foreach_lerp_(list(self.averages.values()), list(self.weights.values()), 1 - decay)
@@ -46,6 +47,8 @@ class WeightAverage:
     def in_model(self) -> Iterator[None]:
         """Put the average into the model while the context lasts; afterwards it has its own weights again."""
         weights = self.weights
+        # A second copy on the device for as long as an evaluation lasts: swapping would change the tensors' addresses,
+        # which compiled graphs and folded norms hold.
         own = {name: value.clone() for name, value in weights.items()}
         self._copy(self.averages, weights)
         if is_dist_avail_and_initialized():
@@ -70,12 +73,14 @@ class WeightAverage:
         if "ema" not in checkpoint:
             print_once("--ema: the checkpoint has no averaged weights; the average starts at its weights")
             return
+        # A run with --frozen_weights or DistributedDataParallel names its weights `detr.` or `module.` in front.
         stored = match_prefixes(dict(checkpoint["ema"]), self.model.state_dict())
         self._copy({name: stored[name] for name in self.averages}, self.averages)
         self.updates = checkpoint["ema_updates"]
 
     def _changing_weights(self) -> dict[str, Tensor]:
         """Return the model's own floating-point tensors, not copies, but for parameters that are never trained."""
+        # DETR's stem, layer1 and frozen norms: they never move, so their average is themselves.
         still = {name for name, parameter in self.model.named_parameters() if not parameter.requires_grad}
         state = self.model.state_dict()
         return {name: value for name, value in state.items() if value.is_floating_point() and name not in still}

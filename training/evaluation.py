@@ -41,6 +41,7 @@ def measure(evaluate_now: Evaluation, average: WeightAverage | None) -> Measured
     if average is None:
         stats, evaluator = evaluate_now()
         return Measured(stats, evaluator, judging_scores(stats)[AP])
+    # The raw weights first: their evaluation has DETR's names in the log, with --ema or without.
     print_once("Evaluation of the raw weights")
     stats, evaluator = evaluate_now()
     print_once("Evaluation of the averaged weights (--ema)")
@@ -49,6 +50,7 @@ def measure(evaluate_now: Evaluation, average: WeightAverage | None) -> Measured
     ap, ema_ap = judging_scores(stats)[AP], judging_scores(ema_stats)[AP]
     print_once(f"AP {ap:.3f} with the raw weights, {ema_ap:.3f} with the averaged ones")
     stats = stats | {f"ema_{name}": value for name, value in ema_stats.items()}
+    # Not at a tie: in the first epochs both are 0, and the raw weights are what a resumed run trains on with.
     if ema_ap > ap:
         return Measured(stats, ema_evaluator, ema_ap, "ema")
     return Measured(stats, evaluator, ap, "raw")

@@ -26,6 +26,8 @@ class FrozenStart:
     def begin(self, epoch: int) -> None:
         """Freeze the backbone or let it train, as is right for an epoch."""
         self.frozen = epoch < self.epochs
+        # DistributedDataParallel has registered hooks on the parameters that trained when it was built; one whose
+        # gradient never comes would make every process wait, so there only `drop_gradients` freezes.
         if get_world_size() == 1:
             for parameter in self.parameters:
                 parameter.requires_grad_(not self.frozen)
@@ -34,6 +36,7 @@ class FrozenStart:
         """Leave no gradient of a frozen backbone to the optimizer, nor to the norm that is clipped."""
         if self.frozen:
             for parameter in self.parameters:
+                # None, not zeros: AdamW skips a parameter without a gradient, and would decay one whose gradient is 0.
                 parameter.grad = None
 
     def _keep_statistics(self, backbone: nn.Module, _inputs: object) -> None:

@@ -41,8 +41,10 @@ def train(
         return None
     context = training.make_context()
     store = open_folder(run, first_epoch=plan.first_epoch)
+    # Not the wall clock: a clock that is set during the night would give a negative training time.
     began = time.monotonic()
 
+    # Before the first epoch seeds the generators: what the sheet draws from them must not move the run's numbers.
     save_augmented(run, loader, epoch=plan.first_epoch)
     print_once("Start training")
     with stop_on_signals(training.stop) if cfg.output_dir else nullcontext():
@@ -50,6 +52,7 @@ def train(
         if store is not None:
             store.finish()
         end_training(run, context, began)
+        # Last: it raises, and a Slurm job may be requeued and started again as soon as it does.
         leave_after_signal(training.stop, training.ended_early)
     return last.evaluator if last else None
 
@@ -79,6 +82,7 @@ def run_epochs(
                 cfg.clip_max_norm,
                 context=replace(context, part=part, ended=partial(end_step, training, context, part, store)),
             )
+        # A profiled run ends without evaluation and without checkpoint: its few steps are nobody's result.
         if context.phases.finished or (context.phases.stop_when_done and training.stop.reason):
             break
         if context.phases.stop_when_done:  # an evaluation between two epochs would write over an earlier run's files
@@ -96,6 +100,8 @@ def run_epochs(
                 log_epoch(store, train_stats, measured, epoch=part.epoch, **counts)
             # DETR's rule: before the learning rate drops, and every hundred epochs.
             keep = whole and ((part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0)
+            # False where best.pth could not be written, as on a full disk: then the AP to beat is the one of the file
+            # that is there.
             if not store.save(training.in_checkpoint(context, made, measured) | place, is_best=is_best, keep=keep):
                 training.best.forget_last()
         if training.ends_early(progress.done):

@@ -31,6 +31,7 @@ class Suggestion:
 
 def rate_at(step: int, steps: int, *, first: float, last: float) -> float:
     """Return the rate of a step (from 0): it rises by the same factor with each, from `first` to `last`."""
+    # (steps - 1), so that the last step has exactly the last rate; max(1, ...) for a test of one step.
     return first * (last / first) ** (step / max(1, steps - 1))
 
 
@@ -39,6 +40,7 @@ def smooth(losses: Sequence[float]) -> list[float]:
     mean, means = 0.0, []
     for number, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        # Adam's bias correction (Kingma and Ba, arXiv 1412.6980, section 3): the mean starts at 0.
         means.append(mean / (1 - SMOOTHING**number))
     return means
 
@@ -47,6 +49,7 @@ def smooth_both_ways(losses: Sequence[float]) -> list[float]:
     """Return means over the neighbours on both sides, nearer ones with more weight: a running mean would be late."""
     values = np.asarray(losses)
     weights = REACH + 1 - np.abs(np.arange(-REACH, REACH + 1))  # a triangle
+    # np.pad adds zeros at both ends; the second convolution counts how much weight fell on real values, (N,) each.
     sums = np.convolve(np.pad(values, REACH), weights, mode="valid")
     return (sums / np.convolve(np.pad(np.ones(len(values)), REACH), weights, mode="valid")).tolist()
 
@@ -56,6 +59,7 @@ def is_over(losses: Sequence[float]) -> bool:
     if not math.isfinite(losses[-1]):
         return True
     means = smooth(losses)
+    # The first means follow single losses up and down; a rise of theirs is noise.
     return len(means) > SETTLING and means[-1] > BLOW_UP * min(means)
 
 
@@ -68,11 +72,14 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> Suggestion:
     means = np.array(smooth_both_ways([loss for _, loss in finite]))
     # By the logarithm of the rate, in which the steps are even.
     slopes = np.gradient(means, np.log(tried))
+    # A slope before the settled part belongs to the first random batches, and behind the lowest place the loss rises.
     lowest = int(means[SETTLING:].argmin()) + SETTLING
     falling = slopes[SETTLING : lowest + 1]
+    # Three ways of never falling: the least loss comes first, every slope points up, or all of the fall is under 5 %.
     if lowest == SETTLING or falling.min() >= 0 or means[lowest] > 0.95 * means[: SETTLING + 1].min():
         return Suggestion(None, "the loss falls at no rate: look at the data (--overfit 4)")
     steepest = float(tried[int(falling.argmin()) + SETTLING])
+    # Where nothing blew up, the lowest place is the last rate that is known to be of use.
     limit = float(tried[lowest]) if not is_over(losses) else float(tried[-1])
     reason = f"the loss falls fastest at {steepest:.1e}"
     if is_over(losses):

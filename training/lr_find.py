@@ -16,6 +16,7 @@ from .lr_curve import is_over, plot, rate_at, suggest
 from .single_steps import SingleSteps, refuse_several_processes
 
 #: Steps without --max_steps, and the rates of the first and the last of them.
+# From 1e-7 to 1 are 16 e-foldings: 150 steps make each step's rate 1.11 times the last, as fine as it is drawn.
 STEPS = 150
 FIRST, LAST = 1e-7, 1.0
 #: Without a terminal: steps between two lines.
@@ -39,11 +40,13 @@ def find_lr(run: Setup, detector: Detector, loader: DataLoader) -> None:
     with tqdm(total=most, desc="lr_find", unit="step", disable=None, leave=False) as bar:
         for step in range(most):
             rates.append(rate_at(step, most, first=FIRST, last=LAST))
+            # A factor on the run's own rates, so that the backbone's keeps its ratio to the rest.
             losses.append(stepper.step(next(steps), rates[-1] / run.cfg.lr)["loss"])
             bar.update()
             bar.set_postfix_str(f"lr {rates[-1]:.1e} loss {losses[-1]:.3f}")
             if bar.disable and (step + 1) % EVERY == 0:
                 print_once(f"lr_find: step {step + 1} of {most}: lr {rates[-1]:.1e}, loss {losses[-1]:.3f}")
+            # Steps beyond it would only show NaN, and their curve would flatten the rest of the picture.
             if is_over(losses):
                 break
     suggestion = suggest(rates, losses)

@@ -74,12 +74,14 @@ def overfit(run: Setup, detector: Detector, loader: DataLoader, evaluate_on: Eva
     stepper = SingleSteps(run, detector)
     steps = list(StepBatches(batches, run.cfg.accumulate))
     losses: list[dict[str, float]] = []
+    # Never more looks than steps: a look after no step would repeat the last one.
     looks = min(LOOKS, run.cfg.max_steps or LOOKS)
     for look in range(1, looks + 1):
         _train(stepper, steps, losses, until=look / looks, began=began)
         stats, evaluator = _evaluate_in_silence(evaluate_on, batches)
         ap50 = judging_scores(stats)[AP50]
         print_once(f"overfit: step {len(losses)}: loss {losses[-1]['loss']:.3f}, AP50 {ap50:.3f}")
+        # Halfway between "has learned" and all objects found: more steps would not change the verdict.
         if ap50 >= (1 + LEARNED) / 2 or not losses[-1]["loss"] < float("inf"):
             break
     if run.folder is not None:
@@ -106,10 +108,12 @@ def _train(
     most = stepper.run.cfg.max_steps
     with tqdm(total=most or None, initial=len(losses), desc="overfit", unit="step", disable=None, leave=False) as bar:
         while True:
+            # 1/11, 2/11, ... of the rate: in its first steps AdamW's second moment is that of a single batch.
             factor = min(1.0, (len(losses) + 1) / (WARMUP + 1))
             losses.append(stepper.step(steps[len(losses) % len(steps)], factor))
             bar.update()
             bar.set_postfix_str(f"loss {losses[-1]['loss']:.3f}")
+            # By steps where the user counts them, so that the trial is repeatable; else by the clock.
             over = len(losses) >= until * most if most else time.monotonic() - began >= until * SECONDS
             if over or not losses[-1]["loss"] < float("inf"):
                 return
@@ -129,6 +133,7 @@ def _mean(losses: list[dict[str, float]]) -> dict[str, float]:
 def _small_side(batches: HeldBatches) -> float:
     """Median of the objects' shorter sides, in pixels of the resized images; boxes are relative cxcywh."""
     targets = [t for _, batch in batches for t in batch]
+    # boxes (n, 4) cxcywh in 0..1, size (h, w): flipped it is (w, h), as columns 2 and 3 of the boxes.
     sides = [(t["boxes"][: object_count(t), 2:] * t["size"].flip(0)).amin(1) for t in targets]  # without padding
     every = torch.cat(sides)
     return float(every.median()) if len(every) else float("inf")

@@ -18,6 +18,7 @@ def warn_of_few_images(cfg: argparse.Namespace, data: Data, weights: Weights) ->
     """
     if data.train is None or cfg.overfit or cfg.dataset_file == "shapes" or cfg.queries != "learned" or weights.paths:
         return None
+    # `unwrap`: of --fast_dev_run 0.01 on COCO nobody wants to hear that 1,182 images are few.
     images = len(datasets.unwrap(data.train))
     if images >= FEW_IMAGES:
         return None

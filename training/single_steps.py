@@ -32,12 +32,14 @@ class SingleSteps:
         detector, run = self.detector, self.run
         detector.model.train()
         detector.criterion.train()
+        # No scheduler: the caller's factor is the schedule, and a scheduler's step would multiply with it.
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group["lr"] = rate * factor
         losses = add_gradients(detector.model, detector.criterion, batches, run.place.device, self.context)
         optimizer_step(detector.model, self.optimizer, run.cfg.clip_max_norm, self.context)
         weights = weights_of(detector.criterion)
         names = [name for name in losses if name in weights]
+        # One copy from the device for all losses, (L,); a float() for each would wait as often as there are losses.
         values = (torch.stack([losses[name].detach().float() for name in names])).tolist()
         weighted = {name: value * weights[name] for name, value in zip(names, values)}
         return {"loss": sum(weighted.values())} | weighted

@@ -28,6 +28,7 @@ def choose_flags(
         choices = choose_preset(args, typed_flags(args), weights, place.device)
         print_once(describe(choices, f"--preset {args.preset}"))
     if args.overfit:
+        # A preset's choices count as typed here: they were made for these data, a trial's are for any.
         trial = untyped(choose_for_overfit(args.dataset_file), given_flags(args) | choices.keys())
         print_once(describe(trial, f"--overfit {args.overfit}"))
         choices = choices | trial

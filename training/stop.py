@@ -31,12 +31,15 @@ class Stop:
     def after_step(self) -> bool:
         """Return True if the run ends after this step; every process calls it after each."""
         self.steps += 1
+        # `agreed` gathers from all processes, which makes each wait for the slowest: not after every step. The count of
+        # steps is the same everywhere, so they come to it together.
         if get_world_size() > 1 and self.steps % self.agree_every:
             return False
         return self.agreed()
 
     def agreed(self) -> bool:
         """Return True if any process wants to end now; all of them call it at the same place."""
+        # Clocks of machines differ; a process whose time is over only asks, and the gathering below decides for all.
         if self.max_hours is not None and time.monotonic() - self.began >= 3600 * self.max_hours:
             self.ask(f"--max_hours {self.max_hours:g} is over")
         if get_world_size() > 1:

@@ -47,10 +47,12 @@ def judge(trial: Trial) -> str:
     made += f", {trial.steps} steps in {trial.seconds:.0f} s"
     if not math.isfinite(trial.last["loss"]):
         return f"overfit: BROKEN: {made}: the loss is not finite: give a smaller --lr (--lr_find suggests one)"
+    # From good to bad, and the first that fits counts: a trial that has learned in 10 steps is no "too few steps".
     if trial.ap50 >= LEARNED:
         return f"overfit: LEARNS: {made}: data, labels and model fit together"
     if trial.ap50 >= BEGUN:
         return f"overfit: BEGINS TO LEARN: {made}: raise --max_steps to see if it gets all of it{_look_at(trial)}"
+    # Before the verdicts on the loss: the warm-up alone takes a quarter of so few steps.
     if trial.steps < FEWEST_STEPS:
         return (
             f"overfit: TOO FEW STEPS TO TELL: {made}: give fewer images or a smaller --image_size, or wait longer with "

@@ -60,10 +60,13 @@ class WithinEpoch:
         self._to_restore: Mapping[str, Any] | None = None
         if part.skip == 0:
             return
+        # The loader counts batches, the plan counts steps of `accumulate` batches each.
         first = part.skip * self.facts["accumulate"]
         if resumed is None:  # of an earlier version
             self.loader.begin_at(first)
             return
+        # With more processes than the checkpoint had, the last one's counts serve the others: only the log's means read
+        # them.
         mine = resumed["ranks"][min(get_rank(), len(resumed["ranks"]) - 1)]
         different = [
             f"{what} {resumed[name]} -> {self.facts[name]}"
@@ -71,6 +74,7 @@ class WithinEpoch:
             if resumed[name] != self.facts[name]
         ]
         if different:
+            # No states of workers: their random numbers belonged to batches of another size.
             self.loader.begin_at(first, ())
             print_once(
                 f"--resume: {', '.join(different)}: goes on at the same number of images, {part.skip} steps of this "
@@ -79,6 +83,7 @@ class WithinEpoch:
         else:
             self.loader.begin_at(first, mine["workers"])
             set_random_state(mine["random"], self.device)
+        # An epoch that was saved at its last step is only evaluated and logged: its means are whole in any case.
         if not different or part.steps == 0:
             self._to_restore = mine
 
@@ -94,7 +99,9 @@ class WithinEpoch:
         if self.every is None:
             return False
         if self.every.steps:
+            # Of the run's steps, not the epoch's: a run with 7 steps an epoch and N = 10 saves at 10, 20, ...
             return done % self.every.steps == 0
+        # all_gather below makes every process wait for the others, for one look at a clock.
         if get_world_size() > 1 and done % self.agree_every:
             return False
         passed = time.monotonic() - self.saved >= 60 * self.every.minutes
@@ -109,6 +116,7 @@ class WithinEpoch:
         `evaluated`: the run was evaluated after these steps. Raises NonFiniteLossError where a loss is not finite.
         """
         assert self._log is not None and self._shapes is not None  # `watch` comes first
+        # Reads the device once. A checkpoint of weights that are NaN would be resumed again and again.
         self._log.check()
         mine = {
             "random": as_tensors(random_state(self.device)),
