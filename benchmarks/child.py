@@ -26,6 +26,7 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
             cwd=checkout,
+            # Threads of the worker that waits would otherwise spin and take the cores of the one that is measured.
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
         )
         self._send(json.dumps(order | {"checkout": str(checkout)}))
@@ -38,6 +39,7 @@ class Child:
         """
         self._send("work")
         assert self.process.stdout is not None
+        # An empty line is the end of the pipe: the worker has died, and its error is on the screen already.
         answer = self.process.stdout.readline()
         if not answer:
             raise SystemExit(f"the worker ended with exit code {self.process.wait()}; see above")
@@ -72,6 +74,7 @@ def alternate(
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
     try:
         for number in range(-warm_up, rounds):
+            # Backwards in every other round: a machine that grows slower meanwhile slows both alike.
             for name in list(workers)[:: 1 if number % 2 == 0 else -1]:
                 answer = workers[name].work()
                 print(f"{'warm-up' if number < 0 else number} {name:>12}: {describe(answer)}", flush=True)

@@ -76,6 +76,7 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
     old, new = values_of(before), values_of(after)
     found = []
     for name in old.keys() & new.keys():
+        # A ratio to 0 says nothing, and a median of 0 is a measurement that failed.
         if old[name] > 0 and new[name] > 0:
             ratio = old[name] / new[name] if higher_is_better else new[name] / old[name]
             found.append(Change(name, old[name], new[name], ratio))
@@ -113,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{change.name:<{width}}  {change.before:10.4g}  {change.after:10.4g}  x{ratio:.3f}  {verdict}")
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in ("WORSE", "same", "better"))
     print(f"{len(found)} quantities: {counts}")
+    # Exit code 1 for scripts, as diff has it; what is better is no reason to stop.
     return int("WORSE" in verdicts)
 
 

@@ -44,6 +44,7 @@ def build_model(
     if isinstance(args, Mapping):
         args = Namespace(**args)
     num_classes = _class_count(args)
+    # Scripts pass DETR's own namespaces, which have none of the flags that are new here: those keep their defaults.
     names = [name for name in asdict(Architecture()) if hasattr(args, name)]
     chosen = {name: getattr(args, name) for name in names} | {"num_classes": num_classes}
     model = build_detector(
@@ -57,10 +58,12 @@ def build_model(
         channels_last={"auto": None, "on": True, "off": False}[getattr(args, "channels_last", "auto")],
     )
     freeze_layers = getattr(args, "freeze_layers", None)
+    # --lr_backbone 0 and --frozen_weights freeze the whole backbone: nothing of it may be set free again.
     if freeze_layers is not None and args.lr_backbone > 0 and getattr(args, "frozen_weights", None) is None:
         backbone_of(model).freeze_first(freeze_layers)
     if getattr(args, "grad_checkpoint", False):
         (model.detr if isinstance(model, DETRsegm) else model).recompute_layers()
+    # COCO's things have the ids 1 to 90 and its stuff those above: DETR's own rule.
     postprocessors = build_postprocessors(args, is_thing_map or {label: label <= 90 for label in range(num_classes)})
     device = torch.device(args.device)
     return model.to(device), build_criterion(args, num_classes).to(device), postprocessors
@@ -102,6 +105,7 @@ def follow_checkpoint(
     values: dict[str, Any] = asdict(architecture)
     lines = [f"architecture of {line}"]
     sizes = image_size_of(checkpoint)
+    # Where one of the two sizes was typed the user decides on both: half of each would give another aspect.
     if sizes is not None and not {"image_size", "max_size"} & set(given):
         size, values["max_size"] = sizes
         values["image_size"] = size
@@ -130,7 +134,10 @@ def build_postprocessors(args: Any, is_thing_map: Mapping[int, bool]) -> dict[st
     if args.masks and args.dataset_file == "coco_panoptic":
         original = getattr(args, "original_panoptic", False)
         postprocessors["panoptic"] = PostProcessPanoptic(
-            ORIGINAL_THINGS if original else is_thing_map, threshold=0.85, original=original
+            # 0.85: the score from which DETR's panoptic merge keeps a query (its default, and the paper's figure).
+            ORIGINAL_THINGS if original else is_thing_map,
+            threshold=0.85,
+            original=original,
         )
     return postprocessors
 
@@ -143,6 +150,7 @@ def build_criterion(args: Any, num_classes: int) -> SetCriterion:
     weights |= {"loss_bbox": args.bbox_loss_coef, "loss_giou": args.giou_loss_coef}
     earlier = [f"_{i}" for i in range(args.dec_layers - 1)] if args.aux_loss else []
     # Each earlier layer's losses weigh as the last one's; masks, added below, have the last layer only.
+    # Suffixes: _0.._{L-2} earlier decoder layers, _enc proposals, _dn and _dn_0.. noised objects.
     others = earlier + ["_enc"] * proposals + [f"_dn{suffix}" for suffix in ["", *earlier] if denoising]
     weights |= {f"{name}{suffix}": w for suffix in others for name, w in weights.items()}
     if args.masks:

@@ -23,6 +23,7 @@ class LazyEncodings(Sequence[Tensor]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         features = self._features[index]
+        # (B, D, h, w) in float32: a model in float64 needs it as wide, and under autocast it must not be rounded.
         return self._encode(features).to(wide_dtype(features.tensors))
 
 

@@ -143,6 +143,7 @@ class IssueLog:
 
     def add(self, kind: Kind, entry: str, id_: Any, field: str = "", value: Any = None, *, count: int = 1) -> None:
         """Note `count` of a kind; the first is the `entry` ("image", "annotation") `id_`, whose `field` is `value`."""
+        # A file may hold a million of a kind: only the first is put into words.
         known = self._found.get(kind)
         if known is not None:
             known.count += count
@@ -158,6 +159,7 @@ class IssueLog:
         for found in self._found.values():
             findings.add(found.kind, found.action, remedy=found.remedy, example=found.example, count=found.count)
         for found in self._found.values():
+            # Guesses do not stop the reader; `datasets.check` and the look before training decide on those.
             passes = found.kind in DOUBTFUL or (fixing and found.kind in FIXED)
             if found.action is Action.REFUSED and not passes:
                 raise DatasetError(f"{found.example} ({found.remedy}){_others(found)}")

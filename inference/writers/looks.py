@@ -72,6 +72,7 @@ class QueryBoxes:
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
         height, width = found.size
         first = np.flatnonzero(found.queries < self.count)
+        # (N, 4) xyxy in pixels -> cxcywh in 0..1, which is what a query's place means for images of any size.
         corners = found.boxes[first] / np.array([width, height, width, height], dtype=np.float32)
         boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1)
         image = item.name.as_posix() if item.frame is None else f"{item.name.as_posix()} {item.frame.number}"
@@ -80,6 +81,7 @@ class QueryBoxes:
         self._images.append(_Boxes(image, boxes, kinds, found.queries[first], names, found.scores[first]))
 
     def close(self) -> str | None:
+        # The empty array in front: np.concatenate of no image at all is an error.
         queries = np.concatenate([np.zeros(0, np.int64), *(image.queries for image in self._images)])
         if not len(queries):
             return None
@@ -96,6 +98,7 @@ class QueryBoxes:
         rows = csv.writer(text)
         rows.writerow(["file", "query", "center_x", "center_y", "width", "height", "kind", "name", "score"])
         for image in self._images:
+            # Detections come by score; a table is read by query.
             for k in np.argsort(image.queries):
                 numbers = [f"{value:.4f}" for value in image.boxes[k]]
                 what = [names[image.kinds[k]], image.names[k], f"{image.scores[k]:.4f}"]

@@ -31,10 +31,12 @@ class CocoResults:
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
         """Add the results of an image; a frame is left alone."""
+        # COCO's format has no place for the frames of a video.
         if item.frame is not None or item.image_id is None:
             return
         first = not self._files
         if first:
+            # Opened at the first image: where there are only videos, no empty file is left behind.
             self._files = {key: self._open.enter_context(atomic_file(path)) for key, path in self.paths.items()}
             for file in self._files.values():
                 file.write(b"[")
@@ -106,5 +108,6 @@ def boxes_xywh(found: Detections) -> list[list[float]]:
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     """Return a mask (H, W) as COCO's compressed run lengths, in plain types."""
+    # pycocotools reads the mask down its columns: Fortran order, or it would be transposed.
     rle = rle_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}

@@ -55,6 +55,7 @@ class YoloLabels:
     def __init__(self, folder: Path, class_names: Mapping[int, str]) -> None:
         self.folder = folder
         self.count = 0
+        # YOLO counts classes from 0 without gaps; category ids need not.
         self._numbers = {id_: number for number, id_ in enumerate(sorted(class_names))}
         if class_names:
             with atomic_file(folder.parent / "classes.txt") as file:
@@ -63,6 +64,7 @@ class YoloLabels:
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
         """Write the label file of an item."""
         height, width = found.size
+        # height, width of the image, but (width, height, width, height) for boxes xyxy.
         boxes = found.boxes.clip(0, (width, height, width, height)) / (width, height, width, height)
         # Centre x, centre y, width, height in 0..1 (N, 4).
         rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)

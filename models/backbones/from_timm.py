@@ -40,6 +40,7 @@ def timm_network(name: str, *, norm: str, feature_map: str, dilation: bool) -> t
         with torch.device("meta"):
             info = timm.create_model(short, features_only=True).feature_info
         strides = info.reduction()
+        # Every stride once, and 32 among them: networks of patches have one stride only.
         if STRIDES["c5"] not in strides or len(set(strides)) < len(strides):
             raise UserError(
                 f"--backbone {name}: its maps have strides {strides}; DETR needs a network down to stride 32"
@@ -50,6 +51,7 @@ def timm_network(name: str, *, norm: str, feature_map: str, dilation: bool) -> t
         raise UserError(
             f"--backbone {name}: timm cannot make a backbone of it: {str(error).splitlines()[0]}"
         ) from error
+    # NHWC or NLC are transformers, whose position tables are made for one size of images.
     if str(getattr(module, "output_fmt", "NCHW")).rpartition(".")[2] != "NCHW":
         raise UserError(f"--backbone {name}: it computes on images of one size; DETR needs a convolutional network")
     _cut(module)
@@ -82,7 +84,9 @@ def load_timm_weights(body: nn.Module, name: str, source: str) -> None:
         state = _read(source)
     own = body.state_dict()
     # `stages.0.x` of the whole network is `stages_0.x` here, where the library has unrolled it.
+    # Only the first dot: `stages.0.blocks.1` of the file is `stages_0.blocks.1` here.
     renamed = {key if key in own else key.replace(".", "_", 1): value for key, value in state.items()}
+    # Classifier and later stages under both spellings, so that they are no unexpected weights of the file.
     ignored = {key.replace(".", "_", 1) for key in whole.state_dict()} | set(whole.state_dict())
     fill(body, name, renamed, source, ignored - own.keys())
     config = whole.pretrained_cfg or {}

@@ -63,12 +63,14 @@ def torchvision_network(name: str, *, dilation: bool, feature_map: str) -> tuple
     stages = 3 if feature_map == "c4" else 4
     if name in RESNETS:
         parts = (("conv1", "bn1"), *((f"layer{number + 1}",) for number in range(stages)))
+        # conv1 with bn1, and layer1: the parts of stride 2 and 4.
         frozen, returned = 2, f"layer{stages}"
     elif name.startswith(REGNET):
         module.trunk_output = module.trunk_output[:stages]  # blocks keep their names: block1, block2, ...
         parts = (("stem",), *((f"trunk_output.block{number + 1}",) for number in range(stages)))
         frozen, returned = 2, "trunk_output"
     else:
+        # No name begins with two of these.
         frozen, stride_16 = next(counts for start, counts in ROWS.items() if name.startswith(start))
         if feature_map == "c4":
             module.features = module.features[:stride_16]

@@ -27,6 +27,7 @@ def replace_norms(module: nn.Module, norm: str, *, name: str) -> None:
         (parent, child, layer)
         for parent in module.modules()
         for child, layer in parent.named_children()
+        # `type`, not isinstance: SyncBatchNorm and a frozen norm are left as they are.
         if type(layer) is nn.BatchNorm2d
     ]
     if norm != "frozen" and not found:
@@ -36,6 +37,7 @@ def replace_norms(module: nn.Module, norm: str, *, name: str) -> None:
         )
     for parent, child, layer in found:
         if norm == "frozen":
+            # The network's own eps: MobileNetV3 and EfficientNet divide by sqrt(var + 1e-3), not 1e-5.
             setattr(parent, child, FrozenBatchNorm2d(layer.num_features, eps=layer.eps))
         elif norm == "group":
             setattr(parent, child, nn.GroupNorm(groups_of(layer.num_features), layer.num_features, eps=layer.eps))

@@ -76,6 +76,7 @@ def choose(
 def _pick_model(draft: Draft, data: DataFacts, machine: MachineFacts) -> None:
     masks, panoptic = draft.typed.get("masks"), draft.typed.get("dataset_file") == "coco_panoptic"
     if masks and panoptic:
+        # The merge to panoptic images reads softmax scores with a class "no object", which the focal loss has not.
         draft.pick("queries", "dab", "boxes as queries start sooner; panoptic images need a softmax, not --focal")
     else:
         draft.pick("queries", "encoder", "the encoder proposes boxes: learns within minutes, not days")
@@ -90,6 +91,7 @@ def _pick_model(draft: Draft, data: DataFacts, machine: MachineFacts) -> None:
         (128, 4, 2, 3, 512) if small else (256, 8, 3, 6, 1024),
     ):
         draft.pick(name, value, why)
+    # Rounded up to tens: 1.5 times the most objects, at least 20 and, as in Deformable DETR, 300 at most.
     queries = min(300, max(20, -(-data.most_objects * 3 // 20) * 10))
     draft.pick("num_queries", queries, f"half as many again as the most objects in an image, {data.most_objects}")
 
@@ -100,6 +102,7 @@ def _pick_images(draft: Draft, data: DataFacts, machine: MachineFacts) -> None:
         return
     side, reason = choose_side(data, "gpu" if machine.gpu else "cpu")
     side = draft.pick("image_size", side, reason)
+    # --scale_jitter takes the place of scales and crops; flag_checks refuses both together.
     if draft.typed.get("scale_jitter"):
         return
     draft.pick("train_scales", [side], "one scale, that of the evaluation: fewer things to learn at once")
@@ -110,7 +113,9 @@ def _pick_images(draft: Draft, data: DataFacts, machine: MachineFacts) -> None:
 def choose_side(data: DataFacts, device: str) -> tuple[int, str]:
     """Return the shorter side of the images in training, and why: for small objects larger, never above the files'."""
     usual, largest = SIDES[device]
+    # small_side is a part of the image's shorter side: 12 pixels / 0.02 = a side of 600 pixels.
     wanted = LEAST_OBJECT / max(data.small_side, 1e-6)
+    # A multiple of the last stride: a map of 384 / 32 = 12 cells, without a cell that hangs over the edge.
     side = int(min(max(usual, wanted), largest) // 32 * 32)
     file = min(data.height, data.width)
     pixels = f"a tenth of the objects have sides under {data.small_side * min(side, file):.0f} pixels"
@@ -129,15 +134,19 @@ def _pick_training(
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(passes / data.images)))
     per_epoch = max(1, data.images // (batch * draft.typed.get("accumulate", 1)))
     epochs = draft.pick("epochs", epochs, f"of {per_epoch:,} steps each")
+    # --max_steps may end the run earlier; warm-up and average are parts of what is really made.
     steps = min(epochs * per_epoch, draft.typed.get("max_steps") or epochs * per_epoch)
     rates, why = choose_rates(machine, trained_backbone=trained_backbone, tuned=tuned)
     rate = draft.pick("lr", rates[0], why)
+    # A typed --lr moves the backbone's in proportion.
     scale = rate / rates[0]
     draft.pick("lr_backbone", float(f"{rates[1] * scale:.2g}"), f"the backbone {_backbone_reason(trained_backbone)}")
     draft.pick("lr_schedule", "onecycle", "one rise and one fall over the whole run")
+    # A third of a very short run at most, or it would end before its rate has risen.
     warmup = min(max(LEAST_WARMUP, round(WARMUP_PART * steps)), max(1, steps // 3))
     draft.pick("warmup_steps", warmup, f"of {steps:,} steps")
     draft.pick("clip_max_norm", 0.1 if tuned else 0.5, "as in DETR" if tuned else "gradients of few objects are long")
+    # 1 / (1 - decay) is the number of steps that the average reaches back.
     decay = min(0.9998, max(0.98, round(1 - 1 / max(1.0, EMA_PART * steps), 4)))
     draft.pick("ema", decay, f"an average of the weights over about {round(1 / (1 - decay)):,} steps is ahead of them")
     draft.pick("eval_every", max(1, round(epochs / EVALUATIONS)), f"{min(EVALUATIONS, epochs)} evaluations or so")
@@ -166,6 +175,7 @@ def _backbone_reason(trained: bool) -> str:
 
 
 def _pick_machine(draft: Draft, machine: MachineFacts) -> None:
+    # Without a GPU the cores are the ones that train: half of them load.
     workers = min(8, machine.cores) if machine.gpu else min(4, machine.cores // 2)
     draft.pick(
         "num_workers", workers if machine.memory >= 4 else min(1, workers), f"to load images, of {machine.cores} cores"

@@ -38,6 +38,7 @@ def choose_backbone(machine: MachineFacts, wishes: BackboneWishes, fetch: Fetch)
     if wishes.weights == "none":
         return choices | from_scratch("--backbone_weights none"), False
     elsewhere = name.startswith("timm:")  # that package fetches its own
+    # Nothing to fetch: the weights come with a checkpoint, from timm, or from a file whose path was typed.
     if wishes.brought or elsewhere or wishes.weights not in (None, "imagenet"):
         return choices, True
     try:

@@ -39,7 +39,9 @@ def choose_preset(
     if weights.start is not None:
         architecture = _as_in_checkpoint(weights)
     chosen = choose(data, machine, typed, backbone, trained_backbone=trained, architecture=architecture)
+    # Flags of a later version, and of --init_from's architecture, may not exist in this parser.
     known = {name: choice for name, choice in chosen.items() if name in vars(args)}
+    # Memory and cores may differ between machines: all processes take what rank 0 chose.
     return all_gather(known)[0]
 
 
@@ -49,6 +51,7 @@ def _as_in_checkpoint(weights: Weights) -> dict[str, Choice]:
     architecture, _ = architecture_of(weights.start, weights.paths["start"])
     parts = asdict(architecture)
     for decided_by_data in ("num_classes", "masks"):
+        # Class count and masks follow from the annotations and the user's flag, not from the checkpoint.
         parts.pop(decided_by_data)
     return {name: Choice(value, "as in the checkpoint of --init_from") for name, value in parts.items()}
 

@@ -72,7 +72,9 @@ def read_data_facts(cfg: argparse.Namespace) -> DataFacts:
     with contextlib.redirect_stdout(io.StringIO()):
         split = build_split("train", cfg)
     dataset = datasets.unwrap(split)
+    # Evenly over the whole file, not the first ones: files are often sorted by class or by camera.
     chosen = np.linspace(0, len(dataset) - 1, num=min(SAMPLE, len(dataset))).round().astype(int)
+    # In pixels, in pixels, and in parts of the image's shorter side.
     heights, widths, small = [], [], []
     for index in chosen.tolist():
         height, width = dataset.get_height_and_width(index) or dataset.load(index)[0].size[::-1]
@@ -101,6 +103,7 @@ def _shorter_sides(dataset: DetectionDataset, index: int) -> list[float]:
 
 def read_machine_facts(device: torch.device) -> MachineFacts:
     """Look at the machine that this process runs on, with the device of the run."""
+    # Cores that this process may use: in a job or a container fewer than the machine has.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

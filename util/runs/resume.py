@@ -26,6 +26,7 @@ def restore_optimizer(optimizer: Optimizer, checkpoint: Mapping[str, Any] | None
     if checkpoint is None or not is_training_state(checkpoint):
         return
     try:
+        # Checks the number and sizes of the groups only; shapes are the model's, which has been compared before.
         optimizer.load_state_dict(checkpoint["optimizer"])
     except (ValueError, KeyError) as error:
         raise CheckpointError(
@@ -63,6 +64,7 @@ def _repair_last(last: Path, checkpoint: Mapping[str, Any], source: Path) -> Non
     """Write `checkpoint.pth` anew where it is damaged, or older than the folder's checkpoint that is resumed."""
     if source.name == last.name or not source.is_file() or source.parent.resolve() != last.parent.resolve():
         return
+    # Older than the file that is resumed, for example `previous.pth`: a run killed between the two writes.
     if not _is_whole(last) or last.stat().st_mtime < source.stat().st_mtime:
         save_checkpoint(last, dict(checkpoint))
         print_once(f"{last}: was not written when the run stopped; now it is that of epoch {checkpoint['epoch']}")
@@ -80,6 +82,7 @@ def _repair_best(best: Path, checkpoint: Mapping[str, Any], source: Path) -> flo
     """Write the best checkpoint that is there to `best`, and return its AP; minus infinity where none is known."""
     ap, content = -math.inf, checkpoint
     for candidate in _earlier(best.parent, checkpoint, source):
+        # Strictly above: of two with the same AP the one that comes first, the checkpoint that is resumed.
         if _own_ap(candidate) > ap:
             ap, content = _own_ap(candidate), candidate
     save_checkpoint(best, with_better_weights(content))
