@@ -21,6 +21,7 @@ from util.profiling import Section, annotate
 from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
 from util.runs.accumulate import StepBatches, add_losses, without_exchange
+from util.runs.guard import StepGuard
 from util.runs.plan import EpochPart
 from util.targets import Target, object_count
 
@@ -46,6 +47,7 @@ class StepContext:
         lr_scheduler: moves after every step.
         before_step: called when a step's gradients are there, before they are clipped.
         after_step: called after every step of the optimizer.
+        guard: leaves out steps that are not finite; None: the log alone looks for them.
         watch: given the log and the counts of the epoch before its first step.
         ended: asked after every step; True ends the epoch there.
         progress: counts the steps of the whole run; None makes one for this epoch.
@@ -60,6 +62,7 @@ class StepContext:
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     before_step: Callable[[], None] = lambda: None
     after_step: Callable[[], None] = lambda: None
+    guard: StepGuard | None = None
     watch: Callable[[StepLog, BatchShapes], None] = lambda log, shapes: None
     ended: Callable[[], bool] = lambda: False
     progress: Progress | None = None
@@ -100,16 +103,18 @@ def train_one_epoch(
     steps = part.steps if part else len(step_batches)
     progress = context.progress or Progress(total=steps)
     log = _step_log(f"Epoch: [{epoch}]", criterion, context, progress)
-    shapes = BatchShapes()
+    shapes, log.guard = BatchShapes(), context.guard
     context.watch(log, shapes)
     for batches in log.each(context.phases.batches(step_batches), steps, ended=context.ended):
         with context.phases.step():
             image_ids = [i for _, targets in batches for i in ids_of(targets)]  # before they leave the host
             for batch in batches:
                 shapes.add(*batch)
+            if context.guard is not None:
+                context.guard.before(batches)
             losses = add_gradients(model, criterion, batches, device, context)
             lr = optimizer.param_groups[0]["lr"]
-            optimizer_step(model, optimizer, max_norm, context)
+            optimizer_step(model, optimizer, max_norm, context, losses=losses)
             log.add(losses, image_ids, lr=lr)
         if context.phases.finished:
             break
@@ -190,21 +195,40 @@ def weights_of(criterion: nn.Module) -> dict[str, float]:
     return cast(dict[str, float], criterion.weight_dict)
 
 
-def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, max_norm: float, context: StepContext) -> None:
-    """Clip the gradient, change the weights, move the schedule."""
+def optimizer_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    max_norm: float,
+    context: StepContext,
+    *,
+    losses: dict[str, Tensor] | None = None,
+) -> None:
+    """Clip the gradient, change the weights, move the schedule; a guard in the context judges the step by `losses`."""
     with context.phases.phase(Section.OPTIMIZER_STEP):
         context.before_step()
         scaler = context.precision.scaler  # without float16 it does nothing
+        guard, losses = (context.guard if losses else None), losses or {}
+        if guard is not None and guard.scaled:
+            guard.judge(losses, None)
+        norm = None
         if max_norm > 0:
             # Before clipping: the norm to clip at is that of the true gradient, not of the scaled one.
             scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-        scaler.step(optimizer)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        if guard is not None and not guard.scaled:
+            guard.judge(losses, gradient_norm(model) if norm is None else norm)
+        if guard is None or not guard.left_out:
+            scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
         if context.lr_scheduler is not None:
             context.lr_scheduler.step()
         context.after_step()
+
+
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Return the norm of the whole gradient, a scalar on the device."""
+    return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
 
 @torch.no_grad()

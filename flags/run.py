@@ -64,6 +64,13 @@ def _add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
         help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir",
     )
     group.add_argument(
+        "--on_nan",
+        default="stop",
+        choices=("stop", "skip", "rollback"),
+        help="a loss or gradient that is not finite ends the run; or its step is left out; or weights and optimizer "
+        "go back to the last good read, three times at most (%(default)s)",
+    )
+    group.add_argument(
         "--checkpoint_every",
         default=None,
         metavar="N",

@@ -1,15 +1,20 @@
 """All that a training consists of beside its epochs: optimizer, plan, switches; and what a checkpoint keeps of it."""
 
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 import building
 from building import Detector, Setup, without_wrapper
 from datasets.resumable import ResumableLoader
 from engine import StepContext
 from settings import Weights, typed_flags
-from util.dist.distributed import print_once
+from util.dist.distributed import get_rank, get_world_size, print_once
 from util.metrics import Progress
 from util.profiling.from_flags import build_phases, profiling_options
+from util.runs.bad_step import NAME, record_of, write_bad_step
+from util.runs.guard import GuardedStep, StepGuard
 from util.runs.interval import parse_interval
 from util.runs.plain import to_plain
 from util.runs.plan import EpochPart
@@ -94,12 +99,35 @@ class Training:
             lr_scheduler=scheduler,
             before_step=self.frozen_start.drop_gradients,
             after_step=self.after_step,
+            guard=self.make_guard(),
             watch=self.within.watch,
             ended=self.stop.after_step,
             progress=Progress(total=plan.total, done=plan.done),
             print_freq=cfg.print_freq,
             accumulate=cfg.accumulate,
         )
+
+    def make_guard(self) -> StepGuard | None:
+        """Return what watches for steps that are not finite; None where it would have nothing to do."""
+        run, cfg = self.run, self.run.cfg
+        if cfg.on_nan == "stop" and (not cfg.output_dir or profiling_options(cfg).ends_run):
+            return None
+        model, scaled = without_wrapper(self.model), run.place.precision.scaler.is_enabled()
+        keep = self.keep_bad_step if cfg.output_dir else None
+        also = [] if self.average is None else list(self.average.averages.values())
+        facts = {"mode": cfg.on_nan, "device": run.place.device, "scaled": scaled}
+        return StepGuard(model, self.optimizer, keep=keep, also=also, **facts)
+
+    def keep_bad_step(self, step: GuardedStep, numbers: dict[str, Any], state: dict[str, Tensor]) -> None:
+        """Write the first step that was not finite to the run's folder, on the rank whose it was."""
+        facts = {
+            "args": to_plain(vars(self.run.cfg)),
+            "world_size": get_world_size(),
+            "rank": get_rank(),
+            "frozen_backbone": self.frozen_start.frozen,
+        }
+        line = write_bad_step(Path(self.run.cfg.output_dir) / NAME, record_of(step, numbers, state) | facts)
+        print(line, flush=True)
 
     def after_step(self) -> None:
         """Follow a step of the optimizer."""

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from .dist.distributed import all_gather, is_main_process, reduce_mean
 from .errors import NonFiniteLossError
+from .runs.guard import BAD, SOUND, StepGuard
 
 #: Averages of a training epoch that are measured and not computed: two equal runs differ in them.
 MEASURED = ("step_time", "data_time", "max_memory")
@@ -88,6 +89,9 @@ class StepLog:
         self.waits: list[float] = []
         self.seconds = 0.0
         self.device = torch.device("cpu")
+        #: Leaves out steps that are not finite; None: they are looked for here alone.
+        self.guard: StepGuard | None = None
+        self.bad_steps = 0
 
     def each(self, loader: Iterable, steps: int, *, ended: Callable[[], bool] = lambda: False) -> Iterator:
         """Yield the next `steps` batches of a loader; time the wait for data and the steps, and read in between.
@@ -127,7 +131,7 @@ class StepLog:
 
         Losses that were not read yet stay apart from the sums: added up in other portions, the last bit could differ.
         """
-        own = ("names", "sums", "steps", "lr", "times", "waits", "seconds", "image_ids")
+        own = ("names", "sums", "steps", "lr", "times", "waits", "seconds", "image_ids", "bad_steps")
         unread = torch.stack(self.unread).tolist() if self.unread else []  # (steps, losses), of this process alone
         return {name: copy(getattr(self, name)) for name in own} | {"unread": unread}
 
@@ -148,7 +152,8 @@ class StepLog:
         lr = {"lr": sum(self.lr) / len(self.lr)} if self.lr else {}
         unscaled = {f"{name}_unscaled": mean for name, mean in means.items()}
         times = self._times() if self.lr else {}
-        return lr | _class_error(means) | self._weighted(means) | unscaled | times
+        bad = {"bad_steps": float(self.bad_steps)} if self.guard is not None and self.guard.goes_on else {}
+        return lr | _class_error(means) | self._weighted(means) | unscaled | times | bad
 
     def _times(self) -> dict[str, float]:
         steps = max(1, len(self.times))
@@ -160,7 +165,7 @@ class StepLog:
 
     def _read(self, steps: int) -> None:
         """Read the device, once for many steps: bring the losses home, check them, add them up, show a line."""
-        rows = self.check()
+        rows = self._take_out_bad(self.check())
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
         loss = f" loss {self.averages()['loss']:.3f}" if self.names else ""
@@ -174,23 +179,46 @@ class StepLog:
         Every process calls it together. Raises NonFiniteLossError.
         """
         rows = reduce_mean(torch.stack(self.unread)).cpu().tolist() if self.unread else []
-        self._check_finite(rows)
+        faults = self._faults(rows)
+        if faults and not (self.guard is not None and self.guard.goes_on):
+            raise NonFiniteLossError(
+                f"{faults[0]}; nothing was saved over the last good checkpoint. Try a lower --lr, and look at the "
+                "boxes of these images"
+            )
         return rows
 
-    def _check_finite(self, rows: list[list[float]]) -> None:
-        """Raise on every rank if any rank's loss is not finite; the ranks that had it name the images."""
-        for i, row in enumerate(rows):
-            bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)]
-            if bad:
-                # The means are not finite on any rank; each looks at its own numbers for the images.
-                finite_here = bool(self.unread[i].isfinite().all())
-                ids = sorted(j for ids in all_gather([] if finite_here else self.image_ids[i]) for j in ids)
-                more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-                raise NonFiniteLossError(
-                    f"{self.header} step {self.steps + i}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}; "
-                    "nothing was saved over the last good checkpoint. Try a lower --lr, and look at the boxes of these "
-                    "images"
-                )
+    def _take_out_bad(self, rows: list[list[float]]) -> list[list[float]]:
+        """Return the rows of steps that were made, after a line for each that was not finite; every rank calls it."""
+        if self.guard is None:
+            return rows
+        faults, kept = self._faults(rows), [row for row, verdict in zip(rows, self._verdicts(rows)) if not verdict]
+        self.bad_steps += len(faults)
+        done = self.guard.turn_page() or "left out"
+        for fault in faults:
+            self.progress.note(f"{fault}: {done}; {self.bad_steps} in this epoch")
+        return kept
+
+    def _verdicts(self, rows: list[list[float]]) -> list[int]:
+        """Return SOUND, VOID or BAD for each row; those that a checkpoint brought have no verdict of a guard."""
+        known = [] if self.guard is None else self.guard.settle()
+        verdicts = ([SOUND] * len(rows) + known)[-len(rows) :] if rows else []
+        # A verdict stands; without one, as for losses of a rank that was resumed, the numbers decide.
+        return [v or (SOUND if all(map(math.isfinite, row)) else BAD) for v, row in zip(verdicts, rows, strict=True)]
+
+    def _faults(self, rows: list[list[float]]) -> list[str]:
+        """Name the losses, the step and the images of all ranks, for each row that is not finite."""
+        faults = []
+        for i, (row, verdict) in enumerate(zip(rows, self._verdicts(rows))):
+            if verdict != BAD:
+                continue
+            bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)] or ["the gradient is"]
+            # The means are not finite on any rank; each looks at its own numbers for the images.
+            innocent = len(bad) > 0 and bad != ["the gradient is"] and bool(self.unread[i].isfinite().all())
+            ids = sorted(j for ids in all_gather([] if innocent else self.image_ids[i]) for j in ids)
+            more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+            step = len(self.times) - len(rows) + i
+            faults.append(f"{self.header} step {step}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}")
+        return faults
 
     def _line(self, rows: list[list[float]], steps: int) -> str:
         """Return DETR's line: position, time left, `median (mean)` of the main quantities, times, and GPU memory."""

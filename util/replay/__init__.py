@@ -1,0 +1,1 @@
+"""The entry `python -m util.replay FILE`; what it does is in `training.replay`."""
