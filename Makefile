@@ -1,5 +1,6 @@
 # make train: a detector from nothing, on generated images.
 # make test: every test; make test-fast: all but the slow ones. No network, GPU or data needed.
+# make test-slurm: the batch scripts on a real Slurm of one node; minutes, skipped where Slurm is not installed.
 # make soak: thousands of broken annotation files and checkpoints, and runs that are killed; up to an hour.
 # make lint: layout, style and types, as CI checks them; make format: let ruff mend what it can.
 # make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 # Tests run in a process for each core, 8 at most; make test WORKERS= runs them in one.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: train test test-fast soak lint format bench clean
+.PHONY: train test test-fast test-slurm soak lint format bench clean
 
 train: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/shapes.sh
@@ -19,6 +20,9 @@ test: $(VENV)/installed-dev
 
 test-fast: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
+
+test-slurm: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -q -rs -s -n 0 tests/slurm/real_slurm.py
 
 soak: $(VENV)/installed-dev
 	SOAK=10000 $(BIN)/python -m pytest -q tests/datasets/test_fuzz.py tests/datasets/test_coco_file_faults.py

@@ -1,7 +1,8 @@
-"""Signals that ask a run to end: it saves after the step under way. A second one ends it at once.
+"""Signals that ask a run to end: it saves after the step under way. A second SIGTERM or Ctrl-C ends it at once.
 
 SIGTERM comes from a scheduler that takes the machine back, SIGINT from Ctrl-C, SIGUSR1 from Slurm shortly before the
-time of a job is up (`sbatch --signal=USR1@120`): that job is put back into the queue.
+time of a job is up (`sbatch --signal=USR1@120`): that job is put back into the queue. It may come twice, from Slurm and
+from the launcher.
 """
 
 import os
@@ -29,6 +30,8 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
             stop.ask(signal.Signals(number).name)
             if is_main_process():  # written, not printed: the signal may come in the middle of a print
                 os.write(2, b"\nthe run saves and ends after this step; a second signal ends it at once\n")
+            return
+        if signal.Signals(number).name == "SIGUSR1":
             return
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         os.kill(os.getpid(), number)

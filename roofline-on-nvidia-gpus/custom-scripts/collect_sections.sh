@@ -1,14 +1,13 @@
 # shellcheck shell=bash
-# Sourced by the batch scripts of this folder, after slurm/launch.sh: what they do inside a job.
+# Sourced by slurm/launch.sh for its job `profile`: what that does on the nodes.
 #
 # SECTIONS, NAME, TOOL (ncu or nsys) are the caller's to set; DCGM=pause where NVIDIA's monitor holds the counters.
 
 # collect_sections MAIN-FLAGS...: a capture of each section, then the charts; returns the exit code of the first that failed.
 collect_sections() {
-    export PATH="$ENVIRONMENT/bin:$PATH" OMP_NUM_THREADS=1 LC_ALL=C
+    export LC_ALL=C
     # Replaying kernels keeps rank 0 busy while the others wait for it.
     export TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC=7200
-    cd "$PROJECT" || return
     local scripts=roofline-on-nvidia-gpus/custom-scripts tool=() section
     if [[ ${TOOL:-ncu} == nsys ]]; then
         tool=(--nsys)

@@ -15,7 +15,8 @@ from tests.stand_ins import SRUN, StandIns
 ROOT = Path(__file__).resolve().parents[2]
 PERLMUTTER, CLUSTER = ROOT / "slurm" / "perlmutter.sh", ROOT / "slurm" / "cluster.sh"
 COLLECT = ROOT / "roofline-on-nvidia-gpus" / "custom-scripts"
-SCRIPTS = sorted(path for folder in (ROOT / "slurm", ROOT / "recipes", COLLECT) for path in folder.glob("*.sh"))
+FOLDERS = (ROOT / "slurm", ROOT / "recipes", COLLECT, Path(__file__).parent)
+SCRIPTS = sorted(path for folder in FOLDERS for path in folder.glob("*.sh"))
 SITE = {
     PERLMUTTER: {"ACCOUNT": "m1234", "QOS": "regular"},
     CLUSTER: {"PARTITION": "gpu"},
@@ -42,7 +43,7 @@ class Cluster:
         os.rename(self.stand_ins.folder / "python", self.environment / "bin" / "python")
 
     def environ(self, script: Path, **variables: object) -> dict[str, str]:
-        return self.stand_ins.environ(**SITE[script], ENVIRONMENT=self.environment, OUT=self.out, **variables)
+        return self.stand_ins.environ(**{**SITE[script], "PYTHON_ENV": self.environment, "OUT": self.out, **variables})
 
     def run(self, script: Path, *flags: str, **variables: object) -> subprocess.CompletedProcess:
         command = ["bash", str(script), *flags]
@@ -52,8 +53,8 @@ class Cluster:
         """As Slurm runs it: a copy elsewhere, with the job's variables."""
         copy = self.out.parent / "slurm_script"
         shutil.copy(script, copy)
-        job = {"SLURM_JOB_ID": 123456, "SLURM_JOB_NODELIST": "nid[001-002]", "PROJECT": ROOT}
-        environ = self.environ(script, **job, **variables)
+        job = {"SLURM_JOB_ID": 123456, "SLURM_JOB_NODELIST": "nid[001-002]", "DETR_PROJECT": ROOT}
+        environ = self.environ(script, **job | variables)
         return subprocess.run(["bash", str(copy), *flags], env=environ, capture_output=True, text=True)
 
 
@@ -73,7 +74,7 @@ def test_shellcheck_finds_nothing() -> None:
 
 @pytest.mark.parametrize("script", SITE, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_each_missing_variable_is_asked_for_in_one_line(cluster: Cluster, script: Path) -> None:
-    for name in (*SITE[script], "ENVIRONMENT", "OUT"):
+    for name in (*SITE[script], "PYTHON_ENV", "OUT"):
         environ = cluster.environ(script)
         del environ[name]
         result = subprocess.run(["bash", str(script)], env=environ, capture_output=True, text=True)
@@ -84,8 +85,8 @@ def test_each_missing_variable_is_asked_for_in_one_line(cluster: Cluster, script
 
 @pytest.mark.parametrize("script", SITE, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_no_script_names_a_home_an_account_or_a_queue(script: Path) -> None:
-    code = [line for line in script.read_text().splitlines() if not line.startswith("# ") and not line.startswith(":")]
-    text = "\n".join(code)
+    lines = script.read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.startswith("# ") and "need" not in line)
     assert not any(word in text for word in ("/home", "HOME", "/global", "m1234", "m3930", "regular", "~"))
 
 
@@ -103,10 +104,11 @@ def test_one_gpu_on_perlmutter(cluster: Cluster) -> None:
         f"--output={cluster.out}/%x-%j.log",
     ):
         assert option in submitted
-    assert submitted[-3:] == [str(PERLMUTTER), "--coco_path", "a b"]
+    assert f"--error={cluster.out}/%x-%j.err" in submitted
+    assert submitted[-4:] == [str(PERLMUTTER), "train", "--coco_path", "a b"]
     assert cluster.inside(PERLMUTTER, "--coco_path", "a b").returncode == 0
     (step,) = cluster.stand_ins.calls("srun")
-    assert step[:3] == ["--ntasks-per-node=1", "--cpus-per-task=32", "--gpu-bind=none"]
+    assert step[:4] == ["--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=32", "--gpu-bind=none"]
     (program,) = cluster.stand_ins.calls("python")
     assert program == ["main.py", "--output_dir", str(cluster.out), "--resume", "auto", "--coco_path", "a b"]
 
@@ -146,23 +148,81 @@ def test_the_job_ends_with_the_exit_code_of_training(cluster: Cluster) -> None:
     assert cluster.inside(PERLMUTTER).returncode == 3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("progress", [True, False])
-def test_a_job_out_of_time_starts_again_only_if_it_saved_a_checkpoint(cluster: Cluster, progress: bool) -> None:
+def test_the_header_of_a_script_asks_for_a_signal_that_main_py_answers() -> None:
+    """To the tasks and not to the script: main.py saves, and puts the job back itself."""
+    for script in (PERLMUTTER, CLUSTER):
+        header = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH")]
+        assert {"#SBATCH --signal=USR1@120", "#SBATCH --requeue", "#SBATCH --open-mode=append"} <= set(header)
+
+
+@pytest.mark.parametrize("launcher", ["srun", "torchrun"])
+def test_the_signal_reaches_the_processes_that_train_and_ends_no_other(cluster: Cluster, launcher: str) -> None:
+    """As a cluster that signals the tasks of the step alone, and not what they have started."""
+    body = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))\n"
     python = cluster.environment / "bin" / "python"
-    save = f"open({str(cluster.out / 'checkpoint.pth')!r}, 'w').close()\n" if progress else ""
-    python.write_text(python.read_text() + save + "import time\ntime.sleep(1.5)\n")
-    cluster.out.mkdir()
-    job = {"SLURM_JOB_ID": 5, "PROJECT": ROOT}
-    with subprocess.Popen(
-        ["bash", str(CLUSTER)], env=cluster.environ(CLUSTER, **job), stderr=subprocess.PIPE
-    ) as running:
-        wait_for(lambda: cluster.stand_ins.calls("python") and (not progress or list(cluster.out.iterdir())))
+    python.write_text(python.read_text() + body + "time.sleep(20)\n")
+    guarded = ["bash", ROOT / "slurm" / "guarded.sh", *(["torchrun", "--no-python"] if launcher == "torchrun" else [])]
+    environ = cluster.environ(CLUSTER)
+    with subprocess.Popen([*guarded, python], env=environ) as running:
+        wait_for(lambda: cluster.stand_ins.calls("python"))
+        time.sleep(0.3)  # until it has said what it does at the signal
         running.send_signal(signal.SIGUSR1)
-        errors = running.communicate(timeout=30)[1].decode()
-    assert running.returncode == 0, "the signal does not end the training"
-    assert cluster.stand_ins.calls("scontrol") == ([["requeue", "5"]] if progress else [])
-    assert ("would get no farther" in errors) is not progress
+        assert running.wait(timeout=15) == 75
+
+
+def test_a_program_that_does_not_know_the_signal_goes_on(cluster: Cluster) -> None:
+    guarded = ["bash", ROOT / "slurm" / "guarded.sh", "bash", "-c", "kill -USR1 $$; echo on"]
+    assert subprocess.run(guarded, capture_output=True, text=True).stdout == "on\n"
+
+
+def test_other_jobs_and_the_options_of_any_cluster(cluster: Cluster) -> None:
+    more = {"MEMORY": "64G", "MAIL_TO": "me@example.org", "ACCOUNT": "lab", "SBATCH_MORE": "--nice --exclude=n1"}
+    cluster.run(CLUSTER, "evaluate", "--coco_path", "x", GPU_TYPE="a100", **more)
+    (submitted,) = cluster.stand_ins.calls("sbatch")
+    asked = [
+        "--job-name=detr-evaluate",
+        "--gres=gpu:a100:1",
+        "--mem=64G",
+        "--account=lab",
+        "--mail-user=me@example.org",
+    ]
+    assert {*asked, "--mail-type=END,FAIL,REQUEUE", "--nice", "--exclude=n1"} <= set(submitted)
+    assert cluster.inside(CLUSTER, "evaluate", "--coco_path", "x").returncode == 0
+    assert cluster.inside(CLUSTER, "predict", "--input", "x", GPUS=8, NODES=2, CHECKPOINT="c.pth").returncode == 0
+    out = str(cluster.out)
+    assert cluster.stand_ins.calls("python") == [
+        f"main.py --eval --resume {out}/best.pth --output_dir {out}/evaluation --coco_path x".split(),
+        f"predict.py --resume c.pth --output {out}/predictions --input x".split(),
+    ]
+    assert {"--nodes=1", "--ntasks-per-node=1"} <= set(cluster.stand_ins.calls("srun")[1]), "one GPU predicts"
+    result = cluster.run(CLUSTER, "evalute")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1) and "evaluate, predict" in result.stderr
+
+
+def test_modules_and_a_conda_environment_by_its_name(cluster: Cluster) -> None:
+    os.rename(cluster.environment / "bin" / "python", cluster.stand_ins.folder / "python")
+    activate = cluster.stand_ins.folder / "activate"
+    activate.write_text(f"echo \"$1\" > '{cluster.out}/activated'")
+    result = cluster.inside(CLUSTER, PYTHON_ENV="detr", MODULES="miniconda3 cuda/12.4")
+    assert result.returncode == 0, result.stderr
+    assert cluster.stand_ins.calls("module") == [["load", "miniconda3", "cuda/12.4"]]
+    assert (cluster.out / "activated").read_text() == "detr\n"
+
+
+def test_a_job_that_was_submitted_by_hand_asks_slurm_where_it_is_and_what_it_has(cluster: Cluster) -> None:
+    command = f"   Command={PERLMUTTER} --epochs 1"
+    cluster.stand_ins.add("scontrol", f"print({command!r})")
+    given = {"SLURM_GPUS_ON_NODE": 4, "SLURM_NTASKS_PER_NODE": 1, "SLURM_CPUS_PER_TASK": 128, "QOS": ""}
+    given |= {"ACCOUNT": "", "SLURM_JOB_ACCOUNT": "m1234", "DETR_PROJECT": "", "SLURM_JOB_NUM_NODES": 1}
+    result = cluster.inside(PERLMUTTER, "--epochs", "1", **given)
+    assert result.returncode == 0, result.stderr
+    assert {"--nodes=1", "--ntasks-per-node=1", "--cpus-per-task=128"} <= set(cluster.stand_ins.calls("srun")[0])
+    assert "--nproc-per-node=4" in cluster.stand_ins.calls("torchrun")[0], "one task and four GPUs"
+    given |= {"SLURM_JOB_ACCOUNT": ""}
+    assert "sbatch --account=m1234" in cluster.inside(PERLMUTTER, **given).stderr
+    cluster.stand_ins.add("scontrol", "print('   Command=(null)')")  # sbatch < script
+    given |= {"SLURM_JOB_ACCOUNT": "m1234", "SLURM_SUBMIT_DIR": ROOT}
+    assert cluster.inside(PERLMUTTER, **given).returncode == 0
 
 
 def wait_for(condition) -> None:
@@ -214,7 +274,7 @@ def test_dcgm_is_resumed_after_a_section_that_fails_and_the_job_fails_with_its_e
 def test_dcgm_is_resumed_when_the_job_is_ended(cluster: Cluster) -> None:
     python = cluster.environment / "bin" / "python"
     python.write_text(python.read_text() + "import time\ntime.sleep(60)\n")
-    job = {"SLURM_JOB_ID": 5, "PROJECT": ROOT}
+    job = {"SLURM_JOB_ID": 5, "DETR_PROJECT": ROOT}
     script = COLLECT / "perlmutter.sh"
     with subprocess.Popen(["bash", str(script)], env=cluster.environ(script, **job), start_new_session=True) as running:
         wait_for(lambda: cluster.stand_ins.calls("python"))
