@@ -3,6 +3,7 @@
 #
 # Variables that any script takes; those marked * have to be set:
 #   PYTHON_ENV*  folder of a conda or venv environment with the packages of requirements.txt, or the name of a conda environment
+#   CONTAINER     instead of it: what stands before the command in each process, e.g. "apptainer exec --nv detr.sif"
 #   OUT*          folder for checkpoints, logs and results, seen from every node
 #   ACCOUNT QOS PARTITION CONSTRAINT MEMORY   sbatch's --account, --qos, --partition, --constraint, --mem
 #   GPUS NODES CPUS TIME   GPUS of each of NODES, CPUS for each GPU, TIME as hours:minutes:seconds
@@ -23,7 +24,7 @@ run_job() {
         -*) ;;
         *) fail "$1: train, evaluate, predict or profile, and then flags" ;;
     esac
-    need PYTHON_ENV "folder of the conda or venv environment, or the name of a conda environment"
+    [[ -n ${CONTAINER:-} ]] || need PYTHON_ENV "folder of the conda or venv environment, or the name of a conda environment"
     need OUT "folder for checkpoints, logs and results, seen from every node"
     count_resources "$job"
     mkdir -p "$OUT"
@@ -87,10 +88,15 @@ enter_environment() {
     set +u # the modules' own shell code, and conda's, read variables that are not set
     # shellcheck disable=SC1091
     ((${#modules[@]} == 0)) || module load "${modules[@]}"
-    # shellcheck disable=SC1091
-    [[ $PYTHON_ENV == */* ]] || source activate "$PYTHON_ENV"
+    case ${CONTAINER:+in-a-container}${PYTHON_ENV:-} in
+        in-a-container*) ;;
+        */*) export PATH="$PYTHON_ENV/bin:$PATH" ;;
+        *)
+            # shellcheck disable=SC1091
+            source activate "$PYTHON_ENV"
+            ;;
+    esac
     set -u
-    [[ $PYTHON_ENV != */* ]] || export PATH="$PYTHON_ENV/bin:$PATH"
     export OMP_NUM_THREADS=1
     cd "$DETR_PROJECT" || fail "$DETR_PROJECT: no such folder"
 }
@@ -129,8 +135,10 @@ once_per_gpu() {
 # Becomes srun, so that a signal to the process reaches it.
 start_processes() {
     # gpu-bind=none: every task sees all GPUs of its node, which NCCL needs for direct copies; each takes its own.
-    local start=(srun --nodes="$NODES" "${step[@]}" --gpu-bind=none bash "$DETR_PROJECT/slurm/guarded.sh") hosts
-    [[ $LAUNCHER == torchrun ]] || exec "${start[@]}" "$@"
+    local start=(srun --nodes="$NODES" "${step[@]}" --gpu-bind=none bash "$DETR_PROJECT/slurm/guarded.sh") hosts container
+    read -ra container <<< "${CONTAINER:-}"
+    [[ $LAUNCHER == torchrun ]] || exec "${start[@]}" "${container[@]}" "$@"
+    ((${#container[@]} == 0)) || fail "CONTAINER and LAUNCHER=torchrun do not go together: LAUNCHER=srun"
     local meeting=(--standalone)
     if ((NODES > 1)); then
         mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")

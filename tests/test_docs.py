@@ -16,8 +16,10 @@ PAGES = sorted(
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FLAGS = {flag for action in main.get_args_parser()._actions for flag in action.option_strings}
 #: Flags of programs that are not part of this project, cut at their first dash: of torchrun, git, nsys, ncu, pip,
-#: and Detectron2.
-FOREIGN = {
+#: Detectron2, Slurm, and what runs containers.
+SLURM = "account cpus error gpu gres image job mail module ntasks nodes output partition qos signal time me"
+CONTAINERS = "bind gpu gpus ipc nccl nv prefix rm"
+FOREIGN = {f"--{name}" for name in f"{SLURM} {CONTAINERS}".split()} | {
     "--help",
     "--nproc_per_node",
     "--detach",

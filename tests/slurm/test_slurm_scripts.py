@@ -209,6 +209,16 @@ def test_modules_and_a_conda_environment_by_its_name(cluster: Cluster) -> None:
     assert (cluster.out / "activated").read_text() == "detr\n"
 
 
+def test_a_container_stands_before_the_command_and_needs_no_environment(cluster: Cluster) -> None:
+    cluster.stand_ins.add("apptainer")
+    variables = {"CONTAINER": "apptainer exec --bind /x* detr.sif", "PYTHON_ENV": ""}
+    assert cluster.inside(CLUSTER, "--epochs", "1", **variables).returncode == 0
+    (called,) = cluster.stand_ins.calls("apptainer")
+    assert called[:6] == ["exec", "--bind", "/x*", "detr.sif", "python", "main.py"]
+    result = cluster.inside(CLUSTER, LAUNCHER="torchrun", **variables)
+    assert result.returncode == 2 and "LAUNCHER=srun" in result.stderr
+
+
 def test_a_job_that_was_submitted_by_hand_asks_slurm_where_it_is_and_what_it_has(cluster: Cluster) -> None:
     command = f"   Command={PERLMUTTER} --epochs 1"
     cluster.stand_ins.add("scontrol", f"print({command!r})")
