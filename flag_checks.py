@@ -152,9 +152,9 @@ def check_trial_flags(args: argparse.Namespace) -> None:
 def check_profiling_flags(args: argparse.Namespace) -> None:
     """Refuse profiling flags that would do nothing. Raises UserError."""
     ends_run = args.section or args.torch_profile or args.count_costs
-    if args.eval and (ends_run or args.timing):
+    if args.eval and (ends_run or args.timing or args.energy):
         raise UserError(
-            "--section, --timing, --torch_profile and --count_costs look at training steps: --eval has none"
+            "--section, --timing, --energy, --torch_profile and --count_costs look at training steps: --eval has none"
         )
     if args.count_costs:
         check_cost_file(args.count_costs)

@@ -37,6 +37,11 @@ def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
         help="time each phase of the steps after the warm-up: a table, and timing.json in --output_dir",
     )
     group.add_argument(
+        "--energy",
+        action="store_true",
+        help="count the joules of the GPUs (NVML, nvidia-ml-py) for each step, image and epoch in log.txt",
+    )
+    group.add_argument(
         "--torch_profile",
         default=None,
         metavar="DIR",

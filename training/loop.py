@@ -76,6 +76,8 @@ def run_epochs(
         seed_everything(cfg.seed, rank=run.place.launch.rank, epoch=part.epoch)
         training.within.begin(part)
         training.frozen_start.begin(part.epoch)
+        before = progress.done
+        training.energy.begin()
         with annotate("training_epoch"):
             train_stats = train_one_epoch(
                 *(detector.model, detector.criterion, loader, training.optimizer, run.place.device, part.epoch),
@@ -87,11 +89,13 @@ def run_epochs(
             break
         if context.phases.stop_when_done:  # an evaluation between two epochs would write over an earlier run's files
             continue
+        steps = progress.done - before
+        train_stats |= training.energy.of_training(steps=steps, images=steps * cfg.accumulate * cfg.batch_size)
         made = plan.cut(part, progress.done)
         whole = made == part  # else the rest of the epoch is made, and the epoch logged, when the run goes on
         place = {} if plan.ends_epoch(made) else training.within.state(evaluated=whole)
         due = whole and plan.evaluated_after(part, every=cfg.eval_every)
-        measured = measure(evaluate_now, training.average) if due else None
+        measured = measure(training.energy.around(evaluate_now), training.average) if due else None
         last = measured or last
         is_best = measured is not None and training.best.take(measured)
         if store is not None:

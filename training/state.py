@@ -23,6 +23,7 @@ from util.runs.schedule import build_lr_scheduler
 
 from .best import Best
 from .ema import start_average
+from .energy import start_meter
 from .evaluation import Measured
 from .freeze import FrozenStart
 from .stop import Stop
@@ -62,6 +63,7 @@ class Training:
         self.average = start_average(model, cfg.ema, checkpoint)
         self.parameters = building.count_trainable(model)
         self.frozen_start = FrozenStart(model, cfg.freeze_backbone)
+        self.energy = start_meter(run.place.device, wanted=cfg.energy)
         self.within = WithinEpoch(
             checkpoint,
             loader,

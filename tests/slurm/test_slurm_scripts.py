@@ -313,3 +313,32 @@ def test_another_cluster_pauses_dcgm_where_asked(cluster: Cluster) -> None:
     assert cluster.stand_ins.calls("dcgmi") == []
     assert cluster.inside(COLLECT / "cluster.sh", SECTIONS="loss", DCGM="pause").returncode == 0
     assert len(cluster.stand_ins.calls("dcgmi")) == 2
+
+
+# ---- power
+
+SWEEP = ROOT / "slurm" / "power_sweep.sh"
+
+
+def test_a_power_sweep_is_a_job_for_each_limit(cluster: Cluster) -> None:
+    variables = {**SITE[PERLMUTTER], "PYTHON_ENV": cluster.environment, "OUT": cluster.out, "CAPS": "200 300"}
+    environ = cluster.stand_ins.environ(**variables)
+    subprocess.run(["bash", SWEEP, "--epochs", "1"], env=environ, check=True, capture_output=True)
+    jobs = cluster.stand_ins.calls("sbatch")
+    assert [job[-4:] for job in jobs] == [["train", "--energy", "--epochs", "1"]] * 2
+    for watts, job in zip((200, 300), jobs):
+        assert {f"--gpu-power={watts}", f"--output={cluster.out}/{watts}W/%x-%j.log"} <= set(job)
+    subprocess.run(["bash", SWEEP, "draw"], env=environ, check=True)
+    folders = [f"{cluster.out}/{watts}W" for watts in (200, 300)]
+    assert cluster.stand_ins.calls("python") == [
+        ["-m", "util.plot_power", *folders, "--output", f"{cluster.out}/power.png"]
+    ]
+
+
+def test_a_power_sweep_of_this_machine_gives_the_limit_back_also_after_a_failure(cluster: Cluster) -> None:
+    cluster.stand_ins.add("nvidia-smi", "print('350.00')")
+    cluster.stand_ins.add("python", "sys.exit(1 if '/out/300W' in ' '.join(argv) else 0)")
+    environ = cluster.stand_ins.environ(OUT=cluster.out, CAPS="200 300 400", CAP_WITH="nvidia-smi")
+    assert subprocess.run(["bash", SWEEP], env=environ, capture_output=True).returncode == 1
+    asked = [call[-1] for call in cluster.stand_ins.calls("nvidia-smi") if "--power-limit" in call[-1]]
+    assert asked == ["--power-limit=200", "--power-limit=300", "--power-limit=350.00"]
