@@ -72,7 +72,7 @@ def check_flags(args: argparse.Namespace) -> None:
 
 
 def build_detector(args: argparse.Namespace) -> tuple[Detector, Truth | None]:
-    """Return the model and, with --truth, the annotations, whose classes must be the model's."""
+    """Return the model and, with --truth, the annotations: those of the classes that the model learned."""
     everything = args.json is not None or args.queries is not None
     least = args.threshold if args.threshold is not None else 0.0 if everything else THRESHOLD
     detector = Detector(
@@ -86,7 +86,9 @@ def build_detector(args: argparse.Namespace) -> tuple[Detector, Truth | None]:
     if args.truth is None:
         return detector, None
     masks = "segm" in detector.postprocessors
-    truth = Truth(Path(args.truth), masks=masks, category_ids=detector.category_ids)
+    if detector.classes is not None:
+        print(f"--truth {args.truth}: objects of {detector.classes} count: the model was trained with these --classes")
+    truth = Truth(Path(args.truth), masks=masks, category_ids=detector.category_ids, classes=detector.classes)
     detector.adopt_names(truth.class_names, source=args.truth)
     return detector, truth
 

@@ -24,6 +24,7 @@ from util.runs.class_names import (
     match_classes,
     names_in,
     refuse_other_classes,
+    trained_classes,
 )
 
 
@@ -138,8 +139,8 @@ def settle_labels(dense: bool, checkpoint: Mapping[str, Any], path: str) -> bool
 
 def settle_chosen(typed: str | None, checkpoint: Mapping[str, Any], path: str) -> str | None:
     """Return --classes as typed, or else as the checkpoint was trained with."""
-    trained = checkpoint.get("args", {}).get("classes")
-    if typed is not None or not isinstance(trained, str):
+    trained = trained_classes(checkpoint)
+    if typed is not None or trained is None:
         return typed
     print_once(f"--classes {trained} is that of {path}")
     return trained

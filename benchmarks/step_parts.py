@@ -65,9 +65,12 @@ class _Reads(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
+        #: Operators of any kind, the optimizer's too: on a GPU each is a launch or more, and takes the host's time.
+        self.operators = 0
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.operators += 1
         # Indexing with a mask gives a shape that depends on values, so a GPU makes the host wait.
         by_mask = func.name().startswith("aten::index") and any(
             isinstance(i, Tensor) and i.dtype == torch.bool for i in (args[1] if len(args) > 1 else None) or ()
@@ -79,7 +82,7 @@ class _Reads(TorchDispatchMode):
 
 @contextmanager
 def counted(model: nn.Module, optimizer: torch.optim.Optimizer, found: dict[str, int]) -> Iterator[None]:
-    """Count the `reads` and `flops` of one step, which is slower for it, into `found`.
+    """Count the `reads`, `flops` and `operators` of one step, which is slower for it, into `found`.
 
     Reads count from the beginning of the forward pass on: before, the batch is still the host's. On the CPU, too, every
     `.cpu()` counts, because it would wait on a GPU. AdamW's do not: its counters of steps are the host's.
@@ -105,7 +108,7 @@ def counted(model: nn.Module, optimizer: torch.optim.Optimizer, found: dict[str,
         Tensor.cpu = move
         for hook in hooks:
             hook.remove()
-    found |= {"reads": reads.count - (began or [0])[0], "flops": flops.get_total_flops()}
+    found |= {"reads": reads.count - (began or [0])[0], "flops": flops.get_total_flops(), "operators": reads.operators}
 
 
 @contextmanager

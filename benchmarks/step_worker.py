@@ -1,8 +1,9 @@
 """One implementation of DETR in a process of its own: whenever a line arrives, a training step, timed.
 
 The answer has the step's seconds and those of its parts, its loss, and the most memory that the process has had (MB:
-resident, on a GPU allocated). With `count` in the order the first step counts device reads and operations, the second a
-GPU's kernels, and every answer has the rate of operations that the machine reaches at best.
+resident, on a GPU allocated). `cpu` are the seconds that its threads computed: other programs on the machine lengthen
+them far less. With `count` in the order the first step counts device reads and operations, the second a GPU's kernels,
+and every answer has the rate of operations that the machine reaches at best, unless `rate` is false.
 
 Started by `train_step.py` and `masks.py`. Any checkout with the original's interface will do: `main.get_args_parser()`,
 `models.build_model(args)` and `engine.train_one_epoch(...)`, so that each is timed with its own engine.
@@ -140,17 +141,17 @@ def main() -> None:
         watches = [counted(model, optimizer, counts), counted_kernels(device, counts)] if order.get("count") else []
         for _ in sys.stdin:
             with watches.pop(0) if watches else contextlib.nullcontext():
-                start = time.perf_counter()
+                start, start_cpu = time.perf_counter(), time.process_time()
                 stats = engine.train_one_epoch(
                     model, criterion, [batch], optimizer, device, 0, args.clip_max_norm, **own
                 )
                 if device.type == "cuda":
                     torch.cuda.synchronize()
-                seconds = time.perf_counter() - start
+                seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
             answer = {"seconds": seconds, "parts": parts.take(seconds), "loss": stats["loss"]}
-            answer |= {"peak_mb": peak_mb(device), "before_mb": before}
-            if order.get("count"):
-                answer |= counts | {"rate": best_rate(device, dtype)}
+            answer |= {"peak_mb": peak_mb(device), "before_mb": before, "cpu": cpu} | counts
+            if order.get("rate", order.get("count")):
+                answer["rate"] = best_rate(device, dtype)
             print(json.dumps(answer), file=answers, flush=True)
 
 

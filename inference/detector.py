@@ -50,7 +50,8 @@ class Detector:
         UserError: a device or precision that is not to be had.
 
     Attributes:
-        model, postprocessors, class_names, category_ids, image_size, max_size, device: as in `loading.LoadedModel`.
+        model, postprocessors, class_names, category_ids, classes, image_size, max_size, device: as in
+            `loading.LoadedModel`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Detector:
             loaded = load_trained(loaded, device=self.device, padding_invariant=padding_invariant)
         self.model, self.postprocessors = loaded.model, loaded.postprocessors
         self.class_names, self.category_ids = dict(loaded.class_names), loaded.category_ids
+        self.classes = loaded.classes
         self.image_size, self.max_size = loaded.image_size, loaded.max_size
         self._eraser = loaded.eraser
         self.threshold = threshold

@@ -17,7 +17,7 @@ from models.postprocess import PostProcessSegm
 from models.zoo import published_under
 from util.coco_classes import PANOPTIC_COUNT
 from util.runs.checkpoint import load_checkpoint
-from util.runs.class_names import known_names, label_order
+from util.runs.class_names import known_names, label_order, trained_classes
 
 from .exported import is_exported, open_exported
 
@@ -38,6 +38,7 @@ class LoadedModel:
         architecture: its parts.
         fixed_size: height and width of the canvas that an exported file takes alone; images are made to fit inside.
         equal_sizes_only: batches hold images of one size, because padding would change detections.
+        classes: --classes of the training: the model knows these alone of its data's; None for all of them.
     """
 
     model: Callable[[Any], dict[str, Any]]
@@ -51,6 +52,7 @@ class LoadedModel:
     eraser: PaddingEraser | None = None
     fixed_size: tuple[int, int] | None = None
     equal_sizes_only: bool = False
+    classes: str | None = None
 
 
 def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invariant: bool | None) -> LoadedModel:
@@ -81,6 +83,7 @@ def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invar
         architecture=architecture,
         # The eraser is inside the backbone; the mask head still sees padding.
         equal_sizes_only=architecture.padding_invariant and architecture.masks,
+        classes=trained_classes(checkpoint),
     )
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.ops import box_iou
 
 from datasets.annotations import read_annotations
+from datasets.annotations.classes import ChosenClasses, words_of
 from datasets.annotations.dense import DenseLabels, listed_ids
 from datasets.coco import ConvertCocoPolysToMask
 from util.errors import ImageError
@@ -36,15 +37,25 @@ class Truth:
         path: the file.
         masks: also read masks.
         category_ids: those that the model knows, in its order, where they are not its labels (--dense_labels).
+        classes: --classes of the model's training: objects of other classes are left away. None keeps all.
 
     Raises:
         DatasetError: the file is not COCO, or has other categories.
     """
 
-    def __init__(self, path: Path, *, masks: bool = False, category_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        masks: bool = False,
+        category_ids: Sequence[int] | None = None,
+        classes: str | None = None,
+    ) -> None:
         self.path = path
-        dense = None if category_ids is None else DenseLabels(tuple(category_ids))
-        self._annotations = read_annotations(path, num_classes=dense)
+        labels: DenseLabels | ChosenClasses | None = None if category_ids is None else DenseLabels(tuple(category_ids))
+        if classes is not None:
+            labels = ChosenClasses(words=words_of(classes), required=False, labels=labels)
+        self._annotations = read_annotations(path, num_classes=labels)
         self._convert = ConvertCocoPolysToMask(masks)
         names = self._annotations.class_names
         #: The id in the file of each label.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import main
@@ -135,6 +136,21 @@ def test_truth_and_detections_lie_side_by_side(data: Path, run: Any, tmp_path: P
     with Image.open(tmp_path / "out" / "2.png") as image:
         assert image.size == (2 * 320 + 4, 320)
     assert set(results(tmp_path / "out" / "predictions.json")) == set(SIZES)
+
+
+@pytest.mark.slow
+def test_truth_of_a_model_that_learned_some_classes(data: Path, run: Any, tmp_path: Path) -> None:
+    """Trained with --classes: objects of the others are neither missed nor a reason to refuse the file."""
+    checkpoint = write_checkpoint(tmp_path / "two.pth", names={id_: NAMES[id_] for id_ in (1, 2)})
+    content = torch.load(checkpoint, weights_only=True)
+    flags = ["--resume", checkpoint, "--input", data / "images", "--no_images"]
+    flags += ["--truth", data / "annotations" / "val.json"]
+    assert_refused(run(*flags), "its classes are not the model's: 3 is cup")
+    torch.save(content | {"args": content["args"] | {"classes": "Cat, dog"}}, checkpoint)
+    code, out, err = run(*flags)
+    assert (code, err) == (0, "") and "objects of Cat, dog count: the model was trained with these --classes" in out
+    counts = re.search(r"(\d+) objects found, (\d+) missed", out)
+    assert counts and int(counts[1]) + int(counts[2]) == 2, "of the five objects two are dogs, none is a cat"
 
 
 @pytest.mark.slow

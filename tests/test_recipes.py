@@ -20,6 +20,10 @@ def run_recipe(name: str, *flags: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+#: Each starts Python and trains: a busy machine takes its time.
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.mark.slow
 def test_the_shapes_recipe_runs(tmp_path: Path) -> None:
     run_recipe("shapes", *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split())

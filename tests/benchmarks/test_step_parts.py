@@ -33,7 +33,7 @@ def test_reads_from_the_forward_pass_on_and_operations_are_counted() -> None:
         int(x[0, 0])  # before the forward pass: the host's
         model(x)
         optimizer.step()
-    assert found == {"reads": 5, "flops": 2 * 4**3}
+    assert (found["reads"], found["flops"]) == (5, 2 * 4**3) and found["operators"] > 5
     assert Tensor.cpu(x) is x and not model._forward_pre_hooks
 
 

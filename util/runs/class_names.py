@@ -64,6 +64,13 @@ def known_names(checkpoint: Mapping[str, Any]) -> tuple[dict[int, str] | None, s
     return names, ""
 
 
+def trained_classes(checkpoint: Mapping[str, Any]) -> str | None:
+    """Return --classes of the run that wrote a checkpoint; None of one that learned all classes of its data."""
+    run = checkpoint.get("args")
+    classes = run.get("classes") if isinstance(run, Mapping) else None
+    return classes if isinstance(classes, str) else None
+
+
 def class_count(checkpoint: Mapping[str, Any]) -> int | None:
     """Return the number of classes of a checkpoint's class head, None where it has no head."""
     weights = [value for name, value in checkpoint["model"].items() if name.endswith("class_embed.weight")]

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from models.config import Architecture, build_detector
+from models.variants.detectors import AnchorDETR
 from util.coco_classes import COCO_NAMES
 from util.errors import CheckpointError
 from util.runs.start import init_from
@@ -55,6 +57,30 @@ def test_classes_are_copied_by_name(ours: dict[int, str], biases: list[int], wor
     started = init_from(target, checkpoint_of(Detector(), RED_GREEN), ours)
     assert target.class_embed.bias.tolist() == biases and target.class_embed.weight[:, 0].tolist() == biases
     assert words in started.describe("x.pth"), started.describe("x.pth")
+
+
+@pytest.mark.usefixtures("narrow_resnet18")
+@pytest.mark.parametrize("ours", [{1: "green"}, {1: "blue", 4: "red"}], ids=["fewer", "more"])
+def test_noised_labels_and_proposals_move_with_their_classes(ours: dict[int, str]) -> None:
+    """Each head of a real detector, and the contents by class of --denoising, whose last row is "no object"."""
+
+    def detector(classes: int) -> AnchorDETR:
+        small = {"backbone": "resnet18", "enc_layers": 1, "dec_layers": 1, "hidden_dim": 16, "nheads": 2}
+        small |= {"dim_feedforward": 16, "num_queries": 4, "queries": "encoder", "focal": True, "denoising": 2}
+        return build_detector(Architecture(**small, num_classes=classes))
+
+    torch.manual_seed(0)
+    source, target = detector(3), detector(max(ours) + 1)
+    init_from(target, checkpoint_of(source, RED_GREEN), ours)
+    theirs, mine = source.state_dict(), target.state_dict()
+    sources = {id_: {"red": 1, "green": 2}.get(name) for id_, name in ours.items()} | {0: 0, -1: -1}
+    names = [name for name in mine if "class_embed" in name]
+    assert [name.split(".")[0] for name in names] == ["class_embed"] * 2 + ["proposals"] * 2 + ["denoising"]
+    for name in names:
+        for row, copied in sources.items():
+            same = copied is not None and torch.equal(mine[name][row], theirs[name][copied])
+            # The biases of the focal loss all start alike.
+            assert same == (copied is not None) or name.endswith("bias"), (name, row)
 
 
 def test_a_name_of_two_classes_is_that_of_the_same_id_or_of_none() -> None:
