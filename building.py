@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import datasets
 from datasets.check.preflight import check_before_training
-from datasets.interface import DatasetOrSubset
+from datasets.interface import DatasetOrSubset, DetectionDataset
 from datasets.loader import make_loader, make_sampler
 from datasets.resumable import ResumableLoader
 from flag_checks import check_model_flags
@@ -104,15 +104,21 @@ class Detector:
     compiled: LayerCompiler | None
 
 
-def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = None) -> Data:
+def build_data(
+    cfg: argparse.Namespace,
+    category_ids: tuple[int, ...] | None = None,
+    *,
+    opened: DetectionDataset | None = None,
+) -> Data:
     """Read the annotations, say what was found, and look at the data. Raises UserError.
 
-    `category_ids` is the order of --dense_labels in a checkpoint, by default that of the training set.
+    `category_ids` is the order of --dense_labels in a checkpoint, by default that of the training set. `opened` is the
+    training set where it has been read already.
     """
     if cfg.dataset_file != "shapes":
         print_once(datasets.layout_from_flags(cfg).describe())
     cfg = argparse.Namespace(**vars(cfg) | {"category_ids": category_ids})
-    train = None if cfg.eval else build_split("train", cfg)
+    train = None if cfg.eval else build_split("train", cfg, opened)
     if train is not None and cfg.overfit:
         # Of the images that --fast_dev_run left, if both are given.
         train = datasets.few_with_objects(train, cfg.overfit)
@@ -140,9 +146,13 @@ def build_data(cfg: argparse.Namespace, category_ids: tuple[int, ...] | None = N
     return data
 
 
-def build_split(image_set: str, cfg: argparse.Namespace) -> DatasetOrSubset:
-    """Return a split's dataset, or the part of it that --fast_dev_run asks for."""
-    chosen = datasets.subset(datasets.build_dataset(image_set, cfg, as_uint8=True), cfg.fast_dev_run, cfg.seed)
+def build_split(image_set: str, cfg: argparse.Namespace, opened: DetectionDataset | None = None) -> DatasetOrSubset:
+    """Return a split's dataset, or the part of it that --fast_dev_run asks for; `opened`: the training set as read."""
+    if opened is None:
+        dataset = datasets.build_dataset(image_set, cfg, as_uint8=True)
+    else:
+        dataset = datasets.with_training_transforms(opened, cfg)
+    chosen = datasets.subset(dataset, cfg.fast_dev_run, cfg.seed)
     return datasets.with_mosaic(chosen, cfg) if image_set == "train" else chosen
 
 

@@ -83,10 +83,11 @@ def main(args: argparse.Namespace) -> None:
 def run_at(place: Place, args: argparse.Namespace) -> None:
     """Evaluate or train in a place; the run's folder, if it has one, is this run's alone."""
     weights = find_weights(args)
-    wanted, choices = choose_flags(args, weights, place)
+    wanted, choices, opened = choose_flags(args, weights, place)
     cfg = settle_flags(wanted, weights, place)
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
-    data = building.build_data(cfg, None if cfg.match_classes else label_order(weights.resume))
+    labels = None if cfg.match_classes else label_order(weights.resume)
+    data = building.build_data(cfg, labels, opened=opened)
     if warning := warn_of_few_images(cfg, data, weights):
         print_once(warning)
     weights, num_classes = settle_classes(weights, cfg, data.classes(learned=not cfg.eval))

@@ -77,6 +77,12 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     return dataset
 
 
+def with_training_transforms(dataset: DetectionDataset, args: Namespace) -> DetectionDataset:
+    """Return a training set of files that was built before, with the transforms that the flags ask for now."""
+    cast(Any, dataset).transforms = _transforms("train", args, as_uint8=True)
+    return dataset
+
+
 def dataset_file_from_flags(args: Namespace) -> str:
     """Return `args.dataset_file`, or where it is not given, what the folder looks like."""
     parts = ("train_images", "train_annotations", "val_images", "val_annotations")

@@ -24,5 +24,5 @@ def add_start_flags(group: argparse._ArgumentGroup) -> None:
         "--lr_find",
         action="store_true",
         help="raise the learning rate from step to step until the loss blows up, suggest one (a picture in "
-        "--output_dir), and end; 150 steps or --max_steps",
+        "--output_dir), and end; 150 steps, fewer where these take over a minute and a half, or --max_steps",
     )

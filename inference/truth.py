@@ -52,10 +52,9 @@ class Truth:
         classes: str | None = None,
     ) -> None:
         self.path = path
-        labels: DenseLabels | ChosenClasses | None = None if category_ids is None else DenseLabels(tuple(category_ids))
-        if classes is not None:
-            labels = ChosenClasses(words=words_of(classes), required=False, labels=labels)
-        self._annotations = read_annotations(path, num_classes=labels)
+        dense = None if category_ids is None else DenseLabels(tuple(category_ids))
+        chosen = classes and ChosenClasses(words=words_of(classes), required=False, labels=dense)
+        self._annotations = read_annotations(path, num_classes=chosen or dense)
         self._convert = ConvertCocoPolysToMask(masks)
         names = self._annotations.class_names
         #: The id in the file of each label.

@@ -2,6 +2,7 @@
 
 import argparse
 
+from datasets.interface import DetectionDataset
 from flag_checks import given_flags
 from settings import Place, Weights, replace_flags, typed_flags
 from util.dist.distributed import print_once
@@ -13,19 +14,22 @@ from .preset import choose_preset, recorded_choices
 
 def choose_flags(
     args: argparse.Namespace, weights: Weights, place: Place
-) -> tuple[argparse.Namespace, dict[str, Choice]]:
+) -> tuple[argparse.Namespace, dict[str, Choice], DetectionDataset | None]:
     """Return the flags with the values that were chosen, and the choices by name; none for a plain run.
+
+    The third is the training set, where it had to be read for that.
 
     A run that goes on takes the choices that its checkpoint recorded, also without --preset; an evaluation takes
     nothing: its checkpoint says all that it needs.
     """
     choices: dict[str, Choice] = {}
+    opened = None
     if weights.resume is not None and not args.eval:
         choices = untyped(recorded_choices(weights.resume), given_flags(args))
         if choices:
             print_once(describe(choices, f"{weights.paths['resume']}: chosen by --preset when the run began"))
     elif args.preset and not args.eval:
-        choices = choose_preset(args, typed_flags(args), weights, place.device)
+        choices, opened = choose_preset(args, typed_flags(args), weights, place.device)
         print_once(describe(choices, f"--preset {args.preset}"))
     if args.overfit:
         # A preset's choices count as typed here: they were made for these data, a trial's are for any.
@@ -33,5 +37,5 @@ def choose_flags(
         print_once(describe(trial, f"--overfit {args.overfit}"))
         choices = choices | trial
     if not choices:
-        return args, {}  # not a copy, which would forget what was typed with its default value
-    return replace_flags(args, **{name: choice.value for name, choice in choices.items()}), choices
+        return args, {}, None  # not a copy, which would forget what was typed with its default value
+    return replace_flags(args, **{name: choice.value for name, choice in choices.items()}), choices, opened

@@ -30,8 +30,9 @@ def focal_loss(logits: Tensor, classes: Tensor) -> Tensor:
         logits: (B, Q, C+1).
         classes: (B, Q) int64, C where a query has no object.
     """
-    truth = F.one_hot(classes, logits.shape[-1])[..., :-1].to(logits.dtype)  # (B, Q, C); no object is all zeros
     logits = logits[..., :-1]
+    # (B, Q, C), all zeros without an object; F.one_hot would read the largest class back first.
+    truth = (classes[..., None] == torch.arange(logits.shape[-1], device=classes.device)).to(logits.dtype)
     probability = logits.sigmoid()
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     # How wrong the prediction is, to a power: what is sure and right hardly counts.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.helpers import TINY, Run, assert_refused
+from training import lr_find
 from training.lr_curve import is_over, rate_at, smooth, suggest
 
 STEPS = 150
@@ -61,6 +62,22 @@ def test_the_run_ends_with_one_number_and_a_picture(run: Run, tmp_path: Path) ->
     assert code == 0, err
     assert out.splitlines()[-1].startswith("lr_find: ")
     assert [path.name for path in tmp_path.iterdir()] == ["lr_find.png"]
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.0, 150), (0.5, 150), (1.0, 90), (20.0, 40)])
+def test_the_steps_fit_into_two_minutes(seconds: float, steps: int) -> None:
+    assert lr_find.steps_that_fit(seconds) == steps
+
+
+@pytest.mark.usefixtures("narrow_resnet18")
+def test_slow_steps_are_fewer_and_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lr_find, "SECONDS", 0.0)
+    monkeypatch.setattr(lr_find, "FEWEST", 21)
+    code, out, err = run(f"{TINY} --lr_find --batch_size 2 --image_size 32")
+    assert code == 0, err
+    assert (
+        "lr_find: a step takes" in out and ": 21 of them, about" in out and out.splitlines()[-1].startswith("lr_find")
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import main
+from datasets import coco
+from datasets.coco import read_annotations as read_once
 from tests.helpers import Run
 from training.choices import Choice
 from training.preset import choosing
@@ -122,8 +124,12 @@ def test_a_run_follows_records_and_resumes_its_choices(
     """Without weights a small ResNet starts from nothing; what was typed wins, then and on resume."""
     monkeypatch.setattr(choosing, "fetch_imagenet_weights", no_way)
     flags = f"--data_path {coco_folder} --device cpu --image_size 32 --num_workers 0 --output_dir {tmp_path}"
-    code, out, err = run(f"{flags} --max_steps 1 --preset auto --num_queries 7")
+    with monkeypatch.context() as patched:
+        read: list[str] = []
+        patched.setattr(coco, "read_annotations", lambda path, **how: read.append(path.name) or read_once(path, **how))
+        code, out, err = run(f"{flags} --max_steps 1 --preset auto --num_queries 7")
     assert code == 0, err
+    assert sorted(read) == ["instances_train2017.json", "instances_val2017.json"], "each once"
     assert "4 training images, the middle one 50 x 43; 2 classes; " in out
     assert "--backbone resnet18" in out and "no network" in out and "warning: plain DETR" not in out
     info = json.loads((tmp_path / "run.json").read_text())

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from datasets.interface import DetectionDataset
 from models.backbone_weights import fetch_imagenet_weights
 from models.checkpoint_config import architecture_of
 from settings import Weights
@@ -21,12 +22,13 @@ from .facts import read_data_facts, read_machine_facts
 
 def choose_preset(
     args: argparse.Namespace, typed: Mapping[str, Any], weights: Weights, device: torch.device
-) -> dict[str, Choice]:
+) -> tuple[dict[str, Choice], DetectionDataset | None]:
     """Look at data and machine and choose the flags that were not typed; those that this version has.
 
-    Rank 0 chooses for all processes. Raises UserError for data or a checkpoint that cannot be read.
+    Rank 0 chooses for all processes. Returns the choices, and the training set as `read_data_facts` does. Raises
+    UserError for data or a checkpoint that cannot be read.
     """
-    data, machine = read_data_facts(args), read_machine_facts(device)
+    (data, opened), machine = read_data_facts(args), read_machine_facts(device)
     print_once(f"--preset auto: {data.describe()}\n  {machine.describe()}")
     wishes = BackboneWishes(
         name=typed.get("backbone"),
@@ -42,7 +44,7 @@ def choose_preset(
     # Flags of a later version, and of --init_from's architecture, may not exist in this parser.
     known = {name: choice for name, choice in chosen.items() if name in vars(args)}
     # Memory and cores may differ between machines: all processes take what rank 0 chose.
-    return all_gather(known)[0]
+    return all_gather(known)[0], opened
 
 
 def _as_in_checkpoint(weights: Weights) -> dict[str, Choice]:

@@ -1,8 +1,6 @@
 """Facts that a preset is chosen from: about the training images, and about the machine."""
 
 import argparse
-import contextlib
-import io
 import os
 from dataclasses import dataclass
 
@@ -63,14 +61,13 @@ class MachineFacts:
         return f"{cores}, {self.memory:.0f} GiB of memory, {gpu}"
 
 
-def read_data_facts(cfg: argparse.Namespace) -> DataFacts:
+def read_data_facts(cfg: argparse.Namespace) -> tuple[DataFacts, DetectionDataset | None]:
     """Read the annotations of the training images; none is opened but those whose size is not listed.
 
-    Raises DatasetError as reading the data for the run does.
+    Returns the facts, and the dataset for the run, which need not read its file again; None of generated images, which
+    are cheap and depend on what is chosen. Raises DatasetError as reading the data for the run does.
     """
-    # The run reads them again and says what was repaired; twice would be once too often.
-    with contextlib.redirect_stdout(io.StringIO()):
-        split = build_split("train", cfg)
+    split = build_split("train", cfg)
     dataset = datasets.unwrap(split)
     # Evenly over the whole file, not the first ones: files are often sorted by class or by camera.
     chosen = np.linspace(0, len(dataset) - 1, num=min(SAMPLE, len(dataset))).round().astype(int)
@@ -82,7 +79,7 @@ def read_data_facts(cfg: argparse.Namespace) -> DataFacts:
         widths.append(width)
         small += [side / min(height, width) for side in _shorter_sides(dataset, index)]
     counts = dataset.object_counts()
-    return DataFacts(
+    facts = DataFacts(
         images=len(split),
         classes=len(dataset.class_names),
         height=int(np.median(heights)),
@@ -92,6 +89,7 @@ def read_data_facts(cfg: argparse.Namespace) -> DataFacts:
         small_side=float(np.quantile(small, 0.1)) if small else 1.0,
         generated=cfg.dataset_file == "shapes",
     )
+    return facts, None if facts.generated else dataset
 
 
 def _shorter_sides(dataset: DetectionDataset, index: int) -> list[float]:

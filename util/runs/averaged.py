@@ -30,5 +30,6 @@ def describe_weights(checkpoint: Mapping[str, Any], path: str) -> str | None:
     if "ema" not in checkpoint:
         return None
     averaged = "raw" in checkpoint
-    hint = "" if averaged else "; best.pth of its run has the better of them and their average"
+    better = averaged or checkpoint.get("best_weights") == "raw"
+    hint = ", the better of its two" if better else "; best.pth of its run has the better of them and their average"
     return f"{path}: its {'averaged weights' if averaged else 'raw weights'} (--ema) are evaluated{hint}"
