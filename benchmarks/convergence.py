@@ -6,12 +6,19 @@
 
 Runs lie in FOLDER/NAME/SEED. Whole ones are not made again: the command goes on where it was stopped. It writes
 FOLDER/convergence.png, the mean of the seeds and the range between them, and FOLDER/convergence.md, the last scores.
-Minutes are those of training alone.
+Minutes are those of training alone. On a machine that does other work they mean little:
+
+    python benchmarks/convergence.py shapes --folder runs/convergence --time    on an idle machine, after the runs
+
+times short runs of all variants in turn; from then on, minutes are steps times the median of those.
 """
 
 import argparse
+import json
+import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,16 +43,20 @@ VARIANTS = {
     "encoder local denoising": "--feature_map c4 --queries encoder --focal --local_attention --denoising 3",
     "encoder local groups": "--feature_map c4 --queries encoder --focal --local_attention --groups 3",
 }
-#: A small model and a short run on images of each kind; 100 steps an epoch on shapes.
+#: A small model and a short run on images of each kind; 50 steps an epoch on shapes.
 SMALL = "--hidden_dim 128 --enc_layers 2 --dec_layers 2 --dim_feedforward 512 --dropout 0 --num_workers 0 --device cpu"
 COMMON = {
-    "shapes": f"--dataset_file shapes --image_size 128 --train_size 1600 --val_size 200 --batch_size 16 --epochs 5 "
+    "shapes": f"--dataset_file shapes --image_size 128 --train_size 800 --val_size 200 --batch_size 16 --epochs 6 "
     f"--backbone resnet18 --backbone_weights none --backbone_norm batch --num_queries 10 --lr 8e-4 --lr_backbone 8e-4 "
     f"--lr_schedule onecycle --warmup_steps 50 --bbox_loss_coef 2 --giou_loss_coef 1 --clip_max_norm 0.5 {SMALL}",
     "folder": f"--dataset_file custom --image_size 384 --max_size 512 --train_scales 384 --batch_size 4 --epochs 10 "
     f"--backbone mobilenet_v2 --num_queries 60 --lr 5e-4 --lr_backbone 2e-4 --lr_schedule onecycle "
     f"--warmup_steps 50 --clip_max_norm 0.5 --nheads 4 {SMALL}",
 }
+
+
+#: Short runs of each variant that `--time` makes, and the steps of one.
+TIMED_RUNS, TIMED_STEPS = 3, 20
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,6 +68,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--backbone_weights", metavar="FILE", default="imagenet", help="folder: as main.py's")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="variants (all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="(%(default)s)")
+    parser.add_argument("--draw", action="store_true", help="train nothing: draw the runs that are whole")
+    parser.add_argument("--time", action="store_true", help="measure the time of a step, for AP over minutes")
     parser.add_argument("main_flags", nargs="*", help="after --: flags for all runs")
     args = parser.parse_args()
     if args.data == "folder" and not args.data_path:
@@ -64,37 +77,61 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def folder_of(args: argparse.Namespace, variant: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    return args.folder / variant.replace(" ", "_") / str(seed)
+
+
+def is_whole(folder: Path) -> bool:
+    """Return True if the run in a folder has ended."""
+    return (folder / "curves.png").is_file()  # written last
+
+
 def run(args: argparse.Namespace, variant: str, seed: int) -> Path:
     """Train one variant with one seed, unless that was done; return the run's log."""
-    folder = args.folder / variant.replace(" ", "_") / str(seed)
-    if not (folder / "curves.png").is_file():  # what a run writes last
-        flags = f"{COMMON[args.data]} {VARIANTS[variant]} --seed {seed} --print_freq 50".split()
-        if args.data == "folder":
-            flags += ["--data_path", args.data_path, "--backbone_weights", args.backbone_weights]
-        command = [
-            sys.executable,
-            "main.py",
-            *flags,
-            "--output_dir",
-            str(folder.resolve()),
-            "--resume",
-            "auto",
-            *args.main_flags,
-        ]
+    folder = folder_of(args, variant, seed)
+    if not is_whole(folder):
         print(f"{variant}, seed {seed}", flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "printed.txt").open("w") as printed:
-            subprocess.run(command, cwd=ROOT, stdout=printed, stderr=printed, check=True)
+        train(args, variant, folder, "--seed", str(seed), "--resume", "auto")
     return folder / "log.txt"
 
 
-def curves_by_variant(logs: Mapping[str, Sequence[Path]]) -> dict[str, np.ndarray]:
-    """Return for each variant an array (seeds, evaluations, 4): steps, minutes, AP and AP50."""
-    columns = ("steps", "minutes", "AP", "AP50")
-    return {
-        name: np.array([[[point[column] for column in columns] for point in curve_of(log)] for log in of_seeds])
-        for name, of_seeds in logs.items()
-    }
+def train(args: argparse.Namespace, variant: str, folder: Path, *flags: str) -> None:
+    """Train one variant in a process of its own; what it prints goes to a file in its folder."""
+    command = f"main.py {COMMON[args.data]} {VARIANTS[variant]} --print_freq 50".split()
+    if args.data == "folder":
+        command += ["--data_path", args.data_path, "--backbone_weights", args.backbone_weights]
+    command += [*args.main_flags, *flags, "--output_dir", str(folder.resolve())]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "printed.txt").open("w") as printed:
+        subprocess.run([sys.executable, *command], cwd=ROOT, stdout=printed, stderr=printed, check=True)
+
+
+def measure_step_times(args: argparse.Namespace) -> dict[str, float]:
+    """Return seconds of a training step of each variant: the median of short runs, in turn so that all see the same."""
+    seconds: dict[str, list[float]] = {variant: [] for variant in args.only}
+    for _ in range(TIMED_RUNS):
+        for variant in args.only:
+            with tempfile.TemporaryDirectory() as folder:
+                train(args, variant, Path(folder), "--max_steps", str(TIMED_STEPS), "--val_size", "1")
+                row = json.loads((Path(folder) / "log.txt").read_text().splitlines()[-1])
+                seconds[variant].append(row["train_step_time"])
+    return {variant: statistics.median(times) for variant, times in seconds.items()}
+
+
+def curves_by_variant(logs: Mapping[str, Sequence[Path]], step_times: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Return for each variant an array (seeds, evaluations, 4): steps, minutes, AP and AP50.
+
+    Minutes are steps times `step_times`, seconds of a step, for a variant that is in it, else those of the run's log.
+    """
+    curves = {}
+    for name, of_seeds in logs.items():
+        columns = ("steps", "minutes", "AP", "AP50")
+        runs = np.array([[[point[column] for column in columns] for point in curve_of(log)] for log in of_seeds])
+        if name in step_times:
+            runs[:, :, 1] = runs[:, :, 0] * step_times[name] / 60
+        curves[name] = runs
+    return curves
 
 
 def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
@@ -123,14 +160,19 @@ def table(curves: Mapping[str, np.ndarray]) -> str:
 
 
 def main() -> None:
-    """Train what is missing, then draw and tabulate all."""
+    """Train what is missing, or time the steps, then draw and tabulate all."""
     args = parse_args()
     # Seed by seed: stopped early, the picture still has every variant.
     logs: dict[str, list[Path]] = {variant: [] for variant in args.only}
     for seed in args.seeds:
         for variant in args.only:
-            logs[variant].append(run(args, variant, seed))
-    curves = curves_by_variant(logs)
+            if not args.draw or is_whole(folder_of(args, variant, seed)):
+                logs[variant].append(run(args, variant, seed))
+    logs = {variant: of_seeds for variant, of_seeds in logs.items() if of_seeds}
+    times = args.folder / "step_times.json"
+    if args.time:
+        times.write_text(json.dumps(measure_step_times(args), indent=1) + "\n")
+    curves = curves_by_variant(logs, json.loads(times.read_text()) if times.is_file() else {})
     draw(curves, args.folder / "convergence.png")
     (args.folder / "convergence.md").write_text(table(curves))
     print(table(curves), end="")

@@ -18,11 +18,18 @@ def write_log(path: Path, scores: list[float]) -> Path:
 
 def test_seeds_of_a_variant_are_drawn_and_tabulated_together(tmp_path: Path) -> None:
     logs = [write_log(tmp_path / f"{seed}.txt", [0.1, ap]) for seed, ap in ((1, 0.2), (2, 0.4))]
-    curves = curves_by_variant({"plain": logs})
+    curves = curves_by_variant({"plain": logs}, {})
     assert curves["plain"].shape == (2, 2, 4)
     assert "| plain | 2 | 120 | 2.0 | 0.300 (0.200 to 0.400) | 0.600 (0.400 to 0.800) |" in table(curves)
     draw(curves, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_minutes_are_steps_times_the_time_of_one_where_that_was_measured(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.txt", [0.1, 0.2])
+    curves = curves_by_variant({"plain": [log], "focal": [log]}, {"focal": 0.5})
+    assert curves["plain"][0, :, 1].tolist() == [1.0, 2.0]
+    assert curves["focal"][0, :, 1].tolist() == [0.5, 1.0]
 
 
 def test_variants_are_flags_that_main_knows() -> None:
