@@ -46,7 +46,7 @@ VARIANTS = {
 #: A small model and a short run on images of each kind; 50 steps an epoch on shapes.
 SMALL = "--hidden_dim 128 --enc_layers 2 --dec_layers 2 --dim_feedforward 512 --dropout 0 --num_workers 0 --device cpu"
 COMMON = {
-    "shapes": f"--dataset_file shapes --image_size 128 --train_size 800 --val_size 200 --batch_size 16 --epochs 6 "
+    "shapes": f"--dataset_file shapes --image_size 128 --train_size 400 --val_size 200 --batch_size 8 --epochs 8 "
     f"--backbone resnet18 --backbone_weights none --backbone_norm batch --num_queries 10 --lr 8e-4 --lr_backbone 8e-4 "
     f"--lr_schedule onecycle --warmup_steps 50 --bbox_loss_coef 2 --giou_loss_coef 1 --clip_max_norm 0.5 {SMALL}",
     "folder": f"--dataset_file custom --image_size 384 --max_size 512 --train_scales 384 --batch_size 4 --epochs 10 "
