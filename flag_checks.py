@@ -243,8 +243,8 @@ def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
     """
     complete = get_args_parser().parse_args([])
     if isinstance(args, Flags) and isinstance(complete, Flags):
-        # What was typed is known to the parser alone, and a copy would lose it.
-        complete.given = args.given
+        # What was typed, and where, is known to the parser alone, and a copy would lose it.
+        complete.given, complete.origins = args.given, args.origins
     # Over the defaults, so that unknown names of a caller's script pass through.
     vars(complete).update(vars(args))
     if isinstance(complete, Flags) and "dataset_file" not in given_flags(complete):

@@ -172,6 +172,30 @@ def replace_flags(args: argparse.Namespace, **values: Any) -> argparse.Namespace
     return argparse.Namespace(**vars(args) | values)
 
 
+def flag_origins(
+    args: argparse.Namespace, cfg: argparse.Namespace, chosen: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """Return where the value of each flag of a run comes from.
+
+    That is `command line`, a place `file:line` in a file of flags, `preset`, `default`, `caller` for a flag that a
+    script set after parsing, or `settled` where checkpoint, data or machine decided.
+
+    Args:
+        args: the flags as they were typed.
+        cfg: those of the run.
+        chosen: the flags that --preset or a trial chose.
+    """
+    known: Mapping[str, str] = getattr(args, "origins", {})
+    typed = dict.fromkeys(given_flags(args), "caller") | {name: place for name, place in known.items()}
+    typed = dict.fromkeys(vars(cfg), "default") | dict.fromkeys(chosen or {}, "preset") | typed
+    settled = {
+        name: "settled"
+        for name, value in vars(cfg).items()
+        if name not in (chosen or {}) and value != getattr(args, name, None)
+    }
+    return {name: (typed | settled)[name] for name in vars(cfg)}
+
+
 def typed_flags(args: argparse.Namespace) -> dict[str, Any]:
     """Return the flags that were given, as they were given."""
     return {name: getattr(args, name) for name in sorted(given_flags(args))}

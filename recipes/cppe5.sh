@@ -11,7 +11,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?"usage: recipes/cppe5.sh DIR [flags], DIR with images and annotations/train.json, test.json"}
 
-python main.py --dataset_file cppe5 --data_path "$data" \
-    --init_from https://dl.fbaipublicfiles.com/detr/detr-r50-e632da11.pth \
-    --epochs 100 --batch_size 8 --lr 1e-5 --lr_backbone 1e-5 --weight_decay 1e-4 --lr_schedule cosine \
-    --output_dir runs/cppe5 "${@:2}"
+python main.py @recipes/cppe5.args --data_path "$data" --output_dir runs/cppe5 "${@:2}"

@@ -12,7 +12,7 @@ from datasets.coco_eval import CocoEvaluator
 from datasets.loader import set_epoch
 from datasets.resumable import ResumableLoader
 from engine import StepContext, train_one_epoch
-from settings import Weights, typed_flags
+from settings import Weights, flag_origins, typed_flags
 from util.dist.device import seed_everything
 from util.dist.distributed import print_once
 from util.profiling import annotate
@@ -130,7 +130,8 @@ def open_folder(run: Setup, *, first_epoch: int) -> RunFolder | None:
     """Write run.json and return the run's folder; None where this process writes no files."""
     if run.folder is None or profiling_options(run.cfg).ends_run:
         return None
-    write_run_info(run.folder, run.cfg, typed=typed_flags(run.typed), chosen=run.chosen)
+    origins = flag_origins(run.typed, run.cfg, run.chosen)
+    write_run_info(run.folder, run.cfg, typed=typed_flags(run.typed), chosen=run.chosen, origins=origins)
     return RunFolder(run.folder, first_epoch=first_epoch)
 
 

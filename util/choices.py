@@ -8,3 +8,6 @@ ATTENTIONS = ("softmax", "sparsemax", "entmax15", "alpha_entmax", "topk")
 
 #: --lr_schedule; `util/runs/schedule.py` has the formulas.
 SCHEDULES = ("step", "onecycle", "cosine")
+
+#: --print_completion: the shells for which `util/completion.py` makes a script.
+SHELLS = ("bash", "zsh")

@@ -122,7 +122,7 @@ def one_line_error(parser, words, capsys):
         ("--bacth-size=4", "--batch_size"),
         ("-batch_size", "--batch_size"),
         ("--MASKS", "--masks"),
-        ("--output", "--output_dir"),
+        ("--outputdir", "--output_dir"),
     ],
 )
 def test_an_unknown_flag_is_answered_with_the_nearest(parser, capsys, typed, meant):

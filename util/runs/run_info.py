@@ -24,17 +24,22 @@ _PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco")
 
 
 def run_info(
-    settled: argparse.Namespace | Mapping[str, Any], *, typed: Mapping[str, Any] | None = None
+    settled: argparse.Namespace | Mapping[str, Any],
+    *,
+    typed: Mapping[str, Any] | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Describe this run in plain types: flags, command, date, versions, git, device. No host or user name.
 
     Args:
         settled: all flags with the values that the run has, after checkpoint, data and machine had their say.
         typed: the flags that were given, as they were given.
+        origins: where the value of each flag comes from.
     """
     return {
         "flags": to_plain(settled),
         **({} if typed is None else {"flags_as_typed": to_plain(typed)}),
+        **({} if origins is None else {"origins": dict(origins)}),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
@@ -49,9 +54,10 @@ def write_run_info(
     *,
     typed: Mapping[str, Any] | None = None,
     chosen: Mapping[str, Any] | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> None:
     """Write `run_info` to `run.json` in `output_dir`; with a preset also `chosen`, value and reason of each flag."""
-    info = run_info(settled, typed=typed) | ({"chosen": to_plain(chosen)} if chosen else {})
+    info = run_info(settled, typed=typed, origins=origins) | ({"chosen": to_plain(chosen)} if chosen else {})
     with atomic_file(Path(output_dir) / "run.json") as file:
         file.write(json.dumps(info, indent=2).encode() + b"\n")
 
