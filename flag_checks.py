@@ -152,9 +152,14 @@ def check_trial_flags(args: argparse.Namespace) -> None:
 def check_profiling_flags(args: argparse.Namespace) -> None:
     """Refuse profiling flags that would do nothing. Raises UserError."""
     ends_run = args.section or args.torch_profile or args.count_costs
-    if args.eval and (ends_run or args.timing or args.energy):
+    if args.eval and (ends_run or args.timing or args.energy or args.module_ranges is not None):
         raise UserError(
-            "--section, --timing, --energy, --torch_profile and --count_costs look at training steps: --eval has none"
+            "--section, --timing, --energy, --torch_profile, --count_costs and --module_ranges look at training steps: "
+            "--eval has none"
+        )
+    if args.module_ranges is not None and args.module_ranges < 1:
+        raise UserError(
+            f"--module_ranges {args.module_ranges}: must be at least 1; 4 names the parts of a transformer's layers"
         )
     if args.count_costs:
         check_cost_file(args.count_costs)

@@ -54,3 +54,11 @@ def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
         help="count FLOPs and bytes of one step after --profile_warmup others, operator by operator, without "
         "counters; write FILE (.csv or .parquet) for postprocess.py, then end the run",
     )
+    group.add_argument(
+        "--module_ranges",
+        default=None,
+        type=int,
+        metavar="DEPTH",
+        help="a profiler's range for every module, named by DEPTH levels of its path (4: "
+        "transformer.encoder.layers.2.self_attn), in forward and backward; with --count_costs its memory too",
+    )

@@ -47,7 +47,7 @@ class Training:
 
     def __init__(self, run: Setup, detector: Detector, loader: ResumableLoader, weights: Weights) -> None:
         cfg, model, checkpoint = run.cfg, detector.model, weights.resume
-        self.run, self.model = run, model
+        self.run, self.model, self.criterion = run, model, detector.criterion
         self.optimizer = building.build_optimizer(
             model,
             lr=cfg.lr,
@@ -97,7 +97,12 @@ class Training:
         )
         return StepContext(
             precision=self.run.place.precision,
-            phases=build_phases(profiling_options(cfg), device=self.run.place.device, total_steps=plan.left),
+            phases=build_phases(
+                profiling_options(cfg),
+                device=self.run.place.device,
+                total_steps=plan.left,
+                parts=(self.model, self.criterion),
+            ),
             lr_scheduler=scheduler,
             before_step=self.frozen_start.drop_gradients,
             after_step=self.after_step,

@@ -5,7 +5,7 @@ Without a profiler attached a range costs about a microsecond. Only the kernels 
 `ncu --nvtx --nvtx-include "backward" python main.py ...` (`process_range`; no slash).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from functools import cache
@@ -35,12 +35,21 @@ def record_ranges(on: bool) -> None:
     _recording = on
 
 
+#: Told of every range of `annotate`; see `follow_ranges`.
+_follower: Callable[[str], AbstractContextManager] | None = None
+
+
+def follow_ranges(follower: Callable[[str], AbstractContextManager] | None) -> None:
+    """Have a context of `follower` around each range of `annotate` from now on; None ends that."""
+    global _follower
+    _follower = follower
+
+
 def annotate(name: Section | str) -> AbstractContextManager:
     """Return a context in which what the calling thread does is in the NVTX range `name`."""
-    if _recording:
+    if _recording or _follower:
         return _recorded(str(name))
-    nvtx = _nvtx()
-    return nvtx.annotate(str(name)) if nvtx else nullcontext()
+    return nvtx_range(str(name))
 
 
 @contextmanager
@@ -62,10 +71,19 @@ def process_range(name: Section | str) -> Iterator[None]:
 
 @contextmanager
 def _recorded(name: str) -> Iterator[None]:
-    """A range in NVTX and in torch.profiler's trace."""
-    nvtx = _nvtx()
-    with nvtx.annotate(name) if nvtx else nullcontext(), _trace(name):
+    """A range in NVTX, in torch.profiler's trace if one is being recorded, and of the follower if there is one."""
+    with (
+        nvtx_range(name),
+        _trace(name) if _recording else nullcontext(),
+        _follower(name) if _follower else nullcontext(),
+    ):
         yield
+
+
+def nvtx_range(name: str) -> AbstractContextManager:
+    """Return a context in which what the calling thread does is in the NVTX range `name`, and in nothing else."""
+    nvtx = _nvtx()
+    return nvtx.annotate(name) if nvtx else nullcontext()
 
 
 def _trace(name: str) -> AbstractContextManager:

@@ -14,11 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
 from . import Section
+from .module_ranges import ModuleRanges
 from .op_costs import OpCost, base_name, op_cost, shapes
 from .timing import Mark, marker, milliseconds_between
 
 #: What DistributedDataParallel and the mask head's model call the detector inside them.
 _WRAPPED = ("module", "detr")
+#: Direction by section; what --grad_checkpoint computes again in the backward is "recompute".
+_DIRECTIONS = {"forward": "forward", "loss": "forward", "backward": "backward", "optimizer_step": "optimizer"}
 
 
 @dataclass
@@ -27,6 +30,7 @@ class OpRow:
 
     section: str
     module: str
+    direction: str
     kernel: str
     label: str
     shapes: str
@@ -46,11 +50,13 @@ class CostCounter:
     The time of an operator is that of its call below the dispatcher: on the CPU by the clock; on a GPU between two
     events around it, so that a kernel that is shorter than its launch counts as long as the launch. Counting happens
     between the operators, so the step as a whole is slower, the operators are not. After the step `rows` holds the
-    result.
+    result. With `ranges` modules are named as those are, instead of by two levels, and what is computed again is told
+    apart.
     """
 
-    def __init__(self, *, warmup: int, device: torch.device) -> None:
+    def __init__(self, *, warmup: int, device: torch.device, ranges: ModuleRanges | None = None) -> None:
         self.warmup = warmup
+        self.ranges = ranges
         self.device = device
         self.rows: list[OpRow] = []
         self.current = -1
@@ -114,12 +120,14 @@ class CostCounter:
         # Views and allocations cost nothing; an unknown operator stays, so that `unknown` names it.
         if cost.family == "view" or (cost.known and not cost.bytes and not cost.flops):
             return
-        module, unit, text = module_label(self._tracker.parents), compute_unit(args, cost), shapes(args)
-        key = (self._section, module, str(func), text, unit)
+        module, direction = self._place(self._tracker)
+        unit, text = compute_unit(args, cost), shapes(args)
+        key = (self._section, module, direction, str(func), text, unit)
         if key not in self._found:
             self._found[key] = OpRow(
                 section=self._section,
                 module=module,
+                direction=direction,
                 kernel=str(func),
                 label=op_label(func, args),
                 shapes=text,
@@ -134,6 +142,14 @@ class CostCounter:
         row.bytes += cost.bytes
         # Read after the step: reading an event now would make the host wait for the GPU.
         self._spans.append((row, begin, end))
+
+    def _place(self, tracker: ModuleTracker) -> tuple[str, str]:
+        """Return the module and the direction of the operator at work."""
+        direction = _DIRECTIONS[self._section]
+        if self.ranges is None:
+            return module_label(tracker.parents), direction
+        module, own = self.ranges.here()
+        return module, own if own == "recompute" else direction
 
 
 class _Dispatch(TorchDispatchMode):

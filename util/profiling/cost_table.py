@@ -29,6 +29,8 @@ def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list
             "run": run,
             "section": row.section,
             "module": row.module,
+            "direction": row.direction,
+            "operator": row.kernel,
             "kernel": row.kernel,
             "name": " ".join(filter(None, (row.label, row.module.rpartition(".")[2]))),
             "family": row.family,

@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..dist.distributed import is_main_process
 from ..errors import UserError
+from . import follow_ranges
 from .cost_counter import CostCounter
 from .cost_table import measure_ceilings, section_table, table_rows, write_costs
+from .module_ranges import ModuleRanges
 from .nsight import CaptureWindow
 from .phases import StepPhases, Watcher
+from .saved_memory import SavedMemory, write_memory
 from .timing import PhaseTimer, summarise, timing_table, write_timing
 from .torch_trace import TorchTrace
 
@@ -28,6 +32,7 @@ class ProfilingOptions:
         warmup: steps before all of these begin (--profile_warmup).
         steps: steps with a capture window, or in the trace (--profile_steps).
         go_on: the run does not end with the capture window, the trace or the count (--profile_continue).
+        module_ranges: levels of the modules' names in their ranges, None for no such ranges (--module_ranges).
     """
 
     section: str | None = None
@@ -37,6 +42,7 @@ class ProfilingOptions:
     warmup: int = 10
     steps: int = 3
     go_on: bool = False
+    module_ranges: int | None = None
 
     @property
     def ends_run(self) -> bool:
@@ -54,14 +60,22 @@ def profiling_options(args: argparse.Namespace) -> ProfilingOptions:
         warmup=args.profile_warmup,
         steps=args.profile_steps,
         go_on=args.profile_continue,
+        module_ranges=args.module_ranges,
     )
 
 
-def build_phases(options: ProfilingOptions, *, device: torch.device, total_steps: int) -> StepPhases:
+def build_phases(
+    options: ProfilingOptions,
+    *,
+    device: torch.device,
+    total_steps: int,
+    parts: tuple[nn.Module, nn.Module] | None = None,
+) -> StepPhases:
     """Return the phases of a run of `total_steps`, with the watchers that the flags ask for.
 
     A capture window, a trace or a count of costs ends the run unless `go_on`; `timing` alone times all steps after the
-    warm-up. Raises UserError when the run is too short for the flags.
+    warm-up. `parts` are the model and the criterion, which `module_ranges` gives hooks. Raises UserError when the run
+    is too short for the flags.
     """
     warmup, steps = options.warmup, options.steps
     captured = options.section or options.torch_profile
@@ -72,6 +86,15 @@ def build_phases(options: ProfilingOptions, *, device: torch.device, total_steps
             f"this run has {total_steps}: lower them, or raise --epochs, --max_steps or the number of images"
         )
     watchers: list[Watcher] = []
+    ranges = None
+    follow_ranges(None)  # of an earlier run in this process
+    if options.module_ranges and parts is not None:
+        # The trace needs no hooks in backward, for it has autograd's numbers; on a CPU no other profiler sees NVTX.
+        hooked = device.type == "cuda" and not options.torch_profile
+        ranges = ModuleRanges(*parts, depth=options.module_ranges, nvtx_in_backward=hooked)
+        watchers.append(ranges)
+        if options.count_costs:
+            watchers.append(SavedMemory(parts[0], ranges, depth=options.module_ranges, step=warmup))
     if options.torch_profile:
         watchers.append(TorchTrace(folder=options.torch_profile, warmup=warmup, steps=steps))
     if options.section:
@@ -80,7 +103,7 @@ def build_phases(options: ProfilingOptions, *, device: torch.device, total_steps
         timed = steps if captured and not options.go_on else None
         watchers.append(PhaseTimer(warmup=warmup, steps=timed, device=device))
     if options.count_costs:
-        watchers.append(CostCounter(warmup=warmup, device=device))
+        watchers.append(CostCounter(warmup=warmup, device=device, ranges=ranges))
     return StepPhases(watchers, stop_when_done=options.ends_run)
 
 
@@ -105,6 +128,8 @@ def report_costs(phases: StepPhases, args: argparse.Namespace, ceilings_script: 
         if counter.unknown:
             print(f"counted by their bytes only, for want of a formula: {', '.join(counter.unknown)}")
         write_costs(table_rows(counter.rows, run=path.stem, device=counter.device), path)
+        for memory in (watcher for watcher in phases.watchers if isinstance(watcher, SavedMemory)):
+            print(f"wrote {write_memory(memory.rows(), path)}: what holds memory at the end of the forward, by module")
         roofs, missing = measure_ceilings(ceilings_script, path, counter.device)
         print(f"wrote {path}{'' if missing else f' and {roofs}'}: postprocess.py {path} draws it")
         if missing:

@@ -33,6 +33,8 @@ TEXT_COLUMNS = {
     "run": "name of the run, e.g. bs8_optimized",
     "section": "forward, loss, backward, optimizer_step, or another NVTX range; empty if not known",
     "module": "module or inner NVTX range, e.g. backbone or transformer.encoder; empty if not known",
+    "direction": "forward, backward, recompute (--grad_checkpoint) or optimizer; empty if not known",
+    "operator": "torch's operator that started the kernel, e.g. aten::convolution; empty if not known",
     "kernel": "full name of the kernel or operator",
     "name": "readable name",
     "family": "kind of work, e.g. convolution, elementwise",
@@ -41,7 +43,7 @@ TEXT_COLUMNS = {
     "grid": "launch grid, or the operator's shapes",
     "block": "thread block",
     "flop_source": "how the FLOPs were counted, see FLOP_SOURCES in read/flops.py",
-    "source": "ncu or analytic",
+    "source": "ncu, analytic, torch (a trace of torch.profiler) or nsys",
 }
 NUMBER_COLUMNS = {
     "first": "number of the first launch in its file: the order in time",

@@ -18,6 +18,8 @@ _KEYS = (
     "run",
     "section",
     "module",
+    "direction",
+    "operator",
     "kernel",
     "name",
     "family",
