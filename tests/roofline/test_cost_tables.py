@@ -32,6 +32,7 @@ def counted() -> list[OpRow]:
     return [
         OpRow(
             section="forward",
+            direction="forward",
             kernel="aten.convolution.default",
             label="convolution 3x3",
             shapes="2x3x8x8, 4x3x3x3",
@@ -45,6 +46,7 @@ def counted() -> list[OpRow]:
         ),
         OpRow(
             section="forward",
+            direction="forward",
             kernel="aten.clone.default",
             label="clone",
             shapes="2x3",
@@ -57,6 +59,7 @@ def counted() -> list[OpRow]:
         ),
         OpRow(
             section="backward",
+            direction="backward",
             kernel="aten.lgamma.default",
             label="lgamma",
             shapes="9",

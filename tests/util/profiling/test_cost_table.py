@@ -15,6 +15,7 @@ def row(section: str, flops: int, size: int, seconds: float) -> OpRow:
     return OpRow(
         section=section,
         module="",
+        direction="",
         kernel="k",
         label="k",
         shapes="",
