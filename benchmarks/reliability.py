@@ -1,13 +1,15 @@
-"""Runs that are killed at random moments, and checkpoints that are damaged at random places: what is left of them.
+"""Runs that are killed at random moments, damaged checkpoints, and a long run: what is left of them, and what grows.
 
-    python benchmarks/reliability.py                 200 kills, 100 truncations, 100 flipped bytes
+    python benchmarks/reliability.py                 200 kills, 100 truncations, 100 flipped bytes, 5,000 steps
     python benchmarks/reliability.py --minutes 10    as many kills as fit
+    python benchmarks/reliability.py --only long_run the long run alone; the figures of the rest stay
 
 A run of a small detector saves after every step and is killed by SIGKILL again and again. After every kill the newest
 whole checkpoint must not be behind the last that was saved, best.pth must be there and whole once it was written, and
 the rows of log.txt must be whole. When the run has been let to its end, its weights and its log must be those of a run
-that was never killed. Then its last checkpoint is cut or has a byte changed: the one before must be found. Ends with
-exit code 1 where any of it is not so. Writes results/reliability.json.
+that was never killed. Then its last checkpoint is cut or has a byte changed: the one before must be found. A long run
+of 40 epochs with a loader's worker and an evaluation each must not grow in memory (2 %), open files or processes. Ends
+with exit code 1 where any of it is not so. Writes results/reliability.json.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import main
+from benchmarks.long_run import faults_of, summarize, watched
 from benchmarks.report import ROOT, write_report
 from util.errors import CheckpointError
 from util.metrics import MEASURED
@@ -46,10 +49,11 @@ FLAGS = (
 STEPS_PER_EPOCH = 20
 
 
-def start(flags: str, output: Path, saved: Path | None) -> int:
+def start(flags: str, output: Path, saved: Path | None, looks: Path | None = None) -> int:
     """Run main.py in a fork of this process, which has imported everything; return the fork's number.
 
-    Its output goes to a file. After every save the step's number is added to the file `saved`.
+    Its output goes to a file. After every save the step's number is added to the file `saved`, and after every epoch
+    what the run holds to the file `looks`.
     """
     child = os.fork()
     if child:
@@ -66,7 +70,8 @@ def start(flags: str, output: Path, saved: Path | None) -> int:
             return result
 
         RunFolder.save = save_and_note  # type: ignore[method-assign]
-    os._exit(main.cli(flags.split()))
+    with watched(looks) if looks else contextlib.nullcontext():
+        os._exit(main.cli(flags.split()))
 
 
 def last_saved(saved: Path) -> int:
@@ -89,9 +94,9 @@ def kill_once(flags: str, saved: Path, dice: random.Random) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-def let_end(flags: str, output: Path, saved: Path | None) -> None:
+def let_end(flags: str, output: Path, saved: Path | None, looks: Path | None = None) -> None:
     """Start the run and wait for its end. Raises RuntimeError with its last line where it failed."""
-    code = os.waitstatus_to_exitcode(os.waitpid(start(flags, output, saved), 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(start(flags, output, saved, looks), 0)[1])
     if code:
         raise RuntimeError(f"exit code {code}: {output.read_text().strip().rpartition(chr(10))[2]}")
 
@@ -177,6 +182,44 @@ def damage(folder: Path, kind: str, *, times: int, dice: random.Random) -> dict[
     return {"files": times, "recognised_and_previous_found": recognised, "bytes": len(whole)}
 
 
+def run_long(folder: Path, *, steps: int, evaluations: int = 40) -> dict[str, Any]:
+    """Make a run of so many steps with an evaluation after each of its epochs; return what it held meanwhile."""
+    looks, images = folder / "looks.txt", 2 * steps // evaluations
+    flags = (
+        f"{FLAGS} --checkpoint_every 100 --train_size {images} --num_workers 1 --val_size 4 --epochs {evaluations} "
+        f"--output_dir {folder}"
+    )
+    began = time.monotonic()
+    folder.mkdir()
+    let_end(flags, folder / "output.txt", None, looks)
+    figures = summarize(looks)
+    return {**figures, "faults": faults_of(figures), "seconds": round(time.monotonic() - began)}
+
+
+def kill_and_damage(place: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Kill a run, compare it with one that was left alone, and damage its checkpoint."""
+    dice = random.Random(args.seed)
+    killed, straight = place / "killed", place / "straight"
+    flags = f"{FLAGS} --epochs {args.epochs} --resume auto --output_dir"
+    killed.mkdir()
+    report: dict[str, Any] = {
+        "sigkill": kill_often(killed, f"{flags} {killed}", kills=args.kills, seconds=60 * args.minutes, dice=dice)
+    }
+    let_end(f"{flags} {straight}", place / "output.txt", None)
+    report["sigkill"]["same_weights_and_log_as_without_kills"] = same_run(killed, straight)
+    for kind in ("truncations", "flipped_bytes"):
+        report[kind] = damage(killed, kind, times=args.files, dice=dice)
+    return report
+
+
+def is_good(report: dict[str, Any]) -> bool:
+    """Return True where all that was looked at is as promised."""
+    good = not any(report[part]["faults"] for part in ("sigkill", "long_run") if part in report)
+    good &= report.get("sigkill", {}).get("same_weights_and_log_as_without_kills", True)
+    damaged = [report[kind] for kind in ("truncations", "flipped_bytes") if kind in report]
+    return good and all(part["recognised_and_previous_found"] == part["files"] for part in damaged)
+
+
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -186,6 +229,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--epochs", type=int, default=40, help=f"of the run, {STEPS_PER_EPOCH} steps each (%(default)s)"
     )
+    parser.add_argument("--steps", type=int, default=5000, help="of the long run, with 40 evaluations (%(default)s)")
+    parser.add_argument("--only", choices=("kills", "long_run"), help="do this part alone, and keep the other's figures")
     parser.add_argument("--seed", type=int, default=0, help="of moments and places (%(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json", help="(%(default)s)")
     return parser.parse_args()
@@ -195,28 +240,20 @@ def run() -> int:
     """Do all of it and write the report; return the exit code."""
     args = parse()
     torch.set_num_threads(1)
-    dice = random.Random(args.seed)
     place = Path(tempfile.mkdtemp(prefix="reliability-"))
     try:
-        killed, straight = place / "killed", place / "straight"
-        flags = f"{FLAGS} --epochs {args.epochs} --resume auto --output_dir"
-        killed.mkdir()
-        report: dict[str, Any] = {
-            "sigkill": kill_often(killed, f"{flags} {killed}", kills=args.kills, seconds=60 * args.minutes, dice=dice)
-        }
-        let_end(f"{flags} {straight}", place / "output.txt", None)
-        report["sigkill"]["same_weights_and_log_as_without_kills"] = same_run(killed, straight)
-        for kind in ("truncations", "flipped_bytes"):
-            report[kind] = damage(killed, kind, times=args.files, dice=dice)
+        report = {} if args.only == "long_run" else kill_and_damage(place, args)
+        if args.only != "kills":
+            report["long_run"] = run_long(place / "long", steps=args.steps)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    write_report("reliability", args, medians={}, unit="", **report)
-    good = not report["sigkill"]["faults"] and report["sigkill"]["same_weights_and_log_as_without_kills"]
-    good &= all(
-        report[kind]["recognised_and_previous_found"] == args.files for kind in ("truncations", "flipped_bytes")
+    kept = json.loads(args.output.read_text()) if args.only and args.output.exists() else {}
+    parts = ("sigkill", "truncations", "flipped_bytes", "long_run")
+    write_report(
+        "reliability", args, medians={}, unit="", **{name: kept[name] for name in parts if name in kept} | report
     )
     print(json.dumps(report, indent=2))
-    return 0 if good else 1
+    return 0 if is_good(report) else 1
 
 
 if __name__ == "__main__":
