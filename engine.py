@@ -22,6 +22,7 @@ from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
 from util.runs.accumulate import StepBatches, add_losses, without_exchange
 from util.runs.guard import StepGuard
+from util.runs.memory import OF_EVALUATION, OF_TRAINING, naming_memory
 from util.runs.plan import EpochPart
 from util.targets import Target, object_count
 
@@ -106,7 +107,7 @@ def train_one_epoch(
     shapes, log.guard = BatchShapes(), context.guard
     context.watch(log, shapes)
     for batches in log.each(context.phases.batches(step_batches), steps, ended=context.ended):
-        with context.phases.step():
+        with context.phases.step(), naming_memory("a training step", batches, device=device, ways=OF_TRAINING):
             image_ids = [i for _, targets in batches for i in ids_of(targets)]  # before they leave the host
             for batch in batches:
                 shapes.add(*batch)
@@ -269,10 +270,11 @@ def evaluate(
     log = _step_log("Test:", criterion, context, progress)
     with annotate("evaluation"):
         for samples, targets in log.each(data_loader, steps):
-            outputs, losses = _outputs_and_losses(model, criterion, samples, targets, device, context)
-            if losses is not None:
-                log.add(losses, ids_of(targets))
-            _add_results(evaluator, panoptic, postprocessors, outputs, targets, device)
+            with naming_memory("an evaluation", [(samples, targets)], device=device, ways=OF_EVALUATION):
+                outputs, losses = _outputs_and_losses(model, criterion, samples, targets, device, context)
+                if losses is not None:
+                    log.add(losses, ids_of(targets))
+                _add_results(evaluator, panoptic, postprocessors, outputs, targets, device)
         if criterion is not None:
             progress.note(describe_averages(log.averages()))
         progress.close()

@@ -41,6 +41,7 @@ import building
 from building import Detector, Setup
 from datasets.coco_eval import CocoEvaluator
 from datasets.images import allow_pixels
+from datasets.workers import describe_dead_worker
 from engine import StepContext, evaluate
 from flag_checks import check_flags, with_defaults
 from reports import draw_last, evaluate_once
@@ -59,6 +60,7 @@ from util.profiling import annotate
 from util.runs.atomic import remove_unfinished
 from util.runs.class_names import label_order
 from util.runs.lock import hold_folder
+from util.runs.memory import memory_snapshot
 from util.runs.other_run import refuse_other_run
 from util.runs.run_info import describe_git
 
@@ -77,6 +79,7 @@ def main(args: argparse.Namespace) -> None:
     with ExitStack() as held:
         if args.output_dir:
             only_rank_0(lambda: held.enter_context(hold_folder(args.output_dir)))
+        held.enter_context(memory_snapshot(args.memory_snapshot, place.device))
         run_at(place, args)
 
 
@@ -145,6 +148,9 @@ def cli(argv: list[str] | None = None, *, typed: argparse.Namespace | None = Non
     except RunStopped as stopped:
         return stopped.exit_code
     except RuntimeError as error:
+        if dead := describe_dead_worker(error):
+            print(f"main.py: error: {dead}", file=sys.stderr, flush=True)
+            return UserError.exit_code
         lost = describe_lost(error)
         if lost is None:
             raise

@@ -230,7 +230,9 @@ def parse() -> argparse.Namespace:
         "--epochs", type=int, default=40, help=f"of the run, {STEPS_PER_EPOCH} steps each (%(default)s)"
     )
     parser.add_argument("--steps", type=int, default=5000, help="of the long run, with 40 evaluations (%(default)s)")
-    parser.add_argument("--only", choices=("kills", "long_run"), help="do this part alone, and keep the other's figures")
+    parser.add_argument(
+        "--only", choices=("kills", "long_run"), help="do this part alone, and keep the other's figures"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of moments and places (%(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json", help="(%(default)s)")
     return parser.parse_args()

@@ -48,6 +48,17 @@ def _add_device_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="keep only the inputs of layers and compute the rest again: less memory, more time",
     )
+    group.add_argument(
+        "--memory_snapshot",
+        default=None,
+        metavar="FILE",
+        help="write PyTorch's record of a GPU's memory at the end, also where that is used up",
+    )
+    group.add_argument(
+        "--warmup_worst_case",
+        action="store_true",
+        help="before the first epoch try the largest batch that the flags and the data can give; the run is the same",
+    )
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
     group.add_argument(
         "--deterministic",

@@ -19,6 +19,7 @@ from util.dist.precision import pick_precision
 from util.errors import UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 from util.panoptic_png import decode_segments
+from util.runs.memory import OF_PREDICTION, naming_memory
 
 from .detections import Detections, PanopticImage
 from .images import ImageLike, as_rgb
@@ -132,9 +133,13 @@ class Detector:
         for part in self._batches(sizes):
             # Bytes travel to the device and are normalised there, as in an evaluation: the same bits.
             batch = nested_tensor_from_tensor_list([pixels[i] for i in part]).to(self.device).normalized()
-            with self._erasing(sizes[part]):
+            with (
+                naming_memory("a prediction", [(batch, ())], device=self.device, ways=OF_PREDICTION),
+                self._erasing(sizes[part]),
+            ):
                 outputs = self.run(batch)
-            found |= zip(part, self.read_outputs(outputs, sizes=sizes[part], originals=targets[part]))
+                results = self.read_outputs(outputs, sizes=sizes[part], originals=targets[part])
+            found |= zip(part, results)
         return [found[i] for i in range(len(pixels))]
 
     def _erasing(self, sizes: Tensor) -> AbstractContextManager:

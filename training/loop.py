@@ -17,6 +17,7 @@ from util.dist.device import seed_everything
 from util.dist.distributed import print_once
 from util.profiling import annotate
 from util.profiling.from_flags import profiling_options, report_costs, report_timing
+from util.runs.pace import describe_starving
 from util.runs.plan import EpochPart
 from util.runs.run_folder import RunFolder, log_row
 from util.runs.run_info import write_run_info
@@ -25,6 +26,7 @@ from .augmented import save_augmented
 from .evaluation import Evaluation, Measured, measure
 from .signals import leave_after_signal, stop_on_signals
 from .state import Training
+from .worst_case import prepare_memory
 
 #: Measures the machine's ceilings for --count_costs; a program to run, for the roofline scripts stand alone.
 CEILINGS = Path(__file__).parents[1] / "roofline-on-nvidia-gpus" / "custom-scripts" / "ceilings.py"
@@ -46,6 +48,7 @@ def train(
 
     # Before the first epoch seeds the generators: what the sheet draws from them must not move the run's numbers.
     save_augmented(run, loader, epoch=plan.first_epoch)
+    prepare_memory(run, detector, training.optimizer)
     print_once("Start training")
     with stop_on_signals(training.stop) if cfg.output_dir else nullcontext():
         last = run_epochs(run, detector, training, evaluate_now, context=context, store=store)
@@ -84,6 +87,8 @@ def run_epochs(
                 cfg.clip_max_norm,
                 context=replace(context, part=part, ended=partial(end_step, training, context, part, store)),
             )
+        if line := describe_starving(train_stats, steps=part.steps, num_workers=cfg.num_workers):
+            print_once(line)
         # A profiled run ends without evaluation and without checkpoint: its few steps are nobody's result.
         if context.phases.finished or (context.phases.stop_when_done and training.stop.reason):
             break

@@ -49,6 +49,12 @@ class NonFiniteLossError(UserError):
     exit_code = 3
 
 
+class MemoryFullError(UserError):
+    """Memory of the GPU or the machine is used up; the message says what was under way and which flags help."""
+
+    on_every_rank = False
+
+
 class RunStopped(Exception):
     """A signal ended a run after a step; it is saved, and goes on where it was with --resume auto."""
 

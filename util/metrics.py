@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .dist.distributed import all_gather, is_main_process, reduce_mean
 from .errors import NonFiniteLossError
 from .runs.guard import BAD, SOUND, StepGuard
+from .runs.pace import Pace
 
 #: Averages of a training epoch that are measured and not computed: two equal runs differ in them.
 MEASURED = ("step_time", "data_time", "max_memory")
@@ -92,6 +93,7 @@ class StepLog:
         #: Leaves out steps that are not finite; None: they are looked for here alone.
         self.guard: StepGuard | None = None
         self.bad_steps = 0
+        self.pace = Pace()
 
     def each(self, loader: Iterable, steps: int, *, ended: Callable[[], bool] = lambda: False) -> Iterator:
         """Yield the next `steps` batches of a loader; time the wait for data and the steps, and read in between.
@@ -113,7 +115,11 @@ class StepLog:
                 self._read(steps)
             # On a GPU a step is done only when it has been read: over the pass that counts every step whole.
             self.seconds = before + time.perf_counter() - began
-            if ended():
+            done, ends = time.perf_counter(), ended()
+            seconds = {"data": self.waits[-1], "computing": self.times[-1] - self.waits[-1]}
+            if self.lr and (slow := self.pace.look(step - 1, **seconds, after=time.perf_counter() - done)):
+                self.progress.note(f"{self.header}  {slow}")
+            if ends:
                 break
             last = time.perf_counter()
 

@@ -15,7 +15,8 @@ from .plain import to_plain
 #: alone are the same run.
 FREE = frozenset(
     "output_dir overwrite resume start_epoch eval report world_size dist_url dist_timeout device num_workers "
-    "print_freq check max_pixels max_dets eval_every eval_batch_size split checkpoint_every max_hours early_stop "
+    "print_freq on_nan memory_snapshot warmup_worst_case "
+    "check max_pixels max_dets eval_every eval_batch_size split checkpoint_every max_hours early_stop "
     "compile grad_checkpoint channels_last deterministic mask_chunk print_shapes section timing torch_profile "
     "count_costs profile_warmup profile_steps profile_continue save_augmented".split()
 )
