@@ -68,8 +68,8 @@ def naming_memory(
             else ""
         )
         raise MemoryFullError(
-            f"out of memory on {device} in {what}: images {listed}{objects}, peak {peak_memory(device):.0f} MiB{asked}. "
-            f"In the order of their cost: {ways.format(half=half, smaller=smaller)}"
+            f"out of memory on {device} in {what}: images {listed}{objects}, peak {peak_memory(device):.0f} MiB"
+            f"{asked}. In the order of their cost: {ways.format(half=half, smaller=smaller)}"
         ) from error
 
 
