@@ -96,6 +96,8 @@ def check_checkpoint_flags(args: argparse.Namespace) -> None:
         raise UserError("--match_classes is about the classes of a checkpoint: give --resume or --frozen_weights too")
     if parse_interval(args.checkpoint_every) and not args.output_dir:
         raise UserError(f"--checkpoint_every {args.checkpoint_every} saves in --output_dir: give that too")
+    if args.log_gpu and not args.output_dir:
+        raise UserError("--log_gpu writes gpu.csv to --output_dir: give that too")
     if args.resume == "auto" and not args.output_dir:
         raise UserError("--resume auto looks in --output_dir: give that too")
 

@@ -51,6 +51,7 @@ from training.lr_find import find_lr
 from training.overfit import overfit
 from training.preset import as_record
 from training.prospects import warn_of_few_images
+from training.record import keep_record
 from training.start import choose_flags
 from util.dist.distributed import is_main_process, only_rank_0, print_once, shutdown
 from util.dist.launch import let_rank_0_speak
@@ -62,6 +63,7 @@ from util.runs.class_names import label_order
 from util.runs.lock import hold_folder
 from util.runs.memory import memory_snapshot
 from util.runs.other_run import refuse_other_run
+from util.runs.record import Record
 from util.runs.run_info import describe_git
 
 #: Exit code of a process whose exchange with the others failed, for one of them ended or hangs.
@@ -80,10 +82,10 @@ def main(args: argparse.Namespace) -> None:
         if args.output_dir:
             only_rank_0(lambda: held.enter_context(hold_folder(args.output_dir)))
         held.enter_context(memory_snapshot(args.memory_snapshot, place.device))
-        run_at(place, args)
+        run_at(place, args, held.enter_context(Record()))
 
 
-def run_at(place: Place, args: argparse.Namespace) -> None:
+def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
     """Evaluate or train in a place; the run's folder, if it has one, is this run's alone."""
     weights = find_weights(args)
     wanted, choices, opened = choose_flags(args, weights, place)
@@ -98,6 +100,7 @@ def run_at(place: Place, args: argparse.Namespace) -> None:
     if run.folder:
         remove_unfinished(run.folder)
     only_rank_0(lambda: refuse_other_run(run.folder, run.cfg, resumed=weights.paths.get("resume")))
+    keep_record(record, run)
     detector = building.build_detector(run, weights)
     loaders = building.build_loaders(data, run.cfg, place.launch)
     if run.cfg.overfit:

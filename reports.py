@@ -18,7 +18,7 @@ from datasets.coco_eval import CocoEvaluator
 from datasets.interface import DatasetOrSubset
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
-from settings import typed_flags
+from settings import flag_origins, typed_flags
 from util.dist.distributed import print_once
 from util.draw.sheets import draw_evaluation
 from util.errors import DatasetError, UserError
@@ -28,9 +28,9 @@ from util.report.single import write_report
 from util.runs.atomic import atomic_file
 from util.runs.plain import to_plain
 from util.runs.run_folder import PREDICTIONS, write_results
-from util.runs.run_info import run_info
+from util.runs.run_info import run_info, write_run_info
 
-#: Flags, versions and numbers of the last `--eval` into a folder; run.json is that of the training.
+#: Flags, versions and numbers of the last `--eval` into a folder; run.json is that of the training, if there was one.
 INFO_FILE = "eval.json"
 
 
@@ -38,9 +38,20 @@ def evaluate_once(
     run: Setup, evaluate_now: Callable[[], tuple[dict[str, Any], CocoEvaluator]], *, trained: bool
 ) -> None:
     """Evaluate, and write what `finish_evaluation` writes; say so if the weights are of no training."""
+    if run.folder is not None and not _trained_there(run.folder):
+        origins = flag_origins(run.typed, run.cfg)
+        write_run_info(run.folder, run.cfg, typed=typed_flags(run.typed), origins=origins)
     if not trained:
         print_once("note: --eval without --resume measures a model that has not been trained")
     finish_evaluation(run, *evaluate_now())
+
+
+def _trained_there(folder: Path) -> bool:
+    """Return True where `run.json` is that of a training, which an evaluation leaves alone."""
+    try:
+        return not _read_json(folder / "run.json")["flags"]["eval"]
+    except (UserError, KeyError, TypeError):
+        return False
 
 
 def draw_last(run: Setup, evaluator: CocoEvaluator | None) -> None:

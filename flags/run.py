@@ -72,7 +72,8 @@ def _add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--resume",
         default="",
-        help="go on from a checkpoint: a file, an https address, or auto: the newest in --output_dir",
+        help="go on from a checkpoint: a file, an https address, a run's folder (its newest), or auto: that of "
+        "--output_dir",
     )
     group.add_argument(
         "--on_nan",

@@ -84,7 +84,9 @@ def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> No
     assert code == 0
     left = {path.name for path in tmp_path.iterdir()}
     weights = {"checkpoint.pth", "previous.pth", "best.pth"}
-    assert left == weights | {"log.txt", "run.json", "curves.png", "detections.png", "eval", "eval.pth"}
+    records = {"log.txt", "run.json", "console.log", "cmdline.txt", "env.txt"}
+    assert left == weights | records | {"curves.png", "detections.png", "eval", "eval.pth"}
+    assert (tmp_path / "console.log").read_text().partition("\n")[2] == out
     assert {path.name for path in (tmp_path / "eval").iterdir()} == {"000.pth", "latest.pth"}
     for words in (
         "4 classes: ellipse, rectangle, triangle, star",

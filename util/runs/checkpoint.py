@@ -74,28 +74,40 @@ def find_resume(resume: str, output_dir: str | os.PathLike) -> str | None:
     """Return the file to resume from, None to start anew.
 
     '' is None; 'auto' is the newest `checkpoint.pth`, `checkpoint####.pth` or `previous.pth` in `output_dir` that is
-    whole, after all of them `best.pth` (None when there is none; each one passed over is printed); anything else is
-    returned as it is.
+    whole, after all of them `best.pth` (None when there is none; each one passed over is printed); a folder is that of
+    its own checkpoints, of which there must be one; anything else is returned as it is.
     Raises UserError for 'auto' without a folder, CheckpointError when there are checkpoints but none can be read:
     to start anew then would overwrite what might be saved by hand.
     """
+    if resume and resume != "auto" and not is_url(resume) and Path(resume).is_dir():
+        found = _newest_whole(resume, f"--resume {resume}")
+        if found is None:
+            raise CheckpointError(
+                f"--resume {resume}: no checkpoint.pth, checkpoint####.pth or best.pth in this folder"
+            )
+        return found
     if resume != "auto":
         return resume or None
     if not output_dir:
         raise UserError("--resume auto looks in --output_dir, which is not given")
+    return _newest_whole(output_dir, "--resume auto")
+
+
+def _newest_whole(folder: str | os.PathLike, flag: str) -> str | None:
+    """Return the newest checkpoint of a run in a folder that is whole; None where there is none at all."""
     named = re.compile(r"(checkpoint\d*|previous|best)\.pth")
-    found = sorted((path for path in Path(output_dir).glob("*.pth") if named.fullmatch(path.name)), key=_newest_first)
+    found = sorted((path for path in Path(folder).glob("*.pth") if named.fullmatch(path.name)), key=_newest_first)
     for passed, path in enumerate(found):
         try:
             load_checkpoint(path)
         except CheckpointError as error:
-            print_once(f"--resume auto: passing over {error.line()}")
+            print_once(f"{flag}: passing over {error.line()}")
         else:
             if passed:
-                print_once(f"--resume auto: {path} is the newest whole checkpoint")
+                print_once(f"{flag}: {path} is the newest whole checkpoint")
             return str(path)
     if found:
-        raise CheckpointError(f"--resume auto: no checkpoint in {output_dir} can be read; move them away to start anew")
+        raise CheckpointError(f"{flag}: no checkpoint in {folder} can be read; move them away to start anew")
     return None
 
 

@@ -18,7 +18,7 @@ FREE = frozenset(
     "print_freq on_nan memory_snapshot warmup_worst_case "
     "check max_pixels max_dets eval_every eval_batch_size split checkpoint_every max_hours early_stop "
     "compile grad_checkpoint channels_last deterministic mask_chunk print_shapes section timing torch_profile "
-    "count_costs profile_warmup profile_steps profile_continue save_augmented".split()
+    "count_costs profile_warmup profile_steps profile_continue save_augmented log_gpu".split()
 )
 
 
@@ -55,7 +55,9 @@ def refuse_other_run(folder: Path | None, cfg: argparse.Namespace, *, resumed: s
 def _flags_of(folder: Path, checkpoint: Path) -> Mapping[str, Any] | None:
     """Return the settled flags of the run in a folder, None where nothing says them."""
     try:
-        return json.loads((folder / "run.json").read_text())["flags"]
+        flags = json.loads((folder / "run.json").read_text())["flags"]
+        if not flags["eval"]:  # that of an evaluation says nothing about the checkpoints
+            return flags
     except (OSError, ValueError, KeyError, TypeError):  # as of DETR, which writes none
         pass
     try:
