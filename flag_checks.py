@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from datasets import augmentation_from_flags, dataset_file_from_flags
+from datasets.annotations.classes import words_of
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
 from models.backbones.layout import refuse_feature_map
@@ -68,6 +69,8 @@ def check_dataset_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--repeat_factor {args.repeat_factor}: must be a part of the images, above 0 and at most 1")
     if args.classes is not None and args.dataset_file in ("shapes", "coco_panoptic"):
         raise UserError(f"--classes chooses among the classes of an annotation file, not of {args.dataset_file}")
+    if args.classes is not None and not words_of(args.classes):
+        raise UserError(f"--classes '{args.classes}': names no class; give names or ids, such as --classes cat,dog")
     if args.coco_panoptic_path and args.dataset_file != "coco_panoptic":
         raise UserError(f"--coco_panoptic_path is for --dataset_file coco_panoptic, not {args.dataset_file}")
 

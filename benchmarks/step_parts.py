@@ -65,12 +65,12 @@ class _Reads(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
-        #: Operators of any kind, the optimizer's too: on a GPU each is a launch or more, and takes the host's time.
+        #: Operators but views and the optimizer's (which is fused): on a GPU each is a launch or more.
         self.operators = 0
         self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        self.operators += 1
+        self.operators += not self.paused and not func.is_view
         # Indexing with a mask gives a shape that depends on values, so a GPU makes the host wait.
         by_mask = func.name().startswith("aten::index") and any(
             isinstance(i, Tensor) and i.dtype == torch.bool for i in (args[1] if len(args) > 1 else None) or ()
