@@ -44,7 +44,18 @@ class Choice:
 
     def to_show(self, chosen: Detections) -> Detections:
         """Return those of `of_all` that are sure enough to be shown."""
-        return chosen.above(THRESHOLD if self.threshold is None else self.threshold)
+        return chosen.above(self.shown_from)
+
+    @property
+    def shown_from(self) -> float:
+        """Return the least score of what is shown."""
+        return THRESHOLD if self.threshold is None else self.threshold
+
+    def describe_nothing(self) -> str:
+        """Return what to do where nothing was found in any image."""
+        of = "" if self.labels is None else " of --classes"
+        # A model under the focal loss, or after a short training, is seldom as sure as DETR's published ones.
+        return f"nothing{of} scores {self.shown_from:g}: --threshold {self.shown_from / 2:.2g} shows what is less sure"
 
 
 def find_labels(words: Iterable[str], class_names: Mapping[int, str]) -> frozenset[int]:

@@ -67,6 +67,8 @@ class Prediction:
                 written = [words for writer in self.writers if (words := writer.close())]
         if self.truth is not None:
             self.summary.notes += self._describe_matches(self.truth.path)
+        if not self.summary.objects and self.summary.images + self.summary.frames:
+            self.summary.notes.append(self.choice.describe_nothing())
         for line in self.summary.lines(self.clock) + [f"wrote {words}" for words in written]:
             print(line)
         return code or (1 if self.summary.failures else 0)

@@ -126,6 +126,11 @@ def test_classes_and_duplicates_are_left_out(data: Path, run: Any, tmp_path: Pat
     assert_refused(run("--input", data / "images", "--classes", "dgo"), "--classes dgo", "did you mean dog?")
 
 
+def test_where_nothing_is_found_it_says_what_shows_more(data: Path, run: Any) -> None:
+    code, out, _ = run("--input", data / "images" / "1.png", "--no_images", "--threshold", "1")
+    assert code == 0 and "1 image, 0 objects" in out and "nothing scores 1: --threshold 0.5 shows what is less" in out
+
+
 def test_truth_and_detections_lie_side_by_side(data: Path, run: Any, tmp_path: Path) -> None:
     Image.new("RGB", (50, 50)).save(tmp_path / "other.png")
     truth = data / "annotations" / "val.json"
