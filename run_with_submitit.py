@@ -2,6 +2,7 @@
 
     python run_with_submitit.py --timeout 3000 --coco_path DIR --job_dir runs/%j
     SBATCH_ACCOUNT=m1234 SBATCH_QOS=regular SBATCH_CONSTRAINT=gpu python run_with_submitit.py --ngpus 4 --nodes 2 ...
+    python run_with_submitit.py --cluster local --ngpus 1 --nodes 1 --job_dir runs/%j ...     on this machine
 
 The flags are main.py's and DETR's four: --ngpus, --nodes, --timeout, --job_dir (%j: the job's id), where checkpoints,
 logs and submitit's files go. sbatch reads account, queue and more from its own variables, SBATCH_*.
@@ -11,14 +12,16 @@ import argparse
 import copy
 import os
 import shlex
+import signal
 import sys
 import uuid
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from flag_checks import check_flags
 from flags import get_args_parser
-from util.errors import UserError
+from util.errors import RunStopped, UserError
 from util.flags import FlagParser
 
 
@@ -31,6 +34,9 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--timeout", default=60, type=int, help="minutes until the job goes on in another (%(default)s)")
     group.add_argument(
         "--job_dir", default="", help="folder of the run (/checkpoint/$USER/experiments/%%j where there is one)"
+    )
+    group.add_argument(
+        "--cluster", default="slurm", choices=("slurm", "local"), help="local: on this machine (%(default)s)"
     )
     return parser.parse_args(arguments)
 
@@ -64,10 +70,17 @@ class Trainer:
 
         import main as detection
 
+        job = submitit.JobEnvironment()
         # Only in the job is its id known.
-        output_dir = str(self.args.output_dir).replace("%j", submitit.JobEnvironment().job_id)
+        output_dir = str(self.args.output_dir).replace("%j", job.job_id)
         self.args = with_values(self.args, output_dir=output_dir)
-        if code := detection.cli(typed=self.args):
+        if self.args.cluster == "local" and job.num_tasks > 1:
+            submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        time_is_up = TimeIsUp()
+        code = detection.cli(typed=self.args)
+        if code == RunStopped.exit_code and time_is_up.came:
+            time_is_up.requeue()
+        elif code:
             sys.exit(code)
 
     def checkpoint(self) -> Any:
@@ -80,6 +93,31 @@ class Trainer:
         return submitit.helpers.DelayedSubmission(type(self)(args))
 
 
+class TimeIsUp:
+    """submitit's signal that the time of a job is up, or that it is preempted, turned into one that main.py saves at.
+
+    By itself submitit leaves in the middle of a step, and what was made since the last checkpoint is lost.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        # Before main.py trains: what submitit does at either signal.
+        self._number = getattr(signal, "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2"))
+        self._leave: Any = signal.signal(self._number, self._take)
+        self._before = signal.getsignal(signal.SIGTERM)
+
+    def requeue(self) -> None:
+        """Let submitit put the job back into the queue; it ends the process that does so."""
+        self._leave(self._number, None)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if signal.getsignal(signal.SIGTERM) == self._before:  # not training: there is nothing to save
+            self._leave(number, frame)
+        elif not self.came:
+            self.came = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def with_values(args: argparse.Namespace, **values: Any) -> argparse.Namespace:
     """Return a copy of the flags with other values."""
     changed = copy.copy(args)
@@ -87,9 +125,8 @@ def with_values(args: argparse.Namespace, **values: Any) -> argparse.Namespace:
     return changed
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Submit the job. Raises UserError for flags that cannot work, before anything is in the queue."""
-    args = parse_args(arguments)
+def submit(args: argparse.Namespace) -> Any:
+    """Put the job into the queue and return it. Raises UserError for flags that cannot work, before that."""
     try:
         import submitit
     except ImportError as error:
@@ -99,7 +136,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Here, and again in the job: a mistake should not wait hours in the queue.
     check_flags(args)
     try:
-        executor = submitit.AutoExecutor(folder=args.job_dir, cluster="slurm", slurm_max_num_timeout=30)
+        times = {f"{args.cluster}_max_num_timeout": 30}
+        executor = submitit.AutoExecutor(folder=args.job_dir, cluster=args.cluster, **times)
         # The job's processes must find this project's modules, wherever they start.
         found = f"export PYTHONPATH={shlex.quote(str(Path(__file__).resolve().parent))}:${{PYTHONPATH:-}}"
         executor.update_parameters(
@@ -113,11 +151,25 @@ def main(arguments: list[str] | None = None) -> None:
             nodes=args.nodes,
             timeout_min=args.timeout,
             slurm_setup=[found],
+            local_setup=[found],
         )
-        job = executor.submit(Trainer(args))
-    except (RuntimeError, submitit.core.utils.FailedJobError) as error:
-        raise UserError(f"Slurm did not take the job: {' '.join(str(error).split())}") from error
-    print("Submitted job_id:", job.job_id)
+        return executor.submit(Trainer(args))
+    except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
+        raise UserError(f"{args.cluster} did not take the job: {' '.join(str(error).split())}") from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Submit the job, and wait for it where it runs here. Raises UserError."""
+    args = parse_args(arguments)
+    job = submit(args)
+    print("Submitted job_id:", job.job_id, flush=True)
+    if args.cluster == "local":
+        import submitit
+
+        try:
+            job.results()
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
+            raise UserError(f"the job failed; its last words are in {job.paths.stderr}") from error
 
 
 if __name__ == "__main__":

@@ -4,14 +4,19 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import run_with_submitit
-from run_with_submitit import Trainer, parse_args
+from benchmarks.reliability import rows
+from run_with_submitit import TimeIsUp, Trainer, parse_args
+from run_with_submitit import submit as put_in_queue
 from tests.stand_ins import StandIns
 
 submitit = pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
@@ -45,7 +50,7 @@ def stand_ins(tmp_path: Path) -> StandIns:
 
 def test_the_defaults_are_detrs() -> None:
     args = parse_args([])
-    assert (args.ngpus, args.nodes, args.timeout, args.job_dir) == (8, 4, 60, "")
+    assert (args.ngpus, args.nodes, args.timeout, args.job_dir, args.cluster) == (8, 4, 60, "", "slurm")
     assert (args.lr, args.num_queries) == (1e-4, 100)
 
 
@@ -101,6 +106,58 @@ def test_a_preempted_job_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pth").touch()
     args = trainer.checkpoint().function.args
     assert (args.resume, args.init_from) == ("auto", "")
+
+
+def test_submitits_signal_is_one_that_saves_while_it_trains_and_submitits_own_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left, saved = [], []
+    before = {name: signal.signal(name, lambda *_: left.append(1)) for name in (signal.SIGUSR2, signal.SIGTERM)}
+    try:
+        time_is_up = TimeIsUp()
+        signal.raise_signal(signal.SIGUSR2)
+        assert (left, time_is_up.came) == ([1], False)
+        signal.signal(signal.SIGTERM, lambda *_: saved.append(1))  # as main.py does when it trains
+        for _ in range(2):
+            signal.raise_signal(signal.SIGUSR2)
+        assert (left, saved, time_is_up.came) == ([1], [1], True), "the second would end the run at once"
+        time_is_up.requeue()
+        assert left == [1, 1]
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+@pytest.mark.slow
+def test_on_this_machine_a_job_whose_time_is_up_is_saved_put_back_and_resumed(tmp_path: Path) -> None:
+    flags = [*TINY, "--train_size", "16", "--epochs", "300", "--max_hours", "0.1", "--print_freq", "1"]
+    place = ["--cluster", "local", "--ngpus", "1", "--nodes", "1", "--job_dir", str(tmp_path / "run")]
+    job = put_in_queue(parse_args([*flags, *place]))
+    log = tmp_path / "run" / "log.txt"
+    try:
+        wait_for(log.exists)
+        os.kill(started_by(job.job_id)[-1], signal.SIGUSR2)  # as submitit does
+        wait_for(lambda: "resuming at epoch" in job.stdout())
+    finally:
+        for process in started_by(job.job_id):  # submitit's first, so that it starts nothing anew
+            os.kill(process, signal.SIGKILL)
+    output = job.stdout()
+    step = re.search(r"SIGTERM: the run ends after step (\d+) of 1200, saved", output)
+    assert step and f"step {step[1]}" in re.search(r"resuming at epoch .*", output).group(), output[-2000:]
+    assert [row["epoch"] for row in rows(log.parent)] == list(range(len(rows(log.parent))))
+
+
+def started_by(process: str) -> list[int]:
+    """The chain of a process's child, its child, and so on: of a job without workers, the task is the last."""
+    child = subprocess.run(["pgrep", "-P", process], capture_output=True, text=True).stdout.strip()
+    return [int(child), *started_by(child)] if child else []
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 250
+    while not condition():
+        assert time.monotonic() < deadline, "waited four minutes in vain"
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

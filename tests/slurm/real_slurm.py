@@ -16,6 +16,9 @@ import pytest
 
 from benchmarks.reliability import FLAGS, rows, same_run
 
+#: A machine that others use, too, may take minutes for a job.
+pytestmark = pytest.mark.timeout(3000)
+
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER, PERLMUTTER = ROOT / "slurm" / "cluster.sh", ROOT / "slurm" / "perlmutter.sh"
 ONE_NODE = ROOT / "tests" / "slurm" / "one_node.sh"
@@ -61,9 +64,9 @@ class Slurm:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 480
+    deadline = time.monotonic() + 900
     while not condition():
-        assert time.monotonic() < deadline, f"waited eight minutes for {what}"
+        assert time.monotonic() < deadline, f"waited a quarter of an hour for {what}"
         time.sleep(0.2)
 
 
@@ -120,7 +123,7 @@ def test_without_an_account_the_script_says_what_to_set(slurm: Slurm) -> None:
 
 def test_a_job_near_its_limit_goes_on_as_if_it_had_not_ended(slurm: Slurm) -> None:
     cut, straight = slurm.folder / "cut", slurm.folder / "straight"
-    flags = f"{FLAGS} --epochs {EPOCHS} --checkpoint_every 4".split()
+    flags = f"{FLAGS} --epochs {EPOCHS} --checkpoint_every 100".split()
     job = slurm.submit("bash", CLUSTER, *flags, OUT=cut)
     until((cut / "log.txt").exists, "the first epoch")
     hours, minutes, _ = map(int, slurm.field(job, "RunTime").split(":"))
