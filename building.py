@@ -153,6 +153,8 @@ def build_split(image_set: str, cfg: argparse.Namespace, opened: DetectionDatase
     else:
         dataset = datasets.with_training_transforms(opened, cfg)
     chosen = datasets.subset(dataset, cfg.fast_dev_run, cfg.seed)
+    if image_set != "train":
+        chosen = datasets.first_images(chosen, cfg.max_inf_frames)
     return datasets.with_mosaic(chosen, cfg) if image_set == "train" else chosen
 
 

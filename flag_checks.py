@@ -17,7 +17,14 @@ from util.runs.interval import parse_interval
 AT_LEAST = {
     0: (
         *("epochs", "max_steps", "overfit", "warmup_steps", "num_workers", "enc_layers", "num_buckets", "mask_chunk"),
-        *("save_augmented", "early_stop", "freeze_backbone", "denoising"),
+        *(
+            "save_augmented",
+            "early_stop",
+            "freeze_backbone",
+            "denoising",
+            "max_inf_frames",
+            "ckpt_store_interval_epochs",
+        ),
     ),
     10: ("max_dets",),  # COCO's other two recalls are those of 1 and 10 detections
     1: (
@@ -45,6 +52,7 @@ def check_flags(args: argparse.Namespace) -> None:
     check_training_flags(args)
     check_profiling_flags(args)
     check_checkpoint_flags(args)
+    check_record_flags(args)
     check_place_flags(args)
     check_dataset_flags(args)
     check_image_flags(args)
@@ -99,10 +107,20 @@ def check_checkpoint_flags(args: argparse.Namespace) -> None:
         raise UserError("--match_classes is about the classes of a checkpoint: give --resume or --frozen_weights too")
     if parse_interval(args.checkpoint_every) and not args.output_dir:
         raise UserError(f"--checkpoint_every {args.checkpoint_every} saves in --output_dir: give that too")
-    if args.log_gpu and not args.output_dir:
-        raise UserError("--log_gpu writes gpu.csv to --output_dir: give that too")
     if args.resume == "auto" and not args.output_dir:
         raise UserError("--resume auto looks in --output_dir: give that too")
+
+
+def check_record_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of further files and evaluations that cannot work. Raises UserError."""
+    if args.eval_checkpoints and not args.output_dir:
+        raise UserError("--eval_checkpoints writes its table to --output_dir: give that too")
+    if args.eval_checkpoints and args.resume:
+        raise UserError("--eval_checkpoints evaluates the files of its pattern, --resume another one: give one of them")
+    if args.train_only and (args.eval or args.early_stop):
+        raise UserError(f"--train_only leaves out evaluations, {'--eval' if args.eval else '--early_stop'} needs one")
+    if args.log_gpu and not args.output_dir:
+        raise UserError("--log_gpu writes gpu.csv to --output_dir: give that too")
 
 
 def check_image_flags(args: argparse.Namespace) -> None:

@@ -48,6 +48,8 @@ from reports import draw_last, evaluate_once
 from settings import Place, find_weights, join, replace_flags, settle_classes, settle_flags
 from training.loop import train
 from training.lr_find import find_lr
+from training.many_checkpoints import evaluate_checkpoints
+from training.metrics import keep_metrics
 from training.overfit import overfit
 from training.preset import as_record
 from training.prospects import warn_of_few_images
@@ -77,6 +79,8 @@ def main(args: argparse.Namespace) -> None:
     if args.print_shapes:
         return building.print_shapes(args)
     allow_pixels(args.max_pixels)
+    if args.eval_checkpoints:
+        return evaluate_checkpoints(args, main)
     place = join(args)
     with ExitStack() as held:
         if args.output_dir:
@@ -130,6 +134,8 @@ def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tup
         run.cfg.output_dir,
         context=StepContext(run.place.precision, print_freq=run.cfg.print_freq, max_dets=run.cfg.max_dets),
     )
+    if run.cfg.eval:
+        keep_metrics(run, detector, results[0], None)
     if detector.compiled is not None and (news := detector.compiled.news()):
         print_once(news)
     return results

@@ -19,7 +19,8 @@ from datasets.interface import DatasetOrSubset
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
 from settings import flag_origins, typed_flags
-from util.dist.distributed import print_once
+from util.dist.distributed import is_main_process, print_once
+from util.draw.evaluated import save_evaluated
 from util.draw.sheets import draw_evaluation
 from util.errors import DatasetError, UserError
 from util.plot_utils import read_log
@@ -58,6 +59,10 @@ def draw_last(run: Setup, evaluator: CocoEvaluator | None) -> None:
     """Draw detections of an evaluation, if there was one, in the process that writes files."""
     if run.folder is not None and evaluator is not None:
         draw_evaluation(run.folder / "detections.png", run.data.val, evaluator)
+    if run.cfg.save_images and evaluator is not None and is_main_process():
+        folder = Path(run.cfg.save_images)
+        count = save_evaluated(folder, run.data.val, evaluator, threshold=run.cfg.threshold)
+        print(f"wrote {count} images to {folder}")
 
 
 def finish_evaluation(run: Setup, stats: Mapping[str, Any], evaluator: CocoEvaluator) -> None:
@@ -66,7 +71,7 @@ def finish_evaluation(run: Setup, stats: Mapping[str, Any], evaluator: CocoEvalu
     Raises UserError, after everything else is written, for a report that cannot be made.
     """
     if run.folder is None:
-        return
+        return draw_last(run, evaluator)
     paths = write_results(run.folder, evaluator)
     # Generated data has no file.
     ann_file = unwrap(run.data.val).ann_file

@@ -143,6 +143,13 @@ def subset(dataset: DetectionDataset, fraction: float, seed: int) -> DatasetOrSu
     return Subset(cast(Dataset, dataset), order[:count].sort().values.tolist())
 
 
+def first_images(dataset: DatasetOrSubset, count: int) -> DatasetOrSubset:
+    """Choose the first `count` images; 0, or more than there are, gives the dataset itself."""
+    if count == 0 or count >= len(dataset):
+        return dataset
+    return Subset(cast(Dataset, dataset), list(range(count)))
+
+
 def few_with_objects(dataset: DatasetOrSubset, count: int) -> Subset:
     """Choose `count` of the images that hold an object, spread evenly; all of them where there are no more."""
     indices = np.asarray(dataset.indices) if isinstance(dataset, Subset) else np.arange(len(dataset))

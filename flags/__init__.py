@@ -10,7 +10,7 @@ from .data import add_data_flags, add_place_flags
 from .images import add_image_flags
 from .model import add_model_flags
 from .profiling import add_profiling_flags
-from .record import add_record_flags
+from .record import add_more_evaluation_flags, add_record_flags
 from .run import add_run_flags
 from .start import add_start_flags
 from .training import add_length_flags, add_loss_flags, add_training_flags
@@ -35,6 +35,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("run")
     add_run_flags(run)
     add_record_flags(run)
+    add_more_evaluation_flags(run)
     add_start_flags(parser.add_argument_group("start"))
     add_profiling_flags(parser.add_argument_group("profiling"))
     return parser

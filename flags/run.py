@@ -29,6 +29,9 @@ def _add_device_flags(group: argparse._ArgumentGroup) -> None:
         help="half precision in the model, with float32 weights, matcher and losses (%(default)s); fp16 needs a GPU",
     )
     group.add_argument(
+        "--autocast", dest="amp", action="store_const", const="bf16", default=argparse.SUPPRESS, help="--amp bf16"
+    )
+    group.add_argument(
         "--tf32", action="store_true", help="on a GPU: float32 matrix products in TF32, rounded to 10 bits"
     )
     group.add_argument(
@@ -99,7 +102,9 @@ def _add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_evaluation_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of an evaluation and of the log."""
-    group.add_argument("--eval", action="store_true", help="evaluate once and stop; writes predictions.json")
+    group.add_argument(
+        "--eval", "--inference_only", action="store_true", help="evaluate once and stop; writes predictions.json"
+    )
     group.add_argument(
         "--split",
         default="val",

@@ -29,7 +29,9 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
         help="batches whose gradients add up to one step, as of a batch N times as large (%(default)s)",
     )
     group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
-    group.add_argument("--epochs", default=300, type=int, help="passes over the training images (%(default)s)")
+    group.add_argument(
+        "--epochs", "--max_epochs", default=300, type=int, help="passes over the training images (%(default)s)"
+    )
     group.add_argument(
         "--max_steps", default=0, type=int, help="stop after this many steps, save and evaluate; 0: no limit"
     )

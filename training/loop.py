@@ -24,6 +24,7 @@ from util.runs.run_info import write_run_info
 
 from .augmented import save_augmented
 from .evaluation import Evaluation, Measured, measure
+from .metrics import keep_metrics
 from .signals import leave_after_signal, stop_on_signals
 from .state import Training
 from .worst_case import prepare_memory
@@ -99,16 +100,19 @@ def run_epochs(
         made = plan.cut(part, progress.done)
         whole = made == part  # else the rest of the epoch is made, and the epoch logged, when the run goes on
         place = {} if plan.ends_epoch(made) else training.within.state(evaluated=whole)
-        due = whole and plan.evaluated_after(part, every=cfg.eval_every)
+        due = whole and not cfg.train_only and plan.evaluated_after(part, every=cfg.eval_every)
         measured = measure(training.energy.around(evaluate_now), training.average) if due else None
         last = measured or last
         is_best = measured is not None and training.best.take(measured)
+        if whole:
+            keep_metrics(run, detector, measured.stats if measured else {}, train_stats, epoch=part.epoch)
         if store is not None:
             if whole:
                 counts = {"global_step": progress.done, "n_parameters": training.parameters}
                 log_epoch(store, train_stats, measured, epoch=part.epoch, **counts)
             # DETR's rule: before the learning rate drops, and every hundred epochs.
-            keep = whole and ((part.epoch + 1) % cfg.lr_drop == 0 or (part.epoch + 1) % 100 == 0)
+            intervals = filter(None, (cfg.lr_drop, 100, cfg.ckpt_store_interval_epochs))
+            keep = whole and any((part.epoch + 1) % every == 0 for every in intervals)
             # False where best.pth could not be written, as on a full disk: then the AP to beat is the one of the file
             # that is there.
             if not store.save(training.in_checkpoint(context, made, measured) | place, is_best=is_best, keep=keep):

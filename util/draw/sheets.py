@@ -164,17 +164,25 @@ def draw_evaluation(
         chosen = [source.indices[k] for k in chosen]
         source = source.dataset
     # Detections come for all images, of which a dozen are drawn.
-    found: dict[int, list[dict[str, Any]]] = {source.image_id(k): [] for k in chosen}
-    for result in _results(evaluator):
-        if result["image_id"] in found and result["score"] >= min_score:
-            found[result["image_id"]].append(result)
+    found = detections_by_image(evaluator, [source.image_id(k) for k in chosen], min_score=min_score)
     images = []
     for k in chosen:
         image, target = source.load(k)
         truth = Objects(boxes=target["boxes"], labels=target["labels"], masks=target.get("masks"))
-        images.append((image, truth, _from_results(found[source.image_id(k)])))
+        images.append((image, truth, objects_of(found[source.image_id(k)])))
     title = f"{len(chosen)} {what}, detections that score at least {100 * min_score:.0f} %"
     detection_grid(images, columns=columns, path=path, title=title, class_names=source.class_names, min_score=min_score)
+
+
+def detections_by_image(
+    evaluator: DetectionResults, image_ids: Sequence[int], *, min_score: float
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the detections of some images, in COCO's results format, that score at least `min_score`."""
+    found: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in image_ids}
+    for result in _results(evaluator):
+        if result["image_id"] in found and result["score"] >= min_score:
+            found[result["image_id"]].append(result)
+    return found
 
 
 def _results(evaluator: DetectionResults) -> list[dict[str, Any]]:
@@ -186,7 +194,7 @@ def _results(evaluator: DetectionResults) -> list[dict[str, Any]]:
     return [mask | box for box, mask in zip(boxes, evaluator.results("segm"), strict=True)]
 
 
-def _from_results(results: list[dict[str, Any]]) -> Objects:
+def objects_of(results: list[dict[str, Any]]) -> Objects:
     """Turn detections in COCO's results format (boxes xywh, masks as run lengths) into objects."""
     boxes = np.array([result["bbox"] for result in results], dtype=float).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]  # from x, y, width, height to corners

@@ -18,7 +18,8 @@ FREE = frozenset(
     "print_freq on_nan memory_snapshot warmup_worst_case "
     "check max_pixels max_dets eval_every eval_batch_size split checkpoint_every max_hours early_stop "
     "compile grad_checkpoint channels_last deterministic mask_chunk print_shapes section timing torch_profile "
-    "count_costs profile_warmup profile_steps profile_continue save_augmented log_gpu".split()
+    "count_costs profile_warmup profile_steps profile_continue save_augmented log_gpu "
+    "eval_checkpoints max_inf_frames train_only save_images threshold ckpt_store_interval_epochs metrics_file".split()
 )
 
 
