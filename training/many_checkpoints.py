@@ -126,6 +126,7 @@ def _write(table: Path, rows: Sequence[Row]) -> None:
 def _plot(rows: Sequence[Row], path: Path) -> None:
     """Draw AP, AP50 and AP75 over the epochs; checkpoints without an epoch stand by their order."""
     from matplotlib.figure import Figure  # slow to import
+    from matplotlib.ticker import MaxNLocator
 
     measured = [row for row in rows if row["AP"]]
     in_epochs = all(row["epoch"] for row in measured)
@@ -134,7 +135,7 @@ def _plot(rows: Sequence[Row], path: Path) -> None:
     axes = figure.subplots()
     for name in SHOWN[:3]:
         axes.plot(places, [float(row[name]) for row in measured], marker="o", label=name)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch" if in_epochs else "checkpoint")
     axes.set_ylabel("of the validation images")
     axes.set_title(f"{len(measured)} checkpoints")
