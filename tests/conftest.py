@@ -160,6 +160,16 @@ def narrow_resnet18() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def shallow_resnet18() -> Iterator[None]:
+    """ResNet-18 has an eighth of its channels and one block a stage: for a test that traces a model."""
+    from tests import small_runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        small_runs.make_shallow(patch)
+        yield
+
+
 @pytest.fixture(scope="module")
 def undrawn_curves() -> Iterator[None]:
     """Runs of this module's tests, and of the processes that they fork, draw no curves."""

@@ -1,10 +1,13 @@
 """Helpers that several test modules share: a tiny run, a small model, and checks of an answer."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
+from filelock import FileLock
 
 import main
 from models import build_model
@@ -51,6 +54,22 @@ def assert_refused(result: tuple[int, str, str], *words: str, code: int = 2) -> 
     assert got == code and len(err.splitlines()) == 1 and "Traceback" not in err, err
     for word in words:
         assert word in err, f"{word!r} is not in {err!r}"
+
+
+# ---- folders
+
+
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a folder that `build` fills in the first of pytest's processes to ask; the others wait, and share it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    whole = folder.with_suffix(".whole")
+    with FileLock(folder.with_suffix(".lock")):
+        if not whole.exists():
+            folder.mkdir(exist_ok=True)
+            build(folder)
+            whole.touch()
+    return folder
 
 
 # ---- a model and its data

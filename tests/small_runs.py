@@ -23,8 +23,10 @@ CHANNELS = 64
 class NarrowResNet18(ResNet):
     """ResNet-18's layers under their names, with 170,000 parameters instead of 11 million."""
 
+    blocks = (2, 2, 2, 2)
+
     def __init__(self, *, weights: None = None, **more: Any) -> None:
-        super().__init__(BasicBlock, [2, 2, 2, 2], **more)
+        super().__init__(BasicBlock, list(self.blocks), **more)
 
     def _make_layer(self, block: Any, planes: int, *args: Any, **more: Any) -> Any:
         return super()._make_layer(block, planes * CHANNELS // 512, *args, **more)
@@ -35,6 +37,14 @@ def narrow(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torchvision.models, "resnet18", NarrowResNet18)
     first = (CHANNELS // 8, CHANNELS // 8)
     patch.setitem(checkpoint_config._RESNETS, ((2, 2, 2, 2), first, False), "resnet18")
+
+
+def make_shallow(patch: pytest.MonkeyPatch) -> None:
+    """Leave the narrow network one block a stage: tracing it takes its time by the number of layers."""
+    narrow(patch)
+    patch.setattr(NarrowResNet18, "blocks", (1, 1, 1, 1))
+    first = (CHANNELS // 8, CHANNELS // 8)
+    patch.setitem(checkpoint_config._RESNETS, ((1, 1, 1, 1), first, False), "resnet18")
 
 
 def leave_undrawn(patch: pytest.MonkeyPatch) -> None:

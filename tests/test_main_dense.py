@@ -9,7 +9,7 @@ import torch
 from tests.helpers import TINY, Run, assert_refused
 from tests.test_main_classes import rename
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")]
 
 LARGE = {3: 3_000_000, 7: 7_000_000}
 

@@ -11,6 +11,8 @@ import pytest
 from tests.helpers import TINY, Run, assert_refused
 from util.report.__main__ import cli
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 #: A detection for each object of the fixture `coco_folder` that has a box with an area.
 FOUND = [(1, 3, [10, 10, 20, 10]), (1, 7, [0, 0, 20, 20]), (4, 3, [2, 0, 1, 50]), (9, 7, [50, 30, 10, 10])]
 Report = Callable[..., tuple[int, str, str]]

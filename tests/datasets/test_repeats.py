@@ -13,6 +13,8 @@ from datasets.repeats import RepeatedImages, class_factors, image_factors
 from datasets.shapes.dataset import ShapesDataset
 from tests.helpers import TINY, Run, assert_refused
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 #: Ten images: class 1 in nine, class 2 in two, class 3 in one; the last has none.
 LABELS = [np.array(labels, dtype=np.int64) for labels in [[1, 1], [1, 2], [1, 2, 2, 3], *[[1]] * 6, []]]
 

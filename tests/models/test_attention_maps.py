@@ -11,6 +11,8 @@ from models.attention import AttentionMaps, MultiheadAttention
 from tests.helpers import build
 from util.nested_tensor import nested_tensor_from_tensor_list
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 def two_sizes() -> Any:
     """A batch whose second image covers 2 x 3 of the 3 x 4 cells."""

@@ -17,6 +17,8 @@ from models.transformer import (
 )
 from tests.helpers import batch, build
 
+pytestmark = pytest.mark.usefixtures("shallow_resnet18")
+
 CELLS, QUERIES, IMAGES, WIDTH = 6, 4, 2, 16
 
 

@@ -29,6 +29,8 @@ from tests.helpers import TINY, Run, assert_refused
 from util.box_ops import masks_to_boxes
 from util.dist.distributed import Launch
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 
 def test_without_switches_the_transforms_are_detrs() -> None:
     """Equal transforms draw equal numbers: test_transforms.py holds DETR's own."""

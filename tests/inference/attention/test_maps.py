@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -13,6 +14,8 @@ from models.attention import AttentionMaps
 from tests.helpers import build
 from tests.inference.checkpoints import NAMES, write_checkpoint
 from util.nested_tensor import nested_tensor_from_tensor_list
+
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
 
 NOISE = np.random.default_rng(0).integers(0, 256, (90, 60, 3), dtype=np.uint8)
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from inference.export import check, formats
 from inference.export.metadata import ExportMetadata
 from inference.exported import open_exported
 from inference.loading import load_trained
+from tests import small_runs
+from tests.helpers import built_once
 from tests.inference.checkpoints import NAMES, write_checkpoint
 from util.errors import CheckpointError, UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
@@ -24,7 +27,14 @@ from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 CPU = torch.device("cpu")
 PLAIN = {"device": CPU, "padding_invariant": None}
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow_resnet18() -> Iterator[None]:
+    """Tracing takes its time by the number of layers."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_runs.make_shallow(patch)
+        yield
 
 
 def run(flags: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -38,8 +48,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def onnx_file(folder: Path, narrow_resnet18: None) -> Path:
+def onnx_file(tmp_path_factory: pytest.TempPathFactory, shallow_resnet18: None) -> Path:
     """A model with masks, as ONNX, beside its checkpoint and its torch.export; tracing them takes seconds."""
+    return built_once(tmp_path_factory, "exported", write_onnx) / "model.onnx"
+
+
+def write_onnx(folder: Path) -> None:
+    """Write best.pth, model.onnx and model.pt2."""
     write_checkpoint(folder / "best.pth", names=NAMES, masks=True, dec_layers=1)
     traced = cache(formats.trace)  # once for both formats
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +63,6 @@ def onnx_file(folder: Path, narrow_resnet18: None) -> Path:
         for name in ("onnx", "torch_export"):
             path = folder / f"model{formats.SUFFIXES[name]}"
             assert export.cli(f"--resume {folder}/best.pth --format {name} {path}".split()) == 0
-    return folder / "model.onnx"
 
 
 def noise(width: int, height: int) -> Image.Image:

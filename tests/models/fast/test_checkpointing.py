@@ -6,6 +6,8 @@ import torch
 from engine import compute_losses
 from tests.helpers import batch, build
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 def losses_gradients_and_memory(flags: str) -> tuple[dict, dict, int]:
     torch.manual_seed(0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from models import backbone as backbone_module
 from models.backbone import Backbone
@@ -34,17 +34,21 @@ def results(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def shortened(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Leave a network of bottlenecks the two kinds of blocks that it has, one of them only in its first stage."""
-    more = {"resnet50": {}, "resnext50_32x4d": {"groups": 32, "width_per_group": 4}}
+    """Leave a ResNet the two kinds of blocks that it has, one of them only in its first stage, and make it narrow."""
+    more = {"resnet18": {}, "resnet50": {"width_per_group": 16}, "resnext50_32x4d": {"groups": 4, "width_per_group": 4}}
     if name in more:
-        build = lambda weights, **given: ResNet(Bottleneck, [2, 1, 1, 1], **more[name], **given)
+        block = BasicBlock if name == "resnet18" else Bottleneck
+        build = lambda weights, **given: ResNet(block, [2, 1, 1, 1], **more[name], **given)
         monkeypatch.setattr(torchvision.models, name, build)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2"])
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("map_size", [None, 0, 10**9], ids=["as it pays", "never folded", "always folded"])
+@pytest.mark.parametrize(
+    ("map_size", "channels_last"),
+    [(None, False), (None, True), (0, False), (10**9, True)],
+    ids=["as it pays", "as it pays, channels last", "never folded", "always folded, channels last"],
+)
 def test_features_and_gradients_are_those_of_two_layers(
     monkeypatch: pytest.MonkeyPatch, name: str, channels_last: bool, map_size: int | None
 ) -> None:
@@ -61,7 +65,7 @@ def test_features_and_gradients_are_those_of_two_layers(
     expected, got = results(plain)["features"], results(folded)["features"]
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5 * expected.max().item())
     expected, got = results(plain.double()), results(folded.double())
-    assert expected.keys() == got.keys() and len(got) > 10
+    assert expected.keys() == got.keys() and len(got) >= 10
     for key, value in expected.items():  # in float32 a rounding can switch a ReLU
         assert (got[key] - value).abs().max() < 1e-10 * value.abs().max(), key
 

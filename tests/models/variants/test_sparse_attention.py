@@ -19,6 +19,8 @@ from tests.helpers import SMALL, TINY, Run, assert_refused, batch, rows
 from util.choices import ATTENTIONS
 from util.runs.schedule import build_lr_scheduler
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 SPARSE = ATTENTIONS[1:]
 ALL = " ".join(f"--{place} {{0}}" for place in ("encoder_attention", "decoder_self_attention", "cross_attention"))
 needs_entmax = pytest.mark.skipif(

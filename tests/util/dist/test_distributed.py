@@ -3,49 +3,55 @@
 import json
 import os
 import socket
-import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from tests.processes import Started
 from util.dist import distributed
 from util.dist import meeting
 from util.dist.distributed import Launch, init_distributed
 from util.errors import UserError
 from util.dist.launch import find_place
 
-ROOT = Path(__file__).resolve().parents[3]
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
-#: What each of two processes does; it prints one line of JSON, and whatever print_once lets through.
-WORKER = """
-import json, os, sys, torch
-from util.dist import distributed as d
-
-def meet(variables):
+def meet(variables: dict[str, str]) -> dict[str, Any]:
+    """Join the other process as the variables say; return what both said and computed there."""
     os.environ.update(variables)
-    before = d.get_rank()
-    launch = d.init_distributed(device="cpu", world_size=1)
-    rank = d.get_rank()
-    d.print_once("said by", rank)
+    before = distributed.get_rank()
+    launch = distributed.init_distributed(device="cpu", world_size=1)
+    rank = distributed.get_rank()
+    distributed.print_once("said by", rank)
     x = torch.tensor([1.0, 2.0]) * (rank + 1)
     found = {
         "launch": [launch.rank, launch.world_size, launch.local_rank, launch.distributed, launch.backend, launch.gpu],
-        "before": before, "rank": rank, "world": d.get_world_size(), "main": d.is_main_process(),
-        "mean": d.reduce_mean(x).tolist(), "untouched": x.tolist(), "integer": d.reduce_mean(torch.tensor(rank)).item(),
-        "gathered": d.all_gather({"rank": rank, "list": list(range(rank * 3))}),
+        "before": before,
+        "rank": rank,
+        "world": distributed.get_world_size(),
+        "main": distributed.is_main_process(),
+        "mean": distributed.reduce_mean(x).tolist(),
+        "untouched": x.tolist(),
+        "integer": distributed.reduce_mean(torch.tensor(rank)).item(),
+        "gathered": distributed.all_gather({"rank": rank, "list": list(range(rank * 3))}),
     }
-    d.barrier()
-    d.shutdown()
-    found["after"] = [d.is_dist_avail_and_initialized(), d.get_world_size(), d.get_rank()]
+    distributed.barrier()
+    distributed.shutdown()
+    found["after"] = [
+        distributed.is_dist_avail_and_initialized(),
+        distributed.get_world_size(),
+        distributed.get_rank(),
+    ]
     for name in variables:
         del os.environ[name]
     return found
 
-print(json.dumps([meet(variables) for variables in json.loads(sys.argv[1])]), file=sys.stderr)
-"""
+
+def meet_twice(rounds: list[dict[str, str]]) -> None:
+    """Print as one line of JSON on standard error what two meetings gave; `print_once` has the output to itself."""
+    print(json.dumps([meet(variables) for variables in rounds]), file=sys.stderr)
 
 
 @pytest.fixture(autouse=True)
@@ -80,26 +86,10 @@ def slurm_variables():
 @pytest.fixture(scope="module")
 def pair():
     """The findings of both processes: [torchrun, Slurm] for each rank, and their standard output."""
-    clean = {name: value for name, value in os.environ.items() if name not in LAUNCHERS and "SLURM" not in name}
-    clean |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     rounds = zip(torchrun_variables(free_port()), slurm_variables())
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, json.dumps(variables)],
-            env=clean,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for variables in rounds
-    ]
-    try:
-        ended = [process.communicate(timeout=100) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], ended
-    return [json.loads(err.splitlines()[-1]) for _, err in ended], [out for out, _ in ended]
+    ended = [process.end() for process in [Started(meet_twice, list(variables)) for variables in rounds]]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    return [json.loads(err.splitlines()[-1]) for _, _, err in ended], [out for _, out, _ in ended]
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 import main
 from engine import StepContext, compute_losses, evaluate, train_one_epoch
-from tests.helpers import CPU, batch, build
-from tests.helpers import TINY
+from tests.helpers import CPU, TINY, batch, build
 from util.errors import UserError
 from util.dist.precision import Precision, has_bf16_units, pick_precision, use_tf32
+
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
 
 BF16 = Precision(CPU, torch.bfloat16)
 
@@ -32,7 +33,7 @@ def test_the_loss_of_a_short_run_stays_near_float32s() -> None:
     expected, losses = losses_of_training(Precision(CPU)), losses_of_training(BF16)
     assert losses != expected, "nothing was rounded: no autocast"
     assert sum(losses[12:]) == pytest.approx(sum(expected[12:]), rel=0.03)
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def products(model: nn.Module) -> dict[str, torch.dtype]:

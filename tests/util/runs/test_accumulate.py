@@ -13,6 +13,8 @@ from util.nested_tensor import NestedTensor
 from util.runs.accumulate import StepBatches
 from util.runs.plan import steps_of
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+
 
 def test_steps_take_every_batch_once() -> None:
     steps = StepBatches(range(5), 2)
