@@ -21,6 +21,7 @@ from datasets.resumable import ResumableLoader
 from flag_checks import check_model_flags
 from models import build_model
 from models.fast.compiled import LayerCompiler
+from models.parameter_table import format_parameters, parameters_by_module
 from models.segmentation import DETRsegm
 from models.shape_table import format_shapes, shapes_of
 from settings import Place, Weights
@@ -237,6 +238,13 @@ def print_shapes(args: argparse.Namespace) -> None:
     height = args.image_size
     rows = shapes_of(model, torch.zeros(args.batch_size, 3, height, height * 4 // 3))
     print(f"{format_shapes(rows)}\nin all {sum(p.numel() for p in model.parameters()):,} parameters")
+
+
+def describe_parameters(args: argparse.Namespace) -> None:
+    """Print the parameters of the model of the flags by module; nothing is read or downloaded."""
+    check_model_flags(args)
+    model, _, _ = build_model(argparse.Namespace(**vars(args) | {"device": "cpu", "backbone_weights": "none"}))
+    print(format_parameters(parameters_by_module(model)))
 
 
 def load_weights(model: nn.Module, weights: Weights, class_names: Mapping[int, str]) -> None:

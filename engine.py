@@ -15,11 +15,12 @@ from datasets.panoptic_eval import PanopticEvaluator
 from models.criterion import SetCriterion, weighted_sum
 from util.dist.distributed import reduce_mean
 from util.dist.precision import Precision
-from util.metrics import Progress, StepLog
+from util.metrics import StepLog
 from util.nested_tensor import NestedTensor
 from util.profiling import Section, annotate
 from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
+from util.progress import Progress
 from util.runs.accumulate import StepBatches, add_losses, without_exchange
 from util.runs.guard import StepGuard
 from util.runs.memory import OF_EVALUATION, OF_TRAINING, naming_memory
@@ -114,9 +115,9 @@ def train_one_epoch(
             if context.guard is not None:
                 context.guard.before(batches)
             losses = add_gradients(model, criterion, batches, device, context)
-            lr = optimizer.param_groups[0]["lr"]
-            optimizer_step(model, optimizer, max_norm, context, losses=losses)
-            log.add(losses, image_ids, lr=lr)
+            rates = [group["lr"] for group in optimizer.param_groups]
+            norm = optimizer_step(model, optimizer, max_norm, context, losses=losses)
+            log.add(losses, image_ids, rates=rates, grad_norm=norm)
         if context.phases.finished:
             break
     summary = shapes.summary()
@@ -203,8 +204,11 @@ def optimizer_step(
     context: StepContext,
     *,
     losses: dict[str, Tensor] | None = None,
-) -> None:
-    """Clip the gradient, change the weights, move the schedule; a guard in the context judges the step by `losses`."""
+) -> Tensor | None:
+    """Clip the gradient, change the weights, move the schedule; a guard in the context judges the step by `losses`.
+
+    Returns the norm of the gradient before it is clipped; None where it is not.
+    """
     with context.phases.phase(Section.OPTIMIZER_STEP):
         context.before_step()
         scaler = context.precision.scaler  # without float16 it does nothing
@@ -225,6 +229,7 @@ def optimizer_step(
         if context.lr_scheduler is not None:
             context.lr_scheduler.step()
         context.after_step()
+    return norm
 
 
 def gradient_norm(model: nn.Module) -> Tensor:

@@ -10,6 +10,7 @@ from flags import get_args_parser
 from models.backbones.layout import refuse_feature_map
 from util.errors import UserError
 from util.flags import Flags
+from util.loggers.open import JSONL, parse_names
 from util.profiling.cost_file import check_cost_file
 from util.runs.interval import parse_interval
 
@@ -22,6 +23,7 @@ AT_LEAST = {
             "early_stop",
             "freeze_backbone",
             "denoising",
+            "log_images",
             "max_inf_frames",
             "ckpt_store_interval_epochs",
         ),
@@ -57,6 +59,7 @@ def check_flags(args: argparse.Namespace) -> None:
     check_dataset_flags(args)
     check_image_flags(args)
     check_trial_flags(args)
+    check_watching_flags(args)
     if args.report and not (args.eval and args.output_dir):
         raise UserError("--report is about an evaluation, and lies in its folder: give --eval and --output_dir too")
     # Now, not after an evaluation of an hour.
@@ -157,6 +160,18 @@ def check_augmentation_flags(args: argparse.Namespace) -> None:
         raise UserError(
             "--mosaic has the objects of four images, more than the lengths of --num_buckets: give one of them"
         )
+
+
+def check_watching_flags(args: argparse.Namespace) -> None:
+    """Refuse loggers that are unknown or not installed, or have no folder. Raises UserError."""
+    names = parse_names(args.logger)
+    for flag in ("wandb_group", "wandb_id"):
+        if getattr(args, flag) is not None and "wandb" not in names:
+            raise UserError(f"--{flag} is about a run in W&B: give --logger {','.join((*names, 'wandb'))} too")
+    if (dashboards := ",".join(name for name in names if name != JSONL)) and not args.output_dir:
+        raise UserError(f"--logger {dashboards} writes to --output_dir: give that too")
+    if args.log_images and (args.eval or not args.output_dir):
+        raise UserError("--log_images draws in a training, to --output_dir: give that too, and leave out --eval")
 
 
 def check_trial_flags(args: argparse.Namespace) -> None:

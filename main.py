@@ -78,6 +78,8 @@ def main(args: argparse.Namespace) -> None:
     check_flags(args)
     if args.print_shapes:
         return building.print_shapes(args)
+    if args.describe:
+        return building.describe_parameters(args)
     allow_pixels(args.max_pixels)
     if args.eval_checkpoints:
         return evaluate_checkpoints(args, main)

@@ -84,7 +84,7 @@ def folder_of(args: argparse.Namespace, variant: str, seed: int) -> Path:
 
 def is_whole(folder: Path) -> bool:
     """Return True if the run in a folder has ended."""
-    return (folder / "curves.png").is_file()  # written last
+    return (folder / "detections.png").is_file()  # written last; curves are drawn after every epoch
 
 
 def run(args: argparse.Namespace, variant: str, seed: int) -> Path:
@@ -98,13 +98,18 @@ def run(args: argparse.Namespace, variant: str, seed: int) -> Path:
 
 def train(args: argparse.Namespace, variant: str, folder: Path, *flags: str) -> None:
     """Train one variant in a process of its own; what it prints goes to a file in its folder."""
-    command = f"main.py {COMMON[args.data]} {VARIANTS[variant]} --print_freq 50".split()
+    command = f"{COMMON[args.data]} {VARIANTS[variant]} --print_freq 50".split()
     if args.data == "folder":
         command += ["--data_path", args.data_path, "--backbone_weights", args.backbone_weights]
-    command += [*args.main_flags, *flags, "--output_dir", str(folder.resolve())]
+    run_main(folder, [*command, *args.main_flags, *flags])
+
+
+def run_main(folder: Path, flags: Sequence[str]) -> None:
+    """Run main.py with a folder to write to; what it prints goes there, too. Raises CalledProcessError."""
+    command = [sys.executable, "main.py", *flags, "--output_dir", str(folder.resolve())]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "printed.txt").open("w") as printed:
-        subprocess.run([sys.executable, *command], cwd=ROOT, stdout=printed, stderr=printed, check=True)
+        subprocess.run(command, cwd=ROOT, stdout=printed, stderr=printed, check=True)
 
 
 def measure_step_times(args: argparse.Namespace) -> dict[str, float]:

@@ -137,3 +137,8 @@ def _add_variant_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="print the shape of everything that passes through the model of these flags, and end; no data is read",
     )
+    group.add_argument(
+        "--describe",
+        action="store_true",
+        help="print the parameters of the model of these flags by module, trained and frozen, and end",
+    )

@@ -3,10 +3,19 @@
 import argparse
 
 from util.choices import AMP_TYPES
+from util.environment import PrintEnvironment
 
 
 def add_run_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of output, device and checkpoints."""
+    group.add_argument(
+        "--env",
+        action=PrintEnvironment,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        dest=argparse.SUPPRESS,
+        help="print versions, driver and devices, and end",
+    )
     _add_device_flags(group)
     _add_checkpoint_flags(group)
     _add_evaluation_flags(group)
@@ -122,7 +131,32 @@ def _add_evaluation_flags(group: argparse._ArgumentGroup) -> None:
         type=int,
         help="detections of a class in an image that AP and AR count, COCO's maxDets (%(default)s)",
     )
+    _add_watching_flags(group)
     group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")
+
+
+def _add_watching_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags of dashboards."""
+    group.add_argument(
+        "--logger",
+        default="jsonl",
+        metavar="NAMES",
+        help="jsonl (log.txt), tensorboard, wandb: where a training's numbers go; several with commas (%(default)s)",
+    )
+    group.add_argument(
+        "--log_images",
+        default=0,
+        type=int,
+        metavar="N",
+        help="draw detections in validation images after every N-th epoch, for the loggers and in --output_dir",
+    )
+    group.add_argument("--wandb_group", default=None, metavar="NAME", help="--logger wandb: runs that belong together")
+    group.add_argument(
+        "--wandb_id",
+        default=None,
+        metavar="ID",
+        help="--logger wandb: go on with this run; --resume does so by itself, by the id in --output_dir",
+    )
 
 
 def _add_process_flags(group: argparse._ArgumentGroup) -> None:

@@ -12,7 +12,7 @@ from datasets.annotations.table import index_coco
 from engine import StepContext, compute_losses, evaluate, train_one_epoch
 from tests.helpers import CPU, batch, build
 from util.errors import NonFiniteLossError
-from util.metrics import Progress
+from util.progress import Progress
 from util.runs.plan import EpochPart
 
 pytestmark = pytest.mark.usefixtures("narrow_resnet18")

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from building import Detector, Setup
 from datasets.coco_eval import CocoEvaluator
@@ -15,6 +16,7 @@ from engine import StepContext, train_one_epoch
 from settings import Weights, flag_origins, typed_flags
 from util.dist.device import seed_everything
 from util.dist.distributed import print_once
+from util.loggers.open import JSONL, parse_names
 from util.profiling import annotate
 from util.profiling.from_flags import profiling_options, report_costs, report_timing
 from util.runs.pace import describe_starving
@@ -27,6 +29,7 @@ from .evaluation import Evaluation, Measured, measure
 from .metrics import keep_metrics
 from .signals import leave_after_signal, stop_on_signals
 from .state import Training
+from .watching import Watching, alphas_of, watch
 from .worst_case import prepare_memory
 
 #: Measures the machine's ceilings for --count_costs; a program to run, for the roofline scripts stand alone.
@@ -52,7 +55,9 @@ def train(
     prepare_memory(run, detector, training.optimizer)
     print_once("Start training")
     with stop_on_signals(training.stop) if cfg.output_dir else nullcontext():
-        last = run_epochs(run, detector, training, evaluate_now, context=context, store=store)
+        with watch(run, done=plan.done) as watching:
+            context = replace(context, watch=watching.beside(context.watch))
+            last = run_epochs(run, detector, training, evaluate_now, context=context, store=store, watching=watching)
         if store is not None:
             store.finish()
         end_training(run, context, began)
@@ -69,6 +74,7 @@ def run_epochs(
     *,
     context: StepContext,
     store: RunFolder | None,
+    watching: Watching,
 ) -> Measured | None:
     """Make the epochs that are left; return the last evaluation, None where there was none."""
     cfg, plan, loader = run.cfg, training.plan, training.within.loader
@@ -109,7 +115,8 @@ def run_epochs(
         if store is not None:
             if whole:
                 counts = {"global_step": progress.done, "n_parameters": training.parameters}
-                log_epoch(store, train_stats, measured, epoch=part.epoch, **counts)
+                row = log_epoch(store, train_stats | alphas_of(detector.model), measured, epoch=part.epoch, **counts)
+                watching.epoch(row, measured)
             # DETR's rule: before the learning rate drops, and every hundred epochs.
             intervals = filter(None, (cfg.lr_drop, 100, cfg.ckpt_store_interval_epochs))
             keep = whole and any((part.epoch + 1) % every == 0 for every in intervals)
@@ -141,19 +148,21 @@ def open_folder(run: Setup, *, first_epoch: int) -> RunFolder | None:
         return None
     origins = flag_origins(run.typed, run.cfg, run.chosen)
     write_run_info(run.folder, run.cfg, typed=typed_flags(run.typed), chosen=run.chosen, origins=origins)
-    return RunFolder(run.folder, first_epoch=first_epoch)
+    return RunFolder(run.folder, first_epoch=first_epoch, with_log=JSONL in parse_names(run.cfg.logger))
 
 
 def log_epoch(
-    store: RunFolder, train_stats: dict[str, float], measured: Measured | None, *, epoch: int, **counts: int
-) -> None:
+    store: RunFolder, train_stats: dict[str, Any], measured: Measured | None, *, epoch: int, **counts: int
+) -> dict[str, Any]:
     """Add an epoch's row to the log, with its evaluation if there was one, and keep the precision of that.
 
-    `counts` are those that `log_row` takes.
+    `counts` are those that `log_row` takes. Returns the row.
     """
-    store.log(log_row(train_stats, measured.stats if measured else {}, epoch=epoch, **counts))
+    row = log_row(train_stats, measured.stats if measured else {}, epoch=epoch, **counts)
+    store.log(row)
     if measured is not None:
         store.keep_evaluation(measured.evaluator, epoch=epoch)
+    return row
 
 
 def end_training(run: Setup, context: StepContext, began: float) -> None:

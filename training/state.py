@@ -11,8 +11,8 @@ from datasets.resumable import ResumableLoader
 from engine import StepContext
 from settings import Weights, typed_flags
 from util.dist.distributed import get_rank, get_world_size, print_once
-from util.metrics import Progress
 from util.profiling.from_flags import build_phases, profiling_options
+from util.progress import Progress
 from util.runs.bad_step import NAME, record_of, write_bad_step
 from util.runs.guard import GuardedStep, StepGuard
 from util.runs.interval import parse_interval

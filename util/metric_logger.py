@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .dist.distributed import all_gather
-from .metrics import peak_memory
+from .dist.memory import peak_memory
 
 T = TypeVar("T")
 

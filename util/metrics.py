@@ -6,63 +6,25 @@ one transfer brings them all, and that is also where a loss that is not finite i
 
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from .dist.distributed import all_gather, is_main_process, reduce_mean
+from .dist.distributed import all_gather, get_world_size, reduce_mean
+from .dist.memory import peak_memory
 from .errors import NonFiniteLossError
+from .progress import Progress
 from .runs.guard import BAD, SOUND, StepGuard
 from .runs.pace import Pace
 
 #: Averages of a training epoch that are measured and not computed: two equal runs differ in them.
-MEASURED = ("step_time", "data_time", "max_memory")
-
-
-class Progress:
-    """Steps of the whole run: a bar with the time left on a terminal, plain lines elsewhere, nothing on other ranks."""
-
-    def __init__(self, *, total: int, done: int = 0, label: str = "train") -> None:
-        self.total = total
-        self.initial = self.done = done
-        self.start = time.monotonic()
-        # smoothing=0: the bar's time left is by the mean pace of the run; by default it swings with every pause.
-        self.bar = tqdm(total=total, initial=done, desc=label, smoothing=0, disable=None if is_main_process() else True)
-
-    def advance(self) -> None:
-        """Count one step more."""
-        self.done += 1
-        self.bar.update()
-
-    def eta(self) -> str:
-        """Return the time left at the average pace so far, evaluations included, as h:mm:ss."""
-        steps = self.done - self.initial
-        left = (time.monotonic() - self.start) / max(1, steps) * (self.total - self.done)
-        return f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
-
-    def show(self, line: str, *, short: str) -> None:
-        """Show the short form beside the bar on a terminal, else the whole line as a line of its own."""
-        if not self.bar.disable:
-            self.bar.set_postfix_str(short)
-        elif is_main_process():
-            print(line, flush=True)
-
-    def note(self, line: str) -> None:
-        """Print a line that stays, above the bar on a terminal; rank 0 only."""
-        if not self.bar.disable:
-            self.bar.write(line)
-        elif is_main_process():
-            print(line, flush=True)
-
-    def close(self) -> None:
-        """Leave the bar as it is and end its line."""
-        self.bar.close()
+MEASURED = ("step_time", "data_time", "max_memory", "host_memory", "images_per_second", "data_share")
+#: Learning rates of an optimizer's groups, in their order; groups beyond these have none in the log.
+RATES = ("lr", "lr_backbone", "lr_alpha")
 
 
 class StepLog:
@@ -73,6 +35,9 @@ class StepLog:
         weight_dict: weight of each loss in the total.
         print_freq: steps between two reads of the device, and between two lines.
         progress: prints the lines, and counts the steps.
+
+    Attributes:
+        on_read: called with the means of the steps read, after each read; None: nobody asks.
     """
 
     def __init__(self, *, header: str, weight_dict: dict[str, float], print_freq: int, progress: Progress) -> None:
@@ -85,7 +50,10 @@ class StepLog:
         self.image_ids: list[list[int]] = []
         self.sums: list[float] = []
         self.steps = 0
-        self.lr: list[float] = []
+        self.rates: dict[str, list[float]] = {}
+        self.norms: list[float] = []  # of the gradient, where it is finite
+        self.images = 0
+        self.on_read: Callable[[dict[str, float]], None] | None = None
         self.times: list[float] = []
         self.waits: list[float] = []
         self.seconds = 0.0
@@ -117,53 +85,77 @@ class StepLog:
             self.seconds = before + time.perf_counter() - began
             done, ends = time.perf_counter(), ended()
             seconds = {"data": self.waits[-1], "computing": self.times[-1] - self.waits[-1]}
-            if self.lr and (slow := self.pace.look(step - 1, **seconds, after=time.perf_counter() - done)):
+            if self.rates and (slow := self.pace.look(step - 1, **seconds, after=time.perf_counter() - done)):
                 self.progress.note(f"{self.header}  {slow}")
             if ends:
                 break
             last = time.perf_counter()
 
-    def add(self, losses: dict[str, Tensor], image_ids: Sequence[int], *, lr: float | None = None) -> None:
-        """Note a step's losses (scalars on the device), the images they came from, and the learning rate."""
+    def add(
+        self,
+        losses: dict[str, Tensor],
+        image_ids: Sequence[int],
+        *,
+        rates: Sequence[float] = (),
+        grad_norm: Tensor | None = None,
+    ) -> None:
+        """Note a step's losses and its gradient's norm (scalars on the device), its images, and its learning rates.
+
+        `rates` are those of the optimizer's groups, named as in RATES; a step of an evaluation has none.
+        """
         self.names = list(losses)  # the same in every step, so that steps can be stacked to (steps, losses)
         self.device = losses[self.names[0]].device
-        self.unread.append(torch.stack([losses[name].detach().float() for name in self.names]))
+        values = [losses[name].detach().float() for name in self.names]
+        if rates:
+            # The last column, NaN where nobody computed it: one transfer brings both.
+            values.append(values[0].new_full((), math.nan) if grad_norm is None else grad_norm.detach().float())
+        self.unread.append(torch.stack(values))
         self.image_ids.append(list(image_ids))
-        if lr is not None:
-            self.lr.append(lr)
+        self.images += len(image_ids)
+        for name, rate in zip(RATES, rates):
+            self.rates.setdefault(name, []).append(rate)
 
     def state(self) -> dict[str, Any]:
         """Return what is known of the steps so far in plain types, for a checkpoint within the pass; reads the device.
 
         Losses that were not read yet stay apart from the sums: added up in other portions, the last bit could differ.
         """
-        own = ("names", "sums", "steps", "lr", "times", "waits", "seconds", "image_ids", "bad_steps")
+        own = "names sums steps rates norms images times waits seconds image_ids bad_steps".split()
         unread = torch.stack(self.unread).tolist() if self.unread else []  # (steps, losses), of this process alone
-        return {name: copy(getattr(self, name)) for name in own} | {"unread": unread}
+        return {name: deepcopy(getattr(self, name)) for name in own} | {"unread": unread}
 
     def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on after the steps of `state`, which become the first of this pass."""
         for name, value in state.items():
-            setattr(self, name, copy(value))
+            setattr(self, name, deepcopy(value))
+        if "rates" not in state:  # of an earlier version, which kept one rate and no norms
+            self.rates = {"lr": list(state["lr"])} if state["lr"] else {}
+        width = len(self.names) + bool(self.rates)
+        rows = [[*row, math.nan][:width] for row in state["unread"]]
         self.device = device
-        self.unread = list(torch.tensor(state["unread"], device=device)) if state["unread"] else []
+        self.unread = list(torch.tensor(rows, device=device)) if rows else []
 
     def averages(self) -> dict[str, float]:
         """Means over all steps with DETR's names: `loss`, each weighted loss, `<name>_unscaled`, and `class_error`.
 
-        Of training steps, which have a learning rate, also `lr` and those of MEASURED: seconds a step (with its wait
-        for data), seconds of that wait, and the peak of memory so far in MiB.
+        Of training steps, which have learning rates, also those of RATES, `grad_norm` before it is clipped, where it
+        is, and those of MEASURED: seconds a step (with its wait for data), seconds of that wait, the peaks of memory
+        so far in MiB, of the device and of this process, images a second of all processes, and the part of the time
+        that was spent waiting for data.
         """
         means = {name: total / max(1, self.steps) for name, total in zip(self.names, self.sums)}
-        lr = {"lr": sum(self.lr) / len(self.lr)} if self.lr else {}
+        rates = {name: sum(values) / len(values) for name, values in self.rates.items()}
+        norm = {"grad_norm": sum(self.norms) / len(self.norms)} if self.norms else {}
         unscaled = {f"{name}_unscaled": mean for name, mean in means.items()}
-        times = self._times() if self.lr else {}
+        measured = self._measured() if rates else {}
         bad = {"bad_steps": float(self.bad_steps)} if self.guard is not None and self.guard.goes_on else {}
-        return lr | _class_error(means) | self._weighted(means) | unscaled | times | bad
+        return rates | _class_error(means) | self._weighted(means) | unscaled | norm | measured | bad
 
-    def _times(self) -> dict[str, float]:
-        steps = max(1, len(self.times))
-        return dict(zip(MEASURED, (self.seconds / steps, sum(self.waits[:steps]) / steps, peak_memory(self.device))))
+    def _measured(self) -> dict[str, float]:
+        steps, seconds = max(1, len(self.times)), max(self.seconds, 1e-9)
+        waited, images = sum(self.waits[:steps]), self.images * get_world_size()
+        memory = (peak_memory(self.device), peak_memory(torch.device("cpu")))
+        return dict(zip(MEASURED, (seconds / steps, waited / steps, *memory, images / seconds, waited / seconds)))
 
     def _weighted(self, values: dict[str, float]) -> dict[str, float]:
         weighted = {n: v * self.weight_dict[n] for n, v in values.items() if n in self.weight_dict}
@@ -174,10 +166,26 @@ class StepLog:
         rows = self._take_out_bad(self.check())
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
+        width = len(self.names)
+        self.norms += [norm for row in rows for norm in row[width:] if math.isfinite(norm)]
         loss = f" loss {self.averages()['loss']:.3f}" if self.names else ""
         self.progress.show(self._line(rows, steps), short=f"{self.header}{loss}")
+        if self.on_read is not None and rows:
+            self.on_read(self._window(rows))
         self.unread.clear()
         self.image_ids.clear()
+
+    def _window(self, rows: list[list[float]]) -> dict[str, float]:
+        """Return what `averages` does, of the rows (steps, losses and norm) read last alone."""
+        part = StepLog(header="", weight_dict=self.weight_dict, print_freq=1, progress=self.progress)
+        last = slice(-len(rows), None)
+        part.names, part.steps, part.device = self.names, len(rows), self.device
+        part.sums = [sum(column) for column in zip(*rows)][: len(self.names)]
+        part.norms = [norm for row in rows for norm in row[len(self.names) :] if math.isfinite(norm)]
+        part.rates = {name: values[last] for name, values in self.rates.items()}
+        part.times, part.waits = self.times[last], self.waits[last]
+        part.seconds, part.images = sum(part.times), sum(map(len, self.image_ids))
+        return part.averages()
 
     def check(self) -> list[list[float]]:
         """Read the losses (steps, losses), means over the processes, that were not read yet, which stay unread.
@@ -208,8 +216,11 @@ class StepLog:
         """Return SOUND, VOID or BAD for each row; those that a checkpoint brought have no verdict of a guard."""
         known = [] if self.guard is None else self.guard.settle()
         verdicts = ([SOUND] * len(rows) + known)[-len(rows) :] if rows else []
+        width = len(self.names)  # beside the losses stands the norm, which may overflow under a scaler
         # A verdict stands; without one, as for losses of a rank that was resumed, the numbers decide.
-        return [v or (SOUND if all(map(math.isfinite, row)) else BAD) for v, row in zip(verdicts, rows, strict=True)]
+        return [
+            v or (SOUND if all(map(math.isfinite, row[:width])) else BAD) for v, row in zip(verdicts, rows, strict=True)
+        ]
 
     def _faults(self, rows: list[list[float]]) -> list[str]:
         """Name the losses, the step and the images of all ranks, for each row that is not finite."""
@@ -219,7 +230,9 @@ class StepLog:
                 continue
             bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)] or ["the gradient is"]
             # The means are not finite on any rank; each looks at its own numbers for the images.
-            innocent = len(bad) > 0 and bad != ["the gradient is"] and bool(self.unread[i].isfinite().all())
+            innocent = (
+                len(bad) > 0 and bad != ["the gradient is"] and bool(self.unread[i][: len(self.names)].isfinite().all())
+            )
             ids = sorted(j for ids in all_gather([] if innocent else self.image_ids[i]) for j in ids)
             more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
             step = len(self.times) - len(rows) + i
@@ -232,7 +245,7 @@ class StepLog:
         means, last = self.averages(), self.times[-(len(rows) or self.print_freq) :]
         shown = _class_error(medians) | self._weighted(medians)
         parts = [f"{self.header}  [{len(self.times):{len(str(steps))}d}/{steps}]", f"eta: {self.progress.eta()}"]
-        parts += [f"lr: {self.lr[-1]:.6f}"] if self.lr else []
+        parts += [f"lr: {self.rates['lr'][-1]:.6f}"] if self.rates else []
         # Without the losses of earlier decoder layers, whose names end in the layer's number.
         parts += [f"{n}: {v:.4f} ({means[n]:.4f})" for n, v in shown.items() if not n[-1].isdigit()]
         parts += [f"time: {statistics.median(last):.4f}"]
@@ -240,16 +253,6 @@ class StepLog:
         if self.device.type == "cuda":
             parts += [f"max mem: {peak_memory(self.device):.0f}"]
         return "  ".join(parts)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Peak in MiB so far: what torch allocated on a GPU, else the memory of this process. Does not wait for the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    import resource  # of Unix; only the CPU needs it
-
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _class_error(values: dict[str, float]) -> dict[str, float]:

@@ -1,10 +1,13 @@
-"""Progress through many small things: a bar with the time left on a terminal, now and then a line elsewhere."""
+"""Progress: a bar with the time left on a terminal, now and then a line elsewhere."""
 
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from .dist.distributed import is_main_process
 
 T = TypeVar("T")
 
@@ -31,3 +34,43 @@ def with_progress(items: Iterable[T], label: str, *, unit: str = "it", total: in
             bar.update()
             if bar.disable and done % every == 0:
                 print(f"{label}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Steps of the whole run: a bar with the time left on a terminal, plain lines elsewhere, nothing on other ranks."""
+
+    def __init__(self, *, total: int, done: int = 0, label: str = "train") -> None:
+        self.total = total
+        self.initial = self.done = done
+        self.start = time.monotonic()
+        # smoothing=0: the bar's time left is by the mean pace of the run; by default it swings with every pause.
+        self.bar = tqdm(total=total, initial=done, desc=label, smoothing=0, disable=None if is_main_process() else True)
+
+    def advance(self) -> None:
+        """Count one step more."""
+        self.done += 1
+        self.bar.update()
+
+    def eta(self) -> str:
+        """Return the time left at the average pace so far, evaluations included, as h:mm:ss."""
+        steps = self.done - self.initial
+        left = (time.monotonic() - self.start) / max(1, steps) * (self.total - self.done)
+        return f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"
+
+    def show(self, line: str, *, short: str) -> None:
+        """Show the short form beside the bar on a terminal, else the whole line as a line of its own."""
+        if not self.bar.disable:
+            self.bar.set_postfix_str(short)
+        elif is_main_process():
+            print(line, flush=True)
+
+    def note(self, line: str) -> None:
+        """Print a line that stays, above the bar on a terminal; rank 0 only."""
+        if not self.bar.disable:
+            self.bar.write(line)
+        elif is_main_process():
+            print(line, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is and end its line."""
+        self.bar.close()

@@ -5,7 +5,8 @@ import io
 import pytest
 import torch
 
-from util.metrics import MEASURED, Progress, StepLog
+from util.metrics import MEASURED, StepLog
+from util.progress import Progress
 
 
 class Clock:
@@ -41,7 +42,7 @@ class Bar:
 def run_log(progress: Progress, losses: list[float], print_freq: int = 2) -> StepLog:
     log = StepLog(header="Epoch: [0]", weight_dict={"loss_ce": 2.0}, print_freq=print_freq, progress=progress)
     for value in log.each(iter(losses), len(losses)):
-        log.add({"loss_ce": torch.tensor(value), "class_error": torch.tensor(50.0)}, [1], lr=0.1)
+        log.add({"loss_ce": torch.tensor(value), "class_error": torch.tensor(50.0)}, [1], rates=[0.1])
     return log
 
 
@@ -54,7 +55,7 @@ def test_lines_in_a_file_every_print_freq_steps_and_at_the_end(capsys: pytest.Ca
 
 
 def test_a_bar_and_no_lines_on_a_terminal(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("util.metrics.tqdm", Bar)
+    monkeypatch.setattr("util.progress.tqdm", Bar)
     progress = Progress(total=4)
     run_log(progress, [1.0, 2.0, 3.0, 4.0])
     assert capsys.readouterr().out == ""
@@ -75,7 +76,7 @@ def test_averages_of_training_have_the_seconds_of_a_step_and_the_peak_of_memory(
     log = StepLog(header="Epoch: [0]", weight_dict={}, print_freq=2, progress=Progress(total=3))
     for _ in log.each(loader(), 3):
         clock.now += 3.0
-        log.add({"class_error": torch.tensor(1.0)}, [1], lr=0.1)
+        log.add({"class_error": torch.tensor(1.0)}, [1], rates=[0.1])
     averages = log.averages()
     assert (averages["step_time"], averages["data_time"]) == (4.0, 1.0)
     assert type(averages["max_memory"]) is float and averages["max_memory"] > 50  # torch alone is larger

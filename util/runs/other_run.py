@@ -19,6 +19,7 @@ FREE = frozenset(
     "check max_pixels max_dets eval_every eval_batch_size split checkpoint_every max_hours early_stop "
     "compile grad_checkpoint channels_last deterministic mask_chunk print_shapes section timing torch_profile "
     "count_costs profile_warmup profile_steps profile_continue save_augmented log_gpu "
+    "logger log_images wandb_group wandb_id describe attention_stats "
     "eval_checkpoints max_inf_frames train_only save_images threshold ckpt_store_interval_epochs metrics_file".split()
 )
 

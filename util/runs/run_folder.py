@@ -43,11 +43,13 @@ class RunFolder:
 
     Opening it for a run that starts at `first_epoch` drops the log's rows of that and later epochs, and a half-written
     last line: they are about to be written again. Rows of more than that epoch are moved to `log.old.txt`. A file that
-    cannot be written, as on a full disk, is one line, and training goes on; see `finish`.
+    cannot be written, as on a full disk, is one line, and training goes on; see `finish`. Without `with_log` neither
+    log nor curves are written.
     """
 
-    def __init__(self, output_dir: str | Path, *, first_epoch: int) -> None:
+    def __init__(self, output_dir: str | Path, *, first_epoch: int, with_log: bool = True) -> None:
         self.folder = Path(output_dir)
+        self.with_log = with_log
         self.log_file = self.folder / "log.txt"
         self._waiting: list[str] = []  # rows that could not be written yet
         self._unsaved: CheckpointError | None = None
@@ -66,6 +68,8 @@ class RunFolder:
 
     def log(self, row: dict[str, Any]) -> None:
         """Add an epoch's row to the log, as one JSON object on a line, and draw the curves anew."""
+        if not self.with_log:
+            return
         # Kept where the disk is full, and written with the next epoch's.
         self._waiting.append(f"{json.dumps(row)}\n")
         if self._try("log.txt", self._append):

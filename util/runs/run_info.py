@@ -42,7 +42,7 @@ def run_info(
         **({} if origins is None else {"origins": dict(origins)}),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
         "git": git_state(_ROOT),
         "machine": _machine(to_plain(settled).get("device", "cpu")),
     }
@@ -99,7 +99,7 @@ def _machine(device: str) -> dict[str, Any]:
     return {
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
         "cuda": torch.version.cuda if on_gpu else None,
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "processes": get_world_size(),
@@ -107,7 +107,8 @@ def _machine(device: str) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
@@ -116,7 +117,8 @@ def _cpu_model() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None without it."""
     try:
         return version(package)
     except PackageNotFoundError:
