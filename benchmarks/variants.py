@@ -69,23 +69,15 @@ def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     return alternate(workers, args.steps, warm_up=2, describe=lambda a: f"{a['seconds']:.3f} s, loss {a['loss']:.4f}")
 
 
-def ratios_of(runs: dict[str, list[dict[str, Any]]], key: str) -> dict[str, float]:
-    """Median over the rounds of each variant's time as a multiple of the first one's in the same round.
-
-    Neighbours in time: a machine whose speed changes slows both.
-    """
-    first, *others = runs
-    return {name: statistics.median(b[key] / a[key] for a, b in zip(runs[first], runs[name])) for name in others}
-
-
 def main() -> None:
     """Measure, print medians, ratios and counts, and write the JSON."""
     args = parse_args()
     runs = measure(args)
     key = "cpu" if args.device == "cpu" and args.threads == 1 else "seconds"
-    medians, ratios = medians_of(runs, key), ratios_of(runs, key)
+    medians = medians_of(runs, key)
+    ratios = {name: value / medians[args.only[0]] for name, value in medians.items()}
     for name, rows in runs.items():
-        beside = f", {ratios[name]:.3f} times {args.only[0]}" if name in ratios else ""
+        beside = f", {ratios[name]:.3f} times {args.only[0]}" if name != args.only[0] else ""
         counts = f"{rows[-1]['operators']:,} operators, {rows[-1]['flops'] / 1e9:.1f} GFLOP, {rows[-1]['reads']} reads"
         parts = {part: 1000 * statistics.median(row["parts"][part] for row in rows) for part in rows[0]["parts"]}
         times = ", ".join(f"{part} {ms:.0f}" for part, ms in parts.items())
