@@ -157,7 +157,8 @@ def _measure_torch(device: str, size: int) -> Roofs:
         torch.backends.cuda.matmul.allow_tf32 = tf32
         peak[unit] = _matmul_rate(torch, device, size, kind)
     if device == "cpu":  # two libraries: on some CPUs oneDNN's convolutions are twice as fast as the BLAS' products
-        peak["fp32"] = max(peak["fp32"], _convolution_rate(torch, size))
+        for unit, kind in (("fp32", torch.float32), ("tensor_bf16", torch.bfloat16)):
+            peak[unit] = max(peak[unit], _convolution_rate(torch, size, kind))
     # 1 GiB on a GPU, 256 MiB on a CPU: more than caches hold.
     source = torch.zeros((1 << 28) if device == "cuda" else (1 << 26), device=device)
     target = torch.empty_like(source)
@@ -170,9 +171,10 @@ def _measure_torch(device: str, size: int) -> Roofs:
 
 
 def _torch_types(torch: Any, device: str) -> list[tuple[str, Any, bool]]:
-    """Return the units that a matrix product of a type exercises. On a CPU a product's type is no unit of its own."""
+    """Return the units that a matrix product of a type exercises; a CPU may have instructions for bfloat16."""
     if device == "cpu":
-        return [("fp64", torch.float64, False), ("fp32", torch.float32, False)]
+        types = [("fp64", torch.float64), ("fp32", torch.float32), ("tensor_bf16", torch.bfloat16)]
+        return [(unit, kind, False) for unit, kind in types]
     types = [("fp32", torch.float32, False), ("tensor_fp16", torch.float16, False)]
     # Ampere, 8.0, is the first with TF32 and bfloat16.
     if torch.cuda.get_device_capability()[0] >= 8:
@@ -190,10 +192,10 @@ def _matmul_rate(torch: Any, device: str, size: int, kind: Any) -> float:
     return 2 * size**3 / _torch_time(torch, device, lambda: a @ b)
 
 
-def _convolution_rate(torch: Any, size: int) -> float:
-    """Return the FLOP/s of a 3x3 convolution of a CPU's float32; size: 6 times its channels."""
+def _convolution_rate(torch: Any, size: int, kind: Any) -> float:
+    """Return the FLOP/s of a 3x3 convolution on a CPU; size: 6 times its channels, kind: its type."""
     channels, side = size // 6, 64
-    image, weight = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
+    image, weight = (torch.rand(shape).to(kind) for shape in ((1, channels, side, side), (channels, channels, 3, 3)))
     seconds = _torch_time(torch, "cpu", lambda: torch.conv2d(image, weight, padding=1))
     # 9 taps for each of the pixels and pairs of channels, each a multiplication and an addition; padding keeps the
     # size.

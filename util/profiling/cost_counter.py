@@ -220,17 +220,20 @@ def compute_unit(args: tuple, cost: OpCost) -> str:
     """Return the unit of the charts that does the work: fp64, fp32, or a GPU's tensor cores.
 
     Tensor cores do matrix products whose type, or a setting for float32, lets them. Elementwise work on half precision
-    is done in float32 and counted there; a CPU has one unit for all but float64.
+    is done in float32 and counted there; a CPU has one unit for all but float64 and products of bfloat16, for which
+    many have instructions of their own (AMX, AVX-512 BF16).
     """
     tensor = next((part for part in _flat(args) if part.is_floating_point()), None)
     if tensor is None:
         return "fp32"
     if tensor.dtype is torch.float64:
         return "fp64"
+    if cost.matrix and tensor.dtype is torch.bfloat16:
+        return "tensor_bf16"
     if not (cost.matrix and tensor.is_cuda):
         return "fp32"
-    if tensor.dtype in (torch.float16, torch.bfloat16):
-        return "tensor_fp16" if tensor.dtype is torch.float16 else "tensor_bf16"
+    if tensor.dtype is torch.float16:
+        return "tensor_fp16"
     # float32: on tensor cores if its rounding to TF32 is allowed, a setting apart for convolutions and products.
     allowed = torch.backends.cudnn.allow_tf32 if cost.family == "convolution" else torch.backends.cuda.matmul.allow_tf32
     return "tensor_tf32" if allowed else "fp32"

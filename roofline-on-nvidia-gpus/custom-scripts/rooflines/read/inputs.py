@@ -17,6 +17,9 @@ from .launches import Report
 from .runs import fill_capability, settle
 
 _TABLE_NAME, _ROOFS_SUFFIX, _REPORT = "kernels.csv", ".roofs.toml", ".ncu-rep"
+#: In a folder of torch.profiler's traces: what --count_costs counted of the same model, which is no run of its own.
+COSTS_NAME = "costs.csv"
+_TRACES = ("trace_rank*.json*", "*.pt.trace.json*")
 
 
 @dataclass
@@ -56,11 +59,13 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     files = []
     for path in paths:
         if path.is_dir():
-            found = sorted(
-                file for kind in ("*.csv", f"*{_REPORT}") for file in path.glob(kind) if file.name != _TABLE_NAME
-            )
+            traces = [file for kind in _TRACES for file in path.glob(kind)]
+            left_out = {_TABLE_NAME, COSTS_NAME if traces else ""}
+            kinds = ("*.csv", f"*{_REPORT}")
+            found = sorted({*(f for kind in kinds for f in path.glob(kind) if f.name not in left_out), *traces})
+            found = [file for file in found if not file.name.endswith(".memory.csv")]
             if not found:
-                raise RoofError(f"{path}: no *.csv and no *.ncu-rep in this folder")
+                raise RoofError(f"{path}: no *.csv, no *.ncu-rep and no trace_rank*.json.gz in this folder")
             files += found
         elif path.is_file():
             files.append(path)
@@ -156,6 +161,11 @@ def _read(path: Path) -> pd.DataFrame | list[Report]:
     """Return a tidy table's rows, or the profiles in one of Nsight Compute's files, known by what is in it."""
     if path.suffix == ".parquet":
         return read_table(path)
+    if path.suffix == ".json" or path.suffixes[-2:] == [".json", ".gz"]:
+        from ..modules.table import read_modules
+
+        costs = path.with_name(COSTS_NAME)
+        return read_modules(path, costs if costs.is_file() else None).rows
     start = _first_lines(path)
     if is_table(start[0]):
         return read_table(path)
@@ -206,7 +216,7 @@ def _roofs(
         if isinstance(source, Report):
             # The peaks in the report are those of the GPU that was measured, at the clock it had.
             roofs = roofs.merged(report_roofs(source.launches, roofs.device))
-        elif (beside := source.with_name(source.name.partition(".")[0] + _ROOFS_SUFFIX)).is_file():
+        elif (beside := _roofs_beside(source)).is_file():
             if gpu is not None:
                 notes.append(f"--gpu {gpu['name']} takes the place of the roofs in {beside.name}")
             else:
@@ -225,6 +235,12 @@ def _roofs(
             return roofs, [*notes, f"{note}: give --roofs FILE, made by hand or by ceilings.py"]
         notes += [note] if note else []
     return roofs.merged(table_roofs(gpu, clock)), notes
+
+
+def _roofs_beside(table: Path) -> Path:
+    """Return where the roofs of a table may be; those of a trace were measured when its costs were counted."""
+    name = COSTS_NAME if ".json" in table.suffixes else table.name
+    return table.with_name(name.partition(".")[0] + _ROOFS_SUFFIX)
 
 
 def _contradictions(rows: pd.DataFrame, gpu: dict | None) -> list[str]:

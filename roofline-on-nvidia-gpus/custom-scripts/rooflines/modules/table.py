@@ -1,0 +1,152 @@
+"""From a trace to the tidy table: a row per place of the step, operator and kernel; joined with counted costs."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from ..columns import FLOP_COLUMNS
+from ..read.kernel_names import family, readable
+from ..read.trace_events import read_trace
+from ..table import read_table, tidy
+from .device_time import COMMUNICATION, COMPUTE, device_time
+from .places import PYTHON, Walk, is_communication, walk
+
+#: Times that are no work: the host's own on a CPU, a GPU's gaps.
+WAITING = ("python", "host bound", "idle")
+_KEYS = ["section", "module", "direction", "operator"]
+_COUNTS = [*FLOP_COLUMNS.values(), "bytes_hbm"]
+#: Kinds of torch's operators on a CPU, the first that fits; GPU kernels have names of their own.
+_OPERATORS = (
+    (r"convolution|conv2d", "convolution"),
+    (r"attention", "attention"),
+    (r"(mm|linear|matmul|baddbmm)$", "matrix product"),
+    (r"Optimizer|adam", "optimizer"),
+    (r"batch_norm|layer_norm", "normalization"),
+    (r"aten::(copy_|clone|cat|fill_|zero_|_to_copy|contiguous)$", "copy"),
+    (r"aten::(add|sub|mul|div|relu|threshold_backward|clamp|where|pow|exp|neg|masked_fill)\w*$", "elementwise"),
+)
+
+
+@dataclass
+class Modules:
+    """Tidy rows of all steps of a trace, how many steps these are, their seconds together, and notes."""
+
+    rows: pd.DataFrame
+    steps: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+def read_modules(path: Path, costs_path: Path | None = None) -> Modules:
+    """Read a trace, with `costs_path` the table of --count_costs of the same model. Raises RoofError.
+
+    The rows' times add up to `seconds`: on a CPU those of the steps, on a GPU from the first step's begin to the end of
+    the last kernel.
+    """
+    costs = None if costs_path is None else _per_operator(read_table(costs_path))
+    trace = read_trace(path)
+    found = walk(trace, () if costs is None else set(costs["operator"]))
+    on_gpu = bool(trace.device.begin)
+    rows = _device_rows(device_time(trace, found)) if on_gpu else _host_rows(found)
+    begin, end = found.steps[0][0], found.steps[-1][1]
+    seconds = (rows["time_s"].sum() if on_gpu else sum(stop - start for start, stop in found.steps) / 1e6) or 0.0
+    run = path.name.partition(".")[0]
+    rows = rows.assign(run=path.resolve().parent.name or run, source="torch", device="GPU" if on_gpu else "CPU")
+    notes = [f"{len(found.steps)} steps in {(end - begin) / 1e6:.3f} s"]
+    if costs is not None:
+        rows, unmatched = _joined(rows, costs, len(found.steps))
+        if unmatched > 0.001:
+            notes.append(
+                f"{unmatched:.1%} of the counted FLOPs and bytes are of operators that the trace does not have"
+            )
+    else:
+        rows = rows.assign(flop_source="missing")
+    return Modules(tidy(rows, origin=str(path)), len(found.steps), float(seconds), notes)
+
+
+def _host_rows(found: Walk) -> pd.DataFrame:
+    rows = []
+    for place, microseconds in found.time.items():
+        kind = "communication" if is_communication(place.kernel) else _family(place.kernel)
+        rows.append(
+            {
+                **{name: getattr(place, name) for name in _KEYS},
+                "kernel": place.kernel,
+                "name": readable(place.kernel),
+                "family": "python" if place.kernel == PYTHON else kind,
+                "launches": max(1, found.calls.get(place, 0)),
+                "first": found.first_seen.get(place, 0.0),
+                "time_s": microseconds / 1e6,
+            }
+        )
+    return pd.DataFrame(rows).sort_values("first", ignore_index=True).assign(first=lambda table: table.index)
+
+
+def _family(operator: str) -> str:
+    return next((kind for pattern, kind in _OPERATORS if re.search(pattern, operator)), None) or family(operator)
+
+
+def _device_rows(booked: list) -> pd.DataFrame:
+    rows = [
+        {
+            **{name: getattr(item.place, name) for name in _KEYS},
+            "kernel": item.kernel,
+            "name": readable(item.kernel),
+            "family": family(item.kernel) if item.kind == COMPUTE else item.kind,
+            # What exchanges gradients is apart, whatever module's backward it was launched in.
+            "module": "" if item.kind == COMMUNICATION else item.place.module,
+            "launches": item.calls,
+            "first": item.begin,
+            "time_s": item.microseconds / 1e6,
+        }
+        for item in booked
+    ]
+    table = pd.DataFrame(rows).sort_values("first")
+    sums = table.groupby([*_KEYS, "kernel", "name", "family"], sort=False, as_index=False).agg(
+        {"launches": "sum", "first": "min", "time_s": "sum"}
+    )
+    # Kernels that others hid entirely have no time of their own.
+    kept = sums[sums["time_s"] > 0].reset_index(drop=True)
+    return kept.assign(first=kept.index, launches=kept["launches"].clip(lower=1))
+
+
+def _per_operator(costs: pd.DataFrame) -> pd.DataFrame:
+    """Return the counted FLOPs and bytes of a step by place and operator, named as in a trace: aten::convolution."""
+    name = costs["operator"].astype(str).where(costs["operator"].astype(str) != "", costs["kernel"].astype(str))
+    named = costs.assign(operator="aten::" + name.str.split(".").str[1].fillna(name))
+    return named.groupby(_KEYS, observed=True, as_index=False)[_COUNTS].sum()
+
+
+def _joined(rows: pd.DataFrame, costs: pd.DataFrame, steps: int) -> tuple[pd.DataFrame, float]:
+    """Give the rows the counted FLOPs and bytes, an operator's spread over its kernels by time; and what found no row.
+
+    An operator that the trace does not have by name (a view of another, a fused one) is spread over its module.
+    """
+    result = rows.assign(**dict.fromkeys(_COUNTS, 0.0), flop_source="analytic")
+    works = ~result["family"].isin([*WAITING, "communication"])
+    left = costs
+    for keys in (_KEYS, _KEYS[:3]):
+        groups = result[works].groupby(keys)
+        share = (result["time_s"] / groups["time_s"].transform("sum")).where(works, 0.0)
+        found = left.merge(groups.size().rename("rows").reset_index(), on=keys, how="left")
+        sums = found[found["rows"].notna()].groupby(keys)[_COUNTS].sum()
+        wanted = pd.MultiIndex.from_frame(result[keys])
+        for name in _COUNTS:
+            result[name] += sums[name].reindex(wanted).fillna(0.0).to_numpy() * share.fillna(0.0) * steps
+        left = found[found["rows"].isna()].drop(columns="rows")
+    lost = max((left[_COUNTS].sum() / costs[_COUNTS].sum()).fillna(0.0)) if len(left) else 0.0
+    return result, float(lost)
+
+
+def by_module(modules: Modules) -> pd.DataFrame:
+    """Return seconds, FLOPs and bytes by module and direction, the longest first; together they are a step."""
+    keys = ["module", "direction"]
+    numbers = ["time_s", *_COUNTS]
+    rows = modules.rows.assign(**{name: modules.rows[name].astype(str) for name in keys})
+    rows["waiting_s"] = rows["time_s"].where(rows["family"].isin(WAITING), 0.0)
+    table = rows.groupby(keys, as_index=False)[[*numbers, "waiting_s"]].sum()
+    table[[*numbers, "waiting_s"]] /= modules.steps
+    table["module"] = table["module"].replace("", "outside any module")
+    return table.sort_values("time_s", ascending=False, ignore_index=True)
