@@ -19,7 +19,7 @@ def test_a_cpu_is_measured_by_torch(
     ceilings.main()
     roofs = read_roofs(tmp_path / "roofs.toml")
     assert "torch" in roofs.source and "CPU" in roofs.device
-    assert set(roofs.bandwidth) == {"HBM"} and set(roofs.peak) == {"fp32", "fp64"}
+    assert set(roofs.bandwidth) == {"HBM"} and set(roofs.peak) == {"fp32", "fp64", "tensor_bf16"}
     assert roofs.bandwidth["HBM"] > 1e8 and roofs.peak["fp32"] > 1e6
     assert "memory" in capsys.readouterr().out
 

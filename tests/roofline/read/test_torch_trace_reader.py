@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 from rooflines import RoofError
-from rooflines.modules.table import by_module, read_modules
 from rooflines.read import trace_events
 from rooflines.read.inputs import load_runs
+from rooflines.read.trace_modules import by_module, read_modules
 
 
 def event(category: str, name: str, begin: float, end: float, *, tid: int = 1, **args: Any) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Where a step's time goes, module by module, from a trace of torch.profiler."""
+"""The report by module: a run with all that is known of it, its pictures and its page."""

@@ -162,7 +162,7 @@ def _read(path: Path) -> pd.DataFrame | list[Report]:
     if path.suffix == ".parquet":
         return read_table(path)
     if path.suffix == ".json" or path.suffixes[-2:] == [".json", ".gz"]:
-        from ..modules.table import read_modules
+        from .trace_modules import read_modules
 
         costs = path.with_name(COSTS_NAME)
         return read_modules(path, costs if costs.is_file() else None).rows

@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from ..columns import FLOP_COLUMNS
-from ..read.kernel_names import family, readable
-from ..read.trace_events import read_trace
 from ..table import read_table, tidy
-from .device_time import COMMUNICATION, COMPUTE, device_time
-from .places import PYTHON, Walk, is_communication, walk
+from .kernel_names import family, readable
+from .trace_device import COMMUNICATION, COMPUTE, device_time
+from .trace_events import read_trace
+from .trace_places import PYTHON, Walk, is_communication, walk
 
 #: Times that are no work: the host's own on a CPU, a GPU's gaps.
 WAITING = ("python", "host bound", "idle")

@@ -3,8 +3,8 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 
-from ..read.trace_events import Trace
-from .places import Place, Walk, is_communication
+from .trace_events import Trace
+from .trace_places import Place, Walk, is_communication
 
 COMPUTE, COPY, COMMUNICATION, HOST_BOUND, IDLE = "compute", "copy", "communication", "host bound", "idle"
 

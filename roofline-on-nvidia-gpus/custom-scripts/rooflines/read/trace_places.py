@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from ..columns import SECTIONS
-from ..read.trace_events import ANNOTATION, LAUNCH, Columns, Trace
+from .trace_events import ANNOTATION, LAUNCH, Columns, Trace
 
 #: As main.py --module_ranges names what is computed again.
 _AGAIN = "recompute "

@@ -1,0 +1,114 @@
+"""The page of module_report.py: treemap, roofline, what to do first, memory; of two runs what changed."""
+
+import html
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from ..charts.style import si
+from .run import OUTSIDE, Run, compare
+from .shapes import COLOURS, roofline, treemap
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}"
+    "svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:#222}"
+    "g text{fill:#fff;pointer-events:none}table{border-collapse:collapse;margin:1em 0}"
+    "td,th{padding:3px 12px;text-align:right;border-bottom:1px solid #ddd}"
+    "td:first-child,th:first-child{text-align:left}"
+    ".key{display:inline-block;width:1em;height:1em;margin:0 .3em 0 1em;vertical-align:-2px}"
+)
+_ROWS = 20
+
+
+def page(runs: Sequence[Run], depth: int) -> str:
+    """Return the page of one run, or of two and their differences."""
+    title = html.escape(" and ".join(run.name for run in runs))
+    parts = [f"<h1>Time by module: {title}</h1>"]
+    if len(runs) == 2:
+        parts.append(_difference(runs[0], runs[1], depth))
+    for run in runs:
+        parts += _run(run, depth, named=len(runs) > 1)
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def sentences(run: Run, depth: int, count: int = 5) -> list[str]:
+    """Return a line for each of the slowest parts, and what bounds it."""
+    lines = []
+    for _, row in run.folded(depth)[lambda table: table["module"] != OUTSIDE].head(count).iterrows():
+        share = f"{row['time_s'] / run.step_s:.1%} of the step"
+        text = f"{row['module']} {row['direction']}: {si(row['time_s'], 's')}, {share}"
+        if row["bound"]:
+            text += f"; {si(row['flop'] / row['time_s'], 'FLOP/s')}, {_share(row)} of its roof: bound by {row['bound']}"
+        lines.append(text)
+    return lines
+
+
+def _run(run: Run, depth: int, *, named: bool) -> Iterable[str]:
+    folded = run.folded(depth)
+    keys = "".join(
+        f'<span class="key" style="background:{colour}"></span>{name or "between phases"}'
+        for name, colour in COLOURS.items()
+    )
+    title = f"{html.escape(run.name) + ': w' if named else 'W'}here a step of {si(run.step_s, 's')} goes"
+    yield f"<h2>{title}</h2><p>{keys}</p>"
+    yield treemap(run.parts, run.step_s) + f"<p>{html.escape('; '.join(run.notes))}. The boxes add up to the step.</p>"
+    if run.roofs is not None and folded["flop"].any():
+        yield f"<h2>Roofline</h2>{roofline(folded, run.roofs)}"
+        source = html.escape(run.roofs.source)
+        yield f"<p>Roofs: {source}. Bytes are what the operators read and write, without caches.</p>"
+    yield "<h2>What to do first</h2>" + _first(folded, run.step_s)
+    if run.memory is not None:
+        yield "<h2>Memory when the backward pass begins</h2>" + _memory(run.memory)
+        yield "<p>saved: activations, each counted for the module that kept it first.</p>"
+
+
+def _first(folded: pd.DataFrame, step_s: float) -> str:
+    """Return the parts by the time that is won at their roof, or without their waiting where no roof is known."""
+    at_roof = (folded["time_s"] - folded["least_s"]).clip(lower=0)
+    rows = folded.assign(won_s=at_roof.where(folded["bound"] != "", folded["waiting_s"]))
+    rows = rows.sort_values("won_s", ascending=False).head(_ROWS)
+    cells = [
+        (
+            row["module"],
+            row["direction"],
+            si(row["time_s"], "s"),
+            f"{row['time_s'] / step_s:.1%}",
+            si(row["won_s"], "s"),
+        )
+        + (si(row["waiting_s"], "s"), _share(row), row["bound"])
+        for _, row in rows.iterrows()
+    ]
+    heads = ("module", "direction", "time", "of the step", "to be won", "waiting", "of its roof", "bound by")
+    return _table(heads, cells)
+
+
+def _memory(memory: pd.DataFrame) -> str:
+    names = [name for name in memory if name.endswith("_bytes")]
+    rows = memory.assign(total=memory[names].sum(axis=1)).sort_values("total", ascending=False).head(_ROWS)
+    heads = ("module", *(f"{name.removesuffix('_bytes')}" for name in names), "together")
+    cells = [(row["module"] or OUTSIDE, *(si(row[n], "B") for n in (*names, "total"))) for _, row in rows.iterrows()]
+    return _table(heads, cells)
+
+
+def _difference(first: Run, second: Run, depth: int) -> str:
+    a, b = html.escape(first.name), html.escape(second.name)
+    ratio = first.step_s / second.step_s
+    times = f"{si(first.step_s, 's')} in {a} and {si(second.step_s, 's')} in {b}"
+    text = f"<p>A step takes {times}: {ratio:.2f} times as fast.</p>"
+    cells = [
+        (row["module"], row["direction"], si(row["a_s"], "s"), si(row["b_s"], "s"), si(row["more_s"], "s"))
+        + ("slower" if row["more_s"] > 0 else "faster",)
+        for _, row in compare(first, second, depth).head(2 * _ROWS).iterrows()
+    ]
+    return text + _table(("module", "direction", first.name, second.name, f"{second.name} takes more", ""), cells)
+
+
+def _share(row: pd.Series) -> str:
+    return f"{row['least_s'] / row['time_s']:.0%}" if row["bound"] else "-"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

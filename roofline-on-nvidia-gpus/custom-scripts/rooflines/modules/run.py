@@ -1,0 +1,108 @@
+"""A run to report on: the time of a step by module, with costs, roofs and memory where they are known."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from .. import RoofError
+from ..columns import FLOP_COLUMNS
+from ..read.inputs import COSTS_NAME
+from ..read.trace_modules import Modules, by_module, read_modules
+from ..roofs import Roofs, read_roofs
+
+OUTSIDE = "outside any module"
+#: Below this part of its roof neither a unit nor memory explains a module's time; as in analysis.py.
+_LATENCY_BELOW = 1 / 3
+
+
+@dataclass
+class Run:
+    """A folder with a trace; `parts` has a row by module and direction, a step's seconds, the longest first.
+
+    Beside time_s, waiting_s, flop and bytes_hbm it has least_s, the time at the roof, and bound, both only with costs
+    and roofs. `memory` is the table of --count_costs with --module_ranges, or None.
+    """
+
+    name: str
+    modules: Modules
+    parts: pd.DataFrame
+    roofs: Roofs | None
+    memory: pd.DataFrame | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a step."""
+        return self.modules.seconds / self.modules.steps
+
+    def folded(self, depth: int) -> pd.DataFrame:
+        """Return `parts` with modules cut to `depth` levels."""
+        return with_roofs(
+            _sums(self.parts.assign(module=self.parts["module"].map(lambda n: cut(n, depth)))), self.roofs
+        )
+
+
+def read_run(path: Path) -> Run:
+    """Read a folder, or a trace with files beside it. Raises RoofError naming what is missing."""
+    traces = sorted(path.glob("trace_rank*.json*")) if path.is_dir() else [path]
+    if not traces or not traces[0].is_file():
+        raise RoofError(
+            f"{path}: no trace_rank*.json.gz here; main.py --torch_profile {path} --module_ranges 4 writes it"
+        )
+    folder = traces[0].parent
+    costs, roofs, memory = (
+        folder / f"{COSTS_NAME.partition('.')[0]}{end}" for end in (".csv", ".roofs.toml", ".memory.csv")
+    )
+    modules = read_modules(traces[0], costs if costs.is_file() else None)
+    found = read_roofs(roofs) if roofs.is_file() else None
+    notes = [*modules.notes]
+    if not costs.is_file() or found is None:
+        notes.append(
+            f"no {COSTS_NAME} with its roofs in {folder}: main.py --count_costs {folder / COSTS_NAME} counts them"
+        )
+    parts = by_module(modules)
+    parts = parts.assign(flop=parts[list(FLOP_COLUMNS.values())].sum(axis=1))
+    table = pd.read_csv(memory).fillna({"module": ""}) if memory.is_file() else None
+    name = folder.resolve().name
+    return Run(name, modules, with_roofs(parts, found), found, table, notes)
+
+
+def cut(name: str, depth: int) -> str:
+    """Return a module's name cut to `depth` levels; the number of a list of layers belongs to it."""
+    levels: list[str] = []
+    for part in name.split("."):
+        if part.isdigit() and levels and levels[-1] == "layers":
+            levels[-1] = f"layers.{part}"
+        else:
+            levels.append(part)
+    return ".".join(levels[:depth])
+
+
+def with_roofs(parts: pd.DataFrame, roofs: Roofs | None) -> pd.DataFrame:
+    """Add least_s and bound: the longer of the bytes at memory's bandwidth and the FLOPs at their units' peaks."""
+    if roofs is None or not parts["bytes_hbm"].any():
+        return parts.assign(least_s=float("nan"), bound="")
+    memory = parts["bytes_hbm"] / roofs.bandwidth.get("HBM", float("inf"))
+    peaks = [(FLOP_COLUMNS[unit], peak) for unit, peak in roofs.peak.items()]
+    compute = sum((parts[column] / peak for column, peak in peaks), 0.0 * memory)
+    least = pd.concat([memory, compute], axis=1).max(axis=1)
+    bound = (memory > compute).map({True: "memory", False: "arithmetic"})
+    bound = bound.mask(least < _LATENCY_BELOW * parts["time_s"], "neither memory nor arithmetic")
+    bound = bound.mask(parts["waiting_s"] > parts["time_s"] / 2, "the host")
+    return parts.assign(least_s=least, bound=bound.where(parts["module"] != OUTSIDE, ""))
+
+
+def compare(first: Run, second: Run, depth: int) -> pd.DataFrame:
+    """Return both runs' seconds by module and direction and what the second takes more, the largest change first."""
+    keys = ["module", "direction"]
+    a, b = (run.folded(depth).set_index(keys)["time_s"] for run in (first, second))
+    table = pd.DataFrame({"a_s": a, "b_s": b}).fillna(0.0)
+    table["more_s"] = table["b_s"] - table["a_s"]
+    return table.reindex(table["more_s"].abs().sort_values(ascending=False).index).reset_index()
+
+
+def _sums(parts: pd.DataFrame) -> pd.DataFrame:
+    numbers = [name for name in parts.select_dtypes("number") if name != "least_s"]
+    table = parts.groupby(["module", "direction"], as_index=False)[numbers].sum()
+    return table.sort_values("time_s", ascending=False, ignore_index=True)

@@ -1,0 +1,75 @@
+"""The page by module: it adds up, says what to do first, and a browser draws it from one file."""
+
+from pathlib import Path
+from typing import Any
+
+import module_report
+import pytest
+from rooflines.modules.run import compare, cut, read_run
+from rooflines.modules.shapes import squares
+
+from tests.roofline.read.test_torch_trace_reader import BACKWARD, FORWARD, write
+
+COSTS = """section,module,direction,kernel,fp32_flop,bytes_hbm,time_s
+forward,backbone.layer1,forward,aten.convolution.default,9000,100,1
+backward,backbone.layer1,backward,aten.convolution_backward.default,6000,100,1
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """A run with costs, roofs and memory, and a slower one with a trace alone."""
+    plain, slow = tmp_path / "plain", tmp_path / "slow"
+    plain.mkdir(), slow.mkdir()
+    write(plain / "trace_rank0.json.gz", FORWARD + BACKWARD)
+    (plain / "costs.csv").write_text(COSTS)
+    (plain / "costs.roofs.toml").write_text('source = "made <here>"\n[bandwidth]\nHBM = 1e8\n[peak]\nfp32 = 1e9\n')
+    (plain / "costs.memory.csv").write_text("module,saved_bytes,weight_bytes\n,5,0\nbackbone.layer1,1000,200\n")
+    moved = [e | {"ts": e["ts"] + 100 * (e["ts"] >= 1e12 + 29), "dur": e["dur"] + 100 * _holds(e, 29)} for e in FORWARD]
+    write(slow / "trace_rank0.json.gz", moved + [e | {"ts": e["ts"] + 100} for e in BACKWARD])
+    return [plain, slow]
+
+
+def _holds(event: dict[str, Any], moment: float) -> bool:
+    return event["ts"] < 1e12 + moment < event["ts"] + event["dur"]
+
+
+def test_parts_know_their_roof_and_what_bounds_them(folders: list[Path]) -> None:
+    run = read_run(folders[0])
+    parts = run.parts.set_index(["module", "direction"])
+    assert run.step_s == pytest.approx(100e-6) and run.parts["time_s"].sum() == pytest.approx(run.step_s)
+    forward = parts.loc[("backbone.layer1", "forward")]
+    assert forward["least_s"] == pytest.approx(9e-6) and forward["bound"] == "arithmetic"  # 9 of its 18 us
+    assert parts.loc[("backbone.layer1", "backward"), "bound"] == "neither memory nor arithmetic"  # 6 of 21 us
+
+
+def test_two_runs_differ_where_the_second_is_slower(folders: list[Path]) -> None:
+    first, second = map(read_run, folders)
+    largest = compare(first, second, 2).iloc[0]
+    assert (largest["module"], largest["direction"]) == ("backbone.layer1", "forward")
+    assert largest["more_s"] == pytest.approx(100e-6)
+
+
+def test_names_are_cut_by_levels_and_boxes_fill_the_map() -> None:
+    assert cut("transformer.encoder.layers.2.self_attn", 3) == "transformer.encoder.layers.2"
+    assert cut("outside any module", 1) == "outside any module"
+    boxes = squares([6, 6, 4, 3, 2, 2, 1], (0, 0, 6, 4))
+    assert [round(w * h, 6) for _, _, w, h in boxes] == [6, 6, 4, 3, 2, 2, 1]
+    assert all(x >= 0 and y >= 0 and x + w <= 6 + 1e-9 and y + h <= 4 + 1e-9 for x, y, w, h in boxes)
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        module_report.main([str(tmp_path), "-o", str(tmp_path / "x.html")])
+    assert ended.value.code == 2 and "--torch_profile" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_browser_draws_the_page_of_two_runs(folders: list[Path], tmp_path: Path, browser_page: Any) -> None:
+    module_report.main([*map(str, folders), "-o", str(tmp_path / "page.html")])
+    browser_page.goto((tmp_path / "page.html").as_uri())
+    assert browser_page.locator("svg").count() == 3  # two treemaps, one roofline
+    assert browser_page.locator("table tr").nth(1).inner_text().split("\t")[0] == "backbone.layer1"
+    assert "made <here>" in browser_page.inner_text("body")
+    box = browser_page.locator("svg").first.bounding_box()
+    assert box["width"] > 1000 and box["height"] > 300
