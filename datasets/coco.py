@@ -88,7 +88,12 @@ class CocoDetection(TorchvisionCocoDetection):
 
     def __getitem__(self, index: int) -> Example:
         image, target = self.load(index)
-        return (image, target) if self.transforms is None else self.transforms(image, target)
+        if self.transforms is None:
+            return image, target
+        try:
+            return self.transforms(image, target)
+        except ImageError as error:
+            raise ImageError(f"{self.image_path(index)}: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the evaluation's ground truth behind: a worker process does not need it."""

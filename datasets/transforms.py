@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 from torch.nn.functional import pad as pad_tensor
 
 from util.box_ops import box_xyxy_to_cxcywh
+from util.errors import ImageError
 from util.nested_tensor import IMAGENET_MEAN, IMAGENET_STD
 from util.targets import Target
 
@@ -87,6 +88,10 @@ def hflip(image: Image | Tensor, target: Target | None) -> Example:
     return flipped, target
 
 
+#: Pixels of a scaled image at most: a side of 600 and one 370 times as long.
+MOST_PIXELS = 2**27
+
+
 def resized_shape(width: int, height: int, size: int, max_size: int | None = None) -> tuple[int, int]:
     """Return height and width after the shorter side became `size`, or less where the longer would pass `max_size`.
 
@@ -109,13 +114,19 @@ def resize(
 ) -> Example:
     """Scale so that the shorter side is `size` (see `resized_shape`), or to exactly `size` = (width, height).
 
-    Boxes and areas scale by the ratios of the rounded sizes, per axis. Masks (nearest pixel) become bool.
+    Boxes and areas scale by the ratios of the rounded sizes, per axis. Masks (nearest pixel) become bool. Raises
+    ImageError for a strip that would take gigabytes.
     """
     old_height, old_width = image_size(image)
     if isinstance(size, int):
         height, width = resized_shape(old_width, old_height, size, max_size)
     else:
         width, height = size
+    if height * width > MOST_PIXELS:  # the scale before a crop has no limit of the longer side
+        raise ImageError(
+            f"{old_width} x {old_height} pixels would be scaled to {width} x {height}: too thin a strip to train on; "
+            "crop it, or leave it out of the annotations"
+        )
     if isinstance(image, Tensor):  # torchvision's would compute in floats
         scaled = interpolate(image[None], size=(height, width), mode="bilinear", antialias=True)[0]
     else:

@@ -54,7 +54,8 @@ class RunFolder:
         self._waiting: list[str] = []  # rows that could not be written yet
         self._unsaved: CheckpointError | None = None
         if self.log_file.exists():
-            rows = self.log_file.read_text().splitlines()
+            # Bytes that are no text, as of a damaged disk, are of a line that is not whole; none stops the run.
+            rows = self.log_file.read_text(errors="replace").splitlines()
             # A row of infinity is one that is not whole: it is dropped without being kept.
             dropped = [row for row in rows if first_epoch <= _epoch_of(row) < math.inf]
             # One row is usual: the run was killed between the log and the checkpoint. More are results of a run that
@@ -190,6 +191,6 @@ def _epoch_of(line: str) -> float:
     """Return the epoch of a log row; a line that is not whole counts as later than all."""
     try:
         # The last line of a killed run may be half a row.
-        return json.loads(line)["epoch"]
-    except (ValueError, KeyError):
+        return float(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
