@@ -25,6 +25,7 @@ from models.parameter_table import format_parameters, parameters_by_module
 from models.segmentation import DETRsegm
 from models.shape_table import format_shapes, shapes_of
 from settings import Place, Weights
+from util.dist.accelerator import accelerator
 from util.dist.distributed import Launch, is_main_process, print_once
 from util.runs.checkpoint import load_frozen, load_model
 from util.runs.class_names import DataClasses
@@ -215,7 +216,7 @@ def build_loader(
         drop_last=train,
         num_workers=cfg.num_workers,
         collate=datasets.build_collate(dataset, cfg, training_set=training_set),
-        pin_memory=torch.device(cfg.device).type == "cuda",
+        pin_memory=accelerator(torch.device(cfg.device)).pinned,
     )
 
 

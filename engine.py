@@ -13,6 +13,7 @@ from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
 from datasets.panoptic_eval import PanopticEvaluator
 from models.criterion import SetCriterion, weighted_sum
+from util.dist.accelerator import accelerator
 from util.dist.distributed import reduce_mean
 from util.dist.precision import Precision
 from util.metrics import StepLog
@@ -149,6 +150,7 @@ def add_gradients(
                 total = total / len(batches)
             with context.phases.phase(Section.BACKWARD):
                 context.precision.scaler.scale(total).backward()
+                accelerator(device).mark_step()
         sums = add_losses(sums, losses, weights_of(criterion), len(batches))
     return sums
 

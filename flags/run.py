@@ -30,7 +30,9 @@ def _add_device_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--overwrite", action="store_true", help="start anew in an --output_dir that holds a run of other flags or data"
     )
-    group.add_argument("--device", default="cuda", help="cuda or cpu (%(default)s; cpu where there is no GPU)")
+    group.add_argument(
+        "--device", default="cuda", help="cuda, mps, xpu, hpu or cpu (%(default)s; cpu where there is no GPU)"
+    )
     group.add_argument(
         "--amp",
         default="off",

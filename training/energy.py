@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from util.dist.accelerator import accelerator
 from util.dist.distributed import all_gather, get_world_size
 from util.errors import UserError
 from util.nvml import Gpu, open_gpu
@@ -67,8 +68,7 @@ class EnergyMeter:
         return sum(all_gather(mine)) if get_world_size() > 1 else mine
 
     def _read(self, gpu: Gpu) -> int:
-        if self.device.type == "cuda":  # what was asked of the GPU belongs to the phase that asked
-            torch.cuda.synchronize(self.device)
+        accelerator(self.device).synchronise(self.device)  # what was asked of the GPU belongs to the phase that asked
         return gpu.energy_mj()
 
 

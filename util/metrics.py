@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .dist.accelerator import accelerator
 from .dist.distributed import all_gather, get_world_size, reduce_mean
 from .dist.memory import peak_memory
 from .errors import NonFiniteLossError
@@ -250,7 +251,7 @@ class StepLog:
         parts += [f"{n}: {v:.4f} ({means[n]:.4f})" for n, v in shown.items() if not n[-1].isdigit()]
         parts += [f"time: {statistics.median(last):.4f}"]
         parts += [f"data: {statistics.median(self.waits[-len(last) :]):.4f}"]
-        if self.device.type == "cuda":
+        if accelerator(self.device).peak_memory(self.device) is not None:  # of the host, every process has its own
             parts += [f"max mem: {peak_memory(self.device):.0f}"]
         return "  ".join(parts)
 

@@ -6,28 +6,32 @@ import random
 import numpy as np
 import torch
 
+from .accelerator import TABLE, accelerator
 from .distributed import print_once
 from ..errors import UserError
 
-_KNOWN = "cuda, cuda:1, mps, cpu"
+_KNOWN = "cuda, cuda:1, mps, xpu, hpu, cpu"
 _LARGEST_SEED = 2**32 - 1
 #: The values with which cuBLAS is deterministic (its documentation, section on results reproducibility).
 _CUBLAS_WORKSPACES = (":4096:8", ":16:8")
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called `name`: cpu, cuda, cuda:N or mps.
+    """Return the device called `name`: cpu, cuda, cuda:N, mps, xpu or hpu.
 
     Where the machine has no such accelerator the CPU is used, with one printed line.
-    Raises UserError for a name that is none of these, or the number of a GPU that is not there.
+    Raises UserError for a name that is none of these, the number of a GPU that is not there, and hpu without Intel's
+    package.
     """
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"--device {name}: no such device; take one of {_KNOWN}") from None
-    if device.type not in ("cpu", "cuda", "mps"):
+    if device.type not in TABLE:
         raise UserError(f"--device {name}: not supported; take one of {_KNOWN}")
-    if device.type != "cpu" and not _is_available(device.type):
+    if not accelerator(device).available():
+        if not accelerator(device).falls_back:
+            raise UserError(f"--device {name}: torch finds no {device.type} device here")
         print_once(f"--device {name}: torch finds no {device.type} device here, computing on the CPU")
         return torch.device("cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -70,7 +74,3 @@ def use_deterministic_algorithms() -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # set up when imported
     torch.backends.cudnn.benchmark = False
-
-
-def _is_available(kind: str) -> bool:
-    return torch.cuda.is_available() if kind == "cuda" else torch.backends.mps.is_available()

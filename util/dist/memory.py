@@ -4,11 +4,14 @@ import sys
 
 import torch
 
+from .accelerator import accelerator
+
 
 def peak_memory(device: torch.device) -> float:
-    """Peak in MiB so far: what torch allocated on a GPU, else the memory of this process. Does not wait for the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+    """Peak in MiB so far: what torch allocated on a device, else the memory of this process. Does not wait."""
+    allocated = accelerator(device).peak_memory(device)
+    if allocated is not None:
+        return allocated / 2**20
     import resource  # of Unix; only the CPU needs it
 
     unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .accelerator import accelerator
 from .distributed import print_once
 from ..choices import AMP_TYPES
 from ..errors import UserError
@@ -51,7 +52,7 @@ def pick_precision(amp: str, device: torch.device) -> Precision:
 
     Raises UserError for float16 without a GPU: nothing there multiplies it fast, and bfloat16 needs no scaling.
     """
-    if amp == "fp16" and device.type != "cuda":
+    if amp == "fp16" and torch.float16 not in accelerator(device).autocast:
         raise UserError(f"--amp fp16 is for CUDA GPUs, this run is on {device.type}: give --amp bf16, or --amp off")
     if amp == "bf16" and not has_bf16_units(device):
         print_once(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
+from ..dist.accelerator import accelerator
 from . import Section
 from .module_ranges import ModuleRanges
 from .op_costs import OpCost, base_name, op_cost, shapes
@@ -97,8 +98,7 @@ class CostCounter:
             return
         self._tracker.__exit__(None, None, None)
         self._tracker = None
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()  # events have no time before the GPU has reached them
+        accelerator(self.device).synchronise(self.device)  # events have no time before the GPU has reached them
         for row, begin, end in self._spans:
             row.seconds += milliseconds_between(begin, end) / 1e3
         self.rows = list(self._found.values())

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..dist.accelerator import accelerator
 from ..runs.atomic import atomic_file
 from ..runs.run_info import run_info
 from . import Section
@@ -86,8 +87,8 @@ class PhaseTimer:
 
     def milliseconds(self) -> dict[str, list[float]]:
         """Return the milliseconds of each step measured so far, by name, in the order of a step. Waits for the GPU."""
-        if self.spans[STEP] and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.spans[STEP]:
+            accelerator(self.device).synchronise(self.device)
         return {name: _per_step(spans) for name, spans in self.spans.items()}
 
     def _close(self, name: str) -> None:

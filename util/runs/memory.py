@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from ..dist.memory import peak_memory
 from ..dist.distributed import get_rank, print_once
 from ..errors import MemoryFullError
-from ..metrics import peak_memory
 from ..targets import Target, object_count
 
 #: Flags that need less memory, in the order of what they cost.

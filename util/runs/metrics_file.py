@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..metrics import peak_memory
+from ..dist.memory import peak_memory
 from .atomic import atomic_file
 
 #: COCO's twelve numbers under the names of `datasets.coco_eval`, by the kind of evaluation in the log.

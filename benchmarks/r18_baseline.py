@@ -1,0 +1,90 @@
+"""Compare the losses of the first steps of ResNet-18 with the original's, on the same batches from the same weights.
+
+    python benchmarks/r18_baseline.py --original ../facebookresearch-detr --data_path DIR
+
+Our training set of DIR, augmented from --seed, makes the batches; weights are drawn from it, too. Each implementation
+trains on them in a process of its own, with its own model, criterion, optimizer and engine, on one thread and without
+dropout, which the two draw in another order. Exit code 1 where a loss differs by more than --tolerance.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import building
+import main as ours
+from benchmarks.child import Child
+from flag_checks import with_defaults
+from models import build_model
+from util.dist.device import seed_everything
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = "--device cpu --backbone resnet18 --dropout 0 --batch_size 2"
+
+
+def main() -> int:
+    """Train both, print the losses side by side, and return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--original", type=Path, required=True, help="checkout of facebookresearch/detr")
+    parser.add_argument("--data_path", required=True, help="training images in COCO's layout")
+    parser.add_argument("--steps", type=int, default=50, help="steps (%(default)s)")
+    parser.add_argument("--image_size", type=int, default=128, help="shorter side of the images (%(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="of weights and augmentation (%(default)s)")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference (%(default)s)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "batches.pt"
+        num_classes = prepare(args, file)
+        flags = MODEL.split()
+        order = {"file": str(file), "num_classes": num_classes}
+        workers = {
+            "ours": Child("r18_worker.py", ROOT, order | {"flags": flags}),
+            "original": Child("r18_worker.py", args.original.resolve(), order | {"flags": flags}),
+        }
+        losses = {name: worker.work()["losses"] for name, worker in workers.items()}
+        for worker in workers.values():
+            worker.close()
+    return report(losses, args.tolerance)
+
+
+def prepare(args: argparse.Namespace, file: Path) -> int:
+    """Write the first weights and the batches to a file; return the number of classes."""
+    words = f"{MODEL} --backbone_weights none --image_size {args.image_size} --num_workers 0 --no_check".split()
+    cfg = with_defaults(ours.parse_flags([*words, "--data_path", args.data_path, "--seed", str(args.seed)]))
+    seed_everything(args.seed)
+    dataset: Any = building.build_split("train", cfg)
+    # Floats, as the original's transforms end with.
+    images = [dataset[step % len(dataset)] for step in range(2 * args.steps)]
+    floats = [(_normalised(image), dict(target)) for image, target in images]
+    # The class count of the original for dataset_file coco.
+    model, _, _ = build_model(argparse.Namespace(**vars(cfg) | {"num_classes": 91}))
+    torch.save({"model": model.state_dict(), "batches": [floats[k : k + 2] for k in range(0, len(floats), 2)]}, file)
+    return 91
+
+
+def _normalised(image: torch.Tensor) -> torch.Tensor:
+    """Return an image (3, H, W) of bytes as the original's transforms leave it."""
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (image.float() / 255 - mean[:, None, None]) / std[:, None, None]
+
+
+def report(losses: dict[str, list[float]], tolerance: float) -> int:
+    """Print every tenth step and the largest difference; return 1 where that is above the tolerance."""
+    differences = [abs(a - b) for a, b in zip(losses["ours"], losses["original"], strict=True)]
+    print(f"{'step':>4}{'ours':>12}{'original':>12}{'difference':>12}")
+    for step, (a, b) in enumerate(zip(losses["ours"], losses["original"]), start=1):
+        if step == 1 or step % 10 == 0:
+            print(f"{step:4}{a:12.6f}{b:12.6f}{abs(a - b):12.1e}")
+    worst = max(differences)
+    print(f"largest difference of {len(differences)} steps: {worst:.1e} (step {differences.index(worst) + 1})")
+    return int(worst > tolerance)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
