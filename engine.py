@@ -118,6 +118,7 @@ def train_one_epoch(
             losses = add_gradients(model, criterion, batches, device, context)
             rates = [group["lr"] for group in optimizer.param_groups]
             norm = optimizer_step(model, optimizer, max_norm, context, losses=losses)
+            accelerator(device).mark_step()
             log.add(losses, image_ids, rates=rates, grad_norm=norm)
         if context.phases.finished:
             break

@@ -64,6 +64,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         "use_ckpt": "--init_from FILE trains from a checkpoint, --resume FILE --eval evaluates it|--resume FILE",
         "ckpt_path": "--init_from FILE trains from it, --resume FILE --eval evaluates it|--resume FILE",
         "dataset_dir": "--data_path DIR",
+        "bf16": "--amp bf16, with weights in float32",
     },
     "sparse-detector": {
         "decoder_act": "--cross_attention NAME",
@@ -158,4 +159,6 @@ def flags_in(answer: str) -> set[str]:
 def _without(word: str) -> str:
     """Return the answer to `--no_X` where the table has X, which is off unless a flag of ours is given."""
     positive = _WORDS.get(word[3:], "").split("|")[0] if word.startswith("no_") else ""
+    if positive.startswith(_LEAVE):
+        return _LEAVE
     return f"{_LEAVE}: it is off unless {positive} is given" if positive.startswith("--") else ""

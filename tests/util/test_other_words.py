@@ -37,6 +37,7 @@ def test_no_word_has_two_answers() -> None:
         (PREDICT, "--confidence-threshold", "--threshold"),
         (PREDICT, "--project", "--output DIR"),
         (MAIN, "--no-use-ema", "leave it out"),
+        (MAIN, "--no-wandb-log", "leave it out"),
     ],
 )
 def test_the_answer_is_one_of_the_command(known: set[str], typed: str, answer: str) -> None:
