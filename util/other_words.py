@@ -74,6 +74,7 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         "pre_alpha": "--cross_attention alpha_entmax learns them",
         "lr_alpha": "--alpha_lr_mult X",
         "exp_name": "--output_dir DIR",
+        "wandb_log": "--logger jsonl,wandb",
     },
     "Detectron2": {
         "config_file": "@FILE, with a flag a line",
@@ -159,6 +160,4 @@ def flags_in(answer: str) -> set[str]:
 def _without(word: str) -> str:
     """Return the answer to `--no_X` where the table has X, which is off unless a flag of ours is given."""
     positive = _WORDS.get(word[3:], "").split("|")[0] if word.startswith("no_") else ""
-    if positive.startswith(_LEAVE):
-        return _LEAVE
     return f"{_LEAVE}: it is off unless {positive} is given" if positive.startswith("--") else ""
