@@ -10,8 +10,8 @@ from building import Detector, Setup, without_wrapper
 from datasets.sizes import ImageSizes
 from datasets.workers import warn_of_shared_memory
 from engine import Batch, StepContext, add_gradients
-from util.dist.memory import peak_memory
 from util.dist.distributed import print_once
+from util.dist.memory import peak_memory
 from util.runs.memory import OF_TRAINING, naming_memory
 from util.runs.random_state import random_state, set_random_state
 from util.targets import object_count

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ..dist.memory import peak_memory
 from ..dist.distributed import get_rank, print_once
+from ..dist.memory import peak_memory
 from ..errors import MemoryFullError
 from ..targets import Target, object_count
 
