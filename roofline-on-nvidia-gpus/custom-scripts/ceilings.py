@@ -2,6 +2,7 @@
 
     python ceilings.py -o roofs.toml               on a GPU with CuPy: kernels compiled at run time
     python ceilings.py --device cpu                torch's matrix products, convolutions and copies
+    python ceilings.py --device cpu --details      also by size of the data, number type and threads
 
 With CuPy: L1, L2 and HBM by kernels that read 16 KiB per block, a quarter of L2, and 1 GiB again and again; FP64, FP32,
 FP16 by chains of FMA in registers (the method of the Empirical Roofline Toolkit,
@@ -16,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rooflines import RoofError
+from rooflines import RoofError, atomic_file
 from rooflines.charts.style import si
 from rooflines.columns import UNITS
 from rooflines.command_line import FlagParser, one_line_errors
+from rooflines.cpu_rates import measure_rates
 from rooflines.roofs import Roofs, write_roofs
 
 REPEATS = 7
@@ -225,16 +227,39 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda where torch sees one, else cpu")
     parser.add_argument("--size", type=int, help="side of torch's matrices (default: 8192; on a CPU 1536)")
+    parser.add_argument(
+        "--details",
+        action="store_true",
+        help="on a CPU also copy and triad by size of the data, products by number type, by threads",
+    )
     args = parser.parse_args()
     with one_line_errors():
-        roofs = measure(args.device or _default_device(), size=args.size)
+        device = args.device or _default_device()
+        if args.details and device != "cpu":
+            parser.error("--details is about a CPU: add --device cpu")
+        roofs = measure(device, size=args.size)
         write_roofs(roofs, args.output)
+        if args.details:
+            _add_details(args.output, args.size or 1536)
     print(roofs.source)
     for level, rate in roofs.bandwidth.items():
         print(f"  {level if roofs.device.find('CPU') < 0 else 'memory':<12} {si(rate, 'B/s')}")
     for unit, rate in roofs.peak.items():
         print(f"  {UNITS[unit]:<12} {si(rate, 'FLOP/s')}")
     print(f"wrote {args.output}")
+
+
+def _add_details(path: Path, side: int) -> None:
+    """Measure a CPU's rates, print them and add them to the roofs file, whose readers leave them out."""
+    import torch
+
+    rates = measure_rates(torch, side=side, repeats=REPEATS)
+    for rate in rates:
+        over = f" over {si(rate.size, 'B')}" if rate.size else ""
+        print(f"  {rate.threads} threads: {rate.what} {rate.type}{over} {si(rate.value, rate.unit)}")
+    text = path.read_text(encoding="utf-8") + "\n" + "\n".join(rate.toml() for rate in rates)
+    with atomic_file(path) as file:
+        file.write(text.encode())
 
 
 def _default_device() -> str:

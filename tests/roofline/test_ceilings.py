@@ -1,12 +1,14 @@
 """Measured roofs: a file that postprocess.py reads, and it says what measured them."""
 
 import sys
+import tomllib
 from pathlib import Path
 
 import ceilings
 import pytest
 import torch
-from rooflines.roofs import read_roofs
+from rooflines import cpu_rates
+from rooflines.roofs import Roofs, read_roofs
 
 
 def test_a_cpu_is_measured_by_torch(
@@ -32,6 +34,22 @@ def test_a_missing_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pyte
         ceilings.main()
     assert end.value.code == 2
     assert capsys.readouterr().err.strip() == "--device cuda: torch sees no GPU here; --device cpu measures this CPU"
+
+
+def test_a_cpus_rates_stand_beside_the_roofs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "measure", lambda device, size: Roofs("CPU", {"HBM": 1e9}, {"fp32": 1e9}))
+    found = cpu_rates.measure_rates(torch, side=16, sizes=(4096, 65536), repeats=1)
+    monkeypatch.setattr(ceilings, "measure_rates", lambda torch, side, repeats: found)
+    path = tmp_path / "roofs.toml"
+    monkeypatch.setattr(sys, "argv", ["ceilings.py", "--device", "cpu", "--details", "-o", str(path)])
+    ceilings.main()
+    rates = tomllib.loads(path.read_text())["rate"]
+    assert {(r["what"], r["bytes"]) for r in rates if r["unit"] == "B/s"} == {
+        (what, size) for what in ("copy", "triad") for size in (4096, 65536)
+    }
+    assert {r["type"] for r in rates if r["what"] == "matrix product"} == {"float64", "float32", "bfloat16"}
+    assert all(r["value"] > 0 for r in rates) and {1, torch.get_num_threads()} == {r["threads"] for r in rates}
+    assert read_roofs(path).bandwidth == {"HBM": 1e9}
 
 
 @pytest.mark.gpu
