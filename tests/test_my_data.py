@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 import main
 from tests.datasets.convert.test_ready import XML
+from tests.forked_python import forked_python
 
 ROOT = Path(main.__file__).parent
 SMALL = (
@@ -62,10 +63,12 @@ def beside(root: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # five starts of Python: a busy machine takes its time
+@pytest.mark.timeout(900)  # five commands: a busy machine takes its time
+@pytest.mark.usefixtures("narrow_resnet18")
 def test_the_whole_way(tmp_path: Path) -> None:
     folder, out = beside(tmp_path / "my cells"), tmp_path / "the run"
-    done = my_data(folder, *SMALL.split(), "--output_dir", out)
+    with forked_python(tmp_path / "bin") as python:
+        done = my_data(folder, *SMALL.split(), "--output_dir", out, python=python)
     assert done.returncode == 0, done.stderr
     assert "1 of the 5 images were set apart" in done.stdout and "--preset auto: 4 training images" in done.stdout
     typed = shlex.split(done.stdout.splitlines()[-1])  # as a shell reads it: the folder's name has a space

@@ -2,38 +2,42 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import main
+from tests.forked_python import forked_python
 
 ROOT = Path(main.__file__).parent
 
 
-def run_recipe(name: str, *flags: str) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
+def run_recipe(name: str, folder: Path, *flags: str) -> None:
     command = ["bash", f"recipes/{name}.sh", *flags]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    with forked_python(folder / "bin") as python:
+        environment = os.environ | {"PATH": f"{python}{os.pathsep}{os.environ['PATH']}"}
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 
-#: Each starts Python and trains: a busy machine takes its time.
-pytestmark = pytest.mark.timeout(900)
+#: Each trains: a busy machine takes its time.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("narrow_resnet18")]
 
 
 @pytest.mark.slow
 def test_the_shapes_recipe_runs(tmp_path: Path) -> None:
-    run_recipe("shapes", *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split())
-    assert {"checkpoint.pth", "log.txt", "curves.png", "detections.png"} <= {path.name for path in tmp_path.iterdir()}
+    run_recipe("shapes", tmp_path, *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}/run".split())
+    assert {"checkpoint.pth", "log.txt", "curves.png", "detections.png"} <= {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
 
 
 @pytest.mark.slow
 def test_the_recipe_with_masks_runs(tmp_path: Path) -> None:
-    run_recipe("shapes_masks", *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}".split())
-    assert "test_coco_eval_masks" in (tmp_path / "log.txt").read_text()
+    run_recipe(
+        "shapes_masks", tmp_path, *f"--epochs 1 --train_size 16 --val_size 2 --output_dir {tmp_path}/run".split()
+    )
+    assert "test_coco_eval_masks" in (tmp_path / "run" / "log.txt").read_text()
 
 
 @pytest.mark.slow
@@ -43,5 +47,5 @@ def test_the_cppe5_recipe_runs(tmp_path: Path, cppe5_folder: Path) -> None:
         "--backbone resnet18 --backbone_weights none --enc_layers 1 --dec_layers 1 --hidden_dim 16 --dim_feedforward 16"
     )
     shorter = f"--epochs 1 --image_size 64 --num_workers 0 --device cpu --output_dir {tmp_path / 'run'}"
-    run_recipe("cppe5", str(cppe5_folder), "--init_from", "", *smaller.split(), *shorter.split())
+    run_recipe("cppe5", tmp_path, str(cppe5_folder), "--init_from", "", *smaller.split(), *shorter.split())
     assert (tmp_path / "run" / "checkpoint.pth").is_file()

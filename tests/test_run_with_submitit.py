@@ -17,23 +17,24 @@ import run_with_submitit
 from benchmarks.reliability import rows
 from run_with_submitit import TimeIsUp, Trainer, parse_args
 from run_with_submitit import submit as put_in_queue
+from tests.processes import run_python
 from tests.stand_ins import StandIns
 
 submitit = pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
 
+Run = Callable[..., subprocess.CompletedProcess]
 SCRIPT = Path(run_with_submitit.__file__)
 TINY = (
     "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 "
-    "--backbone resnet18 --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 "
+    "--backbone mobilenet_v3_small --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 "
     "--hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 12 --batch_size 4 --epochs 1"
 ).split()
 
 
-def submit(stand_ins: StandIns, *flags: str, alone: bool = False) -> subprocess.CompletedProcess:
+def submit(stand_ins: StandIns, *flags: str, alone: bool = False, run: Run = run_python) -> subprocess.CompletedProcess:
+    """Run the launcher, by default in a fork."""
     command = [sys.executable, str(SCRIPT), *flags]
-    return subprocess.run(
-        command, env=stand_ins.environ(alone=alone), cwd=stand_ins.folder, capture_output=True, text=True
-    )
+    return run(command, env=stand_ins.environ(alone=alone), cwd=stand_ins.folder, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -76,10 +77,8 @@ def test_a_job_with_a_task_for_each_gpu(stand_ins: StandIns, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_submitted_job_trains(stand_ins: StandIns, tmp_path: Path) -> None:
     """As Slurm would start it: from another folder, a single task."""
-    assert (
-        submit(stand_ins, *TINY, "--ngpus", "1", "--nodes", "1", "--job_dir", str(tmp_path / "runs" / "%j")).returncode
-        == 0
-    )
+    flags = [*TINY, "--ngpus", "1", "--nodes", "1", "--job_dir", str(tmp_path / "runs" / "%j")]
+    assert submit(stand_ins, *flags, run=subprocess.run).returncode == 0
     slurm = {
         "SLURM_JOB_ID": "42",
         "SLURM_NTASKS": "1",
