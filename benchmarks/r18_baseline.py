@@ -37,12 +37,13 @@ def main() -> int:
     parser.add_argument("--image_size", type=int, default=128, help="shorter side of the images (%(default)s)")
     parser.add_argument("--seed", type=int, default=42, help="of weights and augmentation (%(default)s)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference (%(default)s)")
+    parser.add_argument("--float64", action="store_true", help="in double precision: rounding is no difference")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "batches.pt"
         num_classes = prepare(args, file)
         flags = MODEL.split()
-        order = {"file": str(file), "num_classes": num_classes}
+        order = {"file": str(file), "num_classes": num_classes, "float64": args.float64}
         workers = {
             "ours": Child("r18_worker.py", ROOT, order | {"flags": flags}),
             "original": Child("r18_worker.py", args.original.resolve(), order | {"flags": flags}),

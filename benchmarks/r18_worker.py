@@ -32,10 +32,14 @@ def train(order: dict) -> list[float]:
     model, criterion, optimizer, args = build(order["checkout"], order["flags"])
     content = torch.load(order["file"], weights_only=True)
     model.load_state_dict(content["model"])
+    dtype = torch.float64 if order["float64"] else torch.float32
+    model.to(dtype)  # in place: the optimizer holds the same parameters
+    criterion.to(dtype)
     nested = importlib.import_module("util.misc").nested_tensor_from_tensor_list
     engine, device, losses = importlib.import_module("engine"), torch.device("cpu"), []
     for pairs in content["batches"]:
-        batch = (nested([image for image, _ in pairs]), tuple(target for _, target in pairs))
+        targets = tuple(target | {"boxes": target["boxes"].to(dtype)} for _, target in pairs)
+        batch = (nested([image.to(dtype) for image, _ in pairs]), targets)
         stats = engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
         losses.append(stats["loss"])
     return losses
