@@ -9,7 +9,7 @@
 # Result (2026-11-28, 64 images of COCO, torch 2.14): it does not pass in float32. Step 1 differs by 3.5e-4 of a loss of
 # 70.26, step 10 by 0.026, step 40 by 0.45: a ResNet without pretrained weights under frozen norms blows values up, and
 # AdamW turns rounding into steps of its own. --float64 leaves rounding out.
-# Nobody has run that to its end yet.
+# With --float64 --steps 20 --image_size 64 it passes: the largest difference is 9.8e-7; 50 steps of it are not run yet.
 # Cost: a minute of an idle core, estimated.
 set -euo pipefail
 cd "$(dirname "$0")/.."
