@@ -71,6 +71,7 @@ def test_a_step_on_the_cpu_is_the_sum_of_its_modules(
         ("outside any module", "optimizer"): 9,
         ("outside any module", ""): 10 + 1,
     }
+    assert {"(Python between operators)", "convolution"} <= set(modules.rows["name"])
     convolution = modules.rows[modules.rows["kernel"] == "aten::convolution"].iloc[0]
     assert convolution["operator"] == "aten::conv2d" and convolution["family"] == "convolution"
     assert convolution["time_s"] == pytest.approx(10e-6)

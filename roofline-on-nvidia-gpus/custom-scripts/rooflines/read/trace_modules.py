@@ -74,7 +74,7 @@ def _host_rows(found: Walk) -> pd.DataFrame:
             {
                 **{name: getattr(place, name) for name in _KEYS},
                 "kernel": place.kernel,
-                "name": readable(place.kernel),
+                "name": _name(place.kernel),
                 "family": "python" if place.kernel == PYTHON else kind,
                 "launches": max(1, found.calls.get(place, 0)),
                 "first": found.first_seen.get(place, 0.0),
@@ -82,6 +82,11 @@ def _host_rows(found: Walk) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).sort_values("first", ignore_index=True).assign(first=lambda table: table.index)
+
+
+def _name(kernel: str) -> str:
+    """Return a readable name; what is in parentheses is no kernel, and has one."""
+    return kernel if kernel.startswith("(") else readable(kernel)
 
 
 def _family(operator: str) -> str:
@@ -93,7 +98,7 @@ def _device_rows(booked: list) -> pd.DataFrame:
         {
             **{name: getattr(item.place, name) for name in _KEYS},
             "kernel": item.kernel,
-            "name": readable(item.kernel),
+            "name": _name(item.kernel),
             "family": family(item.kernel) if item.kind == COMPUTE else item.kind,
             # What exchanges gradients is apart, whatever module's backward it was launched in.
             "module": "" if item.kind == COMMUNICATION else item.place.module,
