@@ -72,6 +72,9 @@ stop() {
     for daemon in slurmd slurmctld munged; do
         [[ ! -s $dir/$daemon.pid ]] || kill "$(cat "$dir/$daemon.pid")" || true
     done
+    # slurmd waits for a job that is still ending; its folder is about to go.
+    sleep 2
+    [[ ! -s $dir/slurmd.pid ]] || kill -KILL "$(cat "$dir/slurmd.pid")" 2> /dev/null || true
 }
 
 "$1"
