@@ -46,6 +46,7 @@ from engine import StepContext, evaluate
 from flag_checks import check_flags, with_defaults
 from reports import draw_last, evaluate_once
 from settings import Place, find_weights, join, replace_flags, settle_classes, settle_flags
+from training.attention_stats import report_attention
 from training.loop import train
 from training.lr_find import find_lr
 from training.many_checkpoints import evaluate_checkpoints
@@ -121,6 +122,7 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
         draw_last(run, evaluator)
     else:
         evaluate_once(run, evaluate_now, trained=bool(weights.paths))
+        report_attention(run, detector, loaders.val)
 
 
 def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tuple[dict[str, Any], CocoEvaluator]:

@@ -9,10 +9,15 @@ FOLDER/curves.png, the mean of the seeds and the range between them, and FOLDER/
 """
 
 import argparse
+import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
 
 from benchmarks.convergence import COMMON, curves_by_variant, draw, is_whole, run_main, table
 
@@ -33,6 +38,29 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def statistics_of(folder: Path) -> dict[str, Any]:
+    """Measure the attention of a run's last weights, unless that was done; return what was found."""
+    file = folder / "stats" / "attention_stats.json"
+    if not file.is_file():
+        weights = str((folder / "checkpoint.pth").resolve())
+        data = "--dataset_file shapes --image_size 96 --val_size 100 --batch_size 16 --num_workers 0 --device cpu"
+        run_main(folder / "stats", [*data.split(), "--eval", "--attention_stats", "--resume", weights])
+    return json.loads(file.read_text())
+
+
+def statistics_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return zeros, Gini and the share inside boxes of each decoder layer, means of heads and seeds, in Markdown."""
+    lines = ["| normaliser | seeds | layer | zeros | Gini | inside small boxes | inside medium boxes |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name, of_seeds in found.items():
+        inside = [np.mean([one["inside_box"][size] for one in of_seeds], (0, 2)) for size in ("small", "medium")]
+        columns = [*(np.mean([one[key] for one in of_seeds], (0, 2)) for key in ("zeros", "gini")), *inside]
+        for layer, (zeros, gini, small, medium) in enumerate(zip(*columns), start=1):
+            numbers = f"{zeros:.1%} | {gini:.3f} | {small:.1%} | {medium:.1%}"
+            lines.append(f"| {name} | {len(of_seeds)} | {layer} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Train what is missing, then draw and tabulate all."""
     args = parse_args()
@@ -49,8 +77,10 @@ def main() -> None:
                 logs.setdefault(name, []).append(folder / "log.txt")
     curves = curves_by_variant(logs, {})
     draw(curves, args.folder / "curves.png")
-    (args.folder / "tables.md").write_text(table(curves))
-    print(table(curves), end="")
+    found = {name: [statistics_of(log.parent) for log in of_seeds] for name, of_seeds in logs.items()}
+    tables = f"{table(curves)}\n{statistics_table(found)}"
+    (args.folder / "tables.md").write_text(tables)
+    print(tables, end="")
 
 
 if __name__ == "__main__":

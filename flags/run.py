@@ -128,6 +128,11 @@ def _add_evaluation_flags(group: argparse._ArgumentGroup) -> None:
         help="--eval: also write report/index.html, a page with curves, errors and images, and report.json",
     )
     group.add_argument(
+        "--attention_stats",
+        action="store_true",
+        help="--eval: also measure how sparse the decoder's attention is, and how much of it lies in the matched boxes",
+    )
+    group.add_argument(
         "--max_dets",
         default=100,
         type=int,
