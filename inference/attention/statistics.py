@@ -98,7 +98,9 @@ class AttentionStatistics:
             target["boxes"][objects].float() * maps.new_tensor([width, height, width, height])
         ).unbind(-1)
         boxes = torch.stack([x - box_w / 2, y - box_h / 2, x + box_w / 2, y + box_h / 2], -1)
-        shares = (maps * inside_boxes(tuple(maps.shape[-2:]), stride, boxes)).sum((-2, -1)).cpu().double().numpy()
+        shares = (
+            (maps * inside_boxes((maps.shape[-2], maps.shape[-1]), stride, boxes)).sum((-2, -1)).cpu().double().numpy()
+        )
         enlarged = float(target["orig_size"].prod()) / (height * width)
         for k, area in enumerate((box_w * box_h * enlarged).tolist()):
             size = next(name for name, end in SIZES.items() if area < end)
