@@ -17,6 +17,7 @@ from .interface import DatasetOrSubset
 from .repeats import RepeatedImages, RepeatSampler
 from .resumable import ResumableLoader
 from .samplers import AspectGroupedSampler
+from .workers import end_workers_at_exit
 
 #: Pads the images of a batch as DETR does: to the largest height and width among them.
 collate_fn = Collate()
@@ -100,6 +101,8 @@ def make_loader(
         drop_last = False
         if sampler.rank == 0:
             print(f"Fewer images ({len(sampler)} per process) than --batch_size {batch_size}: one smaller batch.")
+    if num_workers:
+        end_workers_at_exit()
     loader = ResumableLoader(
         dataset,
         batch_size=batch_size,

@@ -2,6 +2,11 @@
 
 import re
 import shutil
+from collections.abc import Iterable
+from functools import cache
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 #: Where Linux keeps shared memory, through which batches come from the workers.
@@ -40,6 +45,33 @@ def warn_of_shared_memory(batch_bytes: int, *, num_workers: int, folder: Path = 
         f"warning: {folder} has {free / 2**20:.0f} MiB free, and {num_workers} workers may need {needed / 2**20:.0f}: "
         "give --num_workers 0 or fewer, or make it larger (docker run --shm-size=8g)"
     )
+
+
+@cache
+def end_workers_at_exit() -> None:
+    """Have the workers that are left at the program's end ended; once a process is enough.
+
+    A loader that was not read to its end leaves some. `multiprocessing` sends each one SIGTERM and then waits for it
+    without end, and the first SIGTERM is one that they leave to the run.
+    """
+    # A priority of 0 or more comes before multiprocessing's own goodbye, in forked processes, too.
+    Finalize(None, _end_left_workers, exitpriority=1)
+
+
+def _end_left_workers() -> None:
+    end_workers(process for process in active_children() if process.daemon)
+
+
+def end_workers(workers: Iterable[BaseProcess], seconds: float = 5.0) -> None:
+    """End processes that may ignore the first SIGTERM: asked again and again, and killed after so many seconds each."""
+    for worker in workers:
+        for _ in range(max(1, round(seconds / 0.1))):
+            worker.terminate()
+            worker.join(0.1)
+            if not worker.is_alive():
+                break
+        else:
+            worker.kill()
 
 
 def _free(folder: Path = SHARED_MEMORY) -> str:

@@ -117,7 +117,7 @@ def test_an_evaluation_takes_the_weights_under_model(run: Run, tmp_path: Path, s
         return json.loads((tmp_path / "eval.json").read_text())["stats"]["loss"]
 
     code, out, _ = run(f"{data} --resume {straight / 'best.pth'}")
-    assert code == 0 and "best.pth: its averaged weights (--ema) are evaluated\n" in out
+    assert code == 0 and "best.pth: its averaged weights (--ema) are evaluated, the better of its two\n" in out
     assert read_loss() == pytest.approx(rows(straight)[1]["test_ema_loss"])
     code, out, _ = run(f"{data} --resume {straight / 'checkpoint0001.pth'}")
     assert code == 0 and "checkpoint0001.pth: its raw weights (--ema) are evaluated; best.pth" in out

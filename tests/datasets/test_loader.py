@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.loader import collate_fn, make_loader, make_sampler, set_epoch
+from tests.processes import Started
 from util.errors import DatasetError
 
 
@@ -119,3 +120,15 @@ def test_exactly_one_batch_says_nothing(capsys: pytest.CaptureFixture[str]) -> N
 def test_no_images_is_an_error() -> None:
     with pytest.raises(DatasetError, match="no images"):
         loader(0)
+
+
+def leave_a_loader_open() -> int:
+    """Read one batch, and end with the pass under way in a name that nothing clears."""
+    globals()["under_way"] = reading = iter(loader(num_workers=1))
+    return len(next(reading)[1])
+
+
+@pytest.mark.slow
+def test_a_program_ends_that_leaves_a_pass_under_way() -> None:
+    """Its worker ignores the first SIGTERM, the only one that multiprocessing would send before it waits."""
+    assert Started(leave_a_loader_open).end(timeout=30)[0] == 3
