@@ -3,6 +3,7 @@
 # make test-slurm: the batch scripts on a real Slurm of one node; minutes, skipped where Slurm is not installed.
 # make soak: thousands of broken annotation files and checkpoints, and runs that are killed; up to an hour.
 # make lint: layout, style and types, as CI checks them; make format: let ruff mend what it can.
+# make counts: accept what a training step costs now as the new state of benchmarks/counts.json, which CI compares with.
 # make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 # Tests run in a process for each core, 8 at most; make test WORKERS= runs them in one.
 WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: train test test-fast test-slurm soak lint format bench clean
+.PHONY: train test test-fast test-slurm soak lint format counts bench clean
 
 train: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/shapes.sh
@@ -38,6 +39,9 @@ lint: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+counts: $(VENV)/installed
+	$(BIN)/python benchmarks/counts.py --accept
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run_all.py $(BENCH)

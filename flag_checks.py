@@ -197,6 +197,8 @@ def check_profiling_flags(args: argparse.Namespace) -> None:
             "--section, --timing, --energy, --torch_profile, --count_costs and --module_ranges look at training steps: "
             "--eval has none"
         )
+    if args.eval and args.cost_card:
+        raise UserError("--cost_card is about a training: leave out --eval")
     if args.module_ranges is not None and args.module_ranges < 1:
         raise UserError(
             f"--module_ranges {args.module_ranges}: must be at least 1; 4 names the parts of a transformer's layers"

@@ -47,6 +47,7 @@ from flag_checks import check_flags, with_defaults
 from reports import draw_last, evaluate_once
 from settings import Place, find_weights, join, replace_flags, settle_classes, settle_flags
 from training.attention_stats import report_attention
+from training.cost_card import print_card
 from training.loop import train
 from training.lr_find import find_lr
 from training.many_checkpoints import evaluate_checkpoints
@@ -110,6 +111,8 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
     keep_record(record, run)
     detector = building.build_detector(run, weights)
     loaders = building.build_loaders(data, run.cfg, place.launch)
+    if run.cfg.cost_card and loaders.train is not None:
+        return print_card(run, detector, loaders.train)
     if run.cfg.overfit:
         return overfit(run, detector, loaders.val, partial(evaluate_detector, run, detector))
     if run.cfg.lr_find and loaders.train is not None:

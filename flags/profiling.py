@@ -1,4 +1,4 @@
-"""Flags of profiling: capture windows, timing, traces, counted costs."""
+"""Flags of profiling: capture windows, timing, traces, counted and predicted costs."""
 
 import argparse
 
@@ -6,7 +6,16 @@ from util.profiling import SECTIONS
 
 
 def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags of capture windows, timing, traces and counted costs."""
+    """Add the flags of capture windows, timing, traces, counted and predicted costs."""
+    group.add_argument(
+        "--cost_card",
+        nargs="?",
+        const="here",
+        default=None,
+        metavar="GPU",
+        help="say what the training will cost and end: FLOPs, memory by part, predicted time, disk; of this device, or "
+        "of a GPU by its name (h100, a100-sxm4-80gb)",
+    )
     group.add_argument(
         "--section",
         default=None,

@@ -134,12 +134,14 @@ class MultiheadAttention(nn.Module):
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Queries, keys and values, each (B, heads, L or S, D / heads); equal inputs share one product."""
-        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
         if query is key:
-            d = len(weights[0])  # queries' and keys' rows lie one after the other in the weight
-            both = F.linear(query, self.in_proj_weight[: 2 * d], self.in_proj_bias[: 2 * d])
-            projected = [*both.chunk(2, dim=-1), F.linear(value, weights[2], biases[2])]
+            # Queries' and keys' rows lie one after the other in the weight.
+            sizes = [2 * len(self.in_proj_weight) // 3, len(self.in_proj_weight) // 3]
+            weights, biases = self.in_proj_weight.split(sizes), self.in_proj_bias.split(sizes)
+            both = F.linear(query, weights[0], biases[0])
+            projected = [*both.chunk(2, dim=-1), F.linear(value, weights[1], biases[1])]
         else:
+            weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
             projected = [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
         return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
 

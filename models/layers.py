@@ -7,10 +7,12 @@ Shapes: B images, S feature cells, Q queries, D channels.
 from collections.abc import Callable, MutableSequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import MultiheadAttention, asking
+from .fast.relu_dropout import relu_dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
 
@@ -59,7 +61,14 @@ class Layer(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Run the position-wise network, (..., D) to (..., D)."""
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return self.linear2(self._activate(self.linear1(x)))
+
+    def _activate(self, hidden: Tensor) -> Tensor:
+        """Activation and dropout of the inner numbers (..., F)."""
+        drops = type(self.dropout) is nn.Dropout and self.dropout.training and 0 < self.dropout.p < 1
+        if drops and self.activation is F.relu and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return relu_dropout(hidden, self.dropout.p)
+        return self.dropout(self.activation(hidden))
 
     def residual(self, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:
         """x + block(norm(x)) for pre-norm, norm(x + block(x)) for post-norm."""

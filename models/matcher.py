@@ -69,14 +69,7 @@ class HungarianMatcher(nn.Module):
             self._costs_of(list(group), labels, objects)
             for _, group in groupby(layers, key=lambda layer: layer["pred_logits"].shape[1])
         ]
-        # The step's one wait for the device: SciPy works on the host.
-        on_host = torch.cat([cost.flatten() for cost in costs]).cpu().split([cost.numel() for cost in costs])
-        # Each image by itself: SciPy's solver takes one matrix, and its time is small beside the transfer.
-        return [
-            [_assign(image[:, :n]) for image, n in zip(layer, sizes)]
-            for flat, cost in zip(on_host, costs)
-            for layer in flat.view(cost.shape).numpy()
-        ]
+        return assign_on_host(costs, sizes)
 
     def _costs_of(self, layers: Sequence[Outputs], labels: Tensor, objects: Tensor) -> Tensor:
         """Costs (L, B, Q, T) of layers with equally many queries; those of `hidden` ones (B, Q) are `HIDDEN`."""
@@ -108,6 +101,23 @@ class HungarianMatcher(nn.Module):
 def build_matcher(args: Any) -> HungarianMatcher:
     """Build the matcher with the costs of DETR's flags."""
     return HungarianMatcher(args.set_cost_class, args.set_cost_bbox, args.set_cost_giou)
+
+
+def assign_on_host(costs: Sequence[Tensor], sizes: Sequence[int]) -> list[list[Match]]:
+    """Optimal pairs of each layer and image.
+
+    Args:
+        costs: (L, B, Q, T) of layers with equally many queries, on the device.
+        sizes: objects of each image; the columns behind them are padding.
+    """
+    # The step's one wait for the device: SciPy works on the host.
+    on_host = torch.cat([cost.flatten() for cost in costs]).cpu().split([cost.numel() for cost in costs])
+    # Each image by itself: SciPy's solver takes one matrix, and its time is small beside the transfer.
+    return [
+        [_assign(image[:, :n]) for image, n in zip(layer, sizes)]
+        for flat, cost in zip(on_host, costs)
+        for layer in flat.view(cost.shape).numpy()
+    ]
 
 
 def _assign(cost: np.ndarray) -> Match:

@@ -29,7 +29,7 @@ def _iou_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     # Leading axes broadcast: (N, 1, 2) and (1, M, 2) give (N, M, 2), (N, 2) and (N, 2) give (N, 2).
     top_left = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
-    inter = (bottom_right - top_left).clamp(min=0).prod(-1)  # boxes apart have a negative side: no overlap
+    inter = _area((bottom_right - top_left).clamp(min=0))  # boxes apart have a negative side: no overlap
     union = box_area(boxes1) + box_area(boxes2) - inter
     return inter / union, union
 
@@ -39,8 +39,17 @@ def _generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     iou, union = _iou_and_union(boxes1, boxes2)
     top_left = torch.minimum(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.maximum(boxes1[..., 2:], boxes2[..., 2:])
-    hull = (bottom_right - top_left).clamp(min=0).prod(-1)  # the smallest box around both
+    hull = _area((bottom_right - top_left).clamp(min=0))  # the smallest box around both
     return iou - (hull - union) / hull
+
+
+def _area(sides: Tensor) -> Tensor:
+    """Width times height, (..., 2) to (...).
+
+    The gradient of `prod` asks the device if a factor is 0, which a GPU makes the host wait for; on the CPU its last
+    bits are those of DETR.
+    """
+    return sides.prod(-1) if sides.device.type == "cpu" else sides[..., 0] * sides[..., 1]
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:

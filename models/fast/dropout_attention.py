@@ -7,6 +7,8 @@ Shapes: N = B * heads, L queries and S keys of width d.
 """
 
 import math
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -32,55 +34,58 @@ def attend_with_dropout(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dr
 
 
 class _Attention(torch.autograd.Function):
-    """Keeps the probabilities for the backward pass, those that were dropped with a minus sign."""
+    """Keeps which scores were dropped, a byte each, and computes the probabilities again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
         # The threshold of 16 random bits, and below the share that is really kept: the mean stays exact after rounding.
         ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
         ctx.kept = 1 - dropped / 2**16
-        out, signed = v.new_empty(len(q), q.shape[1], v.shape[2]), q.new_empty(len(q), q.shape[1], k.shape[1])
-        for part in _parts(signed):
-            scores = _scores(q[part], k[part], None if bias is None else bias[part], ctx.scale)
-            probability = scores.softmax(-1)
-            drop = _random_int16(probability.shape) < dropped - 2**15
-            # One map (N, L, S) for probabilities and mask: a probability is never negative, so its sign is free.
-            torch.where(drop, -probability, probability, out=signed[part])
-            torch.bmm(probability.masked_fill_(drop, 0), v[part], out=out[part])
-        ctx.save_for_backward(q, k, v, signed)
+        out = v.new_empty(len(q), q.shape[1], v.shape[2])
+        drop = torch.empty(len(q), q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)  # (N, L, S)
+        for q_, k_, v_, bias_, out_, drop_ in _parts(drop, q, k, v, bias, out, drop):
+            probability = _probability(q_, k_, bias_, ctx.scale)
+            torch.lt(_random_int16(drop_.shape), dropped - 2**15, out=drop_)
+            torch.bmm(probability.masked_fill_(drop_, 0), v_, out=out_)
+        ctx.save_for_backward(q, k, v, bias, drop)
         return out.div_(ctx.kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, signed = ctx.saved_tensors
+        q, k, v, bias, drop = ctx.saved_tensors
         gradient = gradient / ctx.kept
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for part in _parts(signed):
-            g, s = gradient[part], signed[part]
+        parts = _parts(drop, q, k, v, bias, drop, gradient, to_q, to_k, to_v)
+        for q_, k_, v_, bias_, drop_, g, to_q_, to_k_, to_v_ in parts:
+            # To the last bit those of the forward pass: the same operations on the same heads.
+            probability = _probability(q_, k_, bias_, ctx.scale)
             # d(P v)/dv = P^T g with the dropped entries at zero.
-            torch.bmm(s.clamp_min(0).transpose(1, 2), g, out=to_v[part])
+            torch.bmm(probability.masked_fill(drop_, 0).transpose(1, 2), g, out=to_v_)
             # g v^T (., L, S), and nothing through what was dropped.
-            to_probability = torch.bmm(g, v[part].transpose(1, 2)).masked_fill_(s < 0, 0)
-            # The softmax's own output is wanted here, dropped entries included: |s|.
-            to_scores = torch._softmax_backward_data(to_probability, s.abs(), -1, s.dtype)
-            torch.bmm(to_scores, k[part], out=to_q[part])
-            torch.bmm(to_scores.transpose(1, 2), q[part], out=to_k[part])
+            to_probability = torch.bmm(g, v_.transpose(1, 2)).masked_fill_(drop_, 0)
+            # The softmax's own output is wanted here, dropped entries included.
+            to_scores = torch._softmax_backward_data(to_probability, probability, -1, probability.dtype)
+            torch.bmm(to_scores, k_, out=to_q_)
+            torch.bmm(to_scores.transpose(1, 2), q_, out=to_k_)
         return to_q.mul_(ctx.scale), to_k.mul_(ctx.scale), to_v, None, None
 
 
-def _parts(scores: Tensor) -> list[slice]:
-    """Slices of the first axis of (N, L, S) with about `CHUNK` scores each."""
+def _parts(scores: Tensor, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+    """Parts of tensors (N, ...) that belong together, with about `CHUNK` of the scores (N, L, S) each; None stays."""
     # Whole heads at a time, at least one, however large its matrix.
     step = max(1, CHUNK // max(1, scores[0].numel()))
-    return [slice(i, i + step) for i in range(0, len(scores), step)]
+    if step >= len(scores):
+        return iter([tensors])
+    return zip(*(repeat(None) if tensor is None else tensor.split(step) for tensor in tensors))
 
 
-def _scores(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+def _probability(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """softmax(q k^T * scale + bias), (., L, S)."""
     if bias is None:
         # beta=0: the first argument is not read.
-        return torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale)
-    return torch.baddbmm(bias.expand(-1, q.shape[1], -1), q, k.transpose(1, 2), alpha=scale)
+        return torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale).softmax(-1)
+    return torch.baddbmm(bias.expand(-1, q.shape[1], -1), q, k.transpose(1, 2), alpha=scale).softmax(-1)
 
 
 def _random_int16(shape: torch.Size) -> Tensor:

@@ -34,6 +34,11 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_mean", torch.zeros(n))
         self.register_buffer("running_var", torch.ones(n))
         self.folded = False
+        self._constants: tuple[tuple, tuple[Tensor, Tensor]] | None = None
+
+    def _apply(self, *args, **kwargs) -> "FrozenBatchNorm2d":
+        self._constants = None
+        return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         # Weights of an ordinary batch norm count their batches; a frozen one has no use for it.
@@ -51,9 +56,23 @@ class FrozenBatchNorm2d(nn.Module):
         )
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """s (C,) and bias - running_mean * s (C,)."""
+        """s (C, 1, 1, 1), as a weight is multiplied by it, and bias - running_mean * s (C,).
+
+        They are kept until a buffer changes: five operators on a few hundred numbers are five launches on a GPU.
+        """
+        buffers = (self.weight, self.bias, self.running_mean, self.running_var)
+        if torch.compiler.is_compiling() or any(buffer.is_inference() for buffer in buffers):
+            return self._scale_and_shift()
+        # By identity and by the count of changes in place.
+        state = tuple((id(buffer), buffer._version) for buffer in buffers)
+        if self._constants is None or self._constants[0] != state:
+            with torch.no_grad():
+                self._constants = state, self._scale_and_shift()
+        return self._constants[1]
+
+    def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
         scale = self.weight * (self.running_var + self.eps).rsqrt()
-        return scale, self.bias - self.running_mean * scale
+        return scale[:, None, None, None], self.bias - self.running_mean * scale
 
 
 class NormedConv2d(nn.Conv2d):
@@ -131,7 +150,7 @@ class NormedConv2d(nn.Conv2d):
     def _fold(self) -> tuple[Tensor, Tensor]:
         scale, shift = self._norm[0].scale_and_shift()
         # (out, in / groups, k, k) * (out, 1, 1, 1): one constant for each output channel.
-        return self.weight * scale[:, None, None, None], shift
+        return self.weight * scale, shift
 
 
 def fold_frozen_norms(network: nn.Module) -> int:

@@ -78,7 +78,7 @@ class Denoising(nn.Module):
         content = self.class_embed(noise_labels(labels, nothing))
         # (M,) each, made where the counts are known: no device is read.
         query = [(torch.arange(self.groups)[:, None] * places + torch.arange(n)).flatten() for n in counts]
-        image = torch.arange(len(counts)).repeat_interleave(torch.tensor([len(q) for q in query]))
+        image = torch.cat([torch.full_like(q, i) for i, q in enumerate(query)])
         index = torch.stack([image, torch.cat(query)]).to(device, non_blocking=True)
         queries = Queries(content, noise_boxes(boxes), hidden=labels == nothing)
         return Noised(queries, index[0], index[1], labels[index[0], index[1]], boxes[index[0], index[1]])

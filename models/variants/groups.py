@@ -30,7 +30,7 @@ class Blocks(NamedTuple):
         """
         if len(self.sizes) == 1:
             return None
-        number = torch.arange(len(self.sizes)).repeat_interleave(torch.tensor(self.sizes))
+        number = torch.cat([torch.full((size,), i) for i, size in enumerate(self.sizes)])
         block = number.to(device, non_blocking=True)  # (T,)
         guests = (block >= self.matched)[:, None] & (block == 0)
         return (block[:, None] != block) & ~guests

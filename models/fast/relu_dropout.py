@@ -1,0 +1,43 @@
+"""ReLU and dropout behind it as one step, which keeps nothing for the backward pass but what it returns.
+
+Between the two linear layers of a feed-forward network PyTorch keeps three maps (B, L, F): the output of the ReLU, the
+mask of the dropout and what the second layer is given. The last says all: a number above 0 was above 0 and was kept.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def relu_dropout(x: Tensor, dropout: float) -> Tensor:
+    """dropout(relu(x)) of training, 0 < dropout < 1, with PyTorch's random numbers and to the last bit its values."""
+    return _ReluDropout.apply(x, dropout)
+
+
+class _ReluDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropout: float) -> Tensor:
+        out = torch.relu(x)
+        if x.device.type == "cpu":
+            # As PyTorch's dropout on the CPU: 0 or 1 / (1 - p), rounded to the type of x, times x.
+            noise = torch.empty_like(out).bernoulli_(1 - dropout)
+            out.mul_(noise.div_(1 - dropout))
+        else:
+            out, _ = torch.native_dropout(out, dropout, True)
+        ctx.dropout = dropout
+        ctx.save_for_backward(out)  # the linear layer that follows keeps it, too
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        if out.device.type == "cpu":  # rounded as in the forward pass
+            scale = torch.ones((), dtype=out.dtype).div_(1 - ctx.dropout)
+            scaled = gradient * scale
+        else:
+            scaled = gradient * (1 / (1 - ctx.dropout))
+        # Nothing where `out` is 0: there x was negative, or dropped.
+        return torch.ops.aten.threshold_backward(scaled, out, 0), None

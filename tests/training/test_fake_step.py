@@ -1,0 +1,92 @@
+"""Training and evaluation on a GPU that is not there: every tensor in its place, one read, and kernels for all."""
+
+import argparse
+
+import pytest
+import torch
+
+import main
+from engine import compute_losses, to_device
+from tests.helpers import SMALL
+from training.fake_step import count_step, fake_batch, fake_training
+from util.flags import FlagParser
+from util.profiling.step_counter import StepCounter
+
+CUDA = torch.device("cuda")
+SIZE = (64, 96)
+
+
+def parse(flags: str) -> argparse.Namespace:
+    words = f"{SMALL} --dropout 0.1 --dec_layers 2 {flags}".split()
+    return FlagParser(parents=[main.get_args_parser()]).parse_args(words)
+
+
+def without_cuda_kernel(overloads: set[str]) -> list[str]:
+    """Operators that a GPU could not run; none where this PyTorch is without CUDA and does not know."""
+    has_kernel = torch._C._dispatch_has_computed_kernel_for_dispatch_key
+    return [name for name in overloads if torch.backends.cuda.is_built() and not has_kernel(name, "CUDA")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "",
+        "--masks --mask_chunk 1",
+        "--queries encoder --focal --denoising 3 --local_attention --feature_map c4",
+        "--queries dab --groups 2 --backbone_norm batch --accumulate 2 --amp bf16",
+        "--encoder_attention entmax15 --cross_attention topk --decoder_self_attention alpha_entmax",
+        "--position_embedding learned --no_aux_loss --grad_checkpoint",
+    ],
+)
+def test_a_training_step_has_all_in_place(flags: str) -> None:
+    args = parse(flags)
+    counts = count_step(args, CUDA, SIZE)
+    assert counts.reads == args.accumulate, "the matcher's copy to the host is the only read of a batch"
+    assert without_cuda_kernel(counts.overloads) == []
+    assert "cumprod" not in counts.operators, "the gradient of prod makes the host wait"
+    assert {"forward", "loss", "backward", "optimizer_step"} <= counts.sections.keys()
+    assert counts.products > 0 and counts.saved > 0 and len(counts.optimizer) in (2, 3)
+
+
+@pytest.mark.slow
+def test_an_evaluation_has_all_in_place() -> None:
+    args = parse("--masks --padding_invariant")
+    with fake_training(args, CUDA) as parts, torch.no_grad(), StepCounter() as counter:
+        parts.model.eval()
+        samples, targets = to_device(*fake_batch(2, SIZE, objects=3, masks=True), CUDA)
+        outputs, losses = compute_losses(parts.model, parts.criterion, samples, targets, context=parts.context)
+        results = parts.postprocessors["bbox"](outputs, torch.tensor([SIZE, SIZE]).to(CUDA))
+    assert all(loss.device.type == "cuda" for loss in losses.values())
+    assert results[0]["boxes"].device.type == "cuda" and counter.counts.reads == 1
+    assert without_cuda_kernel(counter.counts.overloads) == []
+
+
+def test_a_misplaced_tensor_is_found() -> None:
+    with fake_training(parse("--no_aux_loss"), CUDA) as parts:
+        samples, targets = to_device(*fake_batch(1, SIZE, objects=1, masks=False), CUDA)
+        targets[0]["boxes"] = targets[0]["boxes"].cpu()
+        with pytest.raises(RuntimeError, match="same device"):
+            compute_losses(parts.model, parts.criterion, samples, targets)
+
+
+@pytest.mark.slow
+def test_a_step_without_numbers_has_the_operators_of_a_real_one() -> None:
+    """On the CPU, where both can be had: FLOPs of products, and calls of convolutions and products by name."""
+    args = parse("")
+    fake = count_step(args, torch.device("cpu"), SIZE, objects=2)
+    from models import build_model
+
+    model, criterion, _ = build_model(args)
+    model.train()
+    samples, targets = fake_batch(args.batch_size, SIZE, objects=2, masks=False)
+    state = torch.get_rng_state()
+    with StepCounter() as counter:
+        _, losses = compute_losses(model, criterion, *to_device(samples, targets, torch.device("cpu")))
+        criterion.total(losses).backward()
+    assert counter.counts.products == fake.products
+    for name in ("convolution", "convolution_backward", "addmm", "mm", "bmm", "baddbmm", "_softmax", "bernoulli"):
+        assert counter.counts.operators[name] == fake.operators[name], name
+    torch.set_rng_state(state)
+    count_step(args, torch.device("cpu"), SIZE, objects=2)
+    assert torch.equal(torch.get_rng_state(), state), "no random number is drawn"

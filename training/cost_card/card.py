@@ -1,0 +1,168 @@
+"""The cost card of a training: counted on fake tensors, predicted by the device's rates, as a table."""
+
+import argparse
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+import datasets
+from building import Data
+from datasets.sizes import ImageSizes
+from util.profiling.step_counter import StepCounts
+
+from ..fake_step import count_step
+from .prediction import Prediction, predict_cpu, predict_gpu
+from .rates import Rates, cpu_rates, find_gpu, gpu_rates
+
+#: What --cost_card means without a name: the device of the run.
+HERE = "here"
+#: Room that libraries take beside tensors: cuDNN's workspaces and CUDA's context on a GPU, Python and torch on a CPU.
+MARGIN = {"cuda": 1_200e6, "cpu": 500e6}
+
+
+@dataclass(frozen=True)
+class CostCard:
+    """Costs of a training.
+
+    Attributes:
+        counts: of a step.
+        size: height and width of the images of that step.
+        batch: images of a step and process.
+        steps: of an epoch.
+        parameters, trained: numbers in all, and those that are trained.
+        memory: bytes by part.
+        rates: of the device.
+        prediction: of a step on it.
+        checkpoint: bytes of one.
+        files: checkpoints that the run will hold.
+    """
+
+    counts: StepCounts
+    size: tuple[int, int]
+    batch: int
+    steps: int
+    parameters: int
+    trained: int
+    memory: Mapping[str, float]
+    rates: Rates
+    prediction: Prediction
+    checkpoint: float
+    files: int
+
+    def mfu(self, seconds: float) -> float:
+        """Share of the device's best rate that a step of so many seconds reaches (0..1)."""
+        units = {op.unit for op in self.counts.ops if op.cost.matrix} & self.rates.flops.keys()
+        # A CPU's rates are by kind of work: the best of them.
+        peak = max(self.rates.flops[unit] for unit in units) if units else self.rates.peak
+        return self.counts.products / seconds / peak
+
+
+def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: int, device: torch.device) -> CostCard:
+    """Count and predict a training of settled flags.
+
+    Args:
+        cfg: the flags; `cost_card` may name a GPU.
+        data: its images, whose shape counts.
+        model: the run's own, whose weights count.
+        steps: of an epoch.
+        device: of the run.
+
+    Raises UserError for a GPU that is not known.
+    """
+    named = cfg.cost_card if cfg.cost_card != HERE else None
+    on_gpu = bool(named) or device.type == "cuda"
+    size = typical_size(cfg, data)
+    counts = count_step(cfg, torch.device("cuda" if on_gpu else "cpu"), size)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    weights = float(sum(t.numel() * t.element_size() for t in model.state_dict().values()))
+    checkpoint = weights * (2 if cfg.ema else 1) + 8.0 * trained  # with AdamW's two moments
+    if on_gpu:
+        rates = gpu_rates(find_gpu(named or torch.cuda.get_device_name(device)))
+        prediction = predict_gpu(counts.ops, rates, sum(counts.operators.values()))
+    else:
+        dtype = torch.bfloat16 if cfg.amp == "bf16" else torch.float32
+        rates = cpu_rates(dtype, torch.get_num_threads())
+        prediction = predict_cpu(counts.ops, rates)
+    memory = {
+        "weights": weights * (2 if cfg.ema else 1),
+        "gradients": 4.0 * trained,
+        "optimizer": 8.0 * trained,
+        "activations": float(counts.saved),
+        "cuDNN, CUDA" if on_gpu else "Python, torch": MARGIN["cuda" if on_gpu else "cpu"],
+    }
+    kept = cfg.epochs // cfg.lr_drop + cfg.epochs // 100 - cfg.epochs // int(np.lcm(cfg.lr_drop, 100))
+    return CostCard(
+        counts=counts,
+        size=size,
+        batch=cfg.batch_size * cfg.accumulate,
+        steps=steps,
+        parameters=sum(p.numel() for p in model.parameters()),
+        trained=trained,
+        memory=memory,
+        rates=rates,
+        prediction=prediction,
+        checkpoint=checkpoint,
+        files=3 + kept,  # checkpoint.pth, previous.pth, best.pth, and those that are kept
+    )
+
+
+def typical_size(cfg: argparse.Namespace, data: Data) -> tuple[int, int]:
+    """Height and width of a training image: of the mean of the scales, and of the median shape of the images."""
+    if cfg.pad:
+        height, width = cfg.pad_size or (1333, 1333)
+        return height, width
+    if cfg.dataset_file == "shapes":
+        return cfg.image_size, cfg.image_size
+    sizes = ImageSizes(image_size=cfg.image_size, max_size=cfg.max_size, train_scales=cfg.train_scales)
+    aspect = float(np.median(datasets.aspect_ratios(data.val if data.train is None else data.train)))
+    short = float(np.mean(sizes.scales))
+    long = min(short * max(aspect, 1 / aspect), sizes.limit)
+    short = min(short, long / max(aspect, 1 / aspect))
+    height, width = (short, long) if aspect >= 1 else (long, short)
+    return round(height), round(width)
+
+
+def describe_card(card: CostCard) -> str:
+    """Return the card as lines."""
+    counts, seconds = card.counts, card.prediction.seconds
+    height, width = card.size
+    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in card.memory.items())
+    lines = {
+        "parameters": f"{card.parameters:,}, of which {card.trained:,} are trained",
+        "a step": f"{card.batch} images of {height} x {width}: {counts.products / 1e9:,.0f} GFLOP of matrix products "
+        f"and convolutions, {counts.bytes / 1e9:,.1f} GB moved, {sum(counts.operators.values()):,} operators",
+        "memory": f"{_bytes(sum(card.memory.values()))}: {parts}",
+        "device": describe_rates(card.rates),
+        "prediction": f"a step {_seconds(seconds)}, {card.batch / seconds:,.2f} images a second, "
+        f"{card.mfu(seconds):.0%} of the best rate (MFU); an epoch of {card.steps:,} steps "
+        f"{_seconds(card.steps * seconds)}",
+        "disk": f"{card.files} checkpoints of {_bytes(card.checkpoint)}: {_bytes(card.files * card.checkpoint)}",
+    }
+    if card.prediction.kernels:
+        device, host = card.prediction.device, card.prediction.host
+        lines["kernels"] = (
+            f"{card.prediction.kernels:,}: {_seconds(device)} of the GPU, {_seconds(host)} of the host, which launches"
+        )
+    return "\n".join(["cost card", *(f"  {name:12}{text}" for name, text in lines.items())])
+
+
+def describe_rates(rates: Rates) -> str:
+    """Return where the prediction's rates come from."""
+    if rates.measured:
+        work = ", ".join(f"{name}s {rate / 1e9:,.0f} GFLOP/s" for name, rate in rates.flops.items())
+        return f"{rates.name}, measured just now: {work}, memory {rates.bandwidth / 1e9:,.0f} GB/s"
+    return f"{rates.name}, by its datasheet and 60 % of each roof: nobody has measured this prediction"
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1e3 * seconds:.1f} ms"
+    return f"{seconds:.1f} s" if seconds < 100 else str(datetime.timedelta(seconds=round(seconds)))

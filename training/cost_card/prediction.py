@@ -1,0 +1,82 @@
+"""From a step's counts and a device's rates to seconds, and from its operators to a GPU's kernels."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from util.profiling.step_counter import Op
+
+from .rates import KERNEL_S, Rates
+
+#: Share of a roof that a kernel reaches, as an assumption where nobody has measured: 60 %.
+REACHED = 0.6
+#: Kernels of an operator on a GPU where they are more than one: gradients of input and of weight are two products, and
+#: a norm's scale and shift are summed apart.
+KERNELS = {
+    "convolution_backward": 2,
+    "native_layer_norm_backward": 2,
+    "native_batch_norm_backward": 2,
+    "_scaled_dot_product_efficient_attention_backward": 2,
+    "index_put": 4,
+    "sort": 4,
+    "topk": 2,
+}
+#: Tensors that one kernel of a fused optimizer, and of an operator over a list, takes: the room for its arguments.
+_OF_OPTIMIZER, _OF_LIST = 36, 64
+#: Families that a compiler joins to one kernel where they follow each other.
+_FUSIBLE = ("elementwise", "dropout", "normalization", "softmax", "reduction", "copy")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Seconds of a step, and what they consist of: of the device's work and of the host's; kernels of a GPU."""
+
+    device: float
+    host: float
+    kernels: int
+
+    @property
+    def seconds(self) -> float:
+        """The step: a GPU works while the host launches, so the longer of the two counts."""
+        return max(self.device, self.host)
+
+
+def predict_cpu(ops: Sequence[Op], rates: Rates) -> Prediction:
+    """Predict a step on a CPU whose rates were measured: operators one after the other, launches included."""
+    seconds = 0.0
+    for op in ops:
+        cost = op.cost
+        kind = "convolution" if cost.family == "convolution" else "product"
+        # Work and memory overlap inside of an operator: the longer counts.
+        work = cost.flops / rates.flops[kind] if cost.matrix else 0.0
+        seconds += max(work, cost.bytes / rates.bandwidth) + rates.launch
+        if op.name in ("bernoulli", "random"):
+            seconds += op.numbers / rates.random
+    return Prediction(seconds, 0.0, 0)
+
+
+def predict_gpu(ops: Sequence[Op], rates: Rates, calls: int) -> Prediction:
+    """Predict a step on a GPU from its datasheet; `calls` operators are launched, views among them."""
+    device = 0.0
+    for op in ops:
+        peak = rates.flops.get(op.unit) or rates.flops["fp32"]
+        roof = max(op.cost.flops / peak, op.cost.bytes / rates.bandwidth)
+        device += max(roof / REACHED, kernels_of(op) * KERNEL_S)
+    return Prediction(device, calls * rates.launch, sum(map(kernels_of, ops)))
+
+
+def kernels_of(op: Op) -> int:
+    """Return the kernels that a GPU is given for an operator."""
+    if op.name.startswith(("_fused", "_foreach", "_amp_foreach")):
+        return max(1, math.ceil(op.tensors / (_OF_OPTIMIZER if op.name.startswith("_fused") else _OF_LIST)))
+    return KERNELS.get(op.name, 1)
+
+
+def kernels_if_compiled(ops: Sequence[Op]) -> int:
+    """Return the kernels where operators that only pass over numbers are joined with those before them."""
+    total, joined = 0, False
+    for op in ops:
+        fusible = op.cost.family in _FUSIBLE and not op.name.startswith("_foreach")
+        total += 0 if fusible and joined else kernels_of(op)
+        joined = fusible
+    return total

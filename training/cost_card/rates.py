@@ -1,0 +1,150 @@
+"""How fast a device multiplies, moves and launches: measured in a moment on this CPU, a GPU's from its datasheet."""
+
+import re
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from util.errors import UserError
+
+#: The datasheets' figures; a file to read, for the roofline scripts stand alone.
+GPU_TABLE = Path(__file__).parents[2] / "roofline-on-nvidia-gpus" / "custom-scripts" / "gpus.toml"
+#: Seconds that PyTorch's host side takes for an operator, autograd's part included, where nobody measured it: 8 µs.
+LAUNCH_S = 8e-6
+#: The shortest kernel of a GPU: about 2 µs.
+KERNEL_S = 2e-6
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device does in a second.
+
+    Attributes:
+        name: of the device.
+        flops: FLOP/s by unit (fp32, tensor_bf16, ...) on a GPU; by kind of work (convolution, product) on a CPU.
+        bandwidth: bytes a second to and from memory.
+        random: random numbers a second; 0 where they cost no more than their bytes.
+        launch: seconds of the host for an operator.
+        measured: on this machine, not taken from a datasheet.
+    """
+
+    name: str
+    flops: Mapping[str, float]
+    bandwidth: float
+    random: float
+    launch: float
+    measured: bool
+
+    @property
+    def peak(self) -> float:
+        """The best FLOP/s of those a training step uses; what MFU is a share of."""
+        return max(self.flops.values())
+
+
+def gpu_rates(row: dict) -> Rates:
+    """Return the rates of a row of gpus.toml."""
+    tensor = row.get("tensor_clock_hz", row["clock_hz"])
+    flops = {
+        unit: row["sms"] * each * (tensor if unit.startswith("tensor") else row["clock_hz"])
+        for unit, each in row["flop_per_clock_per_sm"].items()
+    }
+    return Rates(row["name"], flops, row["hbm_bytes_per_second"], 0.0, LAUNCH_S, measured=False)
+
+
+def find_gpu(name: str) -> dict:
+    """Return the row of gpus.toml for a name as a user writes it (a100-sxm4-80gb, h100). Raises UserError."""
+    rows = gpu_table()
+    by_driver = [row for row in rows if re.search(row["match"], name, re.IGNORECASE)]
+    words = words_of(name)
+    of_row = {id(row): words_of(row["name"]) for row in rows}
+    exact = [row for row in rows if of_row[id(row)] == words]
+    part = [row for row in rows if words and words <= of_row[id(row)]]
+    found = exact or by_driver or part
+    if not found:
+        raise UserError(f"--cost_card {name}: no such GPU; known are {', '.join(row['name'] for row in rows)}")
+    return found[0]
+
+
+def words_of(name: str) -> set[str]:
+    """Return letters and numbers of a GPU's name in lower case, apart: 80GB is 80 and gb, SXM4 is sxm."""
+    return {re.sub(r"^(sxm|pcie)\d+$", r"\1", word) for word in re.findall(r"\d+(?=gb)|[a-z0-9]+", name.lower())} - {
+        "gb"
+    }
+
+
+@cache
+def gpu_table() -> tuple[dict, ...]:
+    """Return the rows of gpus.toml."""
+    return tuple(tomllib.loads(GPU_TABLE.read_text(encoding="utf-8"))["gpu"])
+
+
+@cache
+def cpu_rates(dtype: torch.dtype, threads: int) -> Rates:
+    """Measure this CPU, in about half a second: convolutions and products as a step has them, sums, random numbers.
+
+    Args:
+        dtype: the type of convolutions and products.
+        threads: those of torch, so that another number is measured anew.
+    """
+    state = torch.get_rng_state()  # the measured random numbers are none of the run's
+    try:
+        with torch.no_grad():
+            flops = {"convolution": _convolution(dtype), "product": _product(dtype)}
+            bandwidth, random, launch = _bandwidth(), _random(), _launch()
+    finally:
+        torch.set_rng_state(state)
+    return Rates(f"this CPU, {threads} threads", flops, bandwidth, random, launch, measured=True)
+
+
+def _convolution(dtype: torch.dtype) -> float:
+    """FLOP/s of ResNet-50's middle: 3 x 3 and 1 x 1 over maps of 50 x 66, the channels of a pixel side by side."""
+    maps = torch.ones(1, 256, 50, 66, dtype=dtype).to(memory_format=torch.channels_last)
+    wide = torch.ones(1, 1024, 50, 66, dtype=dtype).to(memory_format=torch.channels_last)
+    square, narrow = torch.ones(256, 256, 3, 3, dtype=dtype), torch.ones(256, 1024, 1, 1, dtype=dtype)
+    seconds = fastest(lambda: torch.conv2d(maps, square, padding=1)) + 2 * fastest(lambda: torch.conv2d(wide, narrow))
+    return 2 * 50 * 66 * (square.numel() + 2 * narrow.numel()) / seconds
+
+
+def _product(dtype: torch.dtype) -> float:
+    """FLOP/s of a feed-forward layer: 850 cells of 256 channels to 2,048."""
+    cells, weight = torch.ones(850, 256, dtype=dtype), torch.ones(2048, 256, dtype=dtype)
+    return 2 * 850 * weight.numel() / fastest(lambda: torch.nn.functional.linear(cells, weight))
+
+
+def _bandwidth() -> float:
+    """Bytes a second of a sum of two maps of 16 MB, which write a third."""
+    a, b, out = (torch.ones(2**22) for _ in range(3))
+    return 3 * 2**24 / fastest(lambda: torch.add(a, b, out=out))
+
+
+def _random() -> float:
+    """Random zeros and ones a second."""
+    x = torch.empty(2**18)
+    return x.numel() / fastest(lambda: x.bernoulli_(0.9))
+
+
+def _launch() -> float:
+    """Seconds of an operator that has next to nothing to do."""
+    x = torch.ones(8)
+
+    def hundred() -> None:
+        for _ in range(100):
+            x.add(1)
+
+    return fastest(hundred) / 100
+
+
+def fastest(work: Callable[[], object], repeats: int = 4) -> float:
+    """Return the seconds of the fastest of a few calls after one that does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)

@@ -1,0 +1,116 @@
+"""Operators, FLOPs and bytes of a step, and what it keeps for the backward pass: counted, not measured."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .cost_counter import compute_unit
+from .op_costs import OpCost, base_name, op_cost
+
+
+@dataclass(frozen=True)
+class Op:
+    """One call of an operator that does work: its name, cost, and the unit that does its FLOPs.
+
+    `tensors` is the length of the list that it is given, 1 without one; `numbers` are those of its first result.
+    """
+
+    section: str
+    name: str
+    cost: OpCost
+    unit: str
+    tensors: int
+    numbers: int
+
+
+@dataclass
+class StepCounts:
+    """Counts of one step.
+
+    Attributes:
+        ops: the calls that do work, in their order.
+        operators: calls of every operator by name, views included, handles left out.
+        sections: calls of operators by the section of the step.
+        overloads: full names of the operators, for the dispatcher's tables.
+        reads: copies from the device to the host.
+        saved: bytes that the forward pass keeps for the backward pass, each memory once, parameters left out.
+        optimizer: for each call of the fused optimizer, the tensors and the numbers that it changes.
+    """
+
+    ops: list[Op] = field(default_factory=list)
+    operators: Counter[str] = field(default_factory=Counter)
+    sections: Counter[str] = field(default_factory=Counter)
+    overloads: set[str] = field(default_factory=set)
+    reads: int = 0
+    saved: int = 0
+    optimizer: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def products(self) -> int:
+        """FLOPs of matrix products, convolutions and attention."""
+        return sum(op.cost.flops for op in self.ops if op.cost.matrix)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the operators read and write."""
+        return sum(op.cost.bytes for op in self.ops)
+
+
+class StepCounter(TorchDispatchMode):
+    """Counts the operators of what is run in its context; `section` is the name of what runs now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = StepCounts()
+        self.section = ""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func.namespace == "prim" or func is torch.ops.aten.detach.default:  # questions and handles, no operators
+            return result
+        counts, name = self.counts, base_name(func)
+        counts.operators[name] += 1
+        counts.sections[self.section] += 1
+        counts.overloads.add(func.name())
+        cost = op_cost(func, args, kwargs, result)
+        if name == "_fused_adamw":
+            counts.optimizer.append((len(args[0]), sum(p.numel() for p in args[0])))
+        if name in ("_to_copy", "copy") and _to_host(name, args, result):
+            counts.reads += 1
+        if cost.family != "view" and (cost.bytes or cost.flops):
+            tensors = len(args[0]) if args and isinstance(args[0], (list, tuple)) else 1
+            numbers = result.numel() if isinstance(result, Tensor) else 0
+            counts.ops.append(Op(self.section, name, cost, compute_unit(args, cost), tensors, numbers))
+        return result
+
+
+def _to_host(name: str, args: tuple, result: Tensor) -> bool:
+    source = args[1] if name == "copy" else args[0]
+    return result.device.type == "cpu" and source.device.type != "cpu"
+
+
+@contextmanager
+def saved_for_backward(counts: StepCounts, model: torch.nn.Module) -> Iterator[None]:
+    """Count into `counts.saved` what is kept for the backward pass while the context is open.
+
+    Memory that several operators keep counts once; parameters and buffers of the model, which are there anyway, do not.
+    """
+    own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield
+    counts.saved += sum(storage.nbytes() for storage in kept.values())
