@@ -1,4 +1,4 @@
-"""What saving costs: a checkpoint of DETR R50 beside its training step, ours and PyTorch's bare file.
+"""Cost of saving: a checkpoint of DETR R50 beside its training step, ours and PyTorch's bare file.
 
     python benchmarks/checkpoint.py                     three saves and steps of each, 2 images of 800 x 1066
     python benchmarks/checkpoint.py --every 100         the part of the time, saving every 100 steps

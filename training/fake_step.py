@@ -24,7 +24,7 @@ from util.profiling.step_counter import StepCounter, StepCounts, saved_for_backw
 
 @dataclass(frozen=True)
 class FakeParts:
-    """What a training step needs, all on one fake device."""
+    """All that a training step needs, on one fake device."""
 
     model: nn.Module
     criterion: nn.Module

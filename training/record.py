@@ -1,4 +1,4 @@
-"""What a run's folder keeps beside results: console, command and machine, and with --log_gpu what the GPU did."""
+"""Record of a run beside its results: console, command and machine, and with --log_gpu the state of the GPU."""
 
 import torch
 

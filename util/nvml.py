@@ -1,4 +1,4 @@
-"""What a GPU is doing, from NVIDIA's management library (NVML): energy, power, utilisation, memory.
+"""State of a GPU, from NVIDIA's management library (NVML): energy, power, utilisation, memory.
 
 The package nvidia-ml-py is imported when a GPU is opened, and never else. Quantities and units:
 https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html

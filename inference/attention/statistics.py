@@ -1,4 +1,4 @@
-"""How sparse and how well placed the decoder's cross-attention is, over a whole data set: `--attention_stats`.
+"""Sparseness and place of the decoder's cross-attention over a whole data set: `--attention_stats`.
 
 Sums alone are kept, so memory does not grow with the images.
 """

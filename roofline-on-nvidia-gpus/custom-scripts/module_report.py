@@ -1,4 +1,4 @@
-"""Where a training step's time goes, module by module: one self-contained page about one run, or about two.
+"""The time of a training step, module by module: one self-contained page about one run, or about two.
 
 python main.py ... --module_ranges 4 --torch_profile RUN
 python main.py ... --module_ranges 4 --count_costs RUN/costs.csv     adds FLOPs, bytes, roofs and memory

@@ -71,7 +71,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 def log_of(out: Path) -> str:
-    """What the jobs of a folder printed; its last lines are shown."""
+    """Return the printed lines of the jobs of a folder; its last lines are shown."""
     text = "".join(path.read_text() for path in sorted(out.glob("*.log")) + sorted(out.glob("*.err")))
     print("\n".join(f"  | {line}" for line in text.strip().splitlines()[-6:]))
     return text

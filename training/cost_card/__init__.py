@@ -1,4 +1,4 @@
-"""What a training will cost, said before it begins (`--cost_card`): FLOPs, bytes, memory by part, time, disk."""
+"""Costs of a training, said before it begins (`--cost_card`): FLOPs, bytes, memory by part, time, disk."""
 
 from building import Detector, Setup
 from datasets.resumable import ResumableLoader

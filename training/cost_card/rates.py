@@ -1,4 +1,4 @@
-"""How fast a device multiplies, moves and launches: measured in a moment on this CPU, a GPU's from its datasheet."""
+"""Rates at which a device multiplies, moves and launches: measured in a moment on this CPU, a GPU's from its datasheet."""
 
 import re
 import time
@@ -22,7 +22,7 @@ KERNEL_S = 2e-6
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device does in a second.
+    """Work of a device in a second.
 
     Attributes:
         name: of the device.

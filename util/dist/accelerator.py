@@ -1,4 +1,4 @@
-"""What kinds of devices do differently, in one table: being there, waiting, memory, half precision, graph marks.
+"""Differences between kinds of devices, in one table: being there, waiting, memory, half precision, graph marks.
 
 Nobody here has had Gaudi hardware (`hpu`): its row follows Intel's documentation of `habana_frameworks` and is tested with
 a stand-in.

@@ -77,7 +77,7 @@ def _move(module: nn.Module, device: torch.device | str) -> nn.Module:
 
 @contextmanager
 def fake_autocast(dtype: torch.dtype) -> Iterator[None]:
-    """What `torch.autocast("cuda", dtype)` does, which does nothing on a machine without a GPU."""
+    """Autocast to a type as `torch.autocast("cuda", dtype)` does it, which does nothing on a machine without a GPU."""
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     torch.set_autocast_enabled("cuda", True)
     torch.set_autocast_dtype("cuda", dtype)

@@ -1,4 +1,4 @@
-"""What a run measured, in one JSON file: `--metrics_file FILE`."""
+"""Measurements of a run in one JSON file: `--metrics_file FILE`."""
 
 import json
 from collections.abc import Mapping

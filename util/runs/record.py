@@ -1,4 +1,4 @@
-"""What a run leaves in its folder beside results: what it printed, its commands, and what it ran on."""
+"""Record of a run in its folder, beside results: its printed lines, its commands, and its machine."""
 
 import io
 import os

@@ -19,7 +19,7 @@ PYTHON = "(Python between operators)"
 
 @dataclass(frozen=True)
 class Place:
-    """What a moment belongs to; `kernel` is the innermost operator, or PYTHON."""
+    """The owner of a moment; `kernel` is the innermost operator, or PYTHON."""
 
     section: str = ""
     module: str = ""
