@@ -1,4 +1,4 @@
-"""Rates at which a device multiplies, moves and launches: measured in a moment on this CPU, a GPU's from its datasheet."""
+"""Rates at which a device multiplies, moves and launches: measured at once on this CPU, a GPU's from its datasheet."""
 
 import re
 import time
