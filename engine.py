@@ -122,10 +122,9 @@ def train_one_epoch(
             log.add(losses, image_ids, rates=rates, grad_norm=norm)
         if context.phases.finished:
             break
-    summary = shapes.summary()
-    progress.note(f"{log.header}  {describe_shapes(summary)}")
+    progress.note(f"{log.header}  {describe_shapes(shapes.summary())}")
     progress.note(describe_averages(log.averages()))
-    return log.averages() | summary
+    return log.averages() | shapes.summary()
 
 
 def add_gradients(

@@ -27,7 +27,7 @@ from .annotations.dense import DenseLabels, listed_ids
 from .annotations.findings import Findings
 from .annotations.masks import drawable
 from .image_files import FindImage, by_file_name
-from .images import ImageFolder, read_image
+from .images import ImageFolder, load_transformed, read_image
 from .transforms import Example, Transform
 from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 
@@ -87,13 +87,7 @@ class CocoDetection(TorchvisionCocoDetection):
         return len(self.annotations)
 
     def __getitem__(self, index: int) -> Example:
-        image, target = self.load(index)
-        if self.transforms is None:
-            return image, target
-        try:
-            return self.transforms(image, target)
-        except ImageError as error:
-            raise ImageError(f"{self.image_path(index)}: {error}") from None
+        return load_transformed(self, index)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the evaluation's ground truth behind: a worker process does not need it."""

@@ -23,7 +23,7 @@ from util.targets import Target
 from .annotations import read_annotations
 from .annotations.panoptic import read_panoptic_file
 from .image_files import by_file_name
-from .images import DECODE_ERRORS, one_line, read_image
+from .images import DECODE_ERRORS, load_transformed, one_line, read_image
 from .transforms import Example, Transform, make_coco_transforms
 
 
@@ -73,13 +73,7 @@ class CocoPanoptic(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Example:
-        image, target = self.load(index)
-        if self.transforms is None:
-            return image, target
-        try:
-            return self.transforms(image, target)
-        except ImageError as error:
-            raise ImageError(f"{self.image_path(index)}: {error}") from None
+        return load_transformed(self, index)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the evaluation's ground truth behind: a worker process does not need it."""

@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from util.errors import ImageError
 from .annotations.headers import last_part
 from .annotations.masks import Size
 from .image_files import FindImage, by_base_name, by_file_name
+from .interface import DetectionDataset
 
 #: What PIL's decoders raise on broken bytes; OSError covers missing files, unknown formats and truncated ones.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -135,3 +137,14 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
         raise ValueError("its pixels have more than 16 bits; save it with 8 or 16")
     # 65535 / 255 = 257, rounded to the nearest.
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def load_transformed(dataset: DetectionDataset, index: int) -> tuple[Any, Any]:
+    """Return the image and the target of a number after the dataset's transforms. Raises ImageError with the file."""
+    image, target = dataset.load(index)
+    if dataset.transforms is None:
+        return image, target
+    try:
+        return dataset.transforms(image, target)
+    except ImageError as error:
+        raise ImageError(f"{dataset.image_path(index)}: {error}") from None

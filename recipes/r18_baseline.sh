@@ -7,8 +7,8 @@
 # Exit code 1 where a loss differs by more than 1e-4. One thread, shorter side 128, no dropout (the two draw it in another
 # order), weights from a seed (none are downloaded).
 # Result (2026-11-28, 64 images of COCO, torch 2.14): it does not pass in float32. Step 1 differs by 3.5e-4 of a loss of
-# 70.26, step 10 by 0.026, step 40 by 0.45: a ResNet without pretrained weights under frozen norms blows values up, and
-# AdamW turns rounding into steps of its own. --float64 leaves rounding out.
+# 70.26, step 10 by 0.026, step 40 by 0.45: rounding is suspected (a ResNet without pretrained weights under frozen norms
+# blows values up, and AdamW turns rounding into steps), not isolated. --float64 leaves rounding out.
 # With --float64 --steps 20 --image_size 64 it passes: the largest difference is 9.8e-7; 50 steps of it are not run yet.
 # Cost: a minute of an idle core, estimated.
 set -euo pipefail

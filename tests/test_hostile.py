@@ -150,15 +150,17 @@ def changed(content: bytes, dice: random.Random) -> bytes:
     return bytes(data)
 
 
-def read_run(folder: Path) -> None:
-    """Read the files of a run's folder as a run that is started there does."""
+def read_run(folder: Path) -> list[str]:
+    """Read the files of a run's folder as a run that is started there does; return the lines of what is refused."""
     import argparse
 
+    lines = []
     for read in (lambda: read_log(folder / "log.txt"), lambda: RunFolder(folder, first_epoch=1)):
         try:
             read()
         except UserError as error:
             assert "log.txt" in error.line()
+            lines.append(error.line())
     (folder / "checkpoint.pth").touch()
     cfg = argparse.Namespace(
         **dict.fromkeys(("eval", "overfit", "section", "torch_profile", "count_costs", "overwrite"), False), lr=1e-4
@@ -167,17 +169,21 @@ def read_run(folder: Path) -> None:
         refuse_other_run(folder, cfg, resumed=None)
     except UserError as error:
         assert str(folder) in error.line()
+        lines.append(error.line())
+    return lines
 
 
 def test_changed_run_folders_end_in_one_line(tmp_path: Path) -> None:
-    dice = random.Random(0)
+    dice, lines = random.Random(0), list[str]()
     log = "".join(
         json.dumps({"epoch": epoch, "train_loss": 1.5, "test_coco_eval_bbox": [0.1] * 12}) + "\n" for epoch in range(3)
     )
     for _ in range(FILES):
         (tmp_path / "log.txt").write_bytes(changed(log.encode(), dice))
         (tmp_path / "run.json").write_bytes(changed(b'{"flags": {"lr": 0.0001, "seed": 42}, "date": "x"}', dice))
-        read_run(tmp_path)
+        lines += read_run(tmp_path)
+    # Some are refused, and by a line each; all others are read.
+    assert lines and not [line for line in lines if "\n" in line]
 
 
 def test_no_shell_and_the_users_umask(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_two_deterministic_runs_end_with_equal_bits(run, tmp_path: Path) -> None
     """With workers, shuffling and dropout; another seed ends elsewhere."""
     folders = [tmp_path / name for name in ("first", "second", "other")]
     for folder, seed in zip(folders, (3, 3, 4)):
-        flags = f"{TINY} --deterministic --num_workers 2 --dropout 0.1 --epochs 1 --seed {seed} --output_dir {folder}"
+        flags = f"{TINY} --deterministic --num_workers 2 --dropout 0.1 --epochs 2 --seed {seed} --output_dir {folder}"
         assert run(flags)[0] == 0
         assert torch.are_deterministic_algorithms_enabled()
     first, second, other = map(weights, folders)

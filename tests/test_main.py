@@ -50,8 +50,9 @@ def test_help_lists_the_groups(run: Run) -> None:
 
 @pytest.mark.slow
 def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(run: Run, tmp_path: Path) -> None:
-    straight = tmp_path / "straight"
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
     assert run(f"{TINY} --epochs 3 --output_dir {straight}")[0] == 0
+    assert run(f"{TINY} --epochs 3 --output_dir {cut}")[0] == 0
     # As if killed in the third epoch: its checkpoint was never written, its row half.
     second = tmp_path / "second"
     code, _, err = Started(killed_at_epoch, 2, f"{TINY} --epochs 3 --output_dir {second}").end()
@@ -60,7 +61,7 @@ def test_a_killed_and_resumed_run_ends_like_one_that_was_not_killed(run: Run, tm
         log.write('{"train_lr": 0.00')
     code, out, _ = run(f"{TINY} --epochs 3 --output_dir {second} --resume auto")
     assert code == 0 and "resuming at epoch 2, step 4" in out
-    assert rows_without_measured(second) == rows_without_measured(straight)
+    assert rows_without_measured(second) == rows_without_measured(straight) == rows_without_measured(cut)
     final = [torch.load(folder / "checkpoint.pth", weights_only=True)["model"] for folder in (straight, second)]
     assert all(torch.equal(final[0][name], final[1][name]) for name in final[0])
 

@@ -223,7 +223,8 @@ def test_training_starts_from_the_published_weights_that_fit(run: Run, published
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("masks", "place"), [(False, "address"), (True, "file")])
+@pytest.mark.parametrize("place", ["file", "address"])
+@pytest.mark.parametrize("masks", [False, True])
 def test_a_mask_head_trains_on_published_weights(run: Run, tmp_path: Path, published, place: str, masks: bool) -> None:
     where = published(place, masks=masks)
     flags = f"{TRAIN} --num_classes {250 if masks else 91} --masks --output_dir {tmp_path / 'out'}"

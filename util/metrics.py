@@ -164,7 +164,7 @@ class StepLog:
 
     def _read(self, steps: int) -> None:
         """Read the device, once for many steps: bring the losses home, check them, add them up, show a line."""
-        rows = self._take_out_bad(self.check())
+        rows = self._take_out_bad(*self._rows_and_faults())
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
         width = len(self.names)
@@ -188,10 +188,17 @@ class StepLog:
         part.seconds, part.images = sum(part.times), sum(map(len, self.image_ids))
         return part.averages()
 
-    def check(self) -> list[list[float]]:
-        """Read the losses (steps, losses), means over the processes, that were not read yet, which stay unread.
+    def check(self) -> None:
+        """Look at the losses that were not read yet, and leave them unread. Every process calls it together.
 
-        Every process calls it together. Raises NonFiniteLossError.
+        Raises NonFiniteLossError.
+        """
+        self._rows_and_faults()
+
+    def _rows_and_faults(self) -> tuple[list[list[float]], list[str]]:
+        """Read the losses (steps, losses), means over the processes, that were not read yet; name what is not finite.
+
+        Raises NonFiniteLossError unless a guard leaves such steps out.
         """
         rows = reduce_mean(torch.stack(self.unread)).cpu().tolist() if self.unread else []
         faults = self._faults(rows)
@@ -200,13 +207,13 @@ class StepLog:
                 f"{faults[0]}; nothing was saved over the last good checkpoint. Try a lower --lr, and look at the "
                 "boxes of these images"
             )
-        return rows
+        return rows, faults
 
-    def _take_out_bad(self, rows: list[list[float]]) -> list[list[float]]:
+    def _take_out_bad(self, rows: list[list[float]], faults: Sequence[str]) -> list[list[float]]:
         """Return the rows of steps that were made, after a line for each that was not finite; every rank calls it."""
         if self.guard is None:
             return rows
-        faults, kept = self._faults(rows), [row for row, verdict in zip(rows, self._verdicts(rows)) if not verdict]
+        kept = [row for row, verdict in zip(rows, self._verdicts(rows)) if not verdict]
         self.bad_steps += len(faults)
         done = self.guard.turn_page() or "left out"
         for fault in faults:
@@ -229,15 +236,13 @@ class StepLog:
         for i, (row, verdict) in enumerate(zip(rows, self._verdicts(rows))):
             if verdict != BAD:
                 continue
-            bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)] or ["the gradient is"]
-            # The means are not finite on any rank; each looks at its own numbers for the images.
-            innocent = (
-                len(bad) > 0 and bad != ["the gradient is"] and bool(self.unread[i][: len(self.names)].isfinite().all())
-            )
+            bad = [name for name, value in zip(self.names, row) if not math.isfinite(value)]
+            # The means are not finite on any rank; each looks at its own numbers for the images. A gradient is all's.
+            innocent = bool(bad) and bool(self.unread[i][: len(self.names)].isfinite().all())
             ids = sorted(j for ids in all_gather([] if innocent else self.image_ids[i]) for j in ids)
-            more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+            named = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
             step = len(self.times) - len(rows) + i
-            faults.append(f"{self.header} step {step}: {', '.join(bad[:3])}{more} not finite, on image ids {ids}")
+            faults.append(f"{self.header} step {step}: {named or 'the gradient is'} not finite, on image ids {ids}")
         return faults
 
     def _line(self, rows: list[list[float]], steps: int) -> str:

@@ -21,6 +21,7 @@ from util.errors import DatasetError
 from util.targets import Target
 
 from ..augment.switches import PLAIN, Augmentation
+from ..images import load_transformed
 from ..sizes import ImageSizes
 from ..transforms import Compose, Transform, to_model_input
 from .draw import CLASS_NAMES, Scene, count_objects, paint, plan_scene
@@ -97,8 +98,7 @@ class ShapesDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """Return (image, target) after the transforms."""
-        image, target = self.load(index)
-        return self.transforms(image, target) if self.transforms is not None else (image, target)
+        return load_transformed(self, index)
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """Return the RGB image and its target before transforms; boxes (n, 4) xyxy, right and bottom edge exclusive."""

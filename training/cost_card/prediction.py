@@ -23,8 +23,6 @@ KERNELS = {
 }
 #: Tensors that one kernel of a fused optimizer, and of an operator over a list, takes: the room for its arguments.
 _OF_OPTIMIZER, _OF_LIST = 36, 64
-#: Families that a compiler joins to one kernel where they follow each other.
-_FUSIBLE = ("elementwise", "dropout", "normalization", "softmax", "reduction", "copy")
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,3 @@ def kernels_of(op: Op) -> int:
     if op.name.startswith(("_fused", "_foreach", "_amp_foreach")):
         return max(1, math.ceil(op.tensors / (_OF_OPTIMIZER if op.name.startswith("_fused") else _OF_LIST)))
     return KERNELS.get(op.name, 1)
-
-
-def kernels_if_compiled(ops: Sequence[Op]) -> int:
-    """Return the kernels where operators that only pass over numbers are joined with those before them."""
-    total, joined = 0, False
-    for op in ops:
-        fusible = op.cost.family in _FUSIBLE and not op.name.startswith("_foreach")
-        total += 0 if fusible and joined else kernels_of(op)
-        joined = fusible
-    return total

@@ -125,8 +125,10 @@ class StepGuard:
             left_out = torch.maximum(left_out, self._flag)
         self._flag = left_out
         numbers = torch.cat([ranks.flatten(), torch.stack([left_out, bad.float(), norm]), values])
-        step.names, step.numbers = list(losses), numbers.to("cpu", non_blocking=True)
-        if self.device.type == "cuda":
+        # Only CUDA has the event below, which tells when the numbers are there; other devices are waited for.
+        on_cuda = self.device.type == "cuda"
+        step.names, step.numbers = list(losses), numbers.to("cpu", non_blocking=on_cuda)
+        if on_cuda:
             step.arrived = torch.cuda.Event()
             step.arrived.record()
         self._leave_out(left_out, step.buffers)

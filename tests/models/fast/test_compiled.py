@@ -37,7 +37,7 @@ def test_numbers_and_names_stay_and_graphs_are_counted() -> None:
     model.backbone[0].body, model.input_proj = Body(), nn.Conv2d(8, model.input_proj.out_channels, 1)
     names = list(model.state_dict())
     expected = compute_losses(model, criterion, *batch())[1]
-    compiled = LayerCompiler(model, backend="eager")
+    compiled = LayerCompiler(model, backend="aot_eager")
     assert list(model.state_dict()) == names
     losses = compute_losses(model, criterion, *batch())[1]
     criterion.total(losses).backward()

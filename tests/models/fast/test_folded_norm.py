@@ -38,17 +38,14 @@ def shortened(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     more = {"resnet18": {}, "resnet50": {"width_per_group": 16}, "resnext50_32x4d": {"groups": 4, "width_per_group": 4}}
     if name in more:
         block = BasicBlock if name == "resnet18" else Bottleneck
-        build = lambda weights, **given: ResNet(block, [2, 1, 1, 1], **more[name], **given)
+        build = lambda weights, **given: ResNet(block, [2, 2, 1, 1], **more[name], **given)
         monkeypatch.setattr(torchvision.models, name, build)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "mobilenet_v2"])
-@pytest.mark.parametrize(
-    ("map_size", "channels_last"),
-    [(None, False), (None, True), (0, False), (10**9, True)],
-    ids=["as it pays", "as it pays, channels last", "never folded", "always folded, channels last"],
-)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("map_size", [None, 0, 10**9], ids=["as it pays", "never folded", "always folded"])
 def test_features_and_gradients_are_those_of_two_layers(
     monkeypatch: pytest.MonkeyPatch, name: str, channels_last: bool, map_size: int | None
 ) -> None:
@@ -65,7 +62,7 @@ def test_features_and_gradients_are_those_of_two_layers(
     expected, got = results(plain)["features"], results(folded)["features"]
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5 * expected.max().item())
     expected, got = results(plain.double()), results(folded.double())
-    assert expected.keys() == got.keys() and len(got) >= 10
+    assert expected.keys() == got.keys() and len(got) > 10
     for key, value in expected.items():  # in float32 a rounding can switch a ReLU
         assert (got[key] - value).abs().max() < 1e-10 * value.abs().max(), key
 
