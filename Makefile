@@ -26,8 +26,6 @@ test-slurm: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q -rs -s -n 0 tests/slurm/real_slurm.py
 
 soak: $(VENV)/installed-dev
-	SOAK=10000 $(BIN)/python -m pytest -q tests/datasets/test_fuzz.py tests/datasets/test_coco_file_faults.py
-	SOAK=10000 $(BIN)/python -m pytest -q tests/util/runs/test_checksum.py tests/test_hostile.py
 	$(BIN)/python benchmarks/reliability.py
 
 # The files that mypy reads are listed in pyproject.toml.

@@ -1,25 +1,26 @@
-"""Runs that are killed at random moments, damaged checkpoints, and a long run: what is left of them, and what grows.
+"""What a run promises, tried long: kills, damaged files, a long run, files with anything in them (`make soak`).
 
-    python benchmarks/reliability.py                 200 kills, 100 truncations, 100 flipped bytes, 5,000 steps
+    python benchmarks/reliability.py                 all of it, half an hour
     python benchmarks/reliability.py --minutes 10    as many kills as fit
-    python benchmarks/reliability.py --only long_run the long run alone; the figures of the rest stay
+    python benchmarks/reliability.py --only long_run one part; the figures of the rest stay
 
-A run of a small detector saves after every step and is killed by SIGKILL again and again. After every kill the newest
-whole checkpoint must not be behind the last that was saved, best.pth must be there and whole once it was written, and
-the rows of log.txt must be whole. When the run has been let to its end, its weights and its log must be those of a run
-that was never killed. Then its last checkpoint is cut or has a byte changed: the one before must be found. A long run
-of 40 epochs with a loader's worker and an evaluation each must not grow in memory (2 %), open files or processes. Ends
-with exit code 1 where any of it is not so. Writes results/reliability.json.
+killed_run: a run of a small detector saves after every step and is killed by SIGKILL again and again. After every kill
+the newest whole checkpoint must not be behind the last that was saved, best.pth must be there and whole once it was
+written, and the rows of log.txt must be whole. When the run has been let to its end, its weights and its log must be
+those of a run that was never killed. Then its last checkpoint is cut or has a byte changed: the one before must be
+found. long_run: 40 epochs with a loader's worker and an evaluation each must not grow in memory (2 %), open files or
+processes. mutated_files: loaders of annotations, checkpoints, run folders and Nsight reports read 100,000 changed
+files, or refuse them in one line. tests: those that try a little of it in `make test`, with far more examples.
+
+Ends with exit code 1 where any of it is not so. Writes results/reliability.json, after every part.
 """
 
 import argparse
-import contextlib
-import io
+import datetime
 import json
 import os
-import random
 import shutil
-import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,159 +28,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+for folder in (ROOT / "roofline-on-nvidia-gpus" / "custom-scripts", ROOT):
+    sys.path.insert(0, str(folder))
 
-import main
-from benchmarks.long_run import faults_of, summarize, watched
-from benchmarks.report import ROOT, write_report
-from util.errors import CheckpointError
-from util.metrics import MEASURED
-from util.runs.checkpoint import find_resume, load_checkpoint
-from util.runs.run_folder import RunFolder
+from benchmarks.killed_run import FLAGS, STEPS_PER_EPOCH, kill_and_damage, let_end
+from benchmarks.long_run import faults_of, summarize
+from benchmarks.mutated_files import give_files
+from benchmarks.report import write_report
 
-#: A step of some 20 ms; every epoch evaluates, for best.pth.
-FLAGS = (
-    "--device cpu --dataset_file shapes --image_size 64 --train_size 40 --val_size 2 --batch_size 2 --num_workers 0 "
-    "--backbone mobilenet_v3_small --backbone_weights none --backbone_norm batch --enc_layers 1 --dec_layers 1 "
-    "--hidden_dim 16 --nheads 2 --dim_feedforward 16 --num_queries 8 --print_freq 10 --checkpoint_every 1 --no_check "
-    "--lr_drop 1000"
-)
-STEPS_PER_EPOCH = 20
-
-
-def start(flags: str, output: Path, saved: Path | None, looks: Path | None = None) -> int:
-    """Run main.py in a fork of this process, which has imported everything; return the fork's number.
-
-    Its output goes to a file. After every save the step's number is added to the file `saved`, and after every epoch
-    what the run holds to the file `looks`.
-    """
-    child = os.fork()
-    if child:
-        return child
-    for descriptor in (1, 2):
-        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
-    if saved is not None:
-        save = RunFolder.save
-
-        def save_and_note(self: RunFolder, state: dict, **more: bool) -> bool:
-            result = save(self, state, **more)
-            with saved.open("a") as file:
-                file.write(f"{state['step']}\n")
-            return result
-
-        RunFolder.save = save_and_note  # type: ignore[method-assign]
-    with watched(looks) if looks else contextlib.nullcontext():
-        os._exit(main.cli(flags.split()))
-
-
-def last_saved(saved: Path) -> int:
-    """Return the step that the run noted last as saved."""
-    whole = saved.read_text().rpartition("\n")[0].splitlines() if saved.exists() else []
-    return int(whole[-1]) if whole else 0
-
-
-def kill_once(flags: str, saved: Path, dice: random.Random) -> bool:
-    """Start the run, let it save a few steps, and kill it somewhere in the next; return False where it ended before."""
-    before, child = last_saved(saved), start(flags, saved.with_name("output.txt"), saved)
-    wanted = before + dice.randrange(3)
-    # From no save at all, as while it starts, to the middle of one.
-    while last_saved(saved) <= wanted and not has_ended(child):
-        time.sleep(0.002)
-    time.sleep(dice.uniform(0, 0.2))
-    if has_ended(child):
-        return False
-    os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-
-
-def let_end(flags: str, output: Path, saved: Path | None, looks: Path | None = None) -> None:
-    """Start the run and wait for its end. Raises RuntimeError with its last line where it failed."""
-    code = os.waitstatus_to_exitcode(os.waitpid(start(flags, output, saved, looks), 0)[1])
-    if code:
-        raise RuntimeError(f"exit code {code}: {output.read_text().strip().rpartition(chr(10))[2]}")
-
-
-def has_ended(child: int) -> bool:
-    """Return True once a fork is over."""
-    try:
-        return os.waitpid(child, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return True
-
-
-def faults_after_kill(folder: Path, saved: Path, *, had_best: bool) -> list[str]:
-    """Return what is not as promised after a kill."""
-    found = find_quietly(folder)
-    step = load_checkpoint(found)["step"] if found else 0
-    faults = [f"step {last_saved(saved)} was saved and {step} is found"] if step < last_saved(saved) else []
-    if had_best:
-        try:
-            load_checkpoint(folder / "best.pth")
-        except CheckpointError as error:
-            faults.append(str(error))
-    log = folder / "log.txt"
-    for line in log.read_text().splitlines() if log.exists() else []:
-        try:
-            json.loads(line)
-        except ValueError:
-            faults.append("a row of log.txt is not whole")
-    return faults
-
-
-def find_quietly(folder: Path) -> str | None:
-    """Return what --resume auto takes, without its lines."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return find_resume("auto", folder)
-
-
-def kill_often(folder: Path, flags: str, *, kills: int, seconds: float, dice: random.Random) -> dict[str, Any]:
-    """Kill a run again and again, and let it end; return what was found."""
-    saved, began, faults, done = folder / "saved.txt", time.monotonic(), [], 0
-    had_best = False
-    for _ in tqdm(range(kills), desc="kills", disable=None):
-        if time.monotonic() - began > seconds:
-            break
-        if not kill_once(flags, saved, dice):
-            break  # the run is over: more --epochs have room for more kills
-        done += 1
-        faults += faults_after_kill(folder, saved, had_best=had_best)
-        had_best = had_best or (folder / "best.pth").exists()
-    at = last_saved(saved)
-    let_end(flags, saved.with_name("output.txt"), saved)
-    return {"kills": done, "steps_saved_meanwhile": at, "faults": faults, "seconds": round(time.monotonic() - began)}
-
-
-def same_run(one: Path, other: Path) -> bool:
-    """Return True if two runs ended with the same weights, optimizer and log, to the last bit."""
-    mine, theirs = (load_checkpoint(folder / "checkpoint.pth") for folder in (one, other))
-    same = all(torch.equal(mine["model"][name], value) for name, value in theirs["model"].items())
-    for key, state in theirs["optimizer"]["state"].items():
-        same &= all(torch.equal(mine["optimizer"]["state"][key][name], value) for name, value in state.items())
-    return same and rows(one) == rows(other)
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a log without times and memory."""
-    measured = {f"train_{name}" for name in MEASURED}
-    lines = (folder / "log.txt").read_text().splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name not in measured} for line in lines]
-
-
-def damage(folder: Path, kind: str, *, times: int, dice: random.Random) -> dict[str, Any]:
-    """Damage the last checkpoint again and again; return how often it was recognised, and the one before found."""
-    path = folder / "checkpoint.pth"
-    whole, before = path.read_bytes(), load_checkpoint(folder / "previous.pth")["step"]
-    recognised = 0
-    for _ in tqdm(range(times), desc=kind, disable=None):
-        place = dice.randrange(len(whole))
-        flipped = bytes([whole[place] ^ 1 << dice.randrange(8)])
-        path.write_bytes(whole[:place] + (b"" if kind == "truncations" else flipped + whole[place + 1 :]))
-        found = find_quietly(folder)
-        recognised += found == str(folder / "previous.pth") and load_checkpoint(found)["step"] == before
-    path.write_bytes(whole)
-    return {"files": times, "recognised_and_previous_found": recognised, "bytes": len(whole)}
+PARTS = ("killed_run", "long_run", "mutated_files", "tests")
+#: Tests with SOAK examples each: three of annotations, two of checkpoints.
+TESTS = ("tests/datasets/test_coco_file_faults.py", "tests/util/runs/test_checksum.py")
 
 
 def run_long(folder: Path, *, steps: int, evaluations: int = 40) -> dict[str, Any]:
@@ -196,25 +57,41 @@ def run_long(folder: Path, *, steps: int, evaluations: int = 40) -> dict[str, An
     return {**figures, "faults": faults_of(figures), "seconds": round(time.monotonic() - began)}
 
 
-def kill_and_damage(place: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Kill a run, compare it with one that was left alone, and damage its checkpoint."""
-    dice = random.Random(args.seed)
-    killed, straight = place / "killed", place / "straight"
-    flags = f"{FLAGS} --epochs {args.epochs} --resume auto --output_dir"
-    killed.mkdir()
-    report: dict[str, Any] = {
-        "sigkill": kill_often(killed, f"{flags} {killed}", kills=args.kills, seconds=60 * args.minutes, dice=dice)
+def run_tests(examples: int) -> dict[str, Any]:
+    """Run the tests whose examples SOAK counts; return how they ended."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *TESTS],
+        env=os.environ | {"SOAK": str(examples)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    print(done.stdout, end="")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return {
+        "examples_each": examples,
+        "ended": done.stdout.strip().rpartition("\n")[2],
+        "faults": failed if done.returncode == 1 else [f"exit code {done.returncode}"] * (done.returncode != 0),
+        "seconds": round(time.monotonic() - began),
     }
-    let_end(f"{flags} {straight}", place / "output.txt", None)
-    report["sigkill"]["same_weights_and_log_as_without_kills"] = same_run(killed, straight)
-    for kind in ("truncations", "flipped_bytes"):
-        report[kind] = damage(killed, kind, times=args.files, dice=dice)
-    return report
+
+
+def try_part(name: str, place: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Do one of the parts in a folder; return what was found, by name."""
+    if name == "killed_run":
+        facts = {"kills": args.kills, "files": args.files, "epochs": args.epochs, "seed": args.seed}
+        return kill_and_damage(place, seconds=60 * args.minutes, **facts)
+    if name == "long_run":
+        return {name: run_long(place / "long", steps=args.steps)}
+    if name == "mutated_files":
+        return {name: give_files(place, args.mutated, seed=args.seed)}
+    return {name: run_tests(args.examples)}
 
 
 def is_good(report: dict[str, Any]) -> bool:
     """Return True where all that was looked at is as promised."""
-    good = not any(report[part]["faults"] for part in ("sigkill", "long_run") if part in report)
+    good = not any(part.get("faults") for part in report.values())
     good &= report.get("sigkill", {}).get("same_weights_and_log_as_without_kills", True)
     damaged = [report[kind] for kind in ("truncations", "flipped_bytes") if kind in report]
     return good and all(part["recognised_and_previous_found"] == part["files"] for part in damaged)
@@ -230,9 +107,9 @@ def parse() -> argparse.Namespace:
         "--epochs", type=int, default=40, help=f"of the run, {STEPS_PER_EPOCH} steps each (%(default)s)"
     )
     parser.add_argument("--steps", type=int, default=5000, help="of the long run, with 40 evaluations (%(default)s)")
-    parser.add_argument(
-        "--only", choices=("kills", "long_run"), help="do this part alone, and keep the other's figures"
-    )
+    parser.add_argument("--mutated", type=int, default=104_600, help="changed files for the loaders (%(default)s)")
+    parser.add_argument("--examples", type=int, default=4000, help="of each of the tests (%(default)s)")
+    parser.add_argument("--only", choices=PARTS, help="do this part alone, and keep the figures of the others")
     parser.add_argument("--seed", type=int, default=0, help="of moments and places (%(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json", help="(%(default)s)")
     return parser.parse_args()
@@ -243,17 +120,17 @@ def run() -> int:
     args = parse()
     torch.set_num_threads(1)
     place = Path(tempfile.mkdtemp(prefix="reliability-"))
+    head = {"date", "command", "better", "unit", "medians", "machine"}
+    kept = json.loads(args.output.read_text()) if args.only and args.output.exists() else {}
+    kept, report = {name: part for name, part in kept.items() if name not in head}, dict[str, Any]()
     try:
-        report = {} if args.only == "long_run" else kill_and_damage(place, args)
-        if args.only != "kills":
-            report["long_run"] = run_long(place / "long", steps=args.steps)
+        for name in [args.only] if args.only else PARTS:
+            found = try_part(name, place, args)
+            today = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+            report |= {key: {"ended_at": today, **part} for key, part in found.items()}
+            write_report("reliability", args, medians={}, unit="", **kept | report)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    kept = json.loads(args.output.read_text()) if args.only and args.output.exists() else {}
-    parts = ("sigkill", "truncations", "flipped_bytes", "long_run")
-    write_report(
-        "reliability", args, medians={}, unit="", **{name: kept[name] for name in parts if name in kept} | report
-    )
     print(json.dumps(report, indent=2))
     return 0 if is_good(report) else 1
 

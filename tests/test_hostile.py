@@ -1,8 +1,6 @@
 """Files of somebody else's: code in a checkpoint is not run, odd images are named, broken folders end in one line."""
 
-import json
 import os
-import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -11,25 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from rooflines import RoofError
-from rooflines.read.csv import read_ncu_csvs
 
 import export
 import predict
 from datasets.check.__main__ import cli as check
 from tests.helpers import TINY, Run
-from tests.roofline.ncu_files import CONV, Kernel, long_rows, wide_rows
 from training import replay
 from util.convert.__main__ import cli as convert
 from util.errors import UserError
 from util.plot_precision import plot_precision_recall
-from util.plot_utils import read_log
 from util.runs.checkpoint import save_checkpoint
-from util.runs.other_run import refuse_other_run
 from util.runs.run_folder import RunFolder
-
-#: Changed files of each kind; `make soak` asks for more.
-FILES = int(os.environ.get("SOAK", 60))
 
 
 class Marked:
@@ -139,53 +129,6 @@ def test_predict_goes_on_after_hostile_images(tmp_path: Path, capsys: pytest.Cap
     assert "strip.png: 0 objects" in out and out.count("cannot read the image") == 3
 
 
-def changed(content: bytes, dice: random.Random) -> bytes:
-    """Change, cut out, repeat or put in a few bytes."""
-    data = bytearray(content)
-    for _ in range(dice.randint(1, 4)):
-        place, length = dice.randrange(len(data) + 1), dice.choice((1, 2, 9, 200))
-        data[place : place + dice.choice((0, length))] = dice.choice(
-            (bytes(dice.randrange(256) for _ in range(length)), b"", data[:length], b"NaN", b"1e999", b'"', b"{[", b"-")
-        )
-    return bytes(data)
-
-
-def read_run(folder: Path) -> list[str]:
-    """Read the files of a run's folder as a run that is started there does; return the lines of what is refused."""
-    import argparse
-
-    lines = []
-    for read in (lambda: read_log(folder / "log.txt"), lambda: RunFolder(folder, first_epoch=1)):
-        try:
-            read()
-        except UserError as error:
-            assert "log.txt" in error.line()
-            lines.append(error.line())
-    (folder / "checkpoint.pth").touch()
-    cfg = argparse.Namespace(
-        **dict.fromkeys(("eval", "overfit", "section", "torch_profile", "count_costs", "overwrite"), False), lr=1e-4
-    )
-    try:
-        refuse_other_run(folder, cfg, resumed=None)
-    except UserError as error:
-        assert str(folder) in error.line()
-        lines.append(error.line())
-    return lines
-
-
-def test_changed_run_folders_end_in_one_line(tmp_path: Path) -> None:
-    dice, lines = random.Random(0), list[str]()
-    log = "".join(
-        json.dumps({"epoch": epoch, "train_loss": 1.5, "test_coco_eval_bbox": [0.1] * 12}) + "\n" for epoch in range(3)
-    )
-    for _ in range(FILES):
-        (tmp_path / "log.txt").write_bytes(changed(log.encode(), dice))
-        (tmp_path / "run.json").write_bytes(changed(b'{"flags": {"lr": 0.0001, "seed": 42}, "date": "x"}', dice))
-        lines += read_run(tmp_path)
-    # Some are refused, and by a line each; all others are read.
-    assert lines and not [line for line in lines if "\n" in line]
-
-
 def test_no_shell_and_the_users_umask(tmp_path: Path) -> None:
     root = Path(predict.__file__).parent
     sources = [p for p in root.rglob("*.py") if not {".venv", "tests"} & set(p.relative_to(root).parts)]
@@ -201,15 +144,3 @@ def test_no_shell_and_the_users_umask(tmp_path: Path) -> None:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in [tmp_path / "run", *(tmp_path / "run").iterdir()]}
     assert modes["run"] == 0o750 and modes["checkpoint.pth"] == modes["log.txt"] == 0o640, modes
-
-
-@pytest.mark.parametrize("make", [long_rows, wide_rows])
-def test_changed_nsight_reports_end_in_one_line(tmp_path: Path, make: Callable) -> None:
-    dice, path = random.Random(0), tmp_path / "output.csv"
-    content = "\n".join(make([Kernel.counted(CONV, id=0, tensor=2_340_864, dram=8_964_352)])).encode()
-    for _ in range(FILES):
-        path.write_bytes(changed(content, dice))
-        try:
-            read_ncu_csvs(path)
-        except RoofError as error:
-            assert "output.csv" in str(error)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import run_with_submitit
-from benchmarks.reliability import rows
+from benchmarks.killed_run import rows
 from run_with_submitit import TimeIsUp, Trainer, parse_args
 from run_with_submitit import submit as put_in_queue
 from tests.processes import run_python

@@ -33,7 +33,12 @@ def read_evaluation(path: str | os.PathLike) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
         arrays = {name: np.asarray(content[name]) for name in ("precision", "recall", "scores")}
         params = content["params"]
-        return content | arrays | {"params": dict(params if isinstance(params, Mapping) else vars(params))}
+        params = dict(params if isinstance(params, Mapping) else vars(params))
+        shape, curves = arrays["precision"].shape, {"recThrs": np.asarray(params["recThrs"], dtype=float)}
+        fits = len(shape) == 5 and arrays["scores"].shape == shape and curves["recThrs"].shape == shape[1:2]
+        if not fits or arrays["recall"].shape != (*shape[:1], *shape[2:]) or 0 in shape:
+            raise ValueError("arrays of sizes that do not belong together")
+        return content | arrays | {"params": params | curves}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # what torch.load raises on foreign bytes depends on where they stop making sense

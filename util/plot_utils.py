@@ -38,7 +38,7 @@ def read_log(log_file: str | os.PathLike) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: thousands of brackets in one another
             if number == len(lines):
                 break
             raise UserError(f"{log_file}, line {number}: not JSON ({error}); delete that line") from error

@@ -63,6 +63,10 @@ class LabelledFolder:
     notes: list[str] = field(default_factory=list)
 
 
+#: Letters of what is wrong with a line, which may hold thousands.
+MOST_SHOWN = 300
+
+
 class Mistakes:
     """Bad lines: all are looked for, so that the first can be named together with how many there are."""
 
@@ -71,7 +75,7 @@ class Mistakes:
 
     def add(self, place: str, what: str) -> None:
         """Note that at `place`, a file with a line number where it has lines, `what` is wrong."""
-        self.found.append(f"{place}: {what}")
+        self.found.append(f"{place}: {what if len(what) <= MOST_SHOWN else f'{what[:MOST_SHOWN]}...'}")
 
     def raise_any(self) -> None:
         """Raise DatasetError if there are any."""

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter, defaultdict
+from os.path import isfile  # which, other than a Path's, takes a name of any length
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class _Reader:
         said = said.replace("\\", "/") if isinstance(said, str) else ""  # as LabelMe writes it on Windows
         # imagePath is often that of another machine: its last part counts.
         image = by_base_name(path.parent, said, 0) if said else path
-        if image != path and image.is_file():
+        if image != path and isfile(image):
             return image
         beside = [other for other in path.parent.glob(f"{path.stem}.*") if other.suffix.lower() in IMAGE_SUFFIXES]
         if len(beside) != 1:
@@ -160,7 +161,7 @@ class _Reader:
 def _points(value: Any) -> np.ndarray:
     try:
         points = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last: a whole number of hundreds of digits
         points = np.zeros(0)
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise ValueError("its points are no list of pairs of numbers")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reliability import FLAGS, rows, same_run
+from benchmarks.killed_run import FLAGS, rows, same_run
 
 #: A machine that others use, too, may take minutes for a job.
 pytestmark = pytest.mark.timeout(3000)

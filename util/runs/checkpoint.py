@@ -21,7 +21,9 @@ from ..errors import CheckpointError, UserError
 from ..web.download import download, is_url
 from .atomic import atomic_file, disk_error
 from .checksum import SummedFile, is_damaged
+from .fields import odd_field
 from .plain import to_plain
+from .plan import is_training_state
 
 #: Paths are read as pure ones, whichever system and Python wrote them: plain data that touches no disk.
 _ALLOWED: list[Any] = [argparse.Namespace] + [
@@ -67,6 +69,8 @@ def load_checkpoint(path_or_url: str | os.PathLike) -> dict[str, Any]:
         raise CheckpointError(f"{path_or_url}: not a checkpoint: it holds no weights under 'model'")
     if "args" in content:
         content["args"] = to_plain(content["args"])
+    if is_training_state(content) and (wrong := odd_field(content)):
+        raise CheckpointError(f"{path_or_url}: not a checkpoint of a training: {wrong}")
     return content
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ FREE = frozenset(
     "logger log_images wandb_group wandb_id describe attention_stats "
     "eval_checkpoints max_inf_frames train_only save_images threshold ckpt_store_interval_epochs metrics_file".split()
 )
+
+#: Letters of a flag's value in a message; a path fits.
+MOST_SHOWN = 200
 
 
 def refuse_other_run(folder: Path | None, cfg: argparse.Namespace, *, resumed: str | None) -> None:
@@ -60,26 +64,32 @@ def _flags_of(folder: Path, checkpoint: Path) -> Mapping[str, Any] | None:
         flags = json.loads((folder / "run.json").read_text())["flags"]
         if not flags["eval"]:  # that of an evaluation says nothing about the checkpoints
             return flags
-    except (OSError, ValueError, KeyError, TypeError):  # as of DETR, which writes none
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # as of DETR, which writes none
         pass
     try:
-        return load_checkpoint(checkpoint).get("args")
+        flags = load_checkpoint(checkpoint).get("args")
     except CheckpointError:
         return None
+    return flags if isinstance(flags, Mapping) else None
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Name the flags that both runs have, with different values."""
     both = sorted(theirs.keys() & ours.keys() - FREE)
     return [
-        f"--{name} {theirs[name]} there, {ours[name]} here"
+        f"--{name} {_short(theirs[name])} there, {_short(ours[name])} here"
         for name in both
         if _comparable(theirs[name]) != _comparable(ours[name])
     ]
 
 
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 def _comparable(value: Any) -> Any:
     """Return a value in which equal ones of two runs are equal: one name for a path, lists as JSON has them."""
-    if isinstance(value, str) and value and Path(value).exists():
+    if isinstance(value, str) and os.path.exists(value):  # which, other than a Path, takes a text of any length
         return str(Path(value).resolve())
     return list(value) if isinstance(value, tuple) else value

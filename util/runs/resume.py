@@ -28,7 +28,8 @@ def restore_optimizer(optimizer: Optimizer, checkpoint: Mapping[str, Any] | None
     try:
         # Checks the number and sizes of the groups only; shapes are the model's, which has been compared before.
         optimizer.load_state_dict(checkpoint["optimizer"])
-    except (ValueError, KeyError) as error:
+    # A file of somebody else's may hold anything under these keys.
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise CheckpointError(
             f"--resume: the optimizer's state does not fit this model and these flags ({error})"
         ) from error

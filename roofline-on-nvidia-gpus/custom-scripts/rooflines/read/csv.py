@@ -180,7 +180,8 @@ class _Parser:
         if not layout.is_long and not number:
             self._take_units(cells)
             return None, 0, -1
-        if not number.isdigit() or len(cells) < layout.least_cells:
+        # Longer ones are no counts of launches, and of thousands of digits Python makes no number.
+        if not number.isdecimal() or len(number) > 18 or len(cells) < layout.least_cells:
             self.broken_rows += 1
             return None, 0, -1
         if not layout.is_long:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,9 +98,22 @@ class Trace:
 
 def read_trace(path: Path) -> Trace:
     """Read the events that tell where time went. Raises RoofError."""
-    trace, numbers = Trace(path), dict[str, int]()
+    trace = Trace(path)
+    try:
+        _take_events(trace, read_events(path))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        what = f"{type(error).__name__}: {error}"[:80]
+        raise RoofError(f"{path}: an event that is none of torch.profiler's ({what})") from error
+    if not trace.threads:
+        raise RoofError(f"{path}: the trace has no operators")
+    return trace
+
+
+def _take_events(trace: Trace, events: Iterator[dict[str, Any]]) -> None:
+    """Add events to a trace; those that tell nothing about time are passed over."""
+    numbers: dict[str, int] = {}
     origin: float | None = None
-    for event in read_events(path):
+    for event in events:
         category = event.get("cat")
         if event.get("ph") != "X" or (category not in _HOST and category not in _DEVICE):
             continue
@@ -107,7 +121,7 @@ def read_trace(path: Path) -> Trace:
         # From the first event on: large numbers would leave no digits for nanoseconds.
         origin = event["ts"] if origin is None else origin
         begin = event["ts"] - origin
-        name = numbers.setdefault(event["name"], len(numbers))
+        name = numbers.setdefault(sys.intern(event["name"]), len(numbers))
         if category in _DEVICE:
             kind = ("kernel", "gpu_memcpy", "gpu_memset").index(category)
             trace.device.add(begin, begin + event.get("dur", 0), name, kind, arguments.get("correlation", -1))
@@ -118,6 +132,3 @@ def read_trace(path: Path) -> Trace:
         # The largest number says "none"; it does not fit 64 bits with a sign.
         columns.add(begin, begin + event.get("dur", 0), name, kind, first if 0 <= first < 2**62 else -1)
     trace.names = list(numbers)
-    if not trace.threads:
-        raise RoofError(f"{path}: the trace has no operators")
-    return trace
