@@ -80,6 +80,7 @@ def main(args: argparse.Namespace) -> None:
     from inference.loading import load_trained
     from models.detector import DETR
     from models.segmentation import DETRsegm
+    from util.runs.atomic import atomic_file
 
     output = Path(args.output)
     cpu = torch.device("cpu")
@@ -100,7 +101,8 @@ def main(args: argparse.Namespace) -> None:
         # On one disk, for the temporary folder lies beside the output.
         os.replace(unchecked, output)
     page = output.with_name(f"{output.name}.md")
-    page.write_text(card)
+    with atomic_file(page) as file:
+        file.write(card.encode())
     print(f"wrote {output} and {page}")
 
 

@@ -64,7 +64,8 @@ class PanopticEvaluator:
             counts = match_segments(truth.numpy(), annotation["segments_info"], found, segments)
             file_name = prediction.get("file_name", f"{image_id:012d}.png")
             if self.output_dir is not None:
-                (self.output_dir / file_name).write_bytes(prediction["png_string"])
+                with atomic_file(self.output_dir / file_name, sync=False) as file:
+                    file.write(prediction["png_string"])
             row = {"image_id": image_id, "file_name": file_name, "segments_info": segments}
             self._images[image_id] = row, counts
 

@@ -1,5 +1,6 @@
 """Videos and cameras through PyAV: upright frames in, frames with the same times out."""
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,13 +101,18 @@ class VideoReader:
 
 
 class VideoWriter:
-    """An mp4 file; the size is that of the first frame, cut to even sides. Raises ImageError where PyAV is missing."""
+    """An mp4 file; the size is that of the first frame, cut to even sides. It gets its name when it is whole.
+
+    Raises ImageError where PyAV is missing.
+    """
 
     def __init__(self, path: Path, *, rate: Fraction) -> None:
         self.path = path
         self._av = import_av(str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._container = self._av.open(str(path), mode="w")
+        # Not `atomic_file`: FFmpeg opens the file itself.
+        self._unfinished = path.with_name(f".{path.name}.unfinished")
+        self._container = self._av.open(str(self._unfinished), mode="w", format="mp4")
         self._rate = rate
         self._stream: Any = None
         self._last = -1
@@ -133,6 +139,7 @@ class VideoWriter:
         if self._stream is not None:
             self._container.mux(self._stream.encode(None))
         self._container.close()
+        os.replace(self._unfinished, self.path)
 
 
 def import_av(purpose: str) -> ModuleType:

@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image
 
+from util.runs.atomic import atomic_file
+
 from ..detections import Detections
 from ..items import Item, Pictures
 from ..summary import in_words
@@ -86,10 +88,11 @@ class Crops:
 
 def save_image(image: Image.Image, path: Path) -> None:
     """Write an image as its suffix says, creating folders: losses of JPEG do not show, PNGs are quick to write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     # PNG level 1 instead of 6; quality 95 is the highest that Pillow's documentation recommends.
     options: dict[str, Any] = {"compress_level": 1} if path.suffix.lower() == ".png" else {"quality": 95}
-    image.save(path, **options)  # formats leave alone what they do not know
+    kind = Image.registered_extensions()[path.suffix.lower()]  # a file without a name does not tell it
+    with atomic_file(path, sync=False) as file:
+        image.save(file, format=kind, **options)  # formats leave alone what they do not know
 
 
 def _folder_of(name: str) -> str:

@@ -69,12 +69,11 @@ class YoloLabels:
         # Centre x, centre y, width, height in 0..1 (N, 4).
         rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
         path = self.folder / item.result_name(".txt")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
+        with atomic_file(path, sync=False) as file:
             for label, row in zip(found.labels.tolist(), rows):
                 number = self._numbers.get(label) if self._numbers else label
                 if number is not None:
-                    file.write(" ".join([str(number), *(f"{value:.6f}" for value in row)]) + "\n")
+                    file.write(f"{' '.join([str(number), *(f'{value:.6f}' for value in row)])}\n".encode())
         self.count += 1
 
     def close(self) -> str | None:

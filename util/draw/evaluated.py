@@ -5,6 +5,7 @@ from pathlib import Path
 from torch.utils.data import Subset
 
 from ..progress import with_progress
+from ..runs.atomic import atomic_file
 from .boxes import draw_detections
 from .sheets import DetectionResults, DrawableDataset, detections_by_image, objects_of
 
@@ -31,5 +32,6 @@ def save_evaluated(
             masks=objects.masks,
             class_names=source.class_names,
         )
-        picture.save(folder / f"{source.image_id(k)}.jpg", quality=92)
+        with atomic_file(folder / f"{source.image_id(k)}.jpg", sync=False) as file:
+            picture.save(file, format="JPEG", quality=92)
     return len(places)

@@ -13,14 +13,18 @@ except ImportError:  # Windows, which does not let go of a file that is open
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike, *, previous: str | os.PathLike | None = None) -> Iterator[BinaryIO]:
+def atomic_file(
+    path: str | os.PathLike, *, previous: str | os.PathLike | None = None, sync: bool = True
+) -> Iterator[BinaryIO]:
     """Open a file for binary writing that takes the place of `path` when the block ends without an error.
 
     The bytes go to a hidden file in the same folder (a rename is atomic only within one file system), reach the
     disk, and are renamed; then the folder reaches the disk. After an error the old `path` is untouched and the
     hidden file is gone. Folders on the way are created. One writer at a time. Raises OSError.
 
-    What was at `path` is kept as `previous`, in the same folder, where the file system has links.
+    What was at `path` is kept as `previous`, in the same folder, where the file system has links. Without `sync`, for
+    many small files, nothing waits for the disk: a program that is killed leaves a file whole or not there, a machine
+    that stops need not.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,14 +36,16 @@ def atomic_file(path: str | os.PathLike, *, previous: str | os.PathLike | None =
                 _lock(file)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         if previous is not None:
             _keep(path, Path(previous))
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
 
 
 def disk_error(error: Exception) -> OSError | None:
