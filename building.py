@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 import datasets
 from datasets.check.preflight import check_before_training
+from datasets.foreign import note_on_ids
 from datasets.interface import DatasetOrSubset, DetectionDataset
 from datasets.loader import make_loader, make_sampler
 from datasets.resumable import ResumableLoader
@@ -166,6 +167,8 @@ def describe_data(data: Data, cfg: argparse.Namespace) -> None:
     sizes = ", ".join(f"{len(split)} {name} images" for split, name in splits if split is not None)
     names = ", ".join(data.class_names.values())
     print_once(f"{cfg.dataset_file}: {sizes}; {len(data.class_names)} classes: {names}")
+    if note := note_on_ids(data.class_names):
+        print_once(note)
     if data.category_ids is not None:
         ids = ", ".join(f"{id_} -> {label}" for label, id_ in list(data.category_ids.items())[:20])
         print_once(f"--dense_labels: labels of the category ids: {ids}{' ...' if len(data.category_ids) > 20 else ''}")

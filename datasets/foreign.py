@@ -1,13 +1,18 @@
-"""Folders in other formats than COCO's: which one a folder looks like, and the command that converts it."""
+"""Data of others: which format a folder looks like, the command that converts it, and copies with other ids."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 #: Names of the formats that datasets.convert reads.
-CONVERTIBLE = {"voc": "Pascal VOC", "yolo": "YOLO", "labelme": "LabelMe"}
+CONVERTIBLE = {"voc": "Pascal VOC", "yolo": "YOLO", "labelme": "LabelMe", "hf": "Hugging Face's Parquet files"}
+#: CPPE-5's classes in the order of their ids, which are 1 to 5 in the authors' files and 0 to 4 on Hugging Face's hub.
+CPPE5_NAMES = ("Coverall", "Face_Shield", "Gloves", "Goggles", "Mask")
 
 
 def kind_to_convert(root: Path) -> str | None:
-    """Return voc, yolo or labelme, as datasets.convert calls the format of a folder; None for another."""
+    """Return voc, yolo, labelme or hf, as datasets.convert calls the format of a folder; None for another."""
+    if any(any(root.glob(name)) for name in ("data/train-*.parquet", "train-*.parquet", "train.parquet")):
+        return "hf"
     # XML is VOC's alone; a YAML file or a folder `labels` may lie beside anything.
     voc = (root / "Annotations").is_dir() or any(root.glob("*.xml")) or any(root.glob("*/*.xml"))
     darknet = any(any(root.glob(name)) for name in ("*.names", "data/*.names", "obj.data"))
@@ -45,3 +50,12 @@ def _is_labelme(root: Path) -> bool:
             return '"shapes"' in file.read(2000)
     except OSError:
         return False
+
+
+def note_on_ids(names: Mapping[int, str]) -> str:
+    """Say that a data set's ids are those of a copy, with what follows; "" for ids as their authors wrote them."""
+    if dict(names) != dict(enumerate(CPPE5_NAMES)):
+        return ""
+    return (
+        "CPPE-5 with ids from 0, as on Hugging Face's hub: --match_classes takes checkpoints of the authors' ids 1 to 5"
+    )

@@ -1,1 +1,1 @@
-"""Convert Pascal VOC, YOLO and LabelMe folders to COCO's layout: `python -m datasets.convert`."""
+"""Convert Pascal VOC, YOLO, LabelMe and Hugging Face's folders to COCO's layout: `python -m datasets.convert`."""

@@ -1,6 +1,6 @@
-"""Convert Pascal VOC, YOLO and LabelMe folders to COCO's layout, which training reads.
+"""Convert Pascal VOC, YOLO, LabelMe and Hugging Face's folders to COCO's layout, which training reads.
 
-python -m datasets.convert voc|yolo|labelme SRC DEST
+python -m datasets.convert voc|yolo|labelme|hf SRC DEST
 python -m datasets.convert auto SRC DEST            finds the format; sets validation images apart where there are none
 """
 
@@ -14,6 +14,7 @@ from util.errors import DatasetError, UserError
 from util.flags import FlagParser
 
 from .folder import LabelledFolder, write_coco
+from .huggingface import read_huggingface
 from .labelme import read_labelme
 from .ready import make_ready
 from .voc import read_voc
@@ -31,7 +32,7 @@ def convert(
     classes: list[str] | None = None,
     difficult_as_crowd: bool = False,
 ) -> LabelledFolder:
-    """Convert the folder `source` of the kind "voc", "yolo" or "labelme" to COCO's layout in `dest`; return it as read.
+    """Convert the folder `source` of the kind "voc", "yolo", "labelme" or "hf" to COCO's layout in `dest`; return it.
 
     The sets are the folder's own names for what becomes train2017 and val2017. Raises DatasetError with file and line.
     """
@@ -39,7 +40,8 @@ def convert(
     if kind == "voc":
         folder = read_voc(source, sets=sets, classes=classes, difficult_as_crowd=difficult_as_crowd)
     else:
-        folder = {"yolo": read_yolo, "labelme": read_labelme}[kind](source, sets=sets, classes=classes)
+        readers = {"yolo": read_yolo, "labelme": read_labelme, "hf": read_huggingface}
+        folder = readers[kind](source, sets=sets, classes=classes)
     write_coco(folder, dest, copy=copy)
     return folder
 
@@ -65,12 +67,13 @@ def summary(folder: LabelledFolder) -> str:
 def get_args_parser() -> FlagParser:
     """Make the parser of this command."""
     parser = FlagParser(prog="datasets.convert", description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("voc", "yolo", "labelme", "auto"))
+    parser.add_argument("kind", choices=("voc", "yolo", "labelme", "hf", "auto"))
     parser.add_argument(
         "source",
         type=Path,
         metavar="SRC",
-        help="voc: with Annotations, JPEGImages; yolo: with data.yaml or obj.names; labelme: with a JSON file an image",
+        help="voc: with Annotations, JPEGImages; yolo: with data.yaml or obj.names; labelme: with a JSON file an image"
+        "; hf: with data/train-*.parquet",
     )
     parser.add_argument("dest", type=Path, metavar="DEST", help="a folder that does not exist yet")
     parser.add_argument(

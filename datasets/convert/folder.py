@@ -1,5 +1,6 @@
 """A folder of labelled images between reading it in one format and writing it in COCO's."""
 
+import io
 import json
 import os
 import shutil
@@ -45,13 +46,17 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image, by which name the annotations call it, its stored size, and where its labels stand."""
+    """One image, by which name the annotations call it, its stored size, and its objects.
+
+    `content` reads its bytes where `path` is a file that holds several.
+    """
 
     path: Path
     name: str
     width: int
     height: int
     objects: list[LabelledObject]
+    content: Callable[[], bytes] | None = None
 
 
 @dataclass
@@ -103,10 +108,10 @@ class ImageSize:
         return np.stack([x * self.width, y * self.height], axis=1)
 
 
-def image_size(path: Path) -> ImageSize:
-    """Read the header of an image. Raises DatasetError where it has none that can be read."""
+def image_size(path: Path, content: bytes | None = None) -> ImageSize:
+    """Read the header of an image, or of its bytes. Raises DatasetError where it has none that can be read."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
             return ImageSize(*image.size, orientation if orientation in _TO_STORED else 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -145,7 +150,7 @@ def write_coco(folder: LabelledFolder, dest: Path, *, copy: bool) -> None:
         (unfinished / "annotations").mkdir(parents=True)
         for split, images in folder.splits.items():
             for image in with_progress(images, f"{split} images"):
-                _place(image.path, unfinished / f"{split}2017" / image.name, copy=copy)
+                _place(image, unfinished / f"{split}2017" / image.name, copy=copy)
             with open(unfinished / "annotations" / f"instances_{split}2017.json", "w", encoding="utf-8") as file:
                 json.dump(documents[split], file)
         # An empty folder of that name may be there, which a rename replaces.
@@ -196,12 +201,15 @@ def _annotation(thing: LabelledObject, corners: np.ndarray) -> dict[str, Any]:
     return result | thing.fields
 
 
-def _place(source: Path, target: Path, *, copy: bool) -> None:
+def _place(image: LabelledImage, target: Path, *, copy: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
+    if image.content is not None:
+        target.write_bytes(image.content())
+        return
     if not copy:
         try:
-            os.link(source.resolve(), target)  # a link to a link would be a link, not a file
+            os.link(image.path.resolve(), target)  # a link to a link would be a link, not a file
             return
         except OSError:  # another file system, or one without hard links
             pass
-    shutil.copyfile(source, target)
+    shutil.copyfile(image.path, target)

@@ -13,6 +13,7 @@ from util.runs.atomic import atomic_file
 from ..foreign import CONVERTIBLE, kind_to_convert
 from ..layout import DatasetSplits, find_layout
 from .folder import LabelledFolder, write_coco
+from .huggingface import read_huggingface
 from .labelme import read_labelme
 from .voc import read_voc
 from .yolo import read_yolo
@@ -83,7 +84,8 @@ def _find(source: Path) -> tuple[Path, DatasetSplits | None]:
 def _read(kind: str, root: Path) -> LabelledFolder:
     """Read a folder with the sets that it has: validation images are optional."""
     if kind != "voc":
-        return {"yolo": read_yolo, "labelme": read_labelme}[kind](root, sets={"train": "train", "val": "val"})
+        readers = {"yolo": read_yolo, "labelme": read_labelme, "hf": read_huggingface}
+        return readers[kind](root, sets={"train": "train", "val": "val"})
     listed = {path.stem for path in (root / "ImageSets" / "Main").glob("*.txt")}
     train = next((name for name in TRAIN_SETS if name in listed), "train")
     # Images of trainval are those of val, too.
