@@ -14,6 +14,7 @@ from torch import Tensor
 from datasets.transforms import Compose, FitInside, make_coco_transforms, to_model_input
 from models.attention import AttentionMaps, asking
 from models.postprocess import PostProcess
+from util.dist.accelerator import TABLE
 from util.dist.device import pick_device
 from util.dist.precision import pick_precision
 from util.errors import UserError
@@ -66,7 +67,7 @@ class Detector:
         padding_invariant: bool = True,
     ) -> None:
         if device is None:
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if TABLE["cuda"].available() else "cpu"
         self.device = pick_device(str(device))
         self.precision = pick_precision(amp, self.device)
         loaded = checkpoint

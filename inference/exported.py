@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.attention import AttentionMaps
 from models.config import build_detector
+from util.dist.accelerator import accelerator
 from util.errors import CheckpointError, UserError
 from util.nested_tensor import NestedTensor
 from util.runs.checkpoint import load_model
@@ -98,7 +99,7 @@ def _open_onnx(path: str | os.PathLike, device: torch.device) -> ExportedModel:
         import onnxruntime
     except ImportError:
         raise UserError(f"{path}: needs the package onnxruntime: pip install onnxruntime") from None
-    wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
+    wanted = ["CUDAExecutionProvider"] if accelerator(device).cuda else []
     providers = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only

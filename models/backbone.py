@@ -243,7 +243,7 @@ def load_imagenet_weights_if_possible(backbone: Backbone, owner: str) -> None:
 
 def _prefers_channels_last(images: Tensor) -> bool:
     # B * H * W. On a GPU channels-last pays for half precision's tensor cores.
-    if images.device.type == "cpu":
+    if images.device.type == "cpu":  # not by the table: this is traced by compilers and exporters
         return images.numel() // images.shape[1] >= FEW_PIXELS
     return images.is_cuda and in_autocast(images.device)
 

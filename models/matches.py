@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from util.dist.accelerator import accelerator
 from util.targets import Target, object_count
 
 from .matcher import Match
@@ -68,4 +69,4 @@ def match_batch(layers: Sequence[Sequence[Match]], targets: Sequence[Target], li
 
 def _on_host(indices: Tensor) -> Tensor:
     """Indices on the CPU; those of our matcher are there already, and nothing is waited for."""
-    return indices if indices.device.type == "cpu" else indices.cpu()
+    return indices if accelerator(indices.device).host else indices.cpu()

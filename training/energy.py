@@ -76,7 +76,7 @@ def start_meter(device: torch.device, *, wanted: bool) -> EnergyMeter:
     """Return the meter of a run. Raises UserError where it is wanted and this device's energy is not counted."""
     if not wanted:
         return EnergyMeter(None, device)
-    if device.type != "cuda":
+    if not accelerator(device).cuda:
         raise UserError(f"--energy counts the joules of an NVIDIA GPU, and this run computes on {device}")
     gpu = open_gpu(torch.cuda.current_device() if device.index is None else device.index, needed_by="--energy")
     gpu.energy_mj()  # GPUs before Volta do not count: said here, not after an epoch

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .dist.accelerator import TABLE
 from .dist.distributed import all_gather
 from .dist.memory import peak_memory
 
@@ -129,5 +130,4 @@ def _clock(seconds: float) -> str:
 
 
 def _gpu_memory() -> list[str]:
-    on_gpu = torch.cuda.is_available()
-    return [f"max mem: {peak_memory(torch.device('cuda')):.0f}"] if on_gpu else []
+    return [f"max mem: {peak_memory(torch.device('cuda')):.0f}"] if TABLE["cuda"].available() else []

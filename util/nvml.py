@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .dist.accelerator import TABLE
 from .errors import UserError
 
 
@@ -108,7 +109,7 @@ def cuda_name(index: int, environ: Mapping[str, str]) -> int | str:
 
     The two count differently: CUDA begins with the fastest GPU and counts those in CUDA_VISIBLE_DEVICES alone.
     """
-    if torch.cuda.is_available() and index < torch.cuda.device_count():
+    if TABLE["cuda"].available() and index < torch.cuda.device_count():
         return f"GPU-{torch.cuda.get_device_properties(index).uuid}"
     visible = [name.strip() for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     name = visible[index] if index < len(visible) else str(index)

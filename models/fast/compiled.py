@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from util.dist.accelerator import accelerator
 from util.errors import UserError
 
 from ..backbone import BackboneBase
@@ -64,7 +65,7 @@ class LayerCompiler:
 
 def _check_compiler(device: torch.device) -> None:
     """Refuse a device for which code cannot be compiled here. Raises UserError."""
-    if device.type == "cuda" and find_spec("triton") is None:
+    if accelerator(device).cuda and find_spec("triton") is None:
         raise UserError("--compile needs the package triton for a GPU: pip install triton, or leave the flag out")
-    if device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+    if accelerator(device).host and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         raise UserError("--compile needs a C++ compiler on the CPU: install g++, or leave the flag out")

@@ -12,6 +12,7 @@ from torch import nn
 import datasets
 from building import Data
 from datasets.sizes import ImageSizes
+from util.dist.accelerator import accelerator
 from util.profiling.step_counter import StepCounts
 
 from ..fake_step import count_step
@@ -74,7 +75,7 @@ def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: i
     Raises UserError for a GPU that is not known.
     """
     named = cfg.cost_card if cfg.cost_card != HERE else None
-    on_gpu = bool(named) or device.type == "cuda"
+    on_gpu = bool(named) or accelerator(device).cuda
     size = typical_size(cfg, data)
     counts = count_step(cfg, torch.device("cuda" if on_gpu else "cpu"), size)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

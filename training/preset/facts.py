@@ -10,6 +10,7 @@ import torch
 import datasets
 from building import build_split
 from datasets.interface import DetectionDataset
+from util.dist.accelerator import accelerator
 
 #: Images at most whose boxes and sizes are looked at, spread evenly: a part tells as much.
 SAMPLE = 2000
@@ -107,7 +108,6 @@ def read_machine_facts(device: torch.device) -> MachineFacts:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (AttributeError, ValueError, OSError):  # not Unix: as a small machine
         memory = 8.0
-    if device.type != "cuda":
-        return MachineFacts(cores, memory)
-    card = torch.cuda.get_device_properties(device)
-    return MachineFacts(cores, memory, card.name, card.total_memory / 2**30)
+    kind = accelerator(device)
+    name, of_gpu = kind.name(device), kind.memory(device)
+    return MachineFacts(cores, memory) if of_gpu is None else MachineFacts(cores, memory, name, of_gpu / 2**30)

@@ -1,5 +1,8 @@
 """Differences between kinds of devices, in one table: being there, waiting, memory, half precision, graph marks.
 
+Nobody else asks for the kind of a device but code that computes: a fused kernel that only the CPU has or lacks is chosen
+where it stands, by the tensor at hand (tests/util/dist/test_accelerator.py lists those places).
+
 Nobody here has had Gaudi hardware (`hpu`): its row follows Intel's documentation of `habana_frameworks` and is tested with
 a stand-in.
 """
@@ -30,6 +33,13 @@ class Accelerator:
         autocast: number types in which products can be computed there.
         mark_step: end the graph that is being collected, where operations wait for it.
         pinned: copies from pinned memory of the host do not wait.
+        host: the CPU, whose memory is that of the process.
+        cuda: has CUDA's events, ranges and profilers (of AMD's GPUs HIP's), and NVIDIA's counters of energy.
+        count: how many there are; None where only one can be.
+        name: of the hardware; None where torch does not know it.
+        capability: CUDA's number for what the hardware can do; None elsewhere.
+        memory: bytes that it has in all; None where torch does not know them.
+        random_state, set_random_state: of its generator; None where it has none of its own.
         falls_back: without such a device the CPU computes, with a line; else that is an error.
     """
 
@@ -39,6 +49,14 @@ class Accelerator:
     autocast: tuple[torch.dtype, ...] = (torch.bfloat16,)
     mark_step: Callable[[], None] = lambda: None
     pinned: bool = False
+    host: bool = False
+    cuda: bool = False
+    count: Callable[[], int | None] = lambda: None
+    name: Callable[[torch.device], str | None] = lambda device: None
+    capability: Callable[[torch.device], tuple[int, int] | None] = lambda device: None
+    memory: Callable[[torch.device], int | None] = lambda device: None
+    random_state: Callable[[torch.device], torch.Tensor] | None = None
+    set_random_state: Callable[[torch.Tensor, torch.device], None] | None = None
     falls_back: bool = True
 
 
@@ -65,21 +83,36 @@ def _mark_hpu_step() -> None:
 
 #: By torch's name of the kind.
 TABLE = {
-    "cpu": Accelerator(available=lambda: True),
+    "cpu": Accelerator(available=lambda: True, host=True),
     "cuda": Accelerator(
         available=lambda: torch.cuda.is_available(),
         synchronise=lambda device: torch.cuda.synchronize(device),
         peak_memory=lambda device: torch.cuda.max_memory_allocated(device),
         autocast=(torch.bfloat16, torch.float16),
         pinned=True,
+        cuda=True,
+        count=lambda: torch.cuda.device_count(),
+        name=lambda device: torch.cuda.get_device_name(device),
+        capability=lambda device: torch.cuda.get_device_capability(device),
+        memory=lambda device: torch.cuda.get_device_properties(device).total_memory,
+        random_state=lambda device: torch.cuda.get_rng_state(device),
+        set_random_state=lambda state, device: torch.cuda.set_rng_state(state, device),
     ),
     "mps": Accelerator(
-        available=lambda: torch.backends.mps.is_available(), synchronise=lambda device: torch.mps.synchronize()
+        available=lambda: torch.backends.mps.is_available(),
+        synchronise=lambda device: torch.mps.synchronize(),
+        random_state=lambda device: torch.mps.get_rng_state(),
+        set_random_state=lambda state, device: torch.mps.set_rng_state(state),
     ),
     "xpu": Accelerator(
         available=lambda: torch.xpu.is_available(),
         synchronise=lambda device: torch.xpu.synchronize(device),
         peak_memory=lambda device: torch.xpu.max_memory_allocated(device),
+        count=lambda: torch.xpu.device_count(),
+        name=lambda device: torch.xpu.get_device_name(device),
+        memory=lambda device: torch.xpu.get_device_properties(device).total_memory,
+        random_state=lambda device: torch.xpu.get_rng_state(device),
+        set_random_state=lambda state, device: torch.xpu.set_rng_state(state, device),
     ),
     "hpu": Accelerator(
         available=lambda: bool(_habana().is_available()),

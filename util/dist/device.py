@@ -34,8 +34,9 @@ def pick_device(name: str) -> torch.device:
             raise UserError(f"--device {name}: torch finds no {device.type} device here")
         print_once(f"--device {name}: torch finds no {device.type} device here, computing on the CPU")
         return torch.device("cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs, the first is cuda:0")
+    count = accelerator(device).count()
+    if count is not None and (device.index or 0) >= count:
+        raise UserError(f"--device {name}: this machine has {count} GPUs, the first is {device.type}:0")
     return device
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .accelerator import accelerator
 from ..errors import UserError
 from .launch import Place, find_place, has_gpu_of_its_own, launch_rank
 from .meeting import meet
@@ -53,7 +54,7 @@ def init_distributed(
                 f"one; torchrun --nproc_per_node={world_size} main.py ... starts them"
             )
         return Launch()
-    gpu = _take_gpu(place) if torch.device(device).type == "cuda" else None
+    gpu = _take_gpu(place) if accelerator(torch.device(device)).cuda else None
     backend = "gloo" if gpu is None or not dist.is_nccl_available() else "nccl"  # gloo knows GPUs too, more slowly
     device_id = torch.device("cuda", gpu) if backend == "nccl" and gpu is not None else None
     meet(place, backend, timeout=timeout, device=device_id)

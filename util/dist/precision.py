@@ -64,11 +64,11 @@ def pick_precision(amp: str, device: torch.device) -> Precision:
 
 def has_bf16_units(device: torch.device) -> bool:
     """Tell if the device multiplies bfloat16 matrices in hardware; True if that cannot be found out."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
+    if capability := accelerator(device).capability(device):
+        return capability >= (8, 0)  # Ampere
     try:
         # The flags of all cores, as words; on other systems than Linux there is no such file.
-        words = set(Path("/proc/cpuinfo").read_text().split()) if device.type == "cpu" else _BF16_UNITS
+        words = set(Path("/proc/cpuinfo").read_text().split()) if accelerator(device).host else _BF16_UNITS
     except OSError:
         return True
     return bool(words & _BF16_UNITS)
@@ -79,9 +79,10 @@ def use_tf32(device: torch.device) -> None:
 
     Convolutions do so by PyTorch's default.
     """
-    if device.type != "cuda":
+    capability = accelerator(device).capability(device)
+    if capability is None:
         print_once(f"--tf32: only GPUs have TF32, nothing changes on {device.type}")
-    elif torch.cuda.get_device_capability(device) < (8, 0):
+    elif capability < (8, 0):
         print_once("--tf32: this GPU has no TF32 (Ampere and later do), nothing changes")
     else:
         torch.set_float32_matmul_precision("high")

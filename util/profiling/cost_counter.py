@@ -230,7 +230,7 @@ def compute_unit(args: tuple, cost: OpCost) -> str:
         return "fp64"
     if cost.matrix and tensor.dtype is torch.bfloat16:
         return "tensor_bf16"
-    if not (cost.matrix and tensor.is_cuda):
+    if not (cost.matrix and accelerator(tensor.device).cuda):
         return "fp32"
     if tensor.dtype is torch.float16:
         return "tensor_fp16"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ..dist.accelerator import accelerator
 from ..runs.atomic import atomic_file
 from . import Section
 from .cost_counter import OpRow
@@ -21,9 +22,7 @@ def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list
     FLOPs stand in the column of the unit that does them (`fp32_flop`), the others are absent. Bytes of memory
     (`bytes_hbm`) are what the operators read and write, caches left out.
     """
-    name, capability = device_name(device), ""
-    if device.type == "cuda":
-        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    name, capability = device_name(device), ".".join(map(str, accelerator(device).capability(device) or ()))
     return [
         {
             "run": run,
@@ -117,9 +116,7 @@ def measure_ceilings(
 
 def device_name(device: torch.device) -> str:
     """Return the GPU's name, or CPU with its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    return accelerator(device).name(device) or f"CPU, {torch.get_num_threads()} threads"
 
 
 def _totals(rows: Sequence[OpRow]) -> tuple[int, int, float]:

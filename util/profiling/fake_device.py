@@ -18,6 +18,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..dist.accelerator import accelerator
+
 
 @dataclass
 class FakeDevice:
@@ -43,7 +45,7 @@ def fake_device(device: torch.device) -> Iterator[FakeDevice]:
     with ExitStack() as open_:
         mode = open_.enter_context(FakeTensorMode())
         mode.__dict__["__deepcopy__"] = lambda memo: mode  # a copied module is of the same mode
-        streams = _NoStreams(device) if device.type == "cuda" else None
+        streams = _NoStreams(device) if accelerator(device).cuda else None
         if streams is not None:
             # A GPU's part of the backward pass has a thread of its own, and there is none for a GPU that is not there.
             open_.enter_context(torch.autograd.set_multithreading_enabled(False))

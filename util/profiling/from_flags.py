@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..dist.accelerator import accelerator
 from ..dist.distributed import is_main_process
 from ..errors import UserError
 from . import follow_ranges
@@ -90,7 +91,7 @@ def build_phases(
     follow_ranges(None)  # of an earlier run in this process
     if options.module_ranges and parts is not None:
         # The trace needs no hooks in backward, for it has autograd's numbers; on a CPU no other profiler sees NVTX.
-        hooked = device.type == "cuda" and not options.torch_profile
+        hooked = accelerator(device).cuda and not options.torch_profile
         ranges = ModuleRanges(*parts, depth=options.module_ranges, nvtx_in_backward=hooked)
         watchers.append(ranges)
         if options.count_costs:

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from ..dist.accelerator import accelerator
 from ..dist.distributed import print_once
 from . import WHOLE_STEP, Section
 
@@ -39,7 +40,7 @@ class CaptureWindow:
         self.begin_at, self.end_at = warmup, warmup + steps
         self.current = -1
         self.open = False
-        if start is None and device.type != "cuda":
+        if start is None and not accelerator(device).cuda:
             print_once(
                 f"--section {section}: no CUDA device, so no profiler's window opens; the run ends where it would have"
             )
@@ -76,12 +77,12 @@ class CaptureWindow:
 
 
 def _cuda_start(device: torch.device) -> None:
-    if device.type == "cuda":
+    if accelerator(device).cuda:
         torch.cuda.synchronize(device)  # kernels that were queued before the phase are not the phase's
         torch.cuda.profiler.start()
 
 
 def _cuda_stop(device: torch.device) -> None:
-    if device.type == "cuda":
+    if accelerator(device).cuda:
         torch.cuda.synchronize(device)  # and the phase's own have run
         torch.cuda.profiler.stop()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..dist.accelerator import accelerator
 from .cost_counter import compute_unit
 from .op_costs import OpCost, base_name, op_cost
 
@@ -93,7 +94,7 @@ class StepCounter(TorchDispatchMode):
 
 def _to_host(name: str, args: tuple, result: Tensor) -> bool:
     source = args[1] if name == "copy" else args[0]
-    return result.device.type == "cpu" and source.device.type != "cpu"
+    return accelerator(result.device).host and not accelerator(source.device).host
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def write_timing(
 ) -> Path:
     """Write `timing.json`: the summary beside the run's flags, commit, machine and driver."""
     path = Path(output_dir) / "timing.json"
-    clock = "CUDA events" if torch.device(args.device).type == "cuda" else "the host's clock"
+    clock = "CUDA events" if accelerator(torch.device(args.device)).cuda else "the host's clock"
     content: dict[str, Any] = {"phases": summary, "clock": clock, "warmup_steps": warmup, "driver": gpu_driver()}
     with atomic_file(path) as file:
         file.write(json.dumps(content | run_info(args), indent=2).encode() + b"\n")
@@ -137,7 +137,7 @@ def gpu_driver() -> str | None:
 
 def marker(device: torch.device) -> Callable[[], Mark]:
     """Return a function that marks a moment: by an event in a GPU's queue, by the clock on the CPU."""
-    return partial(_event, device) if device.type == "cuda" else time.perf_counter
+    return partial(_event, device) if accelerator(device).cuda else time.perf_counter
 
 
 def milliseconds_between(begin: Mark, end: Mark) -> float:

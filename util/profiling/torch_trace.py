@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import torch
 from torch.profiler import ProfilerActivity, profile
 
+from ..dist.accelerator import TABLE
 from ..dist.distributed import get_rank, print_once
 from ..errors import UserError
 from . import Section, record_ranges
@@ -33,7 +33,7 @@ class TorchTrace:
         """Start with the first step after the warm-up."""
         self.current = step
         if step == self.begin_at:
-            cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+            cuda = [ProfilerActivity.CUDA] if TABLE["cuda"].available() else []
             self.profile = profile(activities=[ProfilerActivity.CPU, *cuda], record_shapes=True)
             record_ranges(True)
             self.profile.start()

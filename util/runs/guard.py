@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..dist.accelerator import accelerator
 from ..dist.distributed import get_rank, get_world_size
 from ..errors import NonFiniteLossError
 from ..targets import Target, object_count
@@ -126,7 +127,7 @@ class StepGuard:
         self._flag = left_out
         numbers = torch.cat([ranks.flatten(), torch.stack([left_out, bad.float(), norm]), values])
         # Only CUDA has the event below, which tells when the numbers are there; other devices are waited for.
-        on_cuda = self.device.type == "cuda"
+        on_cuda = accelerator(self.device).cuda
         step.names, step.numbers = list(losses), numbers.to("cpu", non_blocking=on_cuda)
         if on_cuda:
             step.arrived = torch.cuda.Event()

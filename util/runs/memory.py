@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..dist.accelerator import accelerator
 from ..dist.distributed import get_rank, print_once
 from ..dist.memory import peak_memory
 from ..errors import MemoryFullError
@@ -82,7 +83,7 @@ def memory_snapshot(path: str | None, device: torch.device) -> Iterator[None]:
     if path is None:
         yield
         return
-    if device.type != "cuda":
+    if not accelerator(device).cuda:
         print_once(f"--memory_snapshot {path}: PyTorch records the memory of CUDA GPUs alone, nothing is written")
         yield
         return

@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..dist.accelerator import accelerator
+
 #: Python's, NumPy's and PyTorch's state; with a GPU in use also that of its generator.
 RandomState = Sequence[Any]
 
 
 def random_state(device: torch.device | None = None) -> RandomState:
     """Return the state of all generators; of a GPU's too where `device` is one. Nothing waits for the GPU."""
+    of_device = accelerator(device).random_state if device is not None else None
     return [
         random.getstate(),
         np.random.get_state(),
         torch.get_rng_state().numpy(),  # bytes: a tensor would go from a loader's worker through shared memory
-        torch.cuda.get_rng_state(device).numpy() if device is not None and device.type == "cuda" else None,
+        of_device(device).numpy() if device is not None and of_device is not None else None,
     ]
 
 
@@ -27,8 +30,9 @@ def set_random_state(state: RandomState, device: torch.device | None = None) -> 
     random.setstate((version, tuple(words), gauss))
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(torch.as_tensor(cpu, dtype=torch.uint8))
-    if gpu is not None and device is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(torch.as_tensor(gpu, dtype=torch.uint8), device)
+    restore = accelerator(device).set_random_state if device is not None else None
+    if gpu is not None and device is not None and restore is not None:
+        restore(torch.as_tensor(gpu, dtype=torch.uint8), device)
 
 
 def as_tensors(state: RandomState) -> RandomState:

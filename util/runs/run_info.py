@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..dist.accelerator import accelerator
 from ..dist.distributed import get_world_size
 from .atomic import atomic_file
 from .plain import to_plain
@@ -95,10 +96,11 @@ def _git(root: Path, *command: str) -> str | None:
 
 
 def _machine(device: str) -> dict[str, Any]:
-    on_gpu = torch.device(device).type == "cuda" and torch.cuda.is_available()
+    kind = accelerator(torch.device(device))
+    there = kind.available()
     return {
-        "gpu": torch.cuda.get_device_name() if on_gpu else None,
-        "cuda": torch.version.cuda if on_gpu else None,
+        "gpu": kind.name(torch.device(device)) if there else None,
+        "cuda": torch.version.cuda if there and kind.cuda else None,
         "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -1,6 +1,8 @@
 """One table of devices; Gaudi's row with a stand-in for Intel's package that counts marks."""
 
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +10,21 @@ import torch
 
 from engine import train_one_epoch
 from tests.helpers import batch, build
-from util.dist.accelerator import TABLE, accelerator
+from util.dist.accelerator import TABLE, Accelerator, accelerator
 from util.dist.memory import peak_memory
 from util.dist.device import pick_device
 from util.errors import UserError
+from util.runs.random_state import random_state, set_random_state
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[3]
+#: Whoever asks for the kind of a device by itself.
+KIND = re.compile(r"\.type\s*(?:==|!=|in\b|not in\b)|\.is_cuda\b|\bis_available\(\)|device\s*[=!]=\s*[\"']")
+#: Code inside the model that computes in another way on the CPU, whose fused kernels and last bits are others, and that
+#: compilers trace: there a tensor's own device is asked. Then the table, who checks a name against it, and
+#: torch.distributed's is_available.
+KERNELS = {"attention.py", "backbone.py", "entmax.py", "relu_dropout.py", "box_ops.py"}
+BY_ITSELF = KERNELS | {"accelerator.py", "device.py", "distributed.py"}
 
 
 class Habana:
@@ -77,3 +88,23 @@ def test_a_device_that_is_not_here_gives_way_to_the_cpu(
     monkeypatch.setattr(torch.xpu, "is_available", lambda: False)
     assert pick_device("xpu") == CPU and "computing on the CPU" in capsys.readouterr().out
     assert peak_memory(CPU) > 1
+
+
+def test_nobody_but_the_table_asks_for_the_kind_of_a_device() -> None:
+    """Benchmarks run beside a checkout of the original and the rooflines stand alone: neither has the table."""
+    packages = ("flags", "training", "inference", "models", "datasets", "util", "d2")
+    files = [*ROOT.glob("*.py"), *(file for package in packages for file in (ROOT / package).rglob("*.py"))]
+    asking = {file.name for file in files if any(KIND.search(line) for line in file.read_text().splitlines())}
+    assert asking == BY_ITSELF, "give the table a column, or say here why it cannot tell"
+
+
+def test_the_generator_of_a_device_is_saved_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Accelerator(
+        available=lambda: True,
+        random_state=lambda device: torch.tensor([1, 2], dtype=torch.uint8),
+        set_random_state=lambda state, device: restored.append(state.tolist()),
+    )
+    restored: list[list[int]] = []
+    monkeypatch.setitem(TABLE, "xpu", row)
+    set_random_state(random_state(torch.device("xpu")), torch.device("xpu"))
+    assert restored == [[1, 2]] and random_state(CPU)[3] is None
