@@ -1,4 +1,4 @@
-"""Versions, driver and devices of this machine (`main.py --env`), as one would put them into a report of a fault."""
+"""Versions, driver and devices of this machine: what `main.py --env` prints and `env.txt` of a run's folder has."""
 
 import argparse
 import os
@@ -6,10 +6,15 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-#: Packages whose versions matter, those that one can do without last.
-PACKAGES = (
-    *("torch", "torchvision", "numpy", "scipy", "pycocotools", "pillow", "matplotlib", "tqdm", "hotcoco"),
+#: Packages whose versions matter beside those of `run_info.PACKAGES`, those that one can do without last.
+OTHERS = (
+    *("pillow", "matplotlib", "tqdm"),
     *("timm", "transformers", "onnx", "onnxruntime", "tensorboard", "wandb", "entmax", "submitit", "av"),
+)
+#: Beginnings of the environment's variables that change what a run computes, or how fast, or where it is logged.
+VARIABLES = (
+    *("CUDA_", "CUBLAS_", "OMP_", "GOMP_", "MKL_", "NCCL_", "GLOO_", "TORCH", "PYTORCH_", "WORLD_SIZE", "PT_HPU_"),
+    "WANDB_MODE",
 )
 
 
@@ -28,13 +33,21 @@ class PrintEnvironment(argparse.Action):
 
 
 def describe_environment() -> str:
-    """Return a line for each fact; packages that are not installed are named as such."""
+    """Return a line for each fact, in columns."""
+    facts = environment_facts()
+    width = max(map(len, facts))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
+
+
+def environment_facts() -> dict[str, str]:
+    """Return facts by name; packages that are not installed are named as such. No host or user name."""
     import torch  # takes a second, and every command line is parsed through this module
 
+    from .dist.distributed import get_world_size
     from .profiling.timing import gpu_driver
-    from .runs.run_info import cpu_model, describe_git, version_of
+    from .runs.run_info import PACKAGES, cpu_model, describe_git, version_of
 
-    versions = {name: version_of(name) for name in PACKAGES}
+    versions = {name: version_of(name) for name in (*PACKAGES, *OTHERS)}
     facts = {
         "python": platform.python_version(),
         "system": f"{platform.platform()}, glibc {platform.libc_ver()[1] or 'unknown'}",
@@ -46,16 +59,14 @@ def describe_environment() -> str:
         "driver": gpu_driver() or "no NVIDIA driver found",
         "CPU": f"{cpu_model()}, {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads",
         **({"memory": memory} if (memory := _memory()) else {}),
+        "processes": str(get_world_size()),
     }
     for k in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(k)
         facts[f"GPU {k}"] = (
             f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, compute capability {gpu.major}.{gpu.minor}"
         )
-    variables = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "NCCL_DEBUG", "WANDB_MODE")
-    facts |= {name: os.environ[name] for name in variables if name in os.environ}
-    width = max(map(len, facts))
-    return "\n".join(f"{name:{width}}  {value}" for name, value in facts.items())
+    return facts | {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
 
 
 def _memory() -> str | None:

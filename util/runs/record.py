@@ -1,7 +1,6 @@
 """Record of a run in its folder, beside results: its printed lines, its commands, and its machine."""
 
 import io
-import os
 import shlex
 import sys
 from contextlib import AbstractContextManager, ExitStack, redirect_stdout, suppress
@@ -9,24 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from ..environment import environment_facts
 from ..errors import RunStopped, UserError
 from .atomic import atomic_file
-from .run_info import run_info
-
-#: Beginnings of the environment's variables that change what a run computes, or how fast.
-VARIABLES = (
-    "CUDA_",
-    "CUBLAS_",
-    "OMP_",
-    "GOMP_",
-    "MKL_",
-    "NCCL_",
-    "GLOO_",
-    "TORCH",
-    "PYTORCH_",
-    "WORLD_SIZE",
-    "PT_HPU_",
-)
 
 
 class Record:
@@ -62,7 +46,8 @@ class Record:
         with (folder / "cmdline.txt").open("a") as file:
             file.write(f"{command}\n")
         with atomic_file(folder / "env.txt") as binary:
-            binary.write(describe_place().encode())
+            facts = environment_facts().items()
+            binary.write("".join(f"{name}: {value}\n" for name, value in facts).encode())
         assert isinstance(self._file, io.StringIO)
         so_far, self._file = self._file.getvalue(), self._contexts.enter_context((folder / "console.log").open("a"))
         self._note(f"$ {command}\n{so_far}")
@@ -81,11 +66,3 @@ class Record:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def describe_place() -> str:
-    """Return versions, commit and machine, and the variables that matter, a fact a line; no host or user name."""
-    info = run_info({})
-    facts = {**info["versions"], **(info["git"] or {}), **info["machine"]}
-    facts |= {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
-    return "".join(f"{name}: {value}\n" for name, value in facts.items())

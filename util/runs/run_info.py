@@ -21,7 +21,8 @@ from .atomic import atomic_file
 from .plain import to_plain
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco")
+#: On which a run's numbers depend; util/environment.py adds others.
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pycocotools", "hotcoco")
 
 
 def run_info(
@@ -43,7 +44,7 @@ def run_info(
         **({} if origins is None else {"origins": dict(origins)}),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         "git": git_state(_ROOT),
         "machine": _machine(to_plain(settled).get("device", "cpu")),
     }
