@@ -152,7 +152,10 @@ def test_a_bad_file_of_classes(run: Run, yolo: Path, tmp_path: Path, content: by
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("coco", "a", "b"), "argument kind: invalid choice: 'coco' (choose from 'voc', 'yolo', 'labelme', 'hf', 'auto')"),
+        (
+            ("coco", "a", "b"),
+            "argument kind: invalid choice: 'coco' (choose from 'voc', 'yolo', 'labelme', 'hf', 'auto')",
+        ),
         (("voc", "a"), "the following arguments are required: DEST"),
         (("yolo", "a", "b", "--difficult_as_crowd"), "--difficult_as_crowd is for voc"),
         (("yolo", "/nowhere", "b"), "/nowhere: no such folder"),
