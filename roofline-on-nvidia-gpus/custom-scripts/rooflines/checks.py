@@ -64,12 +64,18 @@ def _missing(launches: pd.DataFrame) -> list[str]:
 def check_rows(rows: pd.DataFrame, roofs: Roofs) -> list[str]:
     """Return warnings on one run's rows: hierarchy, clocks, phantom and unknown tensor work, points above roofs."""
     return [
+        *_check_ranks(rows),
         *_check_hierarchy(rows, roofs.device),
         *_check_clocks(rows),
         *_check_tensor(rows),
         *_check_sections(rows),
         *_check_roofs(rows, roofs),
     ]
+
+
+def _check_ranks(rows: pd.DataFrame) -> list[str]:
+    ranks = sorted(set(map(str, rows["rank"])) - {""}, key=lambda rank: (len(rank), rank))
+    return [f"times are sums over the ranks {', '.join(ranks)}"] if len(ranks) > 1 else []
 
 
 def _check_hierarchy(rows: pd.DataFrame, device: str) -> list[str]:

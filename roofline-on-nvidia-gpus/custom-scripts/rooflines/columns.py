@@ -27,12 +27,15 @@ UNIT_NAMES = UNITS | {MEMORY_ONLY: "no FLOPs", UNMEASURED: "FLOPs not measured"}
 #: Level -> column of the tidy table, nearest to the cores first.
 LEVELS = {"L1": "bytes_l1", "L2": "bytes_l2", "HBM": "bytes_hbm"}
 
-SECTIONS = ("forward", "loss", "backward", "optimizer_step")
+#: Section of a step -> the direction of the modules' work in it; "recompute" is told by ranges.
+DIRECTIONS = {"forward": "forward", "loss": "forward", "backward": "backward", "optimizer_step": "optimizer"}
+SECTIONS = tuple(DIRECTIONS)
 
 TEXT_COLUMNS = {
     "run": "name of the run, e.g. bs8_optimized",
+    "rank": "number of the process among several; empty if not known",
     "section": "forward, loss, backward, optimizer_step, or another NVTX range; empty if not known",
-    "module": "module or inner NVTX range, e.g. backbone or transformer.encoder; empty if not known",
+    "module": "innermost range of a module, e.g. backbone or transformer.encoder; empty outside any module",
     "direction": "forward, backward, recompute (--grad_checkpoint) or optimizer; empty if not known",
     "operator": "torch's operator that started the kernel, e.g. aten::convolution; empty if not known",
     "kernel": "full name of the kernel or operator",

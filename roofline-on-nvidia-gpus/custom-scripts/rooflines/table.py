@@ -16,6 +16,7 @@ from .columns import FLOP_COLUMNS, MEMORY_ONLY, NUMBER_COLUMNS, TENSOR_UNITS, TE
 
 _KEYS = (
     "run",
+    "rank",
     "section",
     "module",
     "direction",

@@ -78,13 +78,22 @@ def test_bytes_from_reads_and_writes_from_sectors_and_the_tma(tmp_path: Path) ->
     assert (row["bytes_hbm"], row["bytes_l2"], row["bytes_l1"]) == (7000, 320, 120)
 
 
-def test_nvtx_ranges_give_section_and_module(tmp_path: Path) -> None:
+def test_nvtx_ranges_give_section_module_and_direction(tmp_path: Path) -> None:
+    encoder, again = "transformer.encoder.layers.0", "recompute transformer.encoder.layers.0"
     kernels = [
-        Kernel.counted("a", push_pop=("training_loop", "iteration", "forward", "backbone", "layer1")),
+        Kernel.counted("a", push_pop=("training_loop", "iteration", "forward", "encoder", encoder)),
         Kernel.counted("b", start_end=("backward",)),
         Kernel.counted("c", push_pop=("evaluation",)),
         Kernel.counted("d"),
+        Kernel.counted("e", start_end=("backward",), push_pop=(encoder,)),  # a node's range, on autograd's thread
+        Kernel.counted("f", start_end=("backward",), push_pop=(encoder, again)),
+        Kernel.counted("g", push_pop=("forward", "decoder", "aten::linear, seq = 7, op_id = 3")),
+        Kernel.counted("h", push_pop=("mine", "inner")),
     ]
     table = rows(tmp_path, *kernels)
-    assert table["section"].tolist() == ["forward", "backward", "evaluation", "loss"]
-    assert table["module"].tolist() == ["backbone/layer1", "", "", ""]
+    assert table["section"].tolist() == [*"forward backward evaluation loss backward backward forward mine".split()]
+    assert table["module"].tolist() == [encoder, "", "", "", encoder, encoder, "transformer.decoder", "inner"]
+    assert table["direction"].tolist() == [
+        *("forward", "backward", "", "forward", "backward", "recompute", "forward", ""),
+    ]
+    assert table["operator"].tolist() == [""] * 6 + ["aten::linear", ""]

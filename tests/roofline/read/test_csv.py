@@ -106,7 +106,7 @@ def test_labels_of_the_details_page(tmp_path: Path) -> None:
 def test_nvtx_ranges_keep_their_order_and_names_with_colons(tmp_path: Path) -> None:
     kernel = Kernel.counted(push_pop=("forward", "aten::conv2d"), start_end=("training_loop",))
     launches = read(tmp_path / "output.csv", long_rows([kernel])).launches
-    assert launches["ranges"].tolist() == ["forward > aten::conv2d > training_loop"]
+    assert launches["ranges"].tolist() == ["training_loop > forward > aten::conv2d"]
 
 
 def test_instances_and_values_that_are_missing(tmp_path: Path) -> None:

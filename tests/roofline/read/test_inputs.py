@@ -103,7 +103,7 @@ def test_sound_data_has_no_warning(tmp_path: Path) -> None:
     ("name", "content", "kind"),
     [
         ("x.nsys-rep", "x", "timeline of Nsight Systems"),
-        ("x.csv", "Time (%),Total Time (ns),Instances,Name\n1,2,3,k\n", "summary of Nsight Systems"),
+        ("x.csv", "Time (%),Total Time (ns),Instances,Style,Range\n1,2,3,PushPop,k\n", "summary of Nsight Systems"),
         ("x.ncu-rep", "SQLite format 3\0", "an SQLite file"),
         ("x.ncu-rep", "<html></html>", "only named like a report"),
         ("x.csv", "", "an empty file"),

@@ -1,12 +1,13 @@
 """From Nsight Compute's metrics to the tidy table: FLOPs, bytes, time and clock of every launch, then their sums."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..columns import SECTIONS
+from ..columns import DIRECTIONS, SECTIONS
 from ..table import refuse, sum_rows, tidy
 from .flops import count_flops
 from .kernel_names import family, readable
@@ -20,9 +21,10 @@ from .metrics import (
     L2_SM_SECTORS,
     TIME,
 )
+from .places import Place, enter_all
 
 _SECTOR_BYTES = 32
-_OUTER_RANGES = {"training_loop", "training_epoch", "iteration"}
+_RANK = re.compile(r"(?:^|_)rank_?(\d+)")
 
 
 def tabulate(report: Report, *, per_launch: bool = False) -> pd.DataFrame:
@@ -34,7 +36,9 @@ def tabulate(report: Report, *, per_launch: bool = False) -> pd.DataFrame:
     run, section = name_of(report)
     rows = launches[["kernel", "grid", "block", "device", "compute_capability"]].copy()
     rows["run"] = _constant(run, len(rows))
-    rows["section"], rows["module"] = _sections(launches["ranges"], section)
+    rows["rank"] = _constant(rank_of(report.path), len(rows))
+    for name, places in _places(launches["ranges"], section).items():
+        rows[name] = places
     rows["name"] = _by_category(rows["kernel"], readable)
     rows["family"] = _by_category(rows["kernel"], family)
     rows["source"] = _constant("ncu", len(rows))
@@ -58,9 +62,9 @@ def name_of(report: Report) -> tuple[str, str]:
 def run_and_section(path: Path) -> tuple[str, str]:
     """Return run and section from a file's name: output_bs8_optimized_loss.csv -> ("bs8_optimized", "loss").
 
-    A file named by its section alone (runs/7/loss.csv) belongs to the run of its folder.
+    A file named by its section alone (runs/7/loss.csv) belongs to the run of its folder; a rank is no part of the run.
     """
-    stem = path.name.partition(".")[0]
+    stem = _RANK.sub("", path.name.partition(".")[0])
     # optimizer_step has an underscore itself, so the name is not split at those.
     for section in (*SECTIONS, "all"):
         match = re.search(rf"(^|_){section}(?=_|$)", stem)
@@ -68,6 +72,12 @@ def run_and_section(path: Path) -> tuple[str, str]:
             run = (stem[: match.start()] + stem[match.end() :]).removeprefix("output")
             return run.strip("_") or path.resolve().parent.name, "" if section == "all" else section
     return stem.removeprefix("output").strip("_") or stem, ""
+
+
+def rank_of(path: Path) -> str:
+    """Return the rank in a file's name, output_r50_backward_rank3.csv -> "3"; empty if it has none."""
+    match = _RANK.search(path.name)
+    return match[1] if match else ""
 
 
 def _constant(text: str, length: int) -> pd.Categorical:
@@ -82,27 +92,27 @@ def _by_category(column: pd.Series, function) -> pd.Categorical:
     return pd.Categorical.from_codes(np.array(codes, dtype=np.int32)[column.cat.codes.to_numpy()], list(places))
 
 
-def _sections(ranges: pd.Series, default: str) -> tuple[pd.Categorical, pd.Categorical]:
-    """Return section and module from the NVTX ranges around each launch; the file's section where there are none.
+def _places(ranges: pd.Series, default: str) -> dict[str, pd.Categorical]:
+    """Return section, module and direction from the NVTX ranges around each launch.
 
-    The section is the range with a section's name, else the outermost one that is not the loop itself; modules are the
-    ranges inside it, e.g. backbone.
+    The section is the range with a section's name, else the outermost one that is not the loop itself, else the file's.
     """
 
-    def section(text: str) -> str:
-        names = _inner(text)
-        return next((name for name in names if name in SECTIONS), names[0] if names else default)
+    def place(text: str) -> Place:
+        names = [name for name in text.split(" > ") if name]
+        found = enter_all(Place(), names)
+        if not found.section and found.module:
+            outer = next(filter(None, (enter_all(Place(), [name]).module for name in names)))
+            found = replace(found, section=outer, module="" if found.module == outer else found.module)
+        section = found.section or default
+        return replace(found, section=section, direction=found.direction or DIRECTIONS.get(section, ""))
 
-    def module(text: str) -> str:
-        names = _inner(text)
-        place = names.index(section(text)) if section(text) in names else -1
-        return "/".join(names[place + 1 :])
+    known = {text: place(text) for text in ranges.cat.categories}
 
-    return _by_category(ranges, section), _by_category(ranges, module)
+    def column(name: str) -> pd.Categorical:
+        return _by_category(ranges, lambda text: getattr(known[text], name))
 
-
-def _inner(text: str) -> list[str]:
-    return [name for name in text.split(" > ") if name and name not in _OUTER_RANGES]
+    return {name: column(name) for name in ("section", "module", "direction", "operator")}
 
 
 def _get(launches: pd.DataFrame, name: str) -> pd.Series:

@@ -55,7 +55,8 @@ def find_layout(header: str) -> "CsvLayout | None":
     return CsvLayout(
         delimiter=delimiter,
         places={name: place for place, name in enumerate(names) if name in _FIXED},
-        ranges=tuple(place for place, name in enumerate(names) if _NVTX in name),
+        # Start/stop ranges are those of the whole process, such as backward: push/pop ranges of a thread lie in them.
+        ranges=tuple(sorted((p for p, name in enumerate(names) if _NVTX in name), key=lambda p: "Push" in names[p])),
         metric_columns=tuple((p, name) for p, name in enumerate(names) if name not in _FIXED and _NVTX not in name),
         quoted=header.lstrip("\ufeff").startswith('"'),
     )

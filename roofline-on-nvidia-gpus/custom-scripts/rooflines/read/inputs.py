@@ -15,11 +15,9 @@ from .csv import read_ncu_csvs
 from .csv_layout import is_header
 from .launches import Report
 from .runs import fill_capability, settle
+from .timelines import COSTS_NAME, TIMELINES, all_rows, is_trace, nsys_summary, read_timelines, superseded
 
 _TABLE_NAME, _ROOFS_SUFFIX, _REPORT = "kernels.csv", ".roofs.toml", ".ncu-rep"
-#: In a folder of torch.profiler's traces: what --count_costs counted of the same model, which is no run of its own.
-COSTS_NAME = "costs.csv"
-_TRACES = ("trace_rank*.json*", "*.pt.trace.json*")
 
 
 @dataclass
@@ -44,6 +42,14 @@ class _Table:
     source: Report | Path
 
 
+@dataclass
+class _Timeline:
+    """The tidy rows of a timeline, and what was odd about it."""
+
+    rows: pd.DataFrame
+    notes: list[str]
+
+
 def find_files(paths: Iterable[Path]) -> list[Path]:
     """Return the files to read: files as given, of a folder its *.csv and *.ncu-rep, by default output*.csv here.
 
@@ -59,13 +65,14 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     files = []
     for path in paths:
         if path.is_dir():
-            traces = [file for kind in _TRACES for file in path.glob(kind)]
+            traces = [file for kind in TIMELINES for file in path.glob(kind)]
             left_out = {_TABLE_NAME, COSTS_NAME if traces else ""}
             kinds = ("*.csv", f"*{_REPORT}")
             found = sorted({*(f for kind in kinds for f in path.glob(kind) if f.name not in left_out), *traces})
-            found = [file for file in found if not file.name.endswith(".memory.csv")]
+            used = superseded(found)
+            found = [file for file in found if file not in used and not file.name.endswith(".memory.csv")]
             if not found:
-                raise RoofError(f"{path}: no *.csv, no *.ncu-rep and no trace_rank*.json.gz in this folder")
+                raise RoofError(f"{path}: no *.csv, *.ncu-rep, *.sqlite and no trace_rank*.json.gz in this folder")
             files += found
         elif path.is_file():
             files.append(path)
@@ -125,6 +132,9 @@ def _read_all(files: list[Path], gpu: dict | None, per_launch: bool) -> tuple[li
             if path not in exports:
                 continue
             found = _read(exports[path])
+        if isinstance(found, _Timeline):
+            notes += [f"{path.name}: {note}" for note in found.notes]
+            found = found.rows
         if isinstance(found, pd.DataFrame):
             rows, refused = refuse(found)
             notes += [f"{path.name}: {note}" for note in refused]
@@ -157,15 +167,12 @@ def _reason(path: Path, error: RoofError | OSError) -> str:
     return error.line() if isinstance(error, RoofError) else f"{path}: {error.strerror}"
 
 
-def _read(path: Path) -> pd.DataFrame | list[Report]:
-    """Return a tidy table's rows, or the profiles in one of Nsight Compute's files, known by what is in it."""
+def _read(path: Path) -> "pd.DataFrame | _Timeline | list[Report]":
+    """Return a table's or a timeline's rows, or the profiles in Nsight Compute's file, known by what is in it."""
     if path.suffix == ".parquet":
         return read_table(path)
-    if path.suffix == ".json" or path.suffixes[-2:] == [".json", ".gz"]:
-        from .trace_modules import read_modules
-
-        costs = path.with_name(COSTS_NAME)
-        return read_modules(path, costs if costs.is_file() else None).rows
+    if (timeline := read_timelines(path)) is not None:
+        return _Timeline(all_rows(timeline), [note for modules in timeline for note in modules.notes])
     start = _first_lines(path)
     if is_table(start[0]):
         return read_table(path)
@@ -188,14 +195,14 @@ def _foreign(path: Path, start: list[str]) -> str | None:
     if not any(start):
         return "an empty file: was the run stopped?"
     if path.suffix in (".nsys-rep", ".qdrep"):
-        return "a timeline of Nsight Systems, which has no counters; nsys stats writes its summaries"
+        return (
+            f"a timeline of Nsight Systems in its own format: nsys export --type sqlite {path.name} makes it readable"
+        )
     if start[0].startswith("SQLite format"):
-        return "an SQLite file, as Nsight Systems exports timelines; they have no counters"
+        return "an SQLite file that is only named like a report"
     if start[0].lstrip().startswith(("<", "{")) and path.suffix == _REPORT:
         return "a text file that is only named like a report"
-    if any("Time (%)" in line or "Total Time (ns)" in line or "NVTX Range," in line for line in start):
-        return "a summary of Nsight Systems (nsys stats), which has no counters"
-    return None
+    return nsys_summary(start)
 
 
 def _roofs(
@@ -239,7 +246,7 @@ def _roofs(
 
 def _roofs_beside(table: Path) -> Path:
     """Return where the roofs of a table may be; those of a trace were measured when its costs were counted."""
-    name = COSTS_NAME if ".json" in table.suffixes else table.name
+    name = COSTS_NAME if is_trace(table) or table.suffix == ".sqlite" else table.name
     return table.with_name(name.partition(".")[0] + _ROOFS_SUFFIX)
 
 

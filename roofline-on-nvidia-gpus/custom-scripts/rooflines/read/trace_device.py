@@ -1,17 +1,38 @@
 """A GPU's time, moment by moment: computing, copying, exchanging, waiting for the host, waiting for something else."""
 
-from bisect import bisect_left
+import math
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
+from .kernel_names import family, readable
+from .places import Place, is_communication
 from .trace_events import Trace
-from .trace_places import Place, Walk, is_communication
+from .trace_places import Walk
 
 COMPUTE, COPY, COMMUNICATION, HOST_BOUND, IDLE = "compute", "copy", "communication", "host bound", "idle"
+#: Of what runs at the same time the first of these has the time.
+_RANKS = {COMPUTE: 0, COPY: 1, COMMUNICATION: 2}
+_BETWEEN = "(host bound between steps)"
+PLACE_KEYS = ["section", "module", "direction", "operator"]
 
-Spans = list[tuple[float, float]]
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that ran on a GPU; microseconds. launched: when the host asked for it. shape: grid and block."""
+
+    place: Place
+    kind: str
+    kernel: str
+    begin: float
+    end: float
+    launched: float
+    shape: tuple[str, str] = ("", "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Booked:
     """Microseconds of one kind, at a place."""
 
@@ -21,60 +42,103 @@ class Booked:
     microseconds: float
     calls: int
     begin: float
+    shape: tuple[str, str] = ("", "")
+
+
+def book(works: Iterable[Work], *, begin: float, end: float, steps: Sequence[float] = ()) -> Iterator[Booked]:
+    """Book every moment from `begin` to the later of `end` and the end of all work to exactly one thing.
+
+    What runs at the same time counts once: computing before copies, these before communication, which then is what no
+    computing hides. A gap is "host bound" if the work after it was launched within it, else "idle".
+
+    Args:
+        works: what ran, in order of its begin; it is read once, and only what runs at a moment is kept.
+        begin: the moment at which the first gap begins.
+        end: the end of the last step.
+        steps: moments at which the host began a step: a gap before such a moment belongs to no module.
+    """
+    active: list[Work] = []
+    now = begin
+    for work in works:
+        now = yield from _run(active, now, work.begin)
+        if work.begin > now:
+            yield from _gap(now, work, steps)
+            now = work.begin
+        yield Booked(work.place, work.kind, work.kernel, 0.0, 1, work.begin, work.shape)
+        active.append(work)
+    now = yield from _run(active, now, math.inf)
+    if end > now:
+        yield Booked(Place(in_step=True), IDLE, "(after the last kernel)", end - now, 0, now)
+
+
+def _run(active: list[Work], now: float, until: float) -> Generator[Booked, None, float]:
+    """Book what is active, until a moment or until nothing is; return the moment that was reached."""
+    while active and now < until:
+        chosen = min(active, key=lambda work: _RANKS[work.kind])  # of equals the one that began first
+        stop = min(until, *(work.end for work in active))
+        if stop > now:
+            yield Booked(chosen.place, chosen.kind, chosen.kernel, stop - now, 0, now, chosen.shape)
+            now = stop
+        active[:] = [work for work in active if work.end > now]
+    return now
+
+
+def _gap(now: float, work: Work, steps: Sequence[float]) -> Iterator[Booked]:
+    n = bisect_right(steps, now)
+    if n < len(steps) and steps[n] < work.begin:  # the host began this step while the device had nothing to do
+        yield Booked(Place(in_step=work.place.in_step), HOST_BOUND, _BETWEEN, steps[n] - now, 0, now)
+        now = steps[n]
+    kind = HOST_BOUND if work.launched >= now else IDLE
+    label = f"({kind} before {work.place.operator or 'a kernel'})"
+    yield Booked(work.place, kind, label, work.begin - now, 0, now)
 
 
 def device_time(trace: Trace, found: Walk) -> list[Booked]:
-    """Book every moment between the first step's begin and the end of all work to exactly one thing.
-
-    What runs at the same time counts once: computing before copies, these before communication, which then is what no
-    computing hides. A gap is "host bound" if the kernel after it was launched within it, else "idle".
-    """
+    """Return the bookings of a trace's device, between its first step's begin and the end of all work."""
     device = trace.device
-    order = [i for i in device.in_order() if found.launches.get(device.first[i], (Place(), 0.0))[0].in_step]
-    if not order:
+    works = []
+    for i in device.in_order():
+        place, launched = found.launches.get(device.first[i], (Place(), 0.0))
+        if place.in_step:
+            name = trace.names[device.name[i]]
+            works.append(Work(place, kind_of(name, device.kind[i]), name, device.begin[i], device.end[i], launched))
+    if not works:
         return []
-    begin = found.steps[0][0]
-    free: Spans = [(begin, max(found.steps[-1][1], *(device.end[i] for i in order)))]
-    result = []
-    for kind in (COMPUTE, COPY, COMMUNICATION):
-        chosen = [i for i in order if _kind(trace, i) == kind]
-        amounts, free = _fill(free, [(device.begin[i], device.end[i]) for i in chosen])
-        for i, amount in zip(chosen, amounts):
-            place = found.launches[device.first[i]][0]
-            result.append(Booked(place, kind, trace.names[device.name[i]], amount, 1, device.begin[i]))
-    starts = [device.begin[i] for i in order]
-    for start, end in free:
-        n = bisect_left(starts, end - 1e-6)
-        if n == len(order):
-            result.append(Booked(Place(in_step=True), IDLE, "(after the last kernel)", end - start, 0, start))
-            continue
-        place, launched = found.launches[device.first[order[n]]]
-        kind = HOST_BOUND if launched >= start else IDLE
-        result.append(Booked(place, kind, f"({kind} before {place.operator or 'a kernel'})", end - start, 0, start))
-    return result
+    begins = [begin for begin, _ in found.steps]
+    return list(book(works, begin=begins[0], end=found.steps[-1][1], steps=begins))
 
 
-def _kind(trace: Trace, i: int) -> str:
-    if is_communication(trace.names[trace.device.name[i]]):
+def kind_of(name: str, number: int) -> str:
+    """Return the kind of what ran on a device: a kernel if `number` is 0, else a copy."""
+    if is_communication(name):
         return COMMUNICATION
-    return COPY if trace.device.kind[i] else COMPUTE
+    return COPY if number else COMPUTE
 
 
-def _fill(free: Spans, events: Spans) -> tuple[list[float], Spans]:
-    """Return how much free time each event (by begin) takes, and what stays free."""
-    amounts, left, n, at = [], Spans(), 0, 0.0
-    for begin, end in events:
-        amount = 0.0
-        while n < len(free) and max(free[n][0], at) < end:
-            start, stop = max(free[n][0], at), free[n][1]
-            if start < begin:  # free time before the event stays free
-                left.append((start, min(begin, stop)))
-            taken = min(end, stop) - max(start, begin)
-            amount += max(0.0, taken)
-            at = min(end, stop)
-            if stop > end:
-                break
-            n += 1
-        amounts.append(amount)
-    left += [(max(start, at), stop) for start, stop in free[n:] if stop > max(start, at)]
-    return amounts, left
+def device_rows(booked: Iterable[Booked]) -> pd.DataFrame:
+    """Return a row by place, kernel and shape, in order of the first, with a column in_step; times in seconds."""
+    sums: dict[tuple, list[float]] = {}  # microseconds, calls, begin of the first
+    for item in booked:
+        # What exchanges gradients is apart, whatever module's backward it was launched in.
+        module = "" if item.kind == COMMUNICATION else item.place.module
+        kind = family(item.kernel) if item.kind == COMPUTE else item.kind
+        place = item.place
+        key = (place.section, module, place.direction, place.operator, place.in_step, item.kernel, kind, *item.shape)
+        found = sums.setdefault(key, [0.0, 0, item.begin])
+        found[0] += item.microseconds
+        found[1] += item.calls
+    names = [*PLACE_KEYS, "in_step", "kernel", "family", "grid", "block"]
+    table = pd.DataFrame([(*key, *values) for key, values in sums.items()], columns=[*names, "us", "launches", "first"])
+    # Kernels that others hid entirely have no time of their own.
+    table = table[table["us"] > 0].sort_values("first", kind="stable", ignore_index=True)
+    return table.assign(
+        name=table["kernel"].map(label),
+        time_s=table.pop("us") / 1e6,
+        first=table.index,
+        launches=table["launches"].clip(lower=1),
+    )
+
+
+def label(kernel: str) -> str:
+    """Return a readable name; what is in parentheses is no kernel, and has one."""
+    return kernel if kernel.startswith("(") else readable(kernel)

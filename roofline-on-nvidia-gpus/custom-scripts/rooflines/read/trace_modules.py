@@ -8,14 +8,15 @@ import pandas as pd
 
 from ..columns import FLOP_COLUMNS
 from ..table import read_table, tidy
-from .kernel_names import family, readable
-from .trace_device import COMMUNICATION, COMPUTE, device_time
+from .counters import rank_of
+from .kernel_names import family
+from .places import PYTHON, is_communication
+from .trace_device import PLACE_KEYS, device_rows, device_time, label
 from .trace_events import read_trace
-from .trace_places import PYTHON, Walk, is_communication, walk
+from .trace_places import Walk, walk
 
 #: Times that are no work: the host's own on a CPU, a GPU's gaps.
 WAITING = ("python", "host bound", "idle")
-_KEYS = ["section", "module", "direction", "operator"]
 _COUNTS = [*FLOP_COLUMNS.values(), "bytes_hbm"]
 #: Kinds of torch's operators on a CPU, the first that fits; GPU kernels have names of their own.
 _OPERATORS = (
@@ -31,12 +32,16 @@ _OPERATORS = (
 
 @dataclass
 class Modules:
-    """Tidy rows of all steps of a trace, how many steps these are, their seconds together, and notes."""
+    """Tidy rows of all steps of a trace, how many steps these are, their seconds together, and notes.
+
+    beside: rows of what ran outside of steps, such as an evaluation; they are in no sum here.
+    """
 
     rows: pd.DataFrame
     steps: int
     seconds: float
     notes: list[str] = field(default_factory=list)
+    beside: pd.DataFrame | None = None
 
 
 def read_modules(path: Path, costs_path: Path | None = None) -> Modules:
@@ -45,18 +50,19 @@ def read_modules(path: Path, costs_path: Path | None = None) -> Modules:
     The rows' times add up to `seconds`: on a CPU those of the steps, on a GPU from the first step's begin to the end of
     the last kernel.
     """
-    costs = None if costs_path is None else _per_operator(read_table(costs_path))
+    costs = None if costs_path is None else per_operator(read_table(costs_path))
     trace = read_trace(path)
     found = walk(trace, () if costs is None else set(costs["operator"]))
     on_gpu = bool(trace.device.begin)
-    rows = _device_rows(device_time(trace, found)) if on_gpu else _host_rows(found)
+    rows = device_rows(device_time(trace, found)) if on_gpu else _host_rows(found)
     begin, end = found.steps[0][0], found.steps[-1][1]
     seconds = (rows["time_s"].sum() if on_gpu else sum(stop - start for start, stop in found.steps) / 1e6) or 0.0
     run = path.name.partition(".")[0]
-    rows = rows.assign(run=path.resolve().parent.name or run, source="torch", device="GPU" if on_gpu else "CPU")
+    rows = rows.assign(run=path.resolve().parent.name or run, rank=rank_of(path), source="torch")
+    rows = rows.assign(device="GPU" if on_gpu else "CPU")
     notes = [f"{len(found.steps)} steps in {(end - begin) / 1e6:.3f} s"]
     if costs is not None:
-        rows, unmatched = _joined(rows, costs, len(found.steps))
+        rows, unmatched = join_costs(rows, costs, len(found.steps))
         if unmatched > 0.001:
             notes.append(
                 f"{unmatched:.1%} of the counted FLOPs and bytes are of operators that the trace does not have"
@@ -72,9 +78,9 @@ def _host_rows(found: Walk) -> pd.DataFrame:
         kind = "communication" if is_communication(place.kernel) else _family(place.kernel)
         rows.append(
             {
-                **{name: getattr(place, name) for name in _KEYS},
+                **{name: getattr(place, name) for name in PLACE_KEYS},
                 "kernel": place.kernel,
-                "name": _name(place.kernel),
+                "name": label(place.kernel),
                 "family": "python" if place.kernel == PYTHON else kind,
                 "launches": max(1, found.calls.get(place, 0)),
                 "first": found.first_seen.get(place, 0.0),
@@ -84,47 +90,18 @@ def _host_rows(found: Walk) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("first", ignore_index=True).assign(first=lambda table: table.index)
 
 
-def _name(kernel: str) -> str:
-    """Return a readable name; what is in parentheses is no kernel, and has one."""
-    return kernel if kernel.startswith("(") else readable(kernel)
-
-
 def _family(operator: str) -> str:
     return next((kind for pattern, kind in _OPERATORS if re.search(pattern, operator)), None) or family(operator)
 
 
-def _device_rows(booked: list) -> pd.DataFrame:
-    rows = [
-        {
-            **{name: getattr(item.place, name) for name in _KEYS},
-            "kernel": item.kernel,
-            "name": _name(item.kernel),
-            "family": family(item.kernel) if item.kind == COMPUTE else item.kind,
-            # What exchanges gradients is apart, whatever module's backward it was launched in.
-            "module": "" if item.kind == COMMUNICATION else item.place.module,
-            "launches": item.calls,
-            "first": item.begin,
-            "time_s": item.microseconds / 1e6,
-        }
-        for item in booked
-    ]
-    table = pd.DataFrame(rows).sort_values("first")
-    sums = table.groupby([*_KEYS, "kernel", "name", "family"], sort=False, as_index=False).agg(
-        {"launches": "sum", "first": "min", "time_s": "sum"}
-    )
-    # Kernels that others hid entirely have no time of their own.
-    kept = sums[sums["time_s"] > 0].reset_index(drop=True)
-    return kept.assign(first=kept.index, launches=kept["launches"].clip(lower=1))
-
-
-def _per_operator(costs: pd.DataFrame) -> pd.DataFrame:
+def per_operator(costs: pd.DataFrame) -> pd.DataFrame:
     """Return the counted FLOPs and bytes of a step by place and operator, named as in a trace: aten::convolution."""
     name = costs["operator"].astype(str).where(costs["operator"].astype(str) != "", costs["kernel"].astype(str))
     named = costs.assign(operator="aten::" + name.str.split(".").str[1].fillna(name))
-    return named.groupby(_KEYS, observed=True, as_index=False)[_COUNTS].sum()
+    return named.groupby(PLACE_KEYS, observed=True, as_index=False)[_COUNTS].sum()
 
 
-def _joined(rows: pd.DataFrame, costs: pd.DataFrame, steps: int) -> tuple[pd.DataFrame, float]:
+def join_costs(rows: pd.DataFrame, costs: pd.DataFrame, steps: int) -> tuple[pd.DataFrame, float]:
     """Give the rows the counted FLOPs and bytes, an operator's spread over its kernels by time; and what found no row.
 
     An operator that the trace does not have by name (a view of another, a fused one) is spread over its module.
@@ -132,7 +109,7 @@ def _joined(rows: pd.DataFrame, costs: pd.DataFrame, steps: int) -> tuple[pd.Dat
     result = rows.assign(**dict.fromkeys(_COUNTS, 0.0), flop_source="analytic")
     works = ~result["family"].isin([*WAITING, "communication"])
     left = costs
-    for keys in (_KEYS, _KEYS[:3]):
+    for keys in (PLACE_KEYS, PLACE_KEYS[:3]):
         groups = result[works].groupby(keys)
         share = (result["time_s"] / groups["time_s"].transform("sum")).where(works, 0.0)
         found = left.merge(groups.size().rename("rows").reset_index(), on=keys, how="left")

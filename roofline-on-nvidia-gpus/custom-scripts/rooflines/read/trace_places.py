@@ -3,30 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from ..columns import SECTIONS
+from .places import NODE, PYTHON, STEP, Place, enter, enter_operator
 from .trace_events import ANNOTATION, LAUNCH, Columns, Trace
-
-#: As main.py --module_ranges names what is computed again.
-_AGAIN = "recompute "
-_NODE = "autograd::engine::evaluate_function: "
-_STEP = "iteration"
-_LOOP = {"training_loop", "training_epoch", _STEP, "evaluation"}
-#: Ranges that main.py has without --module_ranges, as that names them.
-_SHORT = {"encoder": "transformer.encoder", "decoder": "transformer.decoder"}
-_COMMUNICATION = ("nccl", "gloo:", "c10d::", "DistributedDataParallel.")
-PYTHON = "(Python between operators)"
-
-
-@dataclass(frozen=True)
-class Place:
-    """The owner of a moment; `kernel` is the innermost operator, or PYTHON."""
-
-    section: str = ""
-    module: str = ""
-    direction: str = ""
-    operator: str = ""
-    kernel: str = PYTHON
-    in_step: bool = False
 
 
 @dataclass
@@ -40,11 +18,6 @@ class Walk:
     first_seen: dict[Place, float] = field(default_factory=dict)
 
 
-def is_communication(name: str) -> bool:
-    """Say whether a range, an operator or a kernel exchanges data with other processes."""
-    return name.startswith(_COMMUNICATION) or "ncclDevKernel" in name or "ncclKernel" in name
-
-
 def walk(trace: Trace, counted: Collection[str] = ()) -> Walk:
     """Walk through all threads, the one with the steps first: its forward gives autograd's numbers their modules.
 
@@ -52,7 +25,7 @@ def walk(trace: Trace, counted: Collection[str] = ()) -> Walk:
     taken, else the outermost.
     """
     result, owners = Walk(), dict[int, str]()
-    steps = trace.names.index(_STEP) if _STEP in trace.names else -1
+    steps = trace.names.index(STEP) if STEP in trace.names else -1
     threads = sorted(trace.threads.values(), key=lambda thread: (steps not in thread.name, -len(thread.name)))
     for number, thread in enumerate(threads):
         _Thread(trace.names, frozenset(counted), owners, result, main=number == 0).run(thread)
@@ -67,7 +40,7 @@ class _Thread:
     ) -> None:
         self.names, self.counted, self.owners, self.result, self.main = names, counted, owners, result, main
         self.last_owner = ""
-        self.whole = main and _STEP not in names  # a trace of another program: all of it is the step
+        self.whole = main and STEP not in names  # a trace of another program: all of it is the step
 
     def run(self, events: Columns) -> None:
         """Book each moment to the innermost event."""
@@ -112,8 +85,8 @@ class _Thread:
         if kind == LAUNCH:
             return replace(around, kernel=name)
         if kind == ANNOTATION:
-            return self._in_range(around, name)
-        if name.startswith(_NODE):
+            return enter(around, name)
+        if name.startswith(NODE):
             if number >= 0:
                 self.last_owner = self.owners.get(number, "")
             # A node without a number adds to a weight's gradient, at once after the node that made it.
@@ -122,22 +95,7 @@ class _Thread:
             self.owners[number] = around.module  # of several with one number the last makes the node
         if "::" not in name:  # the node's own function: its operators are inside
             return replace(around, kernel=name)
-        first = not around.operator or (name in self.counted and around.operator not in self.counted)
-        return replace(around, operator=name if first else around.operator, kernel=name)
-
-    def _in_range(self, around: Place, name: str) -> Place:
-        if name == _STEP:
-            return replace(around, in_step=True)
-        if name in SECTIONS:
-            direction = {"backward": "backward", "optimizer_step": "optimizer"}.get(name, "forward")
-            return replace(around, section=name, direction=direction)
-        if name in _LOOP:
-            return around
-        if name.startswith(_AGAIN):
-            return replace(around, module=name.removeprefix(_AGAIN), direction="recompute")
-        if "#" in name or is_communication(name):  # torch's own: Optimizer.step#AdamW.step, nccl:all_reduce
-            return replace(around, operator=name, kernel=name)
-        return replace(around, module=_SHORT.get(name, name))
+        return enter_operator(around, name, self.counted)
 
 
 def _nothing(place: Place, microseconds: float) -> None:
