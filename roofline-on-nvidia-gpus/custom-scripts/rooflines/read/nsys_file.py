@@ -40,8 +40,9 @@ class NsysFile:
             self._base.execute("PRAGMA temp_store = FILE")
             self._base.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self._base.execute(
-                "CREATE TEMP TABLE launched (pid, correlation, place, moment, PRIMARY KEY (pid, correlation)) "
-                "WITHOUT ROWID"
+                # Typed as in the tables of work: without that, SQLite would not use the key to join them.
+                "CREATE TEMP TABLE launched (pid INTEGER, correlation INTEGER, place INTEGER, moment INTEGER, "
+                "PRIMARY KEY (pid, correlation)) WITHOUT ROWID"
             )
         except sqlite3.Error as error:
             raise RoofError(f"{path}: no readable SQLite file ({error}); was the export stopped?") from error
