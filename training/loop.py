@@ -5,7 +5,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from building import Detector, Setup
@@ -27,13 +26,11 @@ from util.runs.run_info import write_run_info
 from .augmented import save_augmented
 from .evaluation import Evaluation, Measured, measure
 from .metrics import keep_metrics
+from .roofline_scripts import CEILINGS
 from .signals import leave_after_signal, stop_on_signals
 from .state import Training
 from .watching import Watching, alphas_of, watch
 from .worst_case import prepare_memory
-
-#: Measures the machine's ceilings for --count_costs; a program to run, for the roofline scripts stand alone.
-CEILINGS = Path(__file__).parents[1] / "roofline-on-nvidia-gpus" / "custom-scripts" / "ceilings.py"
 
 
 def train(

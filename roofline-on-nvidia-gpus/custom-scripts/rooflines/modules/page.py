@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from ..charts.style import si
-from .run import OUTSIDE, Run, compare
-from .shapes import COLOURS, roofline, treemap
+from ..charts.style import si, significant
+from .run import OUTSIDE, Run, compare, cut
+from .shapes import COLOURS, NUMBERED, roofline, with_costs
+from .treemap import treemap
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}"
@@ -57,10 +58,26 @@ def _run(run: Run, depth: int, *, named: bool) -> Iterable[str]:
         yield f"<h2>Roofline</h2>{roofline(folded, run.roofs)}"
         source = html.escape(run.roofs.source)
         yield f"<p>Roofs: {source}. Bytes are what the operators read and write, without caches.</p>"
+        yield _numbered(folded)
     yield "<h2>What to do first</h2>" + _first(folded, run.step_s)
     if run.memory is not None:
-        yield "<h2>Memory when the backward pass begins</h2>" + _memory(run.memory)
+        yield "<h2>Memory when the backward pass begins</h2>" + _memory(run.memory, depth)
         yield "<p>saved: activations, each counted for the module that kept it first.</p>"
+
+
+def _numbered(folded: pd.DataFrame) -> str:
+    """Return the table of the roofline's numbers."""
+    cells = [
+        (f"{number} {row['module']}", row["direction"], si(row["time_s"], "s"))
+        + (
+            significant(row["flop"] / row["bytes_hbm"], 3),
+            si(row["flop"] / row["time_s"], "FLOP/s"),
+            _share(row),
+            row["bound"],
+        )
+        for number, (_, row) in enumerate(with_costs(folded).head(NUMBERED).iterrows(), start=1)
+    ]
+    return table(("point", "direction", "time", "FLOP per byte", "rate", "of its roof", "bound by"), cells)
 
 
 def _first(folded: pd.DataFrame, step_s: float) -> str:
@@ -80,15 +97,16 @@ def _first(folded: pd.DataFrame, step_s: float) -> str:
         for _, row in rows.iterrows()
     ]
     heads = ("module", "direction", "time", "of the step", "to be won", "waiting", "of its roof", "bound by")
-    return _table(heads, cells)
+    return table(heads, cells)
 
 
-def _memory(memory: pd.DataFrame) -> str:
+def _memory(memory: pd.DataFrame, depth: int) -> str:
     names = [name for name in memory if name.endswith("_bytes")]
-    rows = memory.assign(total=memory[names].sum(axis=1)).sort_values("total", ascending=False).head(_ROWS)
+    rows = memory.assign(module=memory["module"].map(lambda name: cut(name, depth))).groupby("module")[names].sum()
+    rows = rows.assign(total=rows.sum(axis=1)).sort_values("total", ascending=False).reset_index().head(_ROWS)
     heads = ("module", *(f"{name.removesuffix('_bytes')}" for name in names), "together")
     cells = [(row["module"] or OUTSIDE, *(si(row[n], "B") for n in (*names, "total"))) for _, row in rows.iterrows()]
-    return _table(heads, cells)
+    return table(heads, cells)
 
 
 def _difference(first: Run, second: Run, depth: int) -> str:
@@ -96,19 +114,29 @@ def _difference(first: Run, second: Run, depth: int) -> str:
     ratio = first.step_s / second.step_s
     times = f"{si(first.step_s, 's')} in {a} and {si(second.step_s, 's')} in {b}"
     text = f"<p>A step takes {times}: {ratio:.2f} times as fast.</p>"
+    rows = compare(first, second, depth).head(2 * _ROWS)
+    heads = ["module", "direction", first.name, second.name, f"{second.name} takes more", ""]
     cells = [
-        (row["module"], row["direction"], si(row["a_s"], "s"), si(row["b_s"], "s"), si(row["more_s"], "s"))
-        + ("slower" if row["more_s"] > 0 else "faster",)
-        for _, row in compare(first, second, depth).head(2 * _ROWS).iterrows()
+        [row["module"], row["direction"], si(row["a_s"], "s"), si(row["b_s"], "s"), si(row["more_s"], "s")]
+        + ["slower" if row["more_s"] > 0 else "faster"]
+        for _, row in rows.iterrows()
     ]
-    return text + _table(("module", "direction", first.name, second.name, f"{second.name} takes more", ""), cells)
+    for run, side in ((first, "a"), (second, "b")):
+        if run.roofs is not None:
+            heads += [f"rate in {run.name}", "of its roof", "bound by"]
+            for line, (_, row) in zip(cells, rows.iterrows()):
+                known = row[f"{side}_bound"] != ""
+                line += [si(row[f"{side}_rate"], "FLOP/s") if known else "-"]
+                line += [f"{row[f'{side}_of_roof']:.0%}" if known else "-", row[f"{side}_bound"]]
+    return text + table(heads, cells)
 
 
 def _share(row: pd.Series) -> str:
     return f"{row['least_s'] / row['time_s']:.0%}" if row["bound"] else "-"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of HTML."""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"

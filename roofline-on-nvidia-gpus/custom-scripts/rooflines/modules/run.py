@@ -94,10 +94,20 @@ def with_roofs(parts: pd.DataFrame, roofs: Roofs | None) -> pd.DataFrame:
 
 
 def compare(first: Run, second: Run, depth: int) -> pd.DataFrame:
-    """Return both runs' seconds by module and direction and what the second takes more, the largest change first."""
+    """Return both runs' seconds by module and direction and what the second takes more, the largest change first.
+
+    Columns: module, direction, more_s, and for each run a_s, a_rate (FLOP/s), a_of_roof (0..1), a_bound; NaN and "" where
+    a run has no costs.
+    """
     keys = ["module", "direction"]
-    a, b = (run.folded(depth).set_index(keys)["time_s"] for run in (first, second))
-    table = pd.DataFrame({"a_s": a, "b_s": b}).fillna(0.0)
+    sides = []
+    for name, run in (("a", first), ("b", second)):
+        rows = run.folded(depth).set_index(keys)
+        rates = {"rate": rows["flop"] / rows["time_s"], "of_roof": rows["least_s"] / rows["time_s"]}
+        columns = {"s": rows["time_s"], **rates, "bound": rows["bound"]}
+        sides.append(pd.DataFrame({f"{name}_{column}": values for column, values in columns.items()}))
+    table = sides[0].join(sides[1], how="outer")
+    table = table.fillna({"a_s": 0.0, "b_s": 0.0, "a_bound": "", "b_bound": ""})
     table["more_s"] = table["b_s"] - table["a_s"]
     return table.reindex(table["more_s"].abs().sort_values(ascending=False).index).reset_index()
 

@@ -1,8 +1,9 @@
-"""Inline SVG of the module report: a treemap of a step's time, and a roofline with a point by module."""
+"""Inline SVG of the module report: boxes of a treemap, and a roofline with a point by module."""
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -14,6 +15,10 @@ from ..roofs import Roofs
 COLOURS = {"forward": "#4477aa", "backward": "#cc6677", "recompute": "#ddaa33", "optimizer": "#228833", "": "#999999"}
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
+#: The longest parts have numbers in the roofline.
+NUMBERED = 12
+#: FLOP per byte where the axis begins at the latest: what lies left of it moves data and hardly computes.
+LEAST_INTENSITY = 0.01
 
 
 def squares(values: Sequence[float], box: Box) -> list[Box]:
@@ -46,80 +51,93 @@ def squares(values: Sequence[float], box: Box) -> list[Box]:
     return result
 
 
-def treemap(parts: pd.DataFrame, step_s: float, size: tuple[int, int] = (1180, 520)) -> str:
-    """Return the step as an SVG: the area of a box is the time of a module in a direction."""
-    rows = parts[parts["time_s"] > 0].sort_values("time_s", ascending=False)
-    lines = [f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="time by module and direction">']
-    for (_, row), (x, y, w, h) in zip(
-        rows.iterrows(), squares(rows["time_s"].tolist(), (0.0, 0.0, float(size[0]), float(size[1])))
-    ):
-        name, share = html.escape(str(row["module"])), row["time_s"] / step_s
-        tip = f"{name}, {row['direction'] or 'between the phases'}: {si(row['time_s'], 's')}, {share:.1%} of the step"
-        lines.append(
-            f'<g><title>{tip}</title><rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" '
-            f'fill="{COLOURS.get(row["direction"], "#999999")}" stroke="white"/>'
-        )
-        if w > 60 and h > 30:
-            fits = int((w - 8) / 6.6)
-            short = name if len(name) <= fits else "…" + name[-(fits - 1) :]
-            lines.append(f'<text x="{x + 4:.1f}" y="{y + 15:.1f}">{short}</text>')
-            lines.append(f'<text x="{x + 4:.1f}" y="{y + 29:.1f}">{share:.1%}</text>')
-        lines.append("</g>")
-    return "\n".join([*lines, "</svg>"])
+def roofline(parts: pd.DataFrame, roofs: Roofs, size: tuple[int, int] = (1180, 480)) -> str:
+    """Return the roofs and a point for each part that has FLOPs and bytes, its area as its time.
 
-
-def roofline(parts: pd.DataFrame, roofs: Roofs, size: tuple[int, int] = (1180, 460)) -> str:
-    """Return the roofs and a point for each part that has FLOPs and bytes, its area as its time."""
-    rows = parts[(parts["flop"] > 0) & (parts["bytes_hbm"] > 0)]
+    The NUMBERED longest parts have their numbers in the order of `parts` (module, direction, time_s, flop, bytes_hbm).
+    Points beyond the axes, which begin at LEAST_INTENSITY, lie on their edge.
+    """
+    rows = with_costs(parts)
     if rows.empty:
         return "<p>No part has counted FLOPs and bytes.</p>"
     intensity, rate = rows["flop"] / rows["bytes_hbm"], rows["flop"] / rows["time_s"]
-    top = max([*roofs.peak.values(), rate.max()])
-    x0, x1 = (math.floor(math.log10(intensity.min())), math.ceil(math.log10(max(intensity.max(), 100))))
-    y0, y1 = math.floor(math.log10(max(rate.min(), top / 1e5))), math.log10(top) + 0.2
-    left, bottom, width, height = 100, size[1] - 40, size[0] - 120, size[1] - 55
-
-    def place(a: float, b: float) -> tuple[float, float]:
-        across = (math.log10(a) - x0) / (x1 - x0)
-        return left + across * width, bottom - (max(math.log10(b), y0) - y0) / (y1 - y0) * height
-
+    scale = Scale.of(intensity, rate, roofs, size)
     lines = [f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="roofline by module">']
-    lines += _axes(place, (x0, x1), (y0, math.floor(y1)))
-    memory = roofs.bandwidth.get("HBM", 0.0)
-    for number, (unit, peak) in enumerate(sorted(roofs.peak.items(), key=lambda item: -item[1])):
-        corner = min(max(peak / memory, 10**x0), 10**x1) if memory else 10**x0
-        (a, b), (c, d) = place(corner, peak), place(10**x1, peak)
-        lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')
-        lines.append(f'<text x="{c:.1f}" y="{d - 4:.1f}" text-anchor="end">{UNITS[unit]} {si(peak, "FLOP/s")}</text>')
-        if number == 0 and memory:
-            (a, b), (c, d) = place(max(10**x0, 10**y0 / memory), max(memory * 10**x0, 10**y0)), place(corner, peak)
-            lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')
-            lines.append(f'<text x="{a + 6:.1f}" y="{b - 14:.1f}">memory {si(memory, "B/s")}</text>')
-    largest = rows["time_s"].max()
-    for (_, row), a, b in zip(rows.iterrows(), intensity, rate):
-        (x, y), radius = place(a, b), 2 + 16 * math.sqrt(row["time_s"] / largest)
+    lines += [*scale.axes(), *scale.roofs(roofs)]
+    largest, numbers = rows["time_s"].max(), []
+    for number, ((_, row), a, b) in enumerate(zip(rows.iterrows(), intensity, rate), start=1):
+        (x, y), radius = scale.place(a, b), 2 + 16 * math.sqrt(row["time_s"] / largest)
         rates = f"{si(row['time_s'], 's')}, {a:.2g} FLOP/byte, {si(b, 'FLOP/s')}"
         tip = f"{html.escape(str(row['module']))}, {row['direction']}: {rates}"
         lines.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{COLOURS.get(row["direction"], "#999999")}" '
             f'fill-opacity="0.55" stroke="white"><title>{tip}</title></circle>'
         )
-    return "\n".join([*lines, "</svg>"])
+        if number <= NUMBERED:
+            numbers.append(text_at(x, y + 4, "middle", str(number)))
+    return "\n".join([*lines, *numbers, "</svg>"])
 
 
-def _axes(place: Callable[[float, float], Point], across: tuple[int, int], up: tuple[int, int]) -> list[str]:
-    """Return a line and a number for each power of ten."""
-    lines = []
-    for power in range(across[0], across[1] + 1):
-        x, y = place(10.0**power, 10.0 ** up[0])
-        lines.append(f'<path d="M{x:.1f} {y}V15" stroke="#eee"/>{_text(x, y + 15, "middle", f"{10.0**power:g}")}')
-    for power in range(up[0], up[1] + 1):
-        x, y = place(10.0 ** across[0], 10.0**power)
-        label = _text(x - 6, y + 4, "end", si(10.0**power, "FLOP/s"))
-        lines.append(f'<path d="M{x:.1f} {y:.1f}H1160" stroke="#eee"/>{label}')
-    x, y = place(10.0 ** across[1], 10.0 ** up[0])
-    return [*lines, _text(x, y + 32, "end", "FLOP per byte of memory")]
+def with_costs(parts: pd.DataFrame) -> pd.DataFrame:
+    """Return the parts that have counted FLOPs and bytes, and so a point in the roofline."""
+    return parts[(parts["flop"] > 0) & (parts["bytes_hbm"] > 0)]
 
 
-def _text(x: float, y: float, anchor: str, text: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{text}</text>'
+@dataclass(frozen=True)
+class Scale:
+    """Logarithmic axes: FLOP per byte across, FLOP/s up, as powers of ten at their ends; size in pixels."""
+
+    across: tuple[int, int]
+    up: tuple[float, float]
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, intensity: pd.Series, rate: pd.Series, roofs: Roofs, size: tuple[int, int]) -> "Scale":
+        """Return axes that hold points and roofs, five powers of ten below the highest roof."""
+        top = max([*roofs.peak.values(), rate.max()])
+        left = math.floor(math.log10(max(intensity.min(), LEAST_INTENSITY)))
+        right = math.ceil(math.log10(max(intensity.max(), 100)))
+        bottom = math.floor(math.log10(max(rate.min(), top / 1e5)))
+        return cls((left, right), (bottom, math.log10(top) + 0.2), size)
+
+    def place(self, intensity: float, rate: float) -> Point:
+        """Return the pixel of a point; one beyond the axes lies on their edge."""
+        (x0, x1), (y0, y1) = self.across, self.up
+        across = (max(math.log10(intensity), x0) - x0) / (x1 - x0)
+        up = (max(math.log10(rate), y0) - y0) / (y1 - y0)
+        return 100 + across * (self.size[0] - 120), (1 - up) * (self.size[1] - 55) + 15
+
+    def axes(self) -> list[str]:
+        """Return a line and a number for each power of ten."""
+        (x0, x1), (y0, y1) = self.across, self.up
+        lines = []
+        for power in range(x0, x1 + 1):
+            x, y = self.place(10.0**power, 10.0**y0)
+            lines.append(f'<path d="M{x:.1f} {y}V15" stroke="#eee"/>{text_at(x, y + 15, "middle", f"{10.0**power:g}")}')
+        for power in range(math.floor(y0), math.floor(y1) + 1):
+            x, y = self.place(10.0**x0, 10.0**power)
+            label = text_at(x - 6, y + 4, "end", si(10.0**power, "FLOP/s"))
+            lines.append(f'<path d="M{x:.1f} {y:.1f}H{self.size[0] - 20}" stroke="#eee"/>{label}')
+        x, y = self.place(10.0**x1, 10.0**y0)
+        return [*lines, text_at(x, y + 32, "end", "FLOP per byte of memory")]
+
+    def roofs(self, roofs: Roofs) -> list[str]:
+        """Return the peaks, and the slope of memory up to the highest of them."""
+        lines, memory = [], roofs.bandwidth.get("HBM", 0.0)
+        (x0, x1), y0 = self.across, self.up[0]
+        for number, (unit, peak) in enumerate(sorted(roofs.peak.items(), key=lambda item: -item[1])):
+            corner = min(max(peak / memory, 10.0**x0), 10.0**x1) if memory else 10.0**x0
+            (a, b), (c, d) = self.place(corner, peak), self.place(10.0**x1, peak)
+            lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')
+            lines.append(text_at(c, d - 4, "end", f"{UNITS[unit]} {si(peak, 'FLOP/s')}"))
+            if number == 0 and memory:
+                start = max(10.0**x0, 10.0**y0 / memory)
+                (a, b), (c, d) = self.place(start, memory * start), self.place(corner, peak)
+                lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')
+                lines.append(text_at((a + c) / 2 - 10, (b + d) / 2 - 4, "end", f"memory {si(memory, 'B/s')}"))
+        return lines
+
+
+def text_at(x: float, y: float, anchor: str, text: str) -> str:
+    """Return a text of an SVG."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{html.escape(text)}</text>'
