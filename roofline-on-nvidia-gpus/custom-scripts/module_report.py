@@ -4,12 +4,16 @@ python main.py ... --module_ranges 4 --torch_profile RUN
 python main.py ... --module_ranges 4 --count_costs RUN/costs.csv     adds FLOPs, bytes, roofs and memory
 python module_report.py RUN -o report.html
 python module_report.py RUN RUN_B -o report.html                     which modules RUN_B makes slower or faster
+python module_report.py RUN --write_limits limits.toml               records what each module takes
+python module_report.py RUN --fail_above limits.toml                 for CI: exit code 1 where a module takes more
 """
 
+import sys
 from pathlib import Path
 
 from rooflines import atomic_file
 from rooflines.command_line import FlagParser, one_line_errors
+from rooflines.modules.limits import MARGIN, above, read_limits, write_limits
 from rooflines.modules.page import page, sentences
 from rooflines.modules.run import read_run
 
@@ -25,18 +29,37 @@ def main(arguments: list[str] | None = None) -> None:
         default=2,
         help="levels of the modules in lists and roofline (%(default)s); the treemap has all",
     )
+    parser.add_argument("--write_limits", type=Path, metavar="FILE", help="record shares and counts of RUN's modules")
+    parser.add_argument(
+        "--margin", type=float, default=MARGIN, help="part by which a recorded share may grow (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fail_above",
+        type=Path,
+        metavar="FILE",
+        help="end with exit code 1 where a module of the last run takes more than its limits in this file",
+    )
     args = parser.parse_args(arguments)
     if len(args.runs) > 2:
         parser.error("one run or two")
     if args.depth < 1:
         parser.error("--depth must be at least 1")
+    if args.margin < 0:
+        parser.error("--margin must be at least 0")
     with one_line_errors():
+        limits = read_limits(args.fail_above) if args.fail_above else None
         runs = [read_run(path) for path in args.runs]
         with atomic_file(args.output) as file:
             file.write(page(runs, args.depth).encode())
         for run in runs:
             print("\n".join([f"{run.name}: {'; '.join(run.notes)}", *sentences(run, args.depth)]))
         print(f"wrote {args.output}")
+        if args.write_limits:
+            count = write_limits(runs[-1], args.depth, args.write_limits, margin=args.margin)
+            print(f"wrote {args.write_limits}: limits of {count} modules and directions")
+        if limits is not None and (lines := above(runs[-1], limits)):
+            print("\n".join(lines))
+            sys.exit(f"{runs[-1].name} takes more than {args.fail_above} allows, in {len(lines)} places")
 
 
 if __name__ == "__main__":

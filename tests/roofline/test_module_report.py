@@ -1,10 +1,13 @@
 """The page by module: it adds up, says what to do first, and a browser draws it from one file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import module_report
 import pytest
+from rooflines import RoofError
+from rooflines.modules.limits import above, read_limits
 from rooflines.modules.run import compare, cut, read_run
 from rooflines.modules.shapes import squares
 
@@ -48,6 +51,39 @@ def test_two_runs_differ_where_the_second_is_slower(folders: list[Path]) -> None
     largest = compare(first, second, 2).iloc[0]
     assert (largest["module"], largest["direction"]) == ("backbone.layer1", "forward")
     assert largest["more_s"] == pytest.approx(100e-6)
+
+
+def test_a_run_stays_within_its_own_limits_and_a_change_fails(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    limits, page = tmp_path / "limits.toml", str(tmp_path / "page.html")
+    module_report.main([str(folders[0]), "-o", page, "--write_limits", str(limits)])
+    module_report.main([str(folders[0]), "-o", page, "--fail_above", str(limits)])  # no exit
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        module_report.main([str(folders[1]), "-o", page, "--fail_above", str(limits)])
+    out = capsys.readouterr().out
+    assert (
+        "limits.toml" in str(ended.value.code) and "backbone.layer1 forward: 59.0% of the step, its limit is 23" in out
+    )
+    assert out.count("limit is") == 1  # smaller shares, and counts that the slow run lacks, are no faults
+    text = limits.read_text()
+    for old, new, words in (
+        ("flop = 9000", "flop = 8999", "9,000 flop a step, its limit is 8,999"),
+        ("calls = 3", "calls = 2", "3 calls a step, its limit is 2"),
+        ('"loss_boxes"', '"gone"', "loss_boxes forward: 8.0% of the step, a module without a limit is 1.0%"),
+    ):
+        assert old in text
+        limits.write_text(text.replace(old, new))
+        assert any(words in line for line in above(read_run(folders[0]), read_limits(limits))), words
+    for wrong, words in (
+        ("depth = 2", "[[limit]]"),
+        ("depth = no", "no readable"),
+        (text + "calls = -1", "limits.toml"),
+    ):
+        limits.write_text(wrong)
+        with pytest.raises(RoofError, match=re.escape(words)):
+            read_limits(limits)
 
 
 def test_names_are_cut_by_levels_and_boxes_fill_the_map() -> None:

@@ -25,8 +25,8 @@ _PER_OUTPUT: dict[str, dict[int, str]] = {
         "floor ceil round",
         1: "add sub rsub mul div neg abs sqrt reciprocal exp expm1 log log1p log2 sin cos pow square tanh remainder "
         "floor_divide erf atan",
-        2: "rsqrt",
-        3: "addcmul addcdiv lerp sigmoid sigmoid_backward tanh_backward",
+        2: "rsqrt softplus",
+        3: "addcmul addcdiv lerp sigmoid sigmoid_backward tanh_backward logit",
         4: "silu",
         5: "gelu",
         6: "silu_backward",

@@ -95,6 +95,7 @@ def test_elementwise_work_by_its_outputs() -> None:
     x, half = torch.rand(6, 5), torch.rand(5)
     assert one(lambda: x + half, "add") == OpCost(30, 4 * (30 + 5 + 30), "elementwise")
     assert one(lambda: torch.sigmoid(x), "sigmoid").flops == 90
+    assert one(lambda: torch.logit(x, eps=1e-5), "logit").flops == 90 and one(lambda: F.softplus(x), "softplus").known
     assert one(lambda: x > 0.5, "gt") == OpCost(0, 4 * 30 + 30, "elementwise")
     assert one(lambda: torch.arange(5) + 1, "add").flops == 0, "integers are no floating-point work"
     assert one(lambda: x.clone().mul_(2), "mul") == OpCost(30, 4 * 60, "elementwise")

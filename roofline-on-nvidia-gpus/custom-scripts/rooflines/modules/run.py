@@ -20,8 +20,8 @@ _LATENCY_BELOW = 1 / 3
 class Run:
     """A folder with a trace; `parts` has a row by module and direction, a step's seconds, the longest first.
 
-    Beside time_s, waiting_s, flop and bytes_hbm it has least_s, the time at the roof, and bound, both only with costs
-    and roofs. `memory` is the table of --count_costs with --module_ranges, or None.
+    Beside time_s, waiting_s, calls, flop and bytes_hbm it has least_s, the time at the roof, and bound, both only with
+    costs and roofs. `memory` is the table of --count_costs with --module_ranges, or None.
     """
 
     name: str
@@ -35,6 +35,11 @@ class Run:
     def step_s(self) -> float:
         """Seconds of a step."""
         return self.modules.seconds / self.modules.steps
+
+    @property
+    def has_costs(self) -> bool:
+        """True where FLOPs and bytes were counted."""
+        return bool(self.parts["bytes_hbm"].any())
 
     def folded(self, depth: int) -> pd.DataFrame:
         """Return `parts` with modules cut to `depth` levels."""
@@ -96,8 +101,8 @@ def with_roofs(parts: pd.DataFrame, roofs: Roofs | None) -> pd.DataFrame:
 def compare(first: Run, second: Run, depth: int) -> pd.DataFrame:
     """Return both runs' seconds by module and direction and what the second takes more, the largest change first.
 
-    Columns: module, direction, more_s, and for each run a_s, a_rate (FLOP/s), a_of_roof (0..1), a_bound; NaN and "" where
-    a run has no costs.
+    Columns: module, direction, more_s, and for each run a_s, a_rate (FLOP/s), a_of_roof (0..1), a_bound; NaN and ""
+    where a run has no costs.
     """
     keys = ["module", "direction"]
     sides = []

@@ -123,12 +123,16 @@ def join_costs(rows: pd.DataFrame, costs: pd.DataFrame, steps: int) -> tuple[pd.
 
 
 def by_module(modules: Modules) -> pd.DataFrame:
-    """Return seconds, FLOPs and bytes by module and direction, the longest first; together they are a step."""
+    """Return seconds, FLOPs, bytes, and calls of operators or kernels by module and direction, the longest first.
+
+    Together they are a step; waiting_s is a part of time_s.
+    """
     keys = ["module", "direction"]
-    numbers = ["time_s", *_COUNTS]
+    numbers = ["time_s", *_COUNTS, "waiting_s", "calls"]
     rows = modules.rows.assign(**{name: modules.rows[name].astype(str) for name in keys})
-    rows["waiting_s"] = rows["time_s"].where(rows["family"].isin(WAITING), 0.0)
-    table = rows.groupby(keys, as_index=False)[[*numbers, "waiting_s"]].sum()
-    table[[*numbers, "waiting_s"]] /= modules.steps
+    waits = rows["family"].isin(WAITING)
+    rows["waiting_s"], rows["calls"] = rows["time_s"].where(waits, 0.0), rows["launches"].mask(waits, 0)
+    table = rows.groupby(keys, as_index=False)[numbers].sum()
+    table[numbers] /= modules.steps
     table["module"] = table["module"].replace("", "outside any module")
     return table.sort_values("time_s", ascending=False, ignore_index=True)
