@@ -4,6 +4,8 @@ python main.py ... --module_ranges 4 --torch_profile RUN
 python main.py ... --module_ranges 4 --count_costs RUN/costs.csv     adds FLOPs, bytes, roofs and memory
 python module_report.py RUN -o report.html
 python module_report.py RUN RUN_B -o report.html                     which modules RUN_B makes slower or faster
+python module_report.py timeline.sqlite -o report.html               Nsight Systems; a folder of several: one a rank
+python module_report.py profile -o report.html                       Nsight Compute's counters: collect.py's folder
 python module_report.py RUN --write_limits limits.toml               records what each module takes
 python module_report.py RUN --fail_above limits.toml                 for CI: exit code 1 where a module takes more
 """
@@ -16,12 +18,13 @@ from rooflines.command_line import FlagParser, one_line_errors
 from rooflines.modules.limits import MARGIN, above, read_limits, write_limits
 from rooflines.modules.page import page, sentences
 from rooflines.modules.run import read_run
+from rooflines.modules.sources import compare_ranks, describe_ranks
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the runs, print the slowest modules, write the page."""
     parser = FlagParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder with a trace, or two")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder or a file, or two")
     parser.add_argument("-o", "--output", type=Path, default=Path("module_report.html"), help="(default: %(default)s)")
     parser.add_argument(
         "--depth",
@@ -39,6 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="FILE",
         help="end with exit code 1 where a module of the last run takes more than its limits in this file",
     )
+    parser.add_argument(
+        "--steps", type=int, help="training steps in a report of counters (default: by collect.py's record)"
+    )
     args = parser.parse_args(arguments)
     if len(args.runs) > 2:
         parser.error("one run or two")
@@ -46,13 +52,17 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--depth must be at least 1")
     if args.margin < 0:
         parser.error("--margin must be at least 0")
+    if args.steps is not None and args.steps < 1:
+        parser.error("--steps must be at least 1")
     with one_line_errors():
         limits = read_limits(args.fail_above) if args.fail_above else None
-        runs = [read_run(path) for path in args.runs]
+        runs = [read_run(path, args.steps) for path in args.runs]
         with atomic_file(args.output) as file:
             file.write(page(runs, args.depth).encode())
         for run in runs:
             print("\n".join([f"{run.name}: {'; '.join(run.notes)}", *sentences(run, args.depth)]))
+            if len(run.processes) > 1:
+                print("\n".join(describe_ranks(compare_ranks(run.processes))))
         print(f"wrote {args.output}")
         if args.write_limits:
             count = write_limits(runs[-1], args.depth, args.write_limits, margin=args.margin)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import RoofError
 from ..columns import FLOP_COLUMNS
-from ..read.inputs import COSTS_NAME
-from ..read.trace_modules import Modules, by_module, read_modules
+from ..read.timelines import COSTS_NAME
+from ..read.trace_modules import Modules, by_module
 from ..roofs import Roofs, read_roofs
+from .sources import read_sources
 
 OUTSIDE = "outside any module"
 #: Below this part of its roof neither a unit nor memory explains a module's time; as in analysis.py.
@@ -18,10 +18,11 @@ _LATENCY_BELOW = 1 / 3
 
 @dataclass
 class Run:
-    """A folder with a trace; `parts` has a row by module and direction, a step's seconds, the longest first.
+    """A run's first process; `parts` has a row by module and direction, a step's seconds, the longest first.
 
     Beside time_s, waiting_s, calls, flop and bytes_hbm it has least_s, the time at the roof, and bound, both only with
-    costs and roofs. `memory` is the table of --count_costs with --module_ranges, or None.
+    costs and roofs. `memory` is the table of --count_costs with --module_ranges, or None. `processes` are all of the
+    run.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Run:
     roofs: Roofs | None
     memory: pd.DataFrame | None
     notes: list[str] = field(default_factory=list)
+    processes: list[Modules] = field(default_factory=list)
 
     @property
     def step_s(self) -> float:
@@ -48,29 +50,27 @@ class Run:
         )
 
 
-def read_run(path: Path) -> Run:
-    """Read a folder, or a trace with files beside it. Raises RoofError naming what is missing."""
-    traces = sorted(path.glob("trace_rank*.json*")) if path.is_dir() else [path]
-    if not traces or not traces[0].is_file():
-        raise RoofError(
-            f"{path}: no trace_rank*.json.gz here; main.py --torch_profile {path} --module_ranges 4 writes it"
-        )
-    folder = traces[0].parent
-    costs, roofs, memory = (
+def read_run(path: Path, steps: int | None = None) -> Run:
+    """Read a folder, or a trace, timeline or report with files beside it. Raises RoofError naming what is missing.
+
+    steps: how many a report of counters holds, where no record beside it tells.
+    """
+    processes, roofs = read_sources(path, steps)
+    folder = path if path.is_dir() else path.parent
+    costs, costs_roofs, memory = (
         folder / f"{COSTS_NAME.partition('.')[0]}{end}" for end in (".csv", ".roofs.toml", ".memory.csv")
     )
-    modules = read_modules(traces[0], costs if costs.is_file() else None)
-    found = read_roofs(roofs) if roofs.is_file() else None
+    modules = processes[0]
+    found = roofs or (read_roofs(costs_roofs) if costs_roofs.is_file() else None)
     notes = [*modules.notes]
-    if not costs.is_file() or found is None:
+    if roofs is None and (not costs.is_file() or found is None):
         notes.append(
             f"no {COSTS_NAME} with its roofs in {folder}: main.py --count_costs {folder / COSTS_NAME} counts them"
         )
     parts = by_module(modules)
     parts = parts.assign(flop=parts[list(FLOP_COLUMNS.values())].sum(axis=1))
     table = pd.read_csv(memory).fillna({"module": ""}) if memory.is_file() else None
-    name = folder.resolve().name
-    return Run(name, modules, with_roofs(parts, found), found, table, notes)
+    return Run(folder.resolve().name, modules, with_roofs(parts, found), found, table, notes, processes)
 
 
 def cut(name: str, depth: int) -> str:
