@@ -13,7 +13,10 @@ class NvmlStandIn:
         asked: the names or numbers of the GPUs that were opened.
         opened: how often it is open.
         refuses: the name of a function that fails.
+        reasons: what slows the clocks down, bits of NVML, one a reading; the last stays.
     """
+
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
 
     class NVMLError(Exception):
         """As NVML's own."""
@@ -24,6 +27,8 @@ class NvmlStandIn:
         self.refuses = refuses
         self.asked: list[int | str] = []
         self.opened = 0
+        self.reasons = [0]
+        self.temperatures = iter(range(60, 90))
 
     def nvmlInit(self) -> None:
         self._may("nvmlInit")
@@ -60,6 +65,16 @@ class NvmlStandIn:
 
     def nvmlDeviceGetUtilizationRates(self, handle: object) -> SimpleNamespace:
         return SimpleNamespace(gpu=87, memory=40)
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: object) -> int:
+        self._may("nvmlDeviceGetCurrentClocksEventReasons")
+        return self.reasons.pop(0) if len(self.reasons) > 1 else self.reasons[0]
+
+    def nvmlDeviceGetClockInfo(self, handle: object, kind: int) -> int:
+        return {self.NVML_CLOCK_SM: 1410, self.NVML_CLOCK_MEM: 1215}[kind]
+
+    def nvmlDeviceGetTemperature(self, handle: object, kind: int) -> int:
+        return next(self.temperatures)
 
     def _may(self, question: str) -> None:
         if self.refuses == question:

@@ -3,28 +3,27 @@
     python .../collect.py forward loss backward optimizer_step --name r50 -- python main.py --data_path DIR ...
     python .../collect.py all --nsys -- python main.py ...                 a timeline (Nsight Systems)
     python .../collect.py forward --print -- python main.py ...            shows the commands only
-    torchrun --nproc_per_node 4 .../collect.py backward -- python main.py ...   four GPUs: counters of rank 0 (--rank)
+    torchrun --nproc_per_node 4 .../collect.py backward -- python main.py ...   four GPUs: counters of rank 0 (--ranks)
+    python .../collect.py backward --module layer4 -- python main.py ...   the kernels of some modules only
 
 Each section is a run of its own: the command behind `--`, with `--section NAME` added. main.py opens the capture window
 around that section only, after --profile_warmup steps and for --profile_steps. Written are output_<name>_<section>.csv,
-and in reports/ Nsight Compute's report, its messages, and the command with GPU and versions. A run that breaks ends
-this with its exit code.
+and in reports/ Nsight Compute's report, its messages, and the command with GPU, versions, clocks and temperature. A run
+that breaks ends this with its exit code.
 """
 
 import argparse
-import json
 import os
-import shlex
+import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from rooflines import RoofError, atomic_file
+from rooflines import RoofError
+from rooflines.collect.captures import Capture, Tool, run, show
+from rooflines.collect.gpu_state import GpuState, gpu_of_process, open_gpu_state
 from rooflines.collect.metric_sets import metric_set, parse_capability
 from rooflines.collect.profilers import (
     find_profiler,
@@ -36,43 +35,14 @@ from rooflines.collect.profilers import (
     nsys_export_command,
     profiler_version,
 )
-from rooflines.collect.ranks import find_rank
+from rooflines.collect.ranks import find_rank, parse_ranks
 from rooflines.columns import SECTIONS
 from rooflines.command_line import FlagParser
-from rooflines.read.messages import explain, programs_exit_code
 
 _LAUNCHERS = {"torchrun", "srun", "mpirun", "mpiexec", "torch.distributed.run", "torch.distributed.launch"}
 _WORDS_OF_A_FILE_NAME = {*SECTIONS, "all"}
-
-
-@dataclass(frozen=True)
-class Capture:
-    """One section's run: `profile` is the profiler with the program behind it, `export` makes CSVs of its report.
-
-    report: the report's path without ending. csv: where to put what `export` prints; None if it writes files itself.
-    """
-
-    section: str
-    program: list[str]
-    profile: list[str]
-    export: list[str]
-    report: Path
-    csv: Path | None
-
-    @property
-    def report_file(self) -> Path:
-        """The report itself."""
-        return Path(f"{self.report}{'.nsys-rep' if self.csv is None else '.ncu-rep'}")
-
-
-@dataclass(frozen=True)
-class Tool:
-    """The profiler to use: `path` of ncu or nsys, and the metrics (none for nsys)."""
-
-    path: str
-    version: tuple[int, ...] = ()
-    metrics: tuple[str, ...] = ()
-    gpu: str = ""
+_RANK_IN_NAME = re.compile(r"(?:^|_)rank_?\d")
+_MODULE_RANGES = ("--module_ranges", "4")
 
 
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
@@ -113,11 +83,34 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--rank", type=int, default=0, help="of several processes, the one whose counters are read (%(default)s)"
     )
+    parser.add_argument(
+        "--ranks",
+        type=parse_ranks,
+        metavar="0,3",
+        help="of several processes, those that are profiled, each into files of its own",
+    )
+    parser.add_argument(
+        "--module",
+        metavar="REGEX",
+        help="only kernels of modules in whose name this is found, forward and backward, e.g. 'layer4' or "
+        "'encoder.*self_attn'; main.py gets --module_ranges 4 if it has no other",
+    )
+    parser.add_argument(
+        "--wait_throttled",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="before each section, wait this long at most while the GPU is throttled (NVML; %(default)s, 0: never)",
+    )
     args = parser.parse_args(words[:end])
     args.program = words[end + 1 :]
     if not args.program:
         parser.error("put the command to profile behind --, e.g. collect.py forward -- python main.py ...")
     _check(args)
+    if args.module is not None and not any(
+        word.replace("-", "_").startswith("__module_ranges") for word in args.program
+    ):
+        args.program += _MODULE_RANGES
     return args
 
 
@@ -137,6 +130,12 @@ def _check(args: argparse.Namespace) -> None:
     if _WORDS_OF_A_FILE_NAME.intersection(args.name.split("_")) or "optimizer_step" in args.name or "/" in args.name:
         raise RoofError(
             f"--name {args.name}: postprocess.py would take part of it for the section's name; choose another"
+        )
+    if _RANK_IN_NAME.search(args.name):
+        raise RoofError(f"--name {args.name}: postprocess.py would take part of it for a rank; choose another")
+    if args.nsys and args.module is not None:
+        raise RoofError(
+            "--module chooses the kernels that are counted; a timeline has all, and postprocess.py sorts them"
         )
     if args.nsys and args.compute_capability:
         raise RoofError("--compute_capability chooses counters, and --nsys reads none: leave it out")
@@ -165,8 +164,7 @@ def choose_tool(args: argparse.Namespace) -> Tool:
 def plan(args: argparse.Namespace, tool: Tool, *, rank: int = 0, processes: int = 1) -> list[Capture]:
     """Return what to run for each section."""
     captures = []
-    # Timelines are written by every process, counters by one: only the first need names of their own.
-    of_many = f"_rank{rank}" if processes > 1 and args.nsys else ""
+    of_many = f"_rank{rank}" if processes > 1 and (args.nsys or args.ranks) else ""
     for section in dict.fromkeys(args.sections):
         program = [*args.program, "--section", section]
         reports = args.output_dir / "reports"
@@ -174,7 +172,7 @@ def plan(args: argparse.Namespace, tool: Tool, *, rank: int = 0, processes: int 
             report = reports / f"timeline_{args.name}_{section}{of_many}"
             profile, export, csv = nsys_command(tool.path, report), nsys_export_command(tool.path, report), None
         else:
-            report = reports / f"output_{args.name}_{section}"
+            report = reports / f"output_{args.name}_{section}{of_many}"
             csv = args.output_dir / f"{report.name}.csv"
             export = ncu_export_command(tool.path, report, tool.metrics)
             profile = ncu_command(
@@ -184,75 +182,10 @@ def plan(args: argparse.Namespace, tool: Tool, *, rank: int = 0, processes: int 
                 version=tool.version,
                 clock_control=args.clock_control,
                 cache_control=args.cache_control,
+                module=args.module,
             )
         captures.append(Capture(section, program, [*profile, *program], export, report, csv))
     return captures
-
-
-def show(capture: Capture) -> None:
-    """Print a section's two commands as one would type them."""
-    print(f"LC_ALL=C {shlex.join(capture.profile)}")
-    print(f"LC_ALL=C {shlex.join(capture.export)}" + (f" > {shlex.quote(str(capture.csv))}" if capture.csv else ""))
-
-
-def run(capture: Capture, tool: Tool) -> int:
-    """Profile a section and write its CSV; 0, else the exit code of what broke, with a line that says what."""
-    capture.report.parent.mkdir(parents=True, exist_ok=True)
-    # An old report would pass for this run's, where the run breaks without writing one.
-    capture.report_file.unlink(missing_ok=True)
-    # The CSV's numbers may follow the language, in some of which 1,234.5 is written 1.234,5.
-    environment = os.environ | {"LC_ALL": "C"}
-    began = time.monotonic()
-    code = subprocess.run(capture.profile, env=environment).returncode
-    seconds = time.monotonic() - began
-    messages = _read(Path(f"{capture.report}.log"))
-    # ncu has an exit code of its own; the program's stands in its messages.
-    code = programs_exit_code(messages) or code
-    if code or not capture.report_file.is_file():
-        return _broken(capture, code, explain(messages))
-    # Before the export: a report that cannot be exported has its record all the same.
-    _write_record(capture, tool, seconds)
-    done = subprocess.run(capture.export, env=environment, stdout=subprocess.PIPE if capture.csv else None)
-    if done.returncode:
-        return _broken(capture, done.returncode, f"{capture.report_file} cannot be exported")
-    if capture.csv is None:
-        print(f"{capture.section}: {capture.report_file} and its summaries, {seconds:.0f} s", flush=True)
-        return 0
-    with atomic_file(capture.csv) as file:
-        file.write(done.stdout)
-    launches = sum(line.startswith(b'"') for line in done.stdout.splitlines()) - 2  # less a header and a row of units
-    print(f"{capture.section}: {launches} launches in {capture.csv}, {seconds:.0f} s", flush=True)
-    return 0
-
-
-def _broken(capture: Capture, code: int, why: str) -> int:
-    """Say in a line that a section broke and why; return the exit code, as a shell gives it for a signal."""
-    # A negative code is the signal that killed the process. 0 without a report is broken, too.
-    code = 128 - code if code < 0 else code or 1
-    print(
-        f"collect.py: {capture.section} broke with exit code {code}: {why or 'see the lines above'}",
-        file=sys.stderr,
-        flush=True,
-    )
-    return code
-
-
-def _read(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
-
-
-def _write_record(capture: Capture, tool: Tool, seconds: float) -> None:
-    """Write beside the report how it came about: what a chart's caption needs."""
-    record = {
-        "section": capture.section,
-        "command": shlex.join([Path(tool.path).name, *capture.profile[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "profiler": ".".join(map(str, tool.version)),
-        "gpu": tool.gpu,
-        "seconds": round(seconds, 1),
-    }
-    with atomic_file(Path(f"{capture.report}.json")) as file:
-        file.write(json.dumps(record, indent=2).encode() + b"\n")
 
 
 def collect(args: argparse.Namespace) -> int:
@@ -263,21 +196,31 @@ def collect(args: argparse.Namespace) -> int:
         raise RoofError(
             "several processes profile one section per launch, so that none meets those of the section before"
         )
-    if not 0 <= args.rank < processes:
-        raise RoofError(f"--rank {args.rank}: there are {processes} processes, counted from 0")
-    # The others have to take part, or the profiled one would wait for them for ever; they run without ncu, which
-    # replays only kernels of the one.
-    if processes > 1 and not args.nsys and rank != args.rank and not args.only_print:
+    # Timelines are written by every process, counters by one.
+    chosen = args.ranks or ([args.rank] if not args.nsys else list(range(processes)))
+    if not 0 <= max(chosen) < processes:
+        flag = "--ranks" if args.ranks else "--rank"
+        raise RoofError(f"{flag} {','.join(map(str, chosen))}: there are {processes} processes, counted from 0")
+    # The others have to take part, or the profiled ones would wait for them for ever; they run without the profiler.
+    if processes > 1 and rank not in chosen and not args.only_print:
         return subprocess.run([*args.program, "--section", args.sections[0]]).returncode
     if not args.only_print and shutil.which(args.program[0]) is None:
         raise RoofError(f"{args.program[0]}: no such command, to be run behind --")
     tool = choose_tool(args)
+    gpu = None if args.only_print else _open_gpu()
     for capture in plan(args, tool, rank=rank, processes=processes):
         if args.only_print:
             show(capture)
-        elif code := run(capture, tool):
+        elif code := run(capture, tool, gpu, args.wait_throttled):
             return code
     return 0
+
+
+def _open_gpu() -> GpuState | None:
+    gpu, missing = open_gpu_state(gpu_of_process(os.environ))
+    if missing:
+        print(f"note: {missing}", flush=True)
+    return gpu
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

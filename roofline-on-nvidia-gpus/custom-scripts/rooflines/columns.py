@@ -53,6 +53,9 @@ NUMBER_COLUMNS = {
     "launches": "number of launches summed in this row",
     "time_s": "seconds on the device",
     "clock_hz": "clock of the cores while this ran, weighted by time",
+    "nvml_clock_hz": "clock of the cores while the report was made, mean of a reading each second (NVML)",
+    "memory_clock_hz": "clock of the GPU's memory, likewise",
+    "temperature_c": "the GPU's highest temperature in the meantime, degrees Celsius (NVML)",
     **{column: "floating-point operations; an FMA counts 2" for column in FLOP_COLUMNS.values()},
     "tensor_int_op": "integer operations of the tensor cores; no FLOPs, in no sum",
     **{column: f"bytes between the cores and {level}" for level, column in LEVELS.items()},
@@ -60,3 +63,8 @@ NUMBER_COLUMNS = {
     "hfma_inst": "raw: thread instructions HFMA and HFMA2, constant loads included",
 }
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
+#: The GPU's state that collect.py notes in a report's record.
+GPU_STATE = ("nvml_clock_hz", "memory_clock_hz", "temperature_c")
+#: Columns that are no sums over launches: means weighted by time, and highest values.
+MEANS = ("clock_hz", "nvml_clock_hz", "memory_clock_hz")
+HIGHEST = ("temperature_c",)

@@ -12,7 +12,16 @@ from pathlib import Path
 import pandas as pd
 
 from . import RoofError, atomic_file
-from .columns import FLOP_COLUMNS, MEMORY_ONLY, NUMBER_COLUMNS, TENSOR_UNITS, TEXT_COLUMNS, UNMEASURED
+from .columns import (
+    FLOP_COLUMNS,
+    HIGHEST,
+    MEANS,
+    MEMORY_ONLY,
+    NUMBER_COLUMNS,
+    TENSOR_UNITS,
+    TEXT_COLUMNS,
+    UNMEASURED,
+)
 
 _KEYS = (
     "run",
@@ -30,7 +39,7 @@ _KEYS = (
     "block",
     "source",
 )
-_SUMS = tuple(name for name in NUMBER_COLUMNS if name not in ("first", "clock_hz"))
+_SUMS = tuple(name for name in NUMBER_COLUMNS if name not in ("first", *MEANS, *HIGHEST))
 
 
 def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
@@ -62,7 +71,7 @@ def tidy(rows: pd.DataFrame, *, origin: str = "table") -> pd.DataFrame:
 def sum_rows(rows: pd.DataFrame, by: tuple[str, ...] = _KEYS) -> pd.DataFrame:
     """Sum rows that agree in the columns `by`, in order of their first launch; the default joins equal launches.
 
-    The clock is averaged by time, flop_source becomes the distinct ones joined by "+", other texts that differ become
+    Clocks are averaged by time, flop_source becomes the distinct ones joined by "+", other texts that differ become
     empty. Bytes stay NaN where no row knows them. Returns a tidy table.
     """
     return tidy(_sums(rows, by)) if len(rows) else rows
@@ -80,13 +89,16 @@ def aggregate(rows: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
 
 def _sums(rows: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
     # Clocks are averaged by time, of the rows that have one: cycles over seconds.
-    weight = rows["time_s"].where(rows["clock_hz"].notna())
-    work = rows.assign(_weight=weight, _cycles=rows["clock_hz"] * weight)
-    groups = work.groupby(list(by), observed=True, sort=False, dropna=False)
+    weights = {f"_weight {name}": rows["time_s"].where(rows[name].notna()) for name in MEANS}
+    cycles = {f"_cycles {name}": rows[name] * weights[f"_weight {name}"] for name in MEANS}
+    groups = rows.assign(**weights, **cycles).groupby(list(by), observed=True, sort=False, dropna=False)
     # min_count=1: a sum of unknowns is unknown, not 0.
-    result = groups[[*_SUMS, "_weight", "_cycles"]].sum(min_count=1)
+    result = groups[[*_SUMS, *weights, *cycles]].sum(min_count=1)
     result["first"] = groups["first"].min()
-    result["clock_hz"] = result.pop("_cycles") / result.pop("_weight")
+    for name in MEANS:
+        result[name] = result.pop(f"_cycles {name}") / result.pop(f"_weight {name}")
+    for name in HIGHEST:
+        result[name] = groups[name].max()
     for name in TEXT_COLUMNS:
         if name not in by:
             result[name] = _joined(groups[name], "+" if name == "flop_source" else None)

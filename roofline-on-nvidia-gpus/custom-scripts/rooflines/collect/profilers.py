@@ -16,7 +16,9 @@ from .metric_sets import DEVICE_ATTRIBUTES, Capability, base_name, parse_capabil
 #: NCCL's kernels wait for other processes: run several times over, as counters need it, they would hang.
 NOT_NCCL = "regex:^(?!nccl).*"
 #: Summaries of a timeline that `nsys stats` writes as CSV.
-NSYS_REPORTS = ("nvtx_sum", "nvtx_kern_sum", "nvtx_gpu_proj_sum", "cuda_gpu_kern_sum", "cuda_gpu_trace")
+NSYS_REPORTS = (
+    *("nvtx_sum", "nvtx_kern_sum", "nvtx_gpu_proj_sum", "nvtx_gpu_proj_trace", "cuda_gpu_kern_sum", "cuda_gpu_trace"),
+)
 _WHERE = {
     "ncu": "Nsight Compute (ncu) is not on the PATH: it is part of the CUDA toolkit "
     "(Perlmutter: module load cudatoolkit) and of "
@@ -85,10 +87,12 @@ def ncu_command(
     version: tuple[int, ...] = (),
     clock_control: str = "none",
     cache_control: str = "none",
+    module: str | None = None,
 ) -> list[str]:
     """Return the options that count `metrics` for every launch in the capture window; the program's command follows.
 
-    report: the file to write, without its ending. version: of ncu, empty if not known.
+    report: the file to write, without its ending. version: of ncu, empty if not known. module: a regular expression,
+    for launches within NVTX ranges of such names alone. Raises RoofError for one that NVTX filters cannot have.
     """
     # Kernel replay repeats each kernel with its memory restored, as often as the counters need passes; the program
     # itself runs once. `--profile-from-start off`: main.py opens the window by cudaProfilerStart.
@@ -97,7 +101,26 @@ def ncu_command(
     command += ["--metrics", ",".join(metrics)]
     # Else the average, least and largest of every sum are kept too; versions before 2024 do not have the option.
     command += ["--disable-extra-suffixes"] if not version or version >= (2024, 1) else []
+    if module is not None:
+        command += ["--nvtx-include", _nvtx_filter(module)]
     return [*command, "--force-overwrite", "--log-file", f"{report}.log", "--export", str(report)]
+
+
+def _nvtx_filter(module: str) -> str:
+    """Return the filter of ranges in whose name an expression is found.
+
+    The slash at the end says push/pop ranges, at any depth of the stack. Autograd's thread has the modules' ranges too.
+    https://docs.nvidia.com/nsight-compute/NsightComputeCli/index.html#nvtx-filtering
+    """
+    try:
+        re.compile(module)
+    except re.error as error:
+        raise RoofError(f"--module {module}: no regular expression ({error})") from None
+    if found := set("/@,") & set(module):
+        raise RoofError(
+            f"--module {module}: {' '.join(sorted(found))} would be read as part of Nsight Compute's filter"
+        )
+    return f"regex:.*({module}).*/"
 
 
 def ncu_export_command(ncu: str, report: Path, metrics: Sequence[str]) -> list[str]:
@@ -130,6 +153,6 @@ def nsys_command(nsys: str, report: Path) -> list[str]:
 
 
 def nsys_export_command(nsys: str, report: Path) -> list[str]:
-    """Return the command that writes a timeline's summaries, `<report>_<summary>.csv`."""
+    """Return the command that writes a timeline's summaries, `<report>_<summary>.csv`, and itself as `.sqlite`."""
     command = [nsys, "stats", "--force-export", "true", "--report", ",".join(NSYS_REPORTS), "--format", "csv"]
     return [*command, "--force-overwrite", "true", "--output", str(report), f"{report}.nsys-rep"]

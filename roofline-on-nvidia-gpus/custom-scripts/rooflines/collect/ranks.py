@@ -1,8 +1,17 @@
 """The rank of this process and the number of all, by the variables that torchrun or Slurm set."""
 
+import argparse
 from collections.abc import Mapping
 
 from .. import RoofError
+
+
+def parse_ranks(text: str) -> list[int]:
+    """Return [0, 3] for "0,3". Raises ArgumentTypeError, as a parser of flags wants it."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} are no ranks, e.g. 0,3")
+    return sorted(set(map(int, words)))
 
 
 def find_rank(environ: Mapping[str, str]) -> tuple[int, int]:

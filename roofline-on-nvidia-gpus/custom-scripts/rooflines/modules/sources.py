@@ -3,8 +3,6 @@
 All become tidy rows with a module and a direction, one `Modules` for each process.
 """
 
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,14 +10,12 @@ import pandas as pd
 
 from .. import RoofError
 from ..read.inputs import load_runs
+from ..read.record import recorded_steps
 from ..read.timelines import TIMELINES, read_timelines
 from ..read.trace_modules import Modules
 from ..roofs import Roofs
 from ..table import tidy
 
-#: main.py's own default of --profile_steps, where the record of a command does not name it.
-_PROFILE_STEPS = 3
-_STEPS = re.compile(r"--profile_steps[= ](\d+)")
 #: Kinds of time in the comparison of ranks; everything else is computing.
 KINDS = ("copy", "communication", "host bound", "idle", "python")
 
@@ -57,31 +53,18 @@ def _counters(path: Path, steps: int | None) -> tuple[list[Modules], Roofs | Non
     loaded = load_runs([path])
     if len(loaded.runs) > 1:
         raise RoofError(f"{path}: it holds the runs {', '.join(loaded.runs)}: name the files of one")
-    recorded = _recorded_steps(path)
-    count = steps or recorded or 1
-    notes = [f"counters of {count} steps; kernels one by one, so without gaps between them"]
-    if not steps and not recorded:
+    files = [path] if path.is_file() else [*path.glob("*.csv"), *path.glob("*.ncu-rep")]
+    recorded = {recorded_steps(file) for file in files} - {None}
+    count = steps or (recorded.pop() if len(recorded) == 1 else 0)
+    notes = [f"counters of {count or 1} steps; kernels one by one, so without gaps between them"]
+    if not count:
         notes.append("how many steps were profiled is not recorded beside the report: taken for one; --steps gives it")
     ranks = loaded.rows["rank"].astype(str)
     found = []
     for rank in sorted(set(ranks)):
         rows = tidy(loaded.rows[ranks == rank])
-        found.append(Modules(rows, count, float(rows["time_s"].sum()), notes))
+        found.append(Modules(rows, count or 1, float(rows["time_s"].sum()), notes))
     return found, loaded.roofs[loaded.runs[0]]
-
-
-def _recorded_steps(path: Path) -> int | None:
-    """Return the steps of collect.py's commands, from the records it writes beside its reports."""
-    folder = path if path.is_dir() else path.parent
-    found = set()
-    for record in [*folder.glob("reports/output_*.json"), *folder.glob("output_*.json")]:
-        try:
-            command = json.loads(record.read_text()).get("command", "")
-        except (ValueError, AttributeError):
-            continue
-        match = _STEPS.search(command)
-        found.add(int(match[1]) if match else _PROFILE_STEPS)
-    return found.pop() if len(found) == 1 else None
 
 
 def compare_ranks(processes: Sequence[Modules]) -> pd.DataFrame:

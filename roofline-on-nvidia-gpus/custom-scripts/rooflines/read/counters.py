@@ -22,6 +22,7 @@ from .metrics import (
     TIME,
 )
 from .places import Place, enter_all
+from .record import gpu_state
 
 _SECTOR_BYTES = 32
 _RANK = re.compile(r"(?:^|_)rank_?(\d+)")
@@ -44,6 +45,8 @@ def tabulate(report: Report, *, per_launch: bool = False) -> pd.DataFrame:
     rows["source"] = _constant("ncu", len(rows))
     rows["first"] = np.arange(len(rows))
     rows["launches"] = 1
+    for name, value in gpu_state(report.path).items():
+        rows[name] = value
     rows["time_s"], rows["clock_hz"] = _get(launches, TIME), _get(launches, CLOCK)
     rows["bytes_l1"], rows["bytes_l2"], rows["bytes_hbm"] = _bytes(launches)
     rows = tidy(pd.concat([rows, count_flops(launches)], axis=1), origin=str(report.path))

@@ -13,6 +13,7 @@ from ..table import read_table, tidy
 from .counters import rank_of, run_and_section
 from .nsys_file import DeviceRow, NsysFile
 from .nsys_places import Places
+from .record import gpu_state
 from .trace_device import COMMUNICATION, Work, book, device_rows, kind_of
 from .trace_modules import Modules, join_costs, per_operator
 
@@ -97,7 +98,7 @@ def named(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     run, section = run_and_section(path.with_name(path.name.removeprefix(_PREFIX)))
     sections = rows["section"].astype(object).where(rows["section"].notna(), "").replace("", section)
     common = {"run": run, "rank": rank_of(path), "source": "nsys", "flop_source": "missing"}
-    return tidy(rows.assign(section=sections, **common), origin=str(path))
+    return tidy(rows.assign(section=sections, **common, **gpu_state(path)), origin=str(path))
 
 
 def _ranked(modules: Modules, rank: str) -> Modules:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .counters import name_of
+from .counters import name_of, rank_of
 from .forms import complete
 from .launches import TEXT, Report
 
@@ -39,7 +39,7 @@ def _belong(first: Report, second: Report) -> bool:
     """Say whether the second report is the first one again, or the rest of it."""
     if first.path == second.path:  # parts of one file: appending it to itself is a run that was done twice
         return _complement(first, second)
-    if name_of(first) != name_of(second):
+    if name_of(first) != name_of(second) or rank_of(first.path) != rank_of(second.path):
         return False
     return _are_twins(first, second) or _complement(first, second)
 
