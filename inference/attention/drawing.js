@@ -147,7 +147,7 @@ function drawStrip() {
     strip.replaceChildren(
       ...choices.map(([value, name]) => {
         const label = document.createElement("label");
-        label.innerHTML = `<input type="radio" name="strip" value="${value}"><canvas></canvas><span>${name}</span>`;
+        label.innerHTML = `<input type="radio" name="strip" value="${value}"><canvas></canvas><span>${name}</span><span></span>`;
         label.firstChild.onchange = () => (decoder ? chooseHead(value) : chooseLayer(value, "encoder"));
         return label;
       }),
@@ -159,6 +159,7 @@ function drawStrip() {
     input.checked = value === chosen;
     const map = decoder ? decoderMap(state.layer.decoder, value, state.query) : encoderMap(value, state.cell);
     paint(canvas, map, most(map));
+    strip.children[k].children[3].textContent = zeros(map) ? `${Math.floor(100 * zeros(map))} % zero` : "";
     canvas.style.width = `${wide}px`;
     canvas.style.height = `${Math.max(12, Math.min(120, (wide * data.size[0]) / data.size[1]))}px`;
   });

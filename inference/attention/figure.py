@@ -72,7 +72,9 @@ def _draw_decoder(part: Any, inside: Inside, image: Image.Image, rows: int) -> N
         _draw_box(panels[0], inside.boxes[-1, n], np.array(class_colour(n + 1)) / 255)
         _draw_map(panels[n + 1], inside, image, inside.decoder[-1, :, n].mean(0))
         _draw_box(panels[n + 1], inside.boxes[-1, n], ACCENT)
-        name = f"{inside.name(int(inside.labels()[n]))} {100 * inside.scores()[n]:.0f} %"
+        name = (
+            f"{inside.name(int(inside.labels()[n]))} {100 * inside.scores()[n]:.0f} %{_zeros(inside.decoder[-1, :, n])}"
+        )
         panels[n + 1].set_title(name, color=INK, fontsize=9, pad=3)
     _show(panels[0], together)
     panels[0].set_title("together", color=INK, fontsize=9, pad=3)
@@ -87,7 +89,9 @@ def _draw_encoder(part: Any, inside: Inside, image: Image.Image) -> None:
     _show(panels["image"], np.asarray(image))
     for letter, (y, x) in zip("ABCD", points_of(inside), strict=True):
         _draw_map(panels[letter], inside, image, inside.encoder[-1, *cell_of(inside, y, x)])
-        panels[letter].set_title(f"from {letter}", color=INK, fontsize=9, pad=3)
+        panels[letter].set_title(
+            f"from {letter}{_zeros(inside.encoder[-1, *cell_of(inside, y, x)][None])}", color=INK, fontsize=9, pad=3
+        )
         panels[letter].plot(x, y, "o", color=ACCENT, markeredgecolor="white", markersize=8)
         mark = {"boxstyle": "circle,pad=0.25", "facecolor": ACCENT, "edgecolor": "white"}
         panels["image"].text(x, y, letter, color="white", weight="bold", ha="center", va="center", size=9, bbox=mark)
@@ -133,6 +137,12 @@ def _pale(image: Image.Image) -> np.ndarray:
 
 def _draw_map(axis: Any, inside: Inside, image: Image.Image, weights: np.ndarray) -> None:
     _show(axis, _pale(image) * colours(_over_image(inside, weights, image.size)))
+
+
+def _zeros(maps: np.ndarray) -> str:
+    """Words on the cells (heads, h, w) to which no head gives anything; none where every cell has some weight."""
+    share = (maps == 0).all(0).mean()
+    return f", {100 * share:.0f} % exactly 0" if share else ""
 
 
 def _show(axis: Any, pixels: np.ndarray) -> None:

@@ -4,7 +4,10 @@ const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
 const { encoder: encoderLayers, decoder: decoderLayers, heads } = data.layers;
 const [h, w] = data.cells;
-const percent = (x) => `${x && 100 * x < 1 ? (100 * x).toPrecision(2) : (100 * x).toFixed(1)} %`;
+const zeros = (map) => map.weights.reduce((count, weight) => count + (weight === 0), 0) / map.weights.length;
+// Less than the least step of the scale, and not exactly 0.
+const tiny = (x) => x > 0 && x < 2 * data.almost;
+const percent = (x) => tiny(x) ? "almost 0 %" : `${x && 100 * x < 1 ? (100 * x).toPrecision(2) : (100 * x).toFixed(1)} %`;
 const chance = (x) => `${(100 * x).toFixed(1)} %`;
 const blocks = (length, side) => Math.ceil(length / side);
 
@@ -18,8 +21,9 @@ async function unpack(id, steps, rows, length) {
 }
 
 function weights({ steps, length, maxima, codes }, row) {
-  const scale = maxima[row] / (steps * steps);
-  return Float32Array.from(codes.subarray(row * length, (row + 1) * length), (code) => scale * code * code);
+  const scale = maxima[row] / (steps - 1) ** 2;
+  const weight = (code) => code && Math.max(scale * (code - 1) ** 2, data.almost);
+  return Float32Array.from(codes.subarray(row * length, (row + 1) * length), weight);
 }
 
 function meanOf(maps) {
@@ -50,16 +54,17 @@ function colour(share) {
   return stops[k].map((channel, i) => channel + (place - k) * (stops[k + 1][i] - channel));
 }
 
-/** Paint a map into a canvas, a pixel for each cell, and lay it over the image: its cells may hang over the edge. */
+/** Paint a map into a canvas, a pixel for each cell; cells of exactly 0 have a colour of their own. */
 function paint(canvas, map, most) {
   const rows = map.weights.length / map.columns;
   canvas.width = map.columns;
   canvas.height = rows;
   const image = new ImageData(map.columns, rows);
-  map.weights.forEach((weight, k) => image.data.set([...colour(weight / most), 255], 4 * k));
+  map.weights.forEach((weight, k) => image.data.set([...(weight ? colour(weight / most) : data.nothing), 255], 4 * k));
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
+/** Lay a painted map over the image: its cells may hang over the edge. */
 function layOver(canvas, map) {
   const [tall, wide] = data.extent;
   const rows = map.weights.length / map.columns;

@@ -15,6 +15,8 @@ from PIL import Image
 
 #: Steps of the scale above 0, finest first; 15 steps are enough for a picture.
 STEPS = (255, 63, 31, 15)
+#: The weight that stands for those that round to nothing and are not exactly 0.
+ALMOST = 1e-30
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Packed:
 
     Attributes:
         text: base64 of the deflated bytes: M float32 maxima (little endian), then the codes, M maps of T bytes.
-        steps: a code c stands for the weight maximum * (c / steps)^2: small weights get the finer steps.
+        steps: code 0 stands for a weight of exactly 0, a code c above for maximum * ((c - 1) / (steps - 1))^2: small
+            weights get the finer steps, and those that round to nothing are `ALMOST` nothing.
     """
 
     text: str
@@ -47,7 +50,7 @@ def pack(maps: np.ndarray, budget: int) -> Packed | None:
 
 
 def _deflate(maxima: np.ndarray, shares: np.ndarray, steps: int) -> str:
-    codes = np.rint(shares * steps).astype(np.uint8)
+    codes = np.where(shares > 0, 1 + np.rint(shares * (steps - 1)), 0).astype(np.uint8)
     return base64.b64encode(zlib.compress(maxima.tobytes() + codes.tobytes(), 6)).decode()
 
 
@@ -56,7 +59,8 @@ def unpack(packed: Packed, shape: tuple[int, int]) -> np.ndarray:
     data = zlib.decompress(base64.b64decode(packed.text))
     maxima = np.frombuffer(data, "<f4", count=shape[0])
     codes = np.frombuffer(data, np.uint8, offset=maxima.nbytes).reshape(shape)
-    return maxima[:, None] * (codes / np.float32(packed.steps)) ** 2
+    above = np.maximum(maxima[:, None] * ((codes - np.float32(1)) / (packed.steps - 1)) ** 2, np.float32(ALMOST))
+    return np.where(codes > 0, above, np.float32(0))
 
 
 def pack_encoder(encoder: np.ndarray, budget: int) -> tuple[Packed, int, int]:

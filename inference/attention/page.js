@@ -10,6 +10,8 @@ function show() {
   const [even, side] = [1 / map.weights.length, map.side];
   const cell = side > 1 ? `a block of ${side} x ${side} cells` : "one cell";
   $("unit").textContent = `of the attention in ${cell}; spread evenly (mark) it would be ${percent(even)}`;
+  $("nothing").hidden = !zeros(map);
+  $("nothingshare").textContent = `${chance(zeros(map))} of the cells have exactly 0`;
   $("even").style.left = `${100 * Math.min(even / most(map), 1)}%`;
   $("caption").textContent = caption();
   readOut();
@@ -98,7 +100,8 @@ function readOut() {
   const [row, column] = pointer;
   const map = currentMap();
   const weight = map.weights[Math.floor(row / map.side) * map.columns + Math.floor(column / map.side)];
-  $("readout").textContent = `row ${row + 1}, column ${column + 1}: ${percent(weight)} of the attention`;
+  const share = weight ? percent(weight) : "exactly 0 %";
+  $("readout").textContent = `row ${row + 1}, column ${column + 1}: ${share} of the attention`;
 }
 
 function listen() {
@@ -177,7 +180,7 @@ async function start() {
   frame.style.aspectRatio = `${data.size[1]} / ${data.size[0]}`;
   frame.style.width = `min(100%, calc(66vh * ${data.size[1] / data.size[0]}))`;
   frame.setAttribute("aria-label", `Image ${data.image}`);
-  const ramp = { weights: Float32Array.from({ length: 256 }, (_, k) => k), columns: 256 };
+  const ramp = { weights: Float32Array.from({ length: 256 }, (_, k) => k || data.almost), columns: 256 };
   paint($("ramp"), ramp, 255);
   fillTexts();
   fillList();

@@ -14,8 +14,8 @@ import numpy as np
 from util.runs.atomic import atomic_file
 
 from .maps import Inside
-from .packing import Packed, blocks_to, pack, pack_encoder, pack_image
-from .ramp import STOPS
+from .packing import ALMOST, Packed, blocks_to, pack, pack_encoder, pack_image
+from .ramp import NOTHING, STOPS
 
 FOLDER = Path(__file__).parent
 #: Later ones call earlier ones.
@@ -79,6 +79,8 @@ def _facts(inside: Inside) -> dict[str, Any]:
         "extent": [round(part, 5) for part in inside.extent],
         "layers": {"encoder": len(inside.encoder), "decoder": layers, "heads": heads},
         "stops": STOPS,
+        "nothing": NOTHING,
+        "almost": ALMOST,
         "found": inside.found,
         "classes": inside.probabilities.shape[-1] - 1,
         "left_out": max(0, queries - MOST_QUERIES),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from inference.attention.figure import points_of, write_figure
+from inference.attention.packing import pack, unpack
 from inference.attention.page import write_page
+from inference.attention.ramp import NOTHING, colours
 from tests.inference.attention.looks import inside
 
 
@@ -145,3 +148,37 @@ def test_points_of_the_figure_lie_in_four_places_in_the_order_of_their_maps() ->
         (a, b), (c, d) = points[:2], points[2:]
         assert len(set(points)) == 4 and a[1] <= b[1] and c[1] <= d[1] and max(a[0], b[0]) <= min(c[0], d[0])
         assert pytest.approx((0.45, 0.35)) in points  # the centre of the first box
+
+
+def sparse(look: Any) -> Any:
+    """Leave in every map of the decoder the cells of the first row alone, one of them with next to nothing."""
+    decoder = look.decoder.copy()
+    decoder[..., 1:, :] = 0
+    decoder[..., 0, 0] = 1e-12
+    return replace(look, decoder=decoder)
+
+
+def test_exact_zeros_stay_zeros_and_have_a_colour_of_their_own(tmp_path: Path) -> None:
+    maps = sparse(inside()).decoder.reshape(-1, 12)
+    for budget in (10_000, 600):
+        packed = pack(maps, budget)
+        assert packed is not None and ((unpack(packed, maps.shape) == 0) == (maps == 0)).all()
+    shown = colours(np.array([0.0, 1e-9, 1.0]))
+    assert np.abs(shown[0] - shown[1]).max() > 0.15 and (shown[1] > 0.99).all()
+
+
+def test_the_page_tells_exact_zeros_from_tiny_weights(browser_page: Any, tmp_path: Path) -> None:
+    path = write_page(sparse(inside()), tmp_path / "a.html", image_name="a.jpg", checkpoint_name="x")
+    browser_page.goto(path.as_uri())
+    browser_page.wait_for_selector("body[data-ready]")
+    assert browser_page.inner_text("#nothing").strip() == "66.7 % of the cells have exactly 0"
+    assert browser_page.locator("#thumbs label").nth(1).inner_text().split() == ["head", "1", "66", "%", "zero"]
+    pixel = "[...document.getElementById('heat').getContext('2d').getImageData(0, {}, 1, 1).data]"
+    assert browser_page.evaluate(pixel.format(2))[:3] == list(NOTHING)
+    assert min(browser_page.evaluate(pixel.format(0))[:3]) > 250, "next to nothing is white, as on the scale"
+    box = browser_page.locator("#frame").bounding_box()
+    texts = []
+    for part in (0.1, 0.9):
+        browser_page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + part * box["height"])
+        texts.append(browser_page.inner_text("#readout"))
+    assert "almost 0 %" in texts[0] and "exactly 0 %" in texts[1]
