@@ -5,15 +5,20 @@
 Our training set of DIR, augmented from --seed, makes the batches; weights are drawn from it, too. Each implementation
 trains on them in a process of its own, with its own model, criterion, optimizer and engine, on one thread and without
 dropout, which the two draw in another order. Exit code 1 where a loss differs by more than --tolerance.
+
+`--rounding` trains the original a second time with another library's convolutions, which add up in another order: what
+it then differs by from itself is what rounding alone does.
 """
 
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -38,6 +43,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=42, help="of weights and augmentation (%(default)s)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference (%(default)s)")
     parser.add_argument("--float64", action="store_true", help="in double precision: rounding is no difference")
+    parser.add_argument("--rounding", action="store_true", help="also the original against itself, rounded otherwise")
+    parser.add_argument(
+        "--norms",
+        choices=("first_batch", "ones"),
+        default="first_batch",
+        help="statistics in the frozen norms: of the first images, as those of pretrained weights are of theirs, or "
+        "variance one, with which the values of random layers explode (%(default)s)",
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "batches.pt"
@@ -48,6 +61,9 @@ def main() -> int:
             "ours": Child("r18_worker.py", ROOT, order | {"flags": flags}),
             "original": Child("r18_worker.py", args.original.resolve(), order | {"flags": flags}),
         }
+        if args.rounding:
+            other = order | {"flags": flags, "without_onednn": True}
+            workers["itself"] = Child("r18_worker.py", args.original.resolve(), other)
         losses = {name: worker.work()["losses"] for name, worker in workers.items()}
         for worker in workers.values():
             worker.close()
@@ -65,8 +81,28 @@ def prepare(args: argparse.Namespace, file: Path) -> int:
     floats = [(_normalised(image), dict(target)) for image, target in images]
     # The class count of the original for dataset_file coco.
     model, _, _ = build_model(argparse.Namespace(**vars(cfg) | {"num_classes": 91}))
-    torch.save({"model": model.state_dict(), "batches": [floats[k : k + 2] for k in range(0, len(floats), 2)]}, file)
+    state = model.state_dict()
+    if args.norms == "first_batch":
+        set_norms(state, [image for image, _ in floats[:2]])
+    torch.save({"model": state, "batches": [floats[k : k + 2] for k in range(0, len(floats), 2)]}, file)
     return 91
+
+
+def set_norms(state: dict[str, torch.Tensor], images: list[torch.Tensor]) -> None:
+    """Give the frozen norms of a state dict mean and variance of what they see of images (3, H, W), one by one."""
+    prefix = "backbone.0.body."
+    network = torchvision.models.resnet18(norm_layer=partial(torch.nn.BatchNorm2d, momentum=None))
+    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    network.load_state_dict(own, strict=False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+    with torch.no_grad():
+        for image in images:  # momentum None: the mean of all
+            network(image[None])
+    for name, value in network.state_dict().items():
+        if name.endswith(("running_mean", "running_var")):
+            state[prefix + name].copy_(value)
 
 
 def _normalised(image: torch.Tensor) -> torch.Tensor:
@@ -77,14 +113,21 @@ def _normalised(image: torch.Tensor) -> torch.Tensor:
 
 def report(losses: dict[str, list[float]], tolerance: float) -> int:
     """Print every tenth step and the largest difference; return 1 where that is above the tolerance."""
-    differences = [abs(a - b) for a, b in zip(losses["ours"], losses["original"], strict=True)]
-    print(f"{'step':>4}{'ours':>12}{'original':>12}{'difference':>12}")
-    for step, (a, b) in enumerate(zip(losses["ours"], losses["original"]), start=1):
-        if step == 1 or step % 10 == 0:
-            print(f"{step:4}{a:12.6f}{b:12.6f}{abs(a - b):12.1e}")
-    worst = max(differences)
-    print(f"largest difference of {len(differences)} steps: {worst:.1e} (step {differences.index(worst) + 1})")
-    return int(worst > tolerance)
+    of_pairs = {
+        name: [abs(a - b) for a, b in zip(losses[name], losses["original"], strict=True)]
+        for name in losses
+        if name != "original"
+    }
+    print(f"{'step':>4}{'original':>12}{'ours':>12}{'difference':>12}{'from itself':>13}")
+    for k, (theirs, mine) in enumerate(zip(losses["original"], losses["ours"])):
+        if k == 0 or k % 10 == 9:
+            columns = "".join(f"{differences[k]:12.1e}" for differences in of_pairs.values())
+            print(f"{k + 1:4}{theirs:12.6f}{mine:12.6f}{columns}")
+    for name, differences in of_pairs.items():
+        words = "ours" if name == "ours" else "the original from itself, rounded otherwise"
+        place = differences.index(max(differences)) + 1
+        print(f"largest difference of {len(differences)} steps, {words}: {max(differences):.1e} (step {place})")
+    return int(max(of_pairs["ours"]) > tolerance)
 
 
 if __name__ == "__main__":

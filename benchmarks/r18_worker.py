@@ -21,6 +21,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     order = json.loads(sys.stdin.readline())
+    torch.backends.mkldnn.set_flags(not order.get("without_onednn"))
     sys.stdin.readline()
     with contextlib.redirect_stdout(io.StringIO()):
         losses = train(order)
