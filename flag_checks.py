@@ -170,6 +170,8 @@ def check_watching_flags(args: argparse.Namespace) -> None:
             raise UserError(f"--{flag} is about a run in W&B: give --logger {','.join((*names, 'wandb'))} too")
     if (dashboards := ",".join(name for name in names if name != JSONL)) and not args.output_dir:
         raise UserError(f"--logger {dashboards} writes to --output_dir: give that too")
+    if args.attention_stats and args.eval_checkpoints:
+        raise UserError("--attention_stats looks at the checkpoint of --resume, not at those of --eval_checkpoints")
     if args.attention_stats and not args.eval:
         raise UserError("--attention_stats looks at a trained model: give --eval too")
     if args.log_images and (args.eval or not args.output_dir):

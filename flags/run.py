@@ -130,7 +130,7 @@ def _add_evaluation_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--attention_stats",
         action="store_true",
-        help="--eval: also measure how sparse the decoder's attention is, and how much of it lies in the matched boxes",
+        help="--eval: also measure how sparse attention is, and how much of the decoder's lies in the matched boxes",
     )
     group.add_argument(
         "--max_dets",

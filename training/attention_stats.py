@@ -7,27 +7,25 @@ from torch.utils.data import DataLoader
 
 from building import Detector, Setup, without_wrapper
 from engine import to_device
-from inference.attention.statistics import format_statistics, measure_attention
+from inference.attention.statistics import describe_statistics, measure_attention
 from inference.attention.statistics_plot import plot_statistics
-from util.dist.distributed import get_world_size
-from util.errors import UserError
+from util.dist.distributed import all_gather, get_rank, get_world_size, is_main_process, print_once
 from util.runs.atomic import atomic_file
 
 
 def report_attention(run: Setup, detector: Detector, loader: DataLoader) -> None:
-    """Measure the decoder's cross-attention on a loader's images; with --output_dir also write the files."""
+    """Measure a model's attention on the images of all processes; with --output_dir also write the files."""
     if not run.cfg.attention_stats:
         return
-    if get_world_size() > 1:
-        raise UserError(
-            "--attention_stats is measured by one process: start it with python main.py, without a launcher"
-        )
     model = without_wrapper(detector.model).eval()
     move = partial(to_device, device=run.place.device)
-    found = measure_attention(model, detector.criterion.matcher, loader, to_device=move)
-    print(f"Cross-attention of the decoder, {found['images']} images, objects {found['objects']}, means over heads:")
-    print(format_statistics(found))
-    if run.folder is not None:
+    # Process k of n evaluates images k, k + n, ...; where they run out it begins anew, and these do not count.
+    images = len(range(get_rank(), len(loader.dataset), get_world_size()))  # type: ignore[arg-type]
+    statistics = measure_attention(model, detector.criterion.matcher, loader, to_device=move, images=images)
+    statistics.merge(all_gather(statistics.state()))
+    found = statistics.summary()
+    print_once(describe_statistics(found))
+    if run.folder is not None and is_main_process():
         with atomic_file(run.folder / "attention_stats.json") as file:
             file.write(json.dumps(found, indent=2).encode() + b"\n")
         plot_statistics(found, run.folder / "attention_stats.png")

@@ -41,6 +41,7 @@ def test_a_run_leaves_alphas_pace_and_gradients_in_its_log_and_events(run: Run, 
         ("--logger mlflow", ["--logger mlflow", "tensorboard"]),
         ("--wandb_id abc", ["--wandb_id", "--logger jsonl,wandb"]),
         ("--attention_stats", ["--attention_stats", "--eval"]),
+        ("--attention_stats --eval_checkpoints a*.pth --output_dir x", ["--attention_stats", "--eval_checkpoints"]),
         ("--log_images 2", ["--log_images", "--output_dir"]),
     ],
 )
