@@ -7,7 +7,7 @@ const [h, w] = data.cells;
 const zeros = (map) => map.weights.reduce((count, weight) => count + (weight === 0), 0) / map.weights.length;
 // Less than the least step of the scale, and not exactly 0.
 const tiny = (x) => x > 0 && x < 2 * data.almost;
-const percent = (x) => tiny(x) ? "almost 0 %" : `${x && 100 * x < 1 ? (100 * x).toPrecision(2) : (100 * x).toFixed(1)} %`;
+const percent = (x) => tiny(x) ? "0.0 %" : `${x && 100 * x < 1 ? (100 * x).toPrecision(2) : (100 * x).toFixed(1)} %`;
 const chance = (x) => `${(100 * x).toFixed(1)} %`;
 const blocks = (length, side) => Math.ceil(length / side);
 

@@ -181,4 +181,4 @@ def test_the_page_tells_exact_zeros_from_tiny_weights(browser_page: Any, tmp_pat
     for part in (0.1, 0.9):
         browser_page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + part * box["height"])
         texts.append(browser_page.inner_text("#readout"))
-    assert "almost 0 %" in texts[0] and "exactly 0 %" in texts[1]
+    assert ": 0.0 % of" in texts[0] and "exactly 0 %" in texts[1]
