@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rooflines import atomic_file
 from rooflines.command_line import FlagParser, one_line_errors
+from rooflines.modules.exchange_table import describe_exchanges
 from rooflines.modules.limits import MARGIN, above, read_limits, write_limits
 from rooflines.modules.page import page, sentences
 from rooflines.modules.run import read_run
@@ -63,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
             print("\n".join([f"{run.name}: {'; '.join(run.notes)}", *sentences(run, args.depth)]))
             if len(run.processes) > 1:
                 print("\n".join(describe_ranks(compare_ranks(run.processes))))
+            if run.exchanges is not None:
+                print("\n".join(describe_exchanges(run.exchanges)))
         print(f"wrote {args.output}")
         if args.write_limits:
             count = write_limits(runs[-1], args.depth, args.write_limits, margin=args.margin)

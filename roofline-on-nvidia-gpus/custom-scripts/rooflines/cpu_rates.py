@@ -49,25 +49,25 @@ def measure_rates(torch: Any, *, side: int, sizes: tuple[int, ...] = SIZES, repe
 def _memory(torch: Any, size: int, threads: int, repeats: int) -> list[Rate]:
     two, three = size // 8, size // 12  # float32 numbers in each of two or three arrays
     a, b = torch.zeros(two), torch.empty(two)
-    copy = 8 * two / _seconds(lambda: b.copy_(a), size, repeats)
+    copy = 8 * two / best_seconds(lambda: b.copy_(a), size, repeats)
     a, b, c = (torch.zeros(three) for _ in range(3))
-    triad = 12 * three / _seconds(lambda: torch.add(a, b, alpha=3.0, out=c), size, repeats)
+    triad = 12 * three / best_seconds(lambda: torch.add(a, b, alpha=3.0, out=c), size, repeats)
     return [Rate(name, "float32", threads, size, value, "B/s") for name, value in (("copy", copy), ("triad", triad))]
 
 
 def _arithmetic(torch: Any, side: int, kind: Any, threads: int, repeats: int) -> list[Rate]:
     name = str(kind).removeprefix("torch.")
     a, b = (torch.rand(side, side).to(kind) for _ in range(2))
-    product = 2 * side**3 / _seconds(lambda: a @ b, 1 << 30, repeats)
+    product = 2 * side**3 / best_seconds(lambda: a @ b, 1 << 30, repeats)
     channels = max(1, side // 8)
     image, weight = (torch.rand(shape).to(kind) for shape in ((1, channels, 64, 64), (channels, channels, 3, 3)))
-    seconds = _seconds(lambda: torch.conv2d(image, weight, padding=1), 1 << 30, repeats)
+    seconds = best_seconds(lambda: torch.conv2d(image, weight, padding=1), 1 << 30, repeats)
     convolution = 2 * 9 * channels**2 * 64**2 / seconds
     found = (("matrix product", product), ("convolution 3x3", convolution))
     return [Rate(what, name, threads, 0, value, "FLOP/s") for what, value in found]
 
 
-def _seconds(call: Callable[[], Any], size: int, repeats: int) -> float:
+def best_seconds(call: Callable[[], Any], size: int, repeats: int) -> float:
     """Return the best time of a call; short ones are timed in groups, for the clock's own sake."""
     group = max(1, (8 << 20) // size)
     times = []

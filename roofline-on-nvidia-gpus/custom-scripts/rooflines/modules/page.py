@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from ..charts.style import si, significant
+from .exchange_table import exchange_section
+from .markup import table
 from .run import OUTSIDE, Run, compare, cut
 from .shapes import COLOURS, NUMBERED, roofline, with_costs
 from .treemap import treemap
@@ -60,6 +62,8 @@ def _run(run: Run, depth: int, *, named: bool) -> Iterable[str]:
         yield f"<p>Roofs: {source}. Bytes are what the operators read and write, without caches.</p>"
         yield _numbered(folded)
     yield "<h2>What to do first</h2>" + _first(folded, run.step_s)
+    if run.exchanges is not None:
+        yield exchange_section(run.exchanges)
     if run.memory is not None:
         yield "<h2>Memory when the backward pass begins</h2>" + _memory(run.memory, depth)
         yield "<p>saved: activations, each counted for the module that kept it first.</p>"
@@ -133,10 +137,3 @@ def _difference(first: Run, second: Run, depth: int) -> str:
 
 def _share(row: pd.Series) -> str:
     return f"{row['least_s'] / row['time_s']:.0%}" if row["bound"] else "-"
-
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of HTML."""
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"

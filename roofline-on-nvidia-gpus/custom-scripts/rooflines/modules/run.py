@@ -9,6 +9,7 @@ from ..columns import FLOP_COLUMNS
 from ..read.timelines import COSTS_NAME
 from ..read.trace_modules import Modules, by_module
 from ..roofs import Roofs, read_roofs
+from .exchange_table import Exchanges, read_exchanges
 from .sources import read_sources
 
 OUTSIDE = "outside any module"
@@ -22,7 +23,7 @@ class Run:
 
     Beside time_s, waiting_s, calls, flop and bytes_hbm it has least_s, the time at the roof, and bound, both only with
     costs and roofs. `memory` is the table of --count_costs with --module_ranges, or None. `processes` are all of the
-    run.
+    run; `exchanges` are the gradients that these exchange, where a trace tells.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Run:
     memory: pd.DataFrame | None
     notes: list[str] = field(default_factory=list)
     processes: list[Modules] = field(default_factory=list)
+    exchanges: Exchanges | None = None
 
     @property
     def step_s(self) -> float:
@@ -70,7 +72,8 @@ def read_run(path: Path, steps: int | None = None) -> Run:
     parts = by_module(modules)
     parts = parts.assign(flop=parts[list(FLOP_COLUMNS.values())].sum(axis=1))
     table = pd.read_csv(memory).fillna({"module": ""}) if memory.is_file() else None
-    return Run(folder.resolve().name, modules, with_roofs(parts, found), found, table, notes, processes)
+    name, exchanges = folder.resolve().name, read_exchanges(folder)
+    return Run(name, modules, with_roofs(parts, found), found, table, notes, processes, exchanges)
 
 
 def cut(name: str, depth: int) -> str:
