@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from rooflines.modules.run import read_run
+from rooflines.modules.sources import compare_ranks
+from rooflines.read.trace_modules import by_module
 
 import building
 import main
@@ -34,7 +37,7 @@ def test_two_processes_train_and_only_the_first_prints(launcher: str, tmp_path: 
 def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -> None:
     flags = f"--epochs 2 --batch_size 2 --section backward --timing --torch_profile {tmp_path} --output_dir {tmp_path}"
     (code0, out0, err0), (code1, out1, err1) = start_two(
-        command, f"{TINY} {flags} --profile_warmup 1 --profile_steps 2"
+        command, f"{TINY} {flags} --profile_warmup 1 --profile_steps 2 --module_ranges 4"
     )
     assert (code0, code1) == (0, 0), err0 + err1
     assert out1 == "" and "the run ends here" in out0 and out0.count("optimizer_step") == 1
@@ -43,6 +46,17 @@ def test_processes_are_profiled_together_and_the_first_reports(tmp_path: Path) -
         "trace_rank0.json.gz",
         "trace_rank1.json.gz",
     ]
+    ranks = read_run(tmp_path).processes
+    assert compare_ranks(ranks)["rank"].tolist() == ["0", "1"]
+    for modules in ranks:
+        table, kinds = by_module(modules), modules.rows.groupby("family", observed=True)["time_s"].sum()
+        assert table["time_s"].sum() == pytest.approx(modules.seconds / modules.steps, rel=0.01)
+        # What gloo exchanges is in no module, and the modules have their forward and backward as in one process.
+        exchanged = modules.rows[modules.rows["family"] == "communication"]
+        assert kinds["communication"] > 0 and set(exchanged["module"]) == {""}
+        assert {"forward", "backward"} <= set(exchanged["direction"])
+        found = set(zip(table["module"], table["direction"]))
+        assert {("backbone.layer4.1.conv2", "backward"), ("class_embed", "forward"), ("matcher", "forward")} <= found
 
 
 @pytest.mark.slow

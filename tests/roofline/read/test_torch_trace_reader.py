@@ -77,6 +77,19 @@ def test_a_step_on_the_cpu_is_the_sum_of_its_modules(
     assert convolution["time_s"] == pytest.approx(10e-6)
 
 
+def test_what_processes_exchange_is_apart_from_the_module_in_whose_backward_it_began(tmp_path: Path) -> None:
+    gloo = event("user_annotation", "gloo:all_reduce", 69, 88, tid=9)
+    calls = [op("c10d::allreduce_", 66, 68), gloo, span("DistributedDataParallel.forward", 11, 39)]
+    modules = read_modules(write(tmp_path / "trace_rank1.json", FORWARD + BACKWARD + calls))
+    found = modules.rows.groupby(["kernel", "module", "direction"], observed=True)["time_s"].sum() * 1e6
+    assert modules.rows["time_s"].sum() == pytest.approx(100e-6) and set(modules.rows["rank"]) == {"1"}
+    assert found["c10d::allreduce_", "", "backward"] == pytest.approx(2)
+    assert found["(waiting for other processes)", "", "backward"] == pytest.approx(4)  # after the last node
+    assert found["aten::sum", "backbone.layer1", "backward"] == pytest.approx(13 - 2)
+    assert set(modules.rows.loc[modules.rows["module"] == "", "family"]) >= {"communication", "python"}
+    assert not modules.rows["kernel"].astype(str).str.contains("Distributed").any()
+
+
 def test_counted_costs_are_spread_over_an_operators_time(tmp_path: Path) -> None:
     counted = {
         "section": ["forward", "backward", "backward"],

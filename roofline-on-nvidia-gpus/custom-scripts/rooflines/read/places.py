@@ -16,11 +16,13 @@ AGAIN = "recompute "
 #: What autograd's own range around a node of the backward pass begins with.
 NODE = "autograd::engine::evaluate_function: "
 PYTHON = "(Python between operators)"
-_LOOP = {"training_loop", "training_epoch"}
+EXCHANGE = "(waiting for other processes)"
+#: Ranges around modules that are no module.
+_LOOP = {"training_loop", "training_epoch", "DistributedDataParallel.forward"}
 _EVALUATION = "evaluation"
 #: Ranges that main.py has without --module_ranges, as that names them.
 _SHORT = {"encoder": "transformer.encoder", "decoder": "transformer.decoder"}
-_COMMUNICATION = ("nccl", "gloo:", "c10d::", "DistributedDataParallel.")
+_COMMUNICATION = ("nccl", "gloo:", "c10d::", "torch::distributed::")
 #: torch.autograd.profiler.emit_nvtx: `aten::conv2d, seq = 7, op_id = 3`; older versions write `stashed seq=7`.
 _NUMBERED = re.compile(r"(?P<name>.*?), (?:stashed )?seq ?= ?(?P<number>\d+)\b.*", re.DOTALL)
 _UNNUMBERED = re.compile(r"(?P<name>.*?), op_id ?= ?\d+\b.*", re.DOTALL)
@@ -40,7 +42,7 @@ class Place:
 
 def is_communication(name: str) -> bool:
     """Say whether a range, an operator or a kernel exchanges data with other processes."""
-    return name.startswith(_COMMUNICATION) or "ncclDevKernel" in name or "ncclKernel" in name
+    return name == EXCHANGE or name.startswith(_COMMUNICATION) or "ncclDevKernel" in name or "ncclKernel" in name
 
 
 def enter(around: Place, name: str) -> Place:
@@ -53,8 +55,10 @@ def enter(around: Place, name: str) -> Place:
         return replace(around, section=name, direction="")
     if name in _LOOP:
         return around
+    # A module that is run again lies inside a node's function: time in none of its operators is Python's again.
     if name.startswith(AGAIN):
-        return replace(around, module=name.removeprefix(AGAIN), direction="recompute")
+        module = name.removeprefix(AGAIN)
+        return replace(around, module=module, direction="recompute", operator="", kernel=PYTHON)
     if "#" in name or is_communication(name):  # torch's own: Optimizer.step#AdamW.step, nccl:all_reduce
         return replace(around, operator=name, kernel=name)
     return replace(around, module=_SHORT.get(name, name))

@@ -79,6 +79,8 @@ def _host_rows(found: Walk) -> pd.DataFrame:
         rows.append(
             {
                 **{name: getattr(place, name) for name in PLACE_KEYS},
+                # What exchanges gradients is apart, whatever module's backward it was called in.
+                "module": "" if kind == "communication" else place.module,
                 "kernel": place.kernel,
                 "name": label(place.kernel),
                 "family": "python" if place.kernel == PYTHON else kind,
