@@ -121,7 +121,13 @@ def test_without_an_account_the_script_says_what_to_set(slurm: Slurm) -> None:
     assert "ACCOUNT: not set" in errors and "sbatch --account=m1234" in errors and len(errors.splitlines()) == 1
 
 
-def test_a_job_near_its_limit_goes_on_as_if_it_had_not_ended(slurm: Slurm) -> None:
+def go_on_after_requeue(slurm: Slurm, job: str, times: int) -> None:
+    """Wait until a job is put back into the queue, and start it: Slurm waits two minutes, the test does not."""
+    until(lambda: slurm.field(job, "Restarts") == str(times) and slurm.wait(job, "PENDING"), f"requeue {times}")
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now")
+
+
+def test_a_job_near_its_limit_goes_on_twice_as_if_it_had_not_ended(slurm: Slurm) -> None:
     cut, straight = slurm.folder / "cut", slurm.folder / "straight"
     flags = f"{FLAGS} --epochs {EPOCHS} --checkpoint_every 100".split()
     job = slurm.submit("bash", CLUSTER, *flags, OUT=cut)
@@ -130,13 +136,16 @@ def test_a_job_near_its_limit_goes_on_as_if_it_had_not_ended(slurm: Slurm) -> No
     slurm.run(
         "scontrol", "update", f"JobId={job}", f"TimeLimit={60 * hours + minutes + 2}"
     )  # less than two minutes left
-    until(lambda: slurm.field(job, "Restarts") == "1" and slurm.wait(job, "PENDING"), "the requeue")
-    # Slurm waits two minutes with a job that is put back; the test does not.
-    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now")
-    assert slurm.wait(job) == "COMPLETED"
+    go_on_after_requeue(slurm, job, 1)
+    before = len(rows(cut))
+    until(lambda: len(rows(cut)) > before, "an epoch of the second start")
+    slurm.run("scancel", "--signal=USR1", job)  # once more, without waiting for Slurm's clock
+    go_on_after_requeue(slurm, job, 2)
+    assert slurm.wait(job) == "COMPLETED" and slurm.field(job, "Restarts") == "2"
     output = log_of(cut)
-    assert "SIGUSR1: the run ends after step" in output and f"job {job}: put back into the queue" in output
-    assert re.search(r"resuming at epoch \d+, step [1-9]", output)
+    for line in ("SIGUSR1: the run ends after step", f"job {job}: put back into the queue"):
+        assert output.count(line) == 2, line
+    assert len(re.findall(r"resuming at epoch \d+, step [1-9]", output)) == 2
     assert slurm.wait(slurm.submit("bash", CLUSTER, *flags, OUT=straight)) == "COMPLETED"
     assert same_run(cut, straight) and len(rows(cut)) == EPOCHS
     print(f"  weights, optimizer and {EPOCHS} rows of the log are those of a run that was not stopped")

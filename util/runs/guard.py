@@ -39,8 +39,9 @@ class GuardedStep:
         random: state of the generators before the forward pass.
         buffers: values before it of those buffers that a forward pass changes.
         names: of the losses.
-        numbers: float32 on the host: for each rank if its loss is bad and its objects (2 * ranks), then VOID or BAD as
-            two flags, the gradient's norm, and the losses.
+        objects: of this rank.
+        numbers: float32 on the host: of several processes for each if its loss is bad and its objects (2 * ranks), then
+            VOID and BAD as two flags, the losses, and the gradient's norm.
         arrived: an event of the GPU; None where the numbers are there.
     """
 
@@ -48,8 +49,17 @@ class GuardedStep:
     random: RandomState
     buffers: dict[str, Tensor]
     names: list[str] = field(default_factory=list)
+    objects: int = 0
     numbers: Tensor | None = None
     arrived: Any = None
+
+
+def one_if_not_finite(values: Tensor) -> Tensor:
+    """Return 1 where one of the values is NaN or infinite, else 0: x - x is 0 for a finite x, and NaN for any other.
+
+    Three small operations on the device, where `isfinite` and what follows it are seven.
+    """
+    return (values - values).sum().nan_to_num(nan=1.0)
 
 
 class StepGuard:
@@ -87,7 +97,7 @@ class StepGuard:
         self.rollbacks = self.in_a_row = 0
         #: Of each step since the log was read last: SOUND, VOID or BAD.
         self.verdicts: list[int] = []
-        self._flag = torch.zeros((), device=device)
+        self._flag = self._zero = torch.zeros((), device=device)
         self._pending: deque[GuardedStep] = deque()
         norms = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         self._buffers = {f"{n}.{name}": b for n, m in norms for name, b in m.named_buffers(recurse=False)}
@@ -109,23 +119,24 @@ class StepGuard:
 
         `norm` is that of the gradient, averaged over the processes. Nothing waits for the device.
         """
-        step, world = self._current, get_world_size()
+        step = self._current
         self._look(step)  # a matcher has waited for the device since the step before: its numbers are here by now
-        values = torch.stack([value.detach().float() for value in losses.values()])
-        ranks = torch.zeros(world, 2, device=self.device)
-        ranks[get_rank(), 0] = values.isfinite().all().logical_not()
-        ranks[get_rank(), 1] = sum(object_count(target) for _, targets in step.batches for target in targets)
-        if world > 1:
-            dist.all_reduce(ranks)
-        bad = ranks[:, 0].any()
-        norm = torch.zeros((), device=self.device) if norm is None else norm.detach().float()
-        if not self.scaled:
-            bad = bad | norm.isfinite().logical_not()
-        left_out = bad.float()
-        if self.mode != "skip":  # no step after a bad one counts until the host has seen it
-            left_out = torch.maximum(left_out, self._flag)
+        norm = self._zero if norm is None or self.scaled else norm.detach().float()
+        values = torch.stack([*(value.detach().float() for value in losses.values()), norm])  # (losses + 1,)
+        step.objects = sum(object_count(target) for _, targets in step.batches for target in targets)
+        bad = one_if_not_finite(values)
+        ranks: list[Tensor] = []
+        if (world := get_world_size()) > 1:
+            # (ranks, 2): each fills in its own row, and the sum is the whole. The norm is the same on all of them.
+            table = torch.zeros(world, 2, device=self.device)
+            table[get_rank(), 0] = one_if_not_finite(values[:-1])
+            table[get_rank(), 1] = step.objects
+            dist.all_reduce(table)
+            ranks, bad = [table.flatten()], torch.maximum(table[:, 0].amax(), bad)
+        # No step after a bad one counts until the host has seen it.
+        left_out = bad if self.mode == "skip" else torch.maximum(bad, self._flag)
         self._flag = left_out
-        numbers = torch.cat([ranks.flatten(), torch.stack([left_out, bad.float(), norm]), values])
+        numbers = torch.cat([*ranks, left_out[None], bad[None], values])
         # Only CUDA has the event below, which tells when the numbers are there; other devices are waited for.
         on_cuda = accelerator(self.device).cuda
         step.names, step.numbers = list(losses), numbers.to("cpu", non_blocking=on_cuda)
@@ -162,17 +173,18 @@ class StepGuard:
             self._pending.popleft()
             assert step.numbers is not None
             numbers, world = step.numbers.tolist(), get_world_size()
-            left_out, bad, norm = numbers[2 * world : 2 * world + 3]
+            rows = 2 * world if world > 1 else 0
+            left_out, bad, *values = numbers[rows:]
             first = bad and (self.mode == "skip" or BAD not in self.verdicts)
             self.verdicts.append(BAD if first else VOID if left_out else SOUND)
             if first and self.keep is not None:
                 keep, self.keep = self.keep, None
-                guilty = [rank for rank in range(world) if numbers[2 * rank]]
+                guilty = [rank for rank, its_loss in enumerate(numbers[:rows:2]) if its_loss]
                 if get_rank() == (guilty or [0])[0]:
-                    losses = dict(zip(step.names, numbers[2 * world + 3 :], strict=True))
-                    objects = sum(numbers[1 : 2 * world : 2]) / world
+                    losses = dict(zip(step.names, values[:-1], strict=True))
+                    objects = sum(numbers[1:rows:2]) / world if rows else float(step.objects)
                     state = self.model.state_dict() | current.buffers
-                    keep(step, {"losses": losses, "gradient_norm": norm, "objects": objects}, state)
+                    keep(step, {"losses": losses, "gradient_norm": values[-1], "objects": objects}, state)
 
     def settle(self) -> list[int]:
         """Wait for the steps so far, and return what each is since the log was read last; every rank calls it."""
