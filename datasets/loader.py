@@ -17,7 +17,7 @@ from .interface import DatasetOrSubset
 from .repeats import RepeatedImages, RepeatSampler
 from .resumable import ResumableLoader
 from .samplers import AspectGroupedSampler
-from .workers import end_workers_at_exit
+from .workers import end_on_lost_batches, end_workers_at_exit
 
 #: Pads the images of a batch as DETR does: to the largest height and width among them.
 collate_fn = Collate()
@@ -124,6 +124,7 @@ def _start_worker(most_pixels: int | None, worker: int) -> None:
     A scheduler and Ctrl-C send theirs to all processes: a worker that ended would break the step that is to be saved.
     """
     Image.MAX_IMAGE_PIXELS = most_pixels
+    end_on_lost_batches()
     for name in ("SIGINT", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

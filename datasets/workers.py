@@ -1,11 +1,16 @@
 """Processes that load images: a dead one is one line, and so is too little shared memory for them."""
 
+import errno
+import os
 import re
 import shutil
+import signal
+import sys
 from collections.abc import Iterable
 from functools import cache
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -20,16 +25,17 @@ _SIGNAL = re.compile(r"killed by signal: ([\w ]+)")
 
 def describe_dead_worker(error: BaseException) -> str | None:
     """Return a line about a loader's worker that ended; None for other errors."""
-    text = str(error)
+    # Of two errors for one worker, the signal is in the first, which the second was raised from.
+    text = " ".join(map(str, filter(None, (error, error.__cause__))))
     if not _DEAD.search(text) and "out of shared memory" not in text:
         return None
-    signal = _SIGNAL.search(text)
-    if "shared memory" in text or (signal and signal[1].startswith("Bus")):
+    by = _SIGNAL.search(text)
+    if "shared memory" in text or (by and by[1].startswith("Bus")):
         return (
             f"a loader's worker ran out of shared memory ({_free()}): give --num_workers 0, which needs none, fewer "
             "workers, or the machine a larger /dev/shm (docker run --shm-size=8g)"
         )
-    how = f" by signal {signal[1].strip()}" if signal else ""
+    how = f" by signal {by[1].strip()}" if by else ""
     return (
         f"a loader's worker was killed{how}, most often because the machine has no memory left: give --num_workers 0, "
         "which loads in the run itself, or fewer workers; --resume auto goes on from what was saved last"
@@ -45,6 +51,25 @@ def warn_of_shared_memory(batch_bytes: int, *, num_workers: int, folder: Path = 
         f"warning: {folder} has {free / 2**20:.0f} MiB free, and {num_workers} workers may need {needed / 2**20:.0f}: "
         "give --num_workers 0 or fewer, or make it larger (docker run --shm-size=8g)"
     )
+
+
+def end_on_lost_batches() -> None:
+    """Have this worker end where a batch cannot be sent to the run, as without room in shared memory; call it in one.
+
+    Batches are packed in a thread of `multiprocessing`'s, which prints such an error and goes on: the run would wait
+    for that batch without end.
+    """
+    if hasattr(signal, "SIGBUS"):
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # PyTorch's own prints a line beside that of the run
+    Queue._on_queue_feeder_error = staticmethod(_end_lost)  # type: ignore[attr-defined]  # there since Python 3.7
+
+
+def _end_lost(error: Exception, _batch: object) -> None:
+    """End this process: for want of shared memory by the signal that the system sends where it notices that late."""
+    if "shared memory" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
+        signal.raise_signal(getattr(signal, "SIGBUS", signal.SIGTERM))  # to this thread, which goes no further
+    print(f"a loader's worker cannot send a batch: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 @cache

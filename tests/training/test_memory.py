@@ -10,6 +10,7 @@ import torch
 import predict
 from datasets import workers
 from tests.helpers import TINY, Run, assert_refused, build, rows_without_measured
+from training.worst_case import reserve
 from util.runs.memory import is_out_of_memory
 from util.runs.pace import Pace, describe_starving
 
@@ -85,11 +86,24 @@ class Killed:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class NoRoom:
+    """Makes batches that do not fit in shared memory, as PyTorch says when they are packed to be sent."""
+
+    def __call__(self, _examples: object) -> "NoRoom":
+        return self
+
+    def __reduce__(self) -> tuple:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_9>: No space left on device (28)")
+
+
 @pytest.mark.slow
-def test_a_dead_worker_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.build_collate", lambda *_, **__: Killed())
+@pytest.mark.parametrize(
+    ("collate", "words"), [(Killed, "a loader's worker was killed"), (NoRoom, "ran out of shared memory")]
+)
+def test_a_dead_worker_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, collate: type, words: str) -> None:
+    monkeypatch.setattr("datasets.build_collate", lambda *_, **__: collate())
     flags = TINY.replace("--num_workers 0", "--num_workers 1")
-    assert_refused(run(f"{flags} --epochs 1"), "a loader's worker was killed", "--num_workers 0")
+    assert_refused(run(f"{flags} --epochs 1"), words, "--num_workers 0")
 
 
 def test_shared_memory_that_is_too_small_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,3 +141,9 @@ def test_a_loader_that_starves_the_model_names_a_flag() -> None:
     assert "30 % of the epoch" in line and "--num_workers 2 (now 0)" in line
     assert describe_starving(stats, steps=5, num_workers=0) is None
     assert describe_starving(stats | {"data_time": 0.2}, steps=100, num_workers=2) is None
+
+
+def test_the_trial_has_room_for_two_numbers_of_every_weight() -> None:
+    model = torch.nn.Linear(30, 4)
+    kept = reserve(torch.optim.AdamW(model.parameters()))
+    assert sum(tensor.numel() for tensor in kept) == 2 * sum(p.numel() for p in model.parameters())

@@ -74,7 +74,8 @@ def trained_classes(checkpoint: Mapping[str, Any]) -> str | None:
 def class_count(checkpoint: Mapping[str, Any]) -> int | None:
     """Return the number of classes of a checkpoint's class head, None where it has no head."""
     weights = [value for name, value in checkpoint["model"].items() if name.endswith("class_embed.weight")]
-    return len(weights[0]) - 1 if weights else None  # the last row is "no object"
+    # The last row is "no object"; a single number is no head.
+    return len(weights[0]) - 1 if weights and weights[0].ndim else None
 
 
 def refuse_other_classes(checkpoint: Mapping[str, Any], path: str | os.PathLike, data: DataClasses) -> None:

@@ -35,7 +35,7 @@ def restore_optimizer(optimizer: Optimizer, checkpoint: Mapping[str, Any] | None
         ) from error
     for name in KEPT_ON_RESUME:
         saved = checkpoint.get("args", {}).get(name)
-        if saved is not None and saved != flags[name]:
+        if isinstance(saved, int | float) and saved != flags[name]:
             print_once(f"--resume keeps --{name} {saved} of the checkpoint, not {flags[name]}; --init_from starts anew")
 
 

@@ -123,7 +123,7 @@ def _threads(launches: pd.DataFrame) -> np.ndarray:
     """Return the threads of each launch, infinitely many where the report has no grid or block."""
     counts = np.ones(len(launches))
     for name in ("grid", "block"):
-        sizes = [[int(number) for number in re.findall(r"\d+", text)] for text in launches[name].cat.categories]
+        sizes = [[float(number) for number in re.findall(r"\d+", text)] for text in launches[name].cat.categories]
         products = np.array([float(np.prod(size)) if size else np.inf for size in sizes])
         counts = counts * products[launches[name].cat.codes.to_numpy()]
     return counts

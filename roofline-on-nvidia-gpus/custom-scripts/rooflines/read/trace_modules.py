@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .. import RoofError
 from ..columns import FLOP_COLUMNS
 from ..table import read_table, tidy
 from .counters import rank_of
@@ -53,6 +54,8 @@ def read_modules(path: Path, costs_path: Path | None = None) -> Modules:
     costs = None if costs_path is None else per_operator(read_table(costs_path))
     trace = read_trace(path)
     found = walk(trace, () if costs is None else set(costs["operator"]))
+    if not found.steps or not found.time:
+        raise RoofError(f"{path}: no operator of a step takes any time")
     on_gpu = bool(trace.device.begin)
     rows = device_rows(device_time(trace, found)) if on_gpu else _host_rows(found)
     begin, end = found.steps[0][0], found.steps[-1][1]
