@@ -99,6 +99,7 @@ def train_one_epoch(
     Raises NonFiniteLossError, which names the loss, the step and the images.
     """
     context = context or StepContext()
+    # Every epoch anew: the evaluation between two epochs has switched both to evaluation.
     model.train()
     criterion.train()
     part = context.part
@@ -116,10 +117,14 @@ def train_one_epoch(
             if context.guard is not None:
                 context.guard.before(batches)
             losses = add_gradients(model, criterion, batches, device, context)
+            # Read before the step: the schedule moves inside it, and the log names the rates that this step was made
+            # with.
             rates = [group["lr"] for group in optimizer.param_groups]
             norm = optimizer_step(model, optimizer, max_norm, context, losses=losses)
+            # On a device that collects operators and runs them later (XLA), here they run; elsewhere this does nothing.
             accelerator(device).mark_step()
             log.add(losses, image_ids, rates=rates, grad_norm=norm)
+        # A profiler has all the steps that it wanted: the rest of the epoch would only take time.
         if context.phases.finished:
             break
     progress.note(f"{log.header}  {describe_shapes(shapes.summary())}")
@@ -139,6 +144,7 @@ def add_gradients(
     whole = [t for _, targets in batches for t in targets] if len(batches) > 1 else None
     sums: dict[str, Tensor] = {}
     for i, (samples, targets) in enumerate(batches, start=1):
+        # (B, 3, H, W) bytes become floats there, after a copy of a quarter of the size.
         samples, targets = to_device(samples, targets, device)
         # Processes exchange gradients in the last batch's backward alone: the sum is the same, once instead of each
         # time.
@@ -149,6 +155,7 @@ def add_gradients(
             if whole is not None and not isinstance(criterion, SetCriterion):
                 total = total / len(batches)
             with context.phases.phase(Section.BACKWARD):
+                # float16 gradients below 6e-8 would be 0, so the loss is scaled up first; the factor is 1 otherwise.
                 context.precision.scaler.scale(total).backward()
                 accelerator(device).mark_step()
         sums = add_losses(sums, losses, weights_of(criterion), len(batches))
@@ -178,6 +185,7 @@ def compute_losses(
         # A criterion of somebody else's need not know the arguments below.
         if whole is None or not isinstance(criterion, SetCriterion):
             return outputs, criterion(outputs, targets)
+        # A float on the device, because processes average it in a collective operation.
         objects = outputs["pred_boxes"].new_tensor(float(sum(map(object_count, whole))))
         losses = criterion(
             outputs,
@@ -215,6 +223,8 @@ def optimizer_step(
         context.before_step()
         scaler = context.precision.scaler  # without float16 it does nothing
         guard, losses = (context.guard if losses else None), losses or {}
+        # With a scaled loss infinite gradients are the scaler's own business (it skips the step and lowers the scale),
+        # so that the guard looks at the losses alone.
         if guard is not None and guard.scaled:
             guard.judge(losses, None)
         norm = None
@@ -222,11 +232,13 @@ def optimizer_step(
             # Before clipping: the norm to clip at is that of the true gradient, not of the scaled one.
             scaler.unscale_(optimizer)
             norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        # Without a scaler nobody else looks at the gradient: its norm is NaN or infinite if any of its numbers is.
         if guard is not None and not guard.scaled:
             guard.judge(losses, gradient_norm(model) if norm is None else norm)
         if guard is None or not guard.left_out:
             scaler.step(optimizer)
         scaler.update()
+        # Gradients become None, which saves a pass over memory and lets the next backward write instead of add.
         optimizer.zero_grad()
         if context.lr_scheduler is not None:
             context.lr_scheduler.step()
@@ -269,6 +281,7 @@ def evaluate(
     model.eval()
     if criterion is not None:
         criterion.eval()
+    # "panoptic" is no kind of COCO's evaluation: it has an evaluator of its own.
     kinds = [kind for kind in ("bbox", "segm") if kind in postprocessors]
     evaluator = CocoEvaluator(base_ds, kinds, max_dets=context.max_dets)
     panoptic = _panoptic_evaluator(data_loader, output_dir) if "panoptic" in postprocessors else None
@@ -318,6 +331,7 @@ def _add_results(
     """Give the evaluators what was found in a batch, in pixels of the original images, as COCO's annotations are."""
     image_ids = ids_of(targets)
     originals = _sizes(targets, "orig_size")
+    # xyxy in pixels of the file's size: predictions are relative, so the resized size does not matter.
     results = postprocessors["bbox"](outputs, originals.to(device))
     if "segm" in postprocessors:
         results = postprocessors["segm"](results, outputs, originals, _sizes(targets, "size"))

@@ -40,6 +40,7 @@ class Choice:
             found = found.of_classes(self.labels)
         if self.nms is not None:
             found = found.without_duplicates(self.nms)
+        # The number last: places freed by the other two rules go to the next best.
         return found if self.top is None else found.strongest(self.top)
 
     def to_show(self, chosen: Detections) -> Detections:

@@ -81,6 +81,7 @@ class Detector:
         self.threshold = threshold
         self.batch_size = batch_size
         self._equal_sizes_only = loaded.equal_sizes_only
+        # Bytes: normalising happens on the device, after the transfer of a quarter of the size.
         self._transform = (
             make_coco_transforms("val", image_size=self.image_size, max_size=self.max_size, as_uint8=True)
             if loaded.fixed_size is None
@@ -140,11 +141,13 @@ class Detector:
             ):
                 outputs = self.run(batch)
                 results = self.read_outputs(outputs, sizes=sizes[part], originals=targets[part])
+            # By number: parts of equal size do not come in the images' order.
             found |= zip(part, results)
         return [found[i] for i in range(len(pixels))]
 
     def _erasing(self, sizes: Tensor) -> AbstractContextManager:
         """Return a context in which images of these sizes (B, 2) have their padding erased, if they have any."""
+        # All of one size: no image has padding, and erasing nothing costs a pass over every map.
         padded = bool((sizes != sizes[0]).any())
         return nullcontext() if self._eraser is None or padded else self._eraser.idle()
 
@@ -212,6 +215,7 @@ class Detector:
         scores = result["scores"].float()
         # Stable: equal scores keep the order of queries, by which COCO's evaluation ranks them.
         order = scores.argsort(descending=True, stable=True)  # (Q,)
+        # Scores are compared as float32 whatever the model computes in, so that a threshold means the same.
         keep = order[scores[order] >= self.threshold]  # (N,) answers
         if self.category_ids is not None:  # room for more classes than there are: such labels mean nothing
             keep = keep[result["labels"][keep] < len(self.category_ids)]
@@ -225,6 +229,7 @@ class Detector:
             masks = self._masks(chosen, sizes, originals)
         labels = result["labels"][keep].cpu().numpy()
         if self.category_ids is not None:
+            # Dense labels 0, 1, ... to the ids of the annotation file; a table look-up for all N at once.
             labels = np.asarray(self.category_ids, dtype=np.int64)[labels]
         height, width = originals[0].tolist()
         return Detections(

@@ -46,6 +46,7 @@ def _side_by_side(item: Item, found: Detections, truth: TrueObjects, class_names
     texts = [name if seen else f"missed: {name}" for name, seen in zip(names, taken)]
     masks = None if truth.masks is None else list(truth.masks)
     left = draw_objects(item.image, truth.boxes, truth.labels, texts, masks=masks, marked=~taken)
+    # `match` has given each true object to one detection at most: a second one on it is false, as in COCO's evaluation.
     right = _draw_objects(item.image, found, false=~hit)
     pair = Image.new("RGB", (2 * left.width + SEAM, left.height), PAPER)
     pair.paste(left, (0, 0))

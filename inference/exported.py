@@ -56,6 +56,7 @@ class ExportedModel(nn.Module):
         assert batch.mask is not None
         names = ("pred_logits", "pred_boxes", "pred_masks")
         outputs: dict[str, Any] = dict(zip(names, self._graph[0](batch.tensors, batch.mask)))
+        # Masks cover the canvas that the graph saw, not the batch that came in.
         return outputs | ({"canvas": torch.tensor(batch.tensors.shape[-2:])} if "pred_masks" in outputs else {})
 
 
@@ -75,6 +76,7 @@ def on_canvas(samples: NestedTensor, canvas: Canvas, path: str | os.PathLike) ->
         size = " x ".join(map(str, canvas.fixed))
         raise UserError(f"{path}: made for {size} pixels, this batch has {height} x {width}")
     room = (0, right, 0, below)
+    # Zeros after normalisation, and True in the mask: as the loader pads.
     return NestedTensor(F.pad(samples.tensors, room), F.pad(mask, room, value=True))
 
 
@@ -100,9 +102,11 @@ def _open_onnx(path: str | os.PathLike, device: torch.device) -> ExportedModel:
     except ImportError:
         raise UserError(f"{path}: needs the package onnxruntime: pip install onnxruntime") from None
     wanted = ["CUDAExecutionProvider"] if accelerator(device).cuda else []
+    # In the order of preference; operators without a GPU version fall back to the CPU.
     providers = [name for name in (*wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
+    # As many as torch was given: by itself onnxruntime takes every core of the machine, a job's limits aside.
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)

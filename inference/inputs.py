@@ -66,6 +66,7 @@ def find_inputs(given: Sequence[str], *, output: Path, downloads: Path) -> Input
             # An address is asked for first: to glob, a ? in it is a pattern.
             found = [(_download(word, place), Path(_name_in(word)))] if is_url(word) else _find(word, output)
         except DownloadError as error:
+            # Collected, not raised: one bad address must not cost the other inputs.
             inputs.failures.append(f"{error.line().partition('; run again')[0]}; give the path of a copy")
             continue
         if not found:

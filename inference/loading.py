@@ -67,6 +67,7 @@ def load_trained(path: str | os.PathLike, *, device: torch.device, padding_invar
     # The flag changes no weight, so either way can be chosen for a checkpoint of the other.
     given = {} if padding_invariant is None else {"padding_invariant": padding_invariant}
     model, architecture, _ = model_from_checkpoint(checkpoint, path, given=given)
+    # Names by label, and with --dense_labels the category id of each label.
     names, ids = known_names(checkpoint)[0] or {}, label_order(checkpoint)
     # A published file says nothing: DETR's own sizes.
     image_size, max_size = image_size_of(checkpoint) or (800, None)

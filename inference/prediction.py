@@ -76,6 +76,7 @@ class Prediction:
     def _run_images(self, images: Sequence[ImageInput]) -> None:
         with tqdm(total=len(images), unit="image", disable=None if len(images) > 1 else True) as bar:
             items = self._read_images(images, bar)
+            # Images that could not be read are left out before: batches stay full.
             while batch := list(islice(items, self.detector.batch_size)):
                 for item, (found, seconds) in zip(batch, self._predict(batch)):
                     self._tell(f"{item.path}: {describe_counts(Counter(found.names))} in {seconds:.3f} s")
@@ -134,6 +135,7 @@ class Prediction:
     def _read_frames(self, reader: VideoReader, source: VideoInput) -> Iterator[Item]:
         frames = iter(reader)
         path = None if isinstance(source.source, int) else source.source
+        # Every N-th frame at an N-th of the rate: the drawn video is as long as the original.
         rate = reader.rate / self.every
         try:
             while True:

@@ -20,6 +20,7 @@ INK = "#1f2328"
 def kinds_of(boxes: np.ndarray, aspect: float) -> np.ndarray:
     """Return the place in `KINDS` of boxes (N, 4) cxcywh in 0..1 of an image whose width / height is `aspect`."""
     width, height = boxes[:, 2], boxes[:, 3]
+    # Sides are relative, so wide and tall are told apart in pixels: width * aspect has the unit of height.
     return np.where(width * height < SMALL, 0, np.where(width * aspect >= height, 1, 2))
 
 
@@ -43,6 +44,7 @@ def draw_queries(path: str | os.PathLike, *, queries: np.ndarray, boxes: np.ndar
     figure = Figure(figsize=(max(5.0, 1.5 * columns), 1.75 * rows + 0.9), layout="constrained")
     colours = np.array(list(KINDS.values()))
     # The more dots, the smaller and the fainter: of 5,000 images each leaves a trace.
+    # Dots in a panel: a query answers once for each image.
     count = max(1, len(queries) // max(1, len(shown)))
     size, opacity = np.interp(np.log10(count), [1, 4], [14, 1.5]), np.interp(np.log10(count), [1, 4], [0.9, 0.35])
     for axis, query in zip(figure.subplots(rows, columns, squeeze=False).flat, shown):

@@ -22,6 +22,7 @@ def read_ahead(read: Callable[[S], T], sources: Iterable[S], *, count: int) -> I
         try:
             for source in sources:
                 waiting.append(pool.submit(read, source))
+                # Bounded: a folder of a million images must not be read into memory.
                 if len(waiting) > count:
                     yield waiting.popleft()
             while waiting:

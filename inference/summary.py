@@ -60,6 +60,7 @@ class Summary:
         things += [in_words(self.frames, "frame")] if self.frames else []
         lines = [f"{' and '.join(things)}, {describe_counts(self.objects)}"]
         if self.images + self.frames:
+            # By the time of the parts, without the loading of the model.
             rate = (self.images + self.frames) / max(clock.total, 1e-9)
             lines.append(f"{rate:.3g} {'frames' if self.frames else 'images'} a second: {clock.shares()}")
         lines += self.notes

@@ -62,6 +62,7 @@ class Truth:
         self.class_names = {self._ids[label]: name for label, name in names.items()}
         self._by_last_part: dict[str, list[int]] = {}
         for index in range(len(self._annotations)):
+            # An index by file name: a search through the whole list for each image would be quadratic.
             self._by_last_part.setdefault(self._parts(index)[-1], []).append(index)
 
     def find(self, path: Path) -> int | None:
@@ -77,6 +78,7 @@ class Truth:
             own = self._parts(index)[::-1]
             return next((k for k, (a, b) in enumerate(zip(own, parts)) if a != b), min(len(own), len(parts)))
 
+        # The two best: if they share equally many folders, the file leaves it open which one is meant.
         best = sorted(candidates, key=shared)[-2:]
         if len(best) == 2 and shared(best[0]) == shared(best[1]):
             raise ImageError(f"{path}: {self.path} lists {len(candidates)} images of this name; give its whole folder")

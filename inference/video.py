@@ -84,6 +84,7 @@ class VideoReader:
                 # Frames in between are decoded too, because later ones build on them, but not converted.
                 if number % self.every == 0:
                     time_base = frame.time_base or self._stream.time_base or 1 / self.rate
+                    # Some streams carry no times: then the frame's number and the mean rate tell them.
                     pts = round(number / self.rate / time_base) if frame.pts is None else frame.pts
                     yield VideoFrame(_upright(frame), number, pts, Fraction(time_base))
         except self._av.FFmpegError as error:
@@ -137,6 +138,7 @@ class VideoWriter:
     def close(self) -> None:
         """Write what the encoder still holds, and the file's index."""
         if self._stream is not None:
+            # None flushes: encoders hold back frames that later ones may refer to.
             self._container.mux(self._stream.encode(None))
         self._container.close()
         os.replace(self._unfinished, self.path)

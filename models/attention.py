@@ -114,6 +114,7 @@ class MultiheadAttention(nn.Module):
         if attn_mask is not None:
             allowed = _as_bias(attn_mask, self.num_heads, dtype=q.dtype)
             bias = allowed if bias is None else bias + allowed
+        # A number and no module: the fused kernel draws its own mask, and must be told when not to.
         dropout = self.dropout if self.training else 0.0
         attention_map = None
         need_weights = self.need_weights if need_weights is None else need_weights
@@ -121,15 +122,18 @@ class MultiheadAttention(nn.Module):
             # (B, heads, L, S): the fused kernels never hold this matrix, so a map costs time and memory.
             scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + (0 if bias is None else bias)
             weights = scores.softmax(-1) if self.normalizer is None else self.normalizer(scores)
+            # Dropout falls on weights after the softmax, as in PyTorch's module: rows then sum to 1 only on average.
             heads = F.dropout(weights, dropout) @ v
             if attention is not None:
                 attention.append(weights.detach())
             if need_weights:
+                # (B, L, S): the mean over heads, which is what `nn.MultiheadAttention` returns and notebooks plot.
                 attention_map = weights.mean(1)
         elif 0 < dropout < 1 and q.device.type == "cpu" and not per_query and not torch.compiler.is_compiling():
             heads = attend_with_dropout(q, k, v, bias, dropout)  # the CPU's fused kernel has no dropout
         else:
             heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        # (B, heads, L, D / heads) to (B, L, D): the channels of one head lie side by side, as in PyTorch's weights.
         return self.out_proj(heads.transpose(1, 2).flatten(2)), attention_map
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
@@ -143,6 +147,7 @@ class MultiheadAttention(nn.Module):
         else:
             weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
             projected = [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
+        # A view: the channels of head i are i * D / heads and the following ones.
         return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
 
 
@@ -159,4 +164,5 @@ def _as_bias(attn_mask: Tensor, heads: int, *, dtype: torch.dtype) -> Tensor:
     if attn_mask.dtype == torch.bool:
         hidden, shape = attn_mask, attn_mask.shape
         attn_mask = torch.zeros(shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)
+    # PyTorch's order for three axes: image 0 with all its heads, then image 1.
     return attn_mask.to(dtype).unflatten(0, (-1, heads)) if attn_mask.dim() == 3 else attn_mask.to(dtype)

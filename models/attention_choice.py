@@ -30,4 +30,5 @@ def attention_differs(flag: str, known: Mapping[str, Any], flags: Mapping[str, A
     """
     if flag == "topk":
         return known[flag] != flags[flag] and "topk" in {known.get(place) for place in PLACES}
+    # alpha-entmax is refused even for a softmax's weights: its alphas would be missing in the file.
     return known[flag] != flags[flag] and (known[flag] != "softmax" or flags[flag] == "alpha_entmax")

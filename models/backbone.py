@@ -70,6 +70,8 @@ class BackboneBase(nn.Module):
 
     def make_body(self, network: nn.Module, intermediate: bool) -> nn.Module:
         """Return what gives the maps by name: that of `layer4`, or with `intermediate` all, of strides 4, 8, 16, 32."""
+        # "0" to "3" finest first, but "0" is layer4 where it is alone: the original's names, which hooks of others rely
+        # on.
         names = {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}
         return IntermediateLayerGetter(network, names)
 
@@ -80,6 +82,7 @@ class BackboneBase(nn.Module):
         if self.channels_last or (self.channels_last is None and _prefers_channels_last(images)):
             images = images.contiguous(memory_format=torch.channels_last)
         if self.padding is not None:
+            # Masks come from the eraser here: a cell belongs to the image where the image alone has that cell.
             return self.padding.run(self.body, NestedTensor(images, samples.mask))
         return {
             name: NestedTensor(features, resize_mask(samples.mask, features.shape[-2:]))
@@ -91,6 +94,7 @@ class BackboneBase(nn.Module):
 
         Batch norms that train count a batch twice, and `padding` knows its masks only in the forward pass.
         """
+        # Exactly what would go wrong unseen: running statistics move at each forward pass, also at the repeated one.
         counts = any(isinstance(module, nn.BatchNorm2d) for module in self.body.modules())
         return self.padding is None and not counts and recompute_stages(self.body) > 0
 
@@ -132,9 +136,11 @@ class Backbone(BackboneBase):
     ) -> None:
         refuse_feature_map(feature_map, dilation=dilation, masks=return_interm_layers)
         network, layout = _network(name, norm=norm, dilation=dilation, feature_map=feature_map)
+        # Before the base class is made, which calls `is_trained` and `make_body`; plain attributes may be set before.
         self.name, self.norm, self.feature_map, self.layout = name, norm, feature_map, layout
         super().__init__(network, train_backbone, layout.channels, return_interm_layers, channels_last=channels_last)
         self._still: list[nn.Module] = []
+        # After the parameters' freezing and before weights are loaded: names of the state dict do not change.
         fold_frozen_norms(self.body)
         if padding_invariant and is_timm(name):
             raise UserError(
@@ -144,6 +150,7 @@ class Backbone(BackboneBase):
             self.padding = PaddingEraser(self.body, flag=f"--backbone {name}")
         if weights != "imagenet":
             self.load_weights(weights)
+        # As in the original: the other processes get rank 0's weights when DistributedDataParallel broadcasts them.
         elif is_main_process():
             load_imagenet_weights_if_possible(self, f"Backbone({name})")
 
@@ -167,6 +174,8 @@ class Backbone(BackboneBase):
 
     def is_trained(self, parameter: str) -> bool:
         """True for parameters that DETR trains, and for all where norms are trained as well."""
+        # A network that trains its norms mostly starts without ImageNet's weights: there is nothing to preserve in its
+        # stem.
         return self.norm != "frozen" or self.layout.part_of(parameter) >= self.layout.frozen
 
     def freeze_first(self, count: int) -> None:
@@ -186,6 +195,7 @@ class Backbone(BackboneBase):
             for name, module in self.body.named_modules()
             if isinstance(module, nn.BatchNorm2d) and self.layout.part_of(name) < count
         ]
+        # Puts the frozen parts' batch norms into evaluation at once, not at the next change of mode.
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Backbone":
@@ -222,6 +232,8 @@ def build_backbone(
         args.dilation,
         norm=getattr(args, "backbone_norm", "frozen"),
         feature_map=getattr(args, "feature_map", "c5"),
+        # Loaded one line below instead: this path must fail where weights are missing, the constructor's only prints a
+        # line.
         weights="none",
         channels_last=channels_last,
         padding_invariant=getattr(args, "padding_invariant", False),
@@ -253,6 +265,7 @@ def resize_mask(mask: Tensor, size: torch.Size) -> Tensor:
 
     In whole numbers, because ONNX Runtime's resizing divides in another order and then picks the cell before.
     """
+    # Cell i of h takes pixel row floor(i * H / h), and columns likewise: (h,) and (w,) indices.
     rows, columns = (
         torch.arange(cells, device=mask.device) * pixels // cells for cells, pixels in zip(size, mask.shape[-2:])
     )

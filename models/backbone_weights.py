@@ -56,6 +56,7 @@ def load_imagenet_weights(body: nn.Module, name: str, *, ignored: Collection[str
 def fetch_imagenet_weights(name: str) -> dict[str, Tensor]:
     """Return torchvision's ImageNet weights of a network, downloaded on first use. Raises DownloadError."""
     try:
+        # The hash in the file's name is compared: a download that broke off must not train silently.
         return dict(imagenet_weights(name).get_state_dict(progress=False, check_hash=True))
     except (ValueError, AttributeError) as error:
         raise DownloadError(f"torchvision has no ImageNet weights of {name}") from error
@@ -71,6 +72,7 @@ def imagenet_weights(name: str) -> Any:
 
 def note_other_pixels(name: str, mean: Sequence[float], std: Sequence[float]) -> None:
     """Print a line where weights were trained on pixels normalised in another way than ours."""
+    # Rounded, because libraries write 0.485 and the like with different last digits.
     if [round(x, 3) for x in (*mean, *std)] != [round(x, 3) for x in (*IMAGENET_MEAN, *IMAGENET_STD)]:
         print_once(
             f"note: the weights of --backbone {name} know pixels normalised with mean {tuple(mean)} and deviation "
@@ -95,6 +97,7 @@ def fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str, igno
     # The classifier is not part of DETR; half-precision files are widened.
     state = {k: v.float() for k, v in state.items() if k in own or not k.startswith(("fc.", "classifier."))}
     state = {k: v for k, v in state.items() if k in own or not (k in ignored or k.endswith("num_batches_tracked"))}
+    # Present only in trained batch norms; old files lack them. The network's own fill the gap below.
     counters = {k: v for k, v in own.items() if k.endswith("num_batches_tracked")}
     # Names on one side only, then those of another shape.
     odd = sorted((own.keys() - counters.keys()) ^ (state.keys() - counters.keys()))
@@ -103,6 +106,7 @@ def fill(body: nn.Module, name: str, state: dict[str, Tensor], source: str, igno
         raise CheckpointError(
             f"--backbone_weights {source} does not fit --backbone {name}: {len(odd)} tensors differ, first {odd[0]}"
         )
+    # Order matters: the file's counters, where it has them, win over the network's zeros.
     body.load_state_dict(counters | state)
 
 

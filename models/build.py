@@ -46,6 +46,7 @@ def build_model(
     num_classes = _class_count(args)
     # Scripts pass DETR's own namespaces, which have none of the flags that are new here: those keep their defaults.
     names = [name for name in asdict(Architecture()) if hasattr(args, name)]
+    # The class count last: DETR's namespaces have none, and where the flag is None it was settled above.
     chosen = {name: getattr(args, name) for name in names} | {"num_classes": num_classes}
     model = build_detector(
         Architecture(**chosen),
@@ -108,6 +109,7 @@ def follow_checkpoint(
     # Where one of the two sizes was typed the user decides on both: half of each would give another aspect.
     if sizes is not None and not {"image_size", "max_size"} & set(given):
         size, values["max_size"] = sizes
+        # Both together, even a None for `max_size`: the run's own default may differ from the one in force here.
         values["image_size"] = size
         lines.append(f"images as large as in the run that wrote it: --image_size {size}; give another to change that")
     if architecture.dilation and args.batch_size > 1 and not architecture.padding_invariant:
@@ -166,6 +168,7 @@ def build_criterion(args: Any, num_classes: int) -> SetCriterion:
 
     if focal:
         matcher = FocalMatcher(FOCAL_WEIGHT * args.set_cost_class, args.set_cost_bbox, args.set_cost_giou)
+        # Losses and matching go together: matching by softmax what is trained by sigmoids would favour other pairs.
         parts = (parts[0], matcher, *parts[2:])
     if not more_queries:
         return FocalCriterion(*parts, mask_chunk=mask_chunk)

@@ -73,6 +73,7 @@ def architecture_of(
         UserError: a given flag contradicts the file, or no model can be built.
         CheckpointError: the weights are those of no DETR.
     """
+    # Flags of training, such as the learning rate, say nothing about the shape and may be anything.
     chosen = {name: value for name, value in (given or {}).items() if name in DEFAULTS}
     sources = _read(checkpoint, path)
     known = {name: value for source in sources.values() for name, value in source.items()}
@@ -82,6 +83,7 @@ def architecture_of(
             f"{path}: made with {_spell(known, contradictions)}, but {_spell(chosen, contradictions)} is given; "
             "leave that out: the file says what it needs"
         )
+    # The surest last: what the file knows beats DETR's defaults, and `chosen` no longer contradicts it.
     architecture = Architecture(**(DEFAULTS | known | chosen))
     if architecture.hidden_dim % architecture.nheads:
         raise UserError(f"{path}: its width {architecture.hidden_dim} is no multiple of --nheads {architecture.nheads}")
@@ -129,6 +131,7 @@ def _read(checkpoint: Mapping[str, Any], path: str | os.PathLike) -> dict[str, d
     weights = _from_weights(checkpoint["model"], path, run.get("backbone"))
     flags = {name: run[name] for name in DEFAULTS if name not in weights and _is_usable(run.get(name), DEFAULTS[name])}
     flags = {name: value for name, value in flags.items() if is_attention(name, value)}
+    # Weights show that there is denoising, not with how many groups: that number is the run's.
     weights |= {name: run[name] for name in ON_OR_OFF if weights[name] and _is_usable(run.get(name), DEFAULTS[name])}
     published = published_under(path)
     name = {}
@@ -154,6 +157,7 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike, backbo
             "position_embedding": "learned" if "backbone.1.row_embed.weight" in shapes else "sine",
             "enc_layers": _count(shapes, "transformer.encoder.layers."),
             "dec_layers": _count(shapes, "transformer.decoder.layers."),
+            # (F, D): outputs come first in a linear layer's weight.
             "dim_feedforward": shapes["transformer.decoder.layers.0.linear1.weight"][0],
             "hidden_dim": hidden_dim,
             "num_queries": num_queries,
@@ -161,6 +165,7 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike, backbo
             "num_classes": shapes["class_embed.weight"][0] - 1,  # the last is "no object"
             "masks": "mask_head.lay1.weight" in shapes,
             "queries": _queries(shapes),
+            # ((K - 1) * Q, D), absent for one group.
             "groups": 1 + shapes.get("group_queries.weight", (0,))[0] // num_queries,
             "denoising": int("denoising.class_embed.weight" in shapes),
             **learned_from(shapes),
@@ -168,6 +173,7 @@ def _from_weights(weights: Mapping[str, Tensor], path: str | os.PathLike, backbo
         if flags["masks"]:  # its first layer takes the width and an attention map of each head
             # (out, D + heads, 3, 3)
             flags["nheads"] = shapes["mask_head.lay1.weight"][1] - hidden_dim
+        # A mask head of another width gives a head count below 1: not a mask head of ours.
         if min(flags.get("nheads", 1), flags["dec_layers"], flags["num_classes"]) < 1:
             raise ValueError("a part of size 0")
     except (KeyError, IndexError, ValueError) as error:
@@ -203,6 +209,7 @@ def _norm(names: Iterable[str]) -> str:
     body = [name for name in names if name.startswith("backbone.0.body.")]
     if any(name.endswith("num_batches_tracked") for name in body):
         return "batch"
+    # ConvNeXt's mark, in torchvision's and in timm's spelling: it has layer norms, which `replace_norms` leaves alone.
     layered = any(name.endswith(("layer_scale", ".gamma")) for name in body)
     return "frozen" if layered or any(name.endswith("running_var") for name in body) else "group"
 
@@ -238,6 +245,7 @@ def _count(names: Iterable[str], prefix: str) -> int:
 def _is_usable(value: Any, default: Any) -> bool:
     """True if a value in somebody's file can be that of a flag with this default: a switch, or a count."""
     # A file's flags may be of a version or program in which a name means something else.
+    # `type`, not isinstance: True is an int, and would pass for a count of 1.
     return type(value) is type(default) and (isinstance(value, (bool, str)) or value >= 1)
 
 

@@ -67,7 +67,10 @@ def build_detector(
         architecture.num_queries,
         aux_loss,
     )
+    # Of the two ways only the second imports the variants; random numbers are drawn in the same order in the first as
+    # ever.
     model = DETR(*parts) if _is_plain(architecture) else _build_variant(architecture, parts, dropout=dropout)
+    # Normalisers hang on attentions that exist: after the decoder of a variant has taken its place.
     _make_sparse(model, architecture)
     return DETRsegm(model, freeze_detr=freeze_detr, mask_chunk=mask_chunk) if architecture.masks else model
 
@@ -92,6 +95,7 @@ def _build_variant(architecture: Architecture, parts: tuple[Any, ...], *, dropou
         more: dict[str, Any] = {"groups": architecture.groups, "denoising": architecture.denoising}
         model = AnchorDETR(backbone, transformer, *counts, propose=architecture.queries == "encoder", **more)
     if architecture.focal:
+        # After the model is whole: it only sets a bias, so no random number is drawn for it.
         start_unlikely(model.class_embed)
     return model
 

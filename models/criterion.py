@@ -104,6 +104,7 @@ class SetCriterion(nn.Module):
                 # `class_error` is logged for the last layer only.
                 options = self._options_of_labels(class_weight, log=not suffix) if name == "labels" else {}
                 values = self.get_loss(name, layer, targets, matches, num_boxes, **options)
+                # `loss_ce`, `loss_ce_0`, ...: the names that `weight_dict` and DETR's log files have.
                 losses |= {key + suffix: value for key, value in values.items()}
         return losses
 
@@ -139,6 +140,7 @@ class SetCriterion(nn.Module):
         """Sum of the class weights of all queries of these images: 1 where matched, `eos_coef` elsewhere."""
         # The same for every layer, whatever it matches: the assignment is one-to-one, so its size is known beforehand.
         matched = sum(min(object_count(t), queries) for t in targets)
+        # An object's weight is 1 whatever its class; the other B * Q - N queries have the weight of "no object".
         return matched + self.eos_coef * (len(targets) * queries - matched)
 
     def loss_labels(
@@ -278,5 +280,6 @@ def class_error(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def cardinality_error(logits: Tensor, counts: Tensor) -> Tensor:
     """Mean over images of |queries (B, Q, C+1) that predict an object - objects there are (B,)|."""
+    # The last of C+1 is "no object": all other answers count as an object, however unsure.
     predicted = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).to(counts.dtype)  # (B,)
     return F.l1_loss(predicted, counts)

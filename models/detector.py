@@ -104,6 +104,7 @@ class DETR(nn.Module):
         # (B, C', h, w) to (B, D, h, w) by a 1 x 1 convolution; C' is 2048 for ResNet-50.
         src, mask = self.input_proj(features[-1].tensors), features[-1].mask
         decoded = self.decode(src, mask, pos[-1], attention=attention, **more)
+        # Somebody who looks at the attention of each layer wants each layer's boxes beside it.
         every_layer = self.aux_loss or attention is not None
         outputs = as_outputs(decoded.logits, decoded.boxes, every_layer=every_layer) | decoded.more
         canvas = tuple(batch.tensors.shape[-2:]) if hasattr(batch, "tensors") else None
@@ -113,13 +114,16 @@ class DETR(nn.Module):
         self, src: Tensor, mask: Tensor | None, pos: Tensor, *, attention: AttentionMaps | None = None
     ) -> Decoded:
         """Decode a feature map (B, D, h, w) with its padding (B, h, w) and positions (B, D, h, w)."""
+        # (L, B, Q, D) and (B, D, h, w).
         hs, memory, *_ = self.transformer(src, mask, self.query_embed.weight, pos, **asking(attention))
         return self.answer(hs, memory)
 
     def answer(self, hs: Tensor, memory: Tensor) -> Decoded:
         """Run the heads over the outputs of all decoder layers (L, B, Q, D)."""
+        # float32, or float64 where the model is: half precision ends here.
         hs = hs.to(wide_dtype(hs))
         with annotate("heads"), without_autocast(hs.device):  # bfloat16 would round boxes to 2 pixels in 1,000
+            # Raw scores: the loss takes its softmax together with the logarithm, which does not overflow.
             logits = self.class_embed(hs)
             boxes = self.bbox_embed(hs).sigmoid()  # cxcywh in 0..1
         # (L, B, Q, C+1) and (L, B, Q, 4): the heads are shared, so all layers pass them at once.
@@ -142,6 +146,7 @@ class DETR(nn.Module):
 
 def as_outputs(logits: Tensor, boxes: Tensor, *, every_layer: bool) -> dict[str, Any]:
     """Answers of L layers (L, B, Q, ...) as a model returns them: the last layer's, and in a list the earlier ones'."""
+    # `zip` walks over L, so each entry is a view (B, Q, ...) of one layer.
     layers: list[dict[str, Any]] = [{"pred_logits": c, "pred_boxes": b} for c, b in zip(logits, boxes)]
     return layers[-1] | ({"aux_outputs": layers[:-1]} if every_layer else {})
 
@@ -156,6 +161,7 @@ def as_batch(samples: Any) -> Any:
     if mask is None:  # no padding anywhere
         mask = torch.zeros(len(tensors), *tensors.shape[-2:], dtype=torch.bool, device=tensors.device)
         samples = NestedTensor(tensors, mask)
+    # Bytes are taken for pixels 0..255; floats for pixels that the caller has normalised.
     return NestedTensor(tensors, mask).normalized() if tensors.dtype == torch.uint8 else samples
 
 

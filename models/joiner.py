@@ -42,5 +42,6 @@ class Joiner(nn.Sequential):
 
     def forward(self, samples: NestedTensor) -> tuple[list[NestedTensor], Sequence[Tensor]]:
         """Feature maps (B, C, h, w), finest first, and as many encodings (B, D, h, w)."""
+        # Numbered children, as in the original: `backbone.0.body...` is the key of every published checkpoint.
         features = list(self[0](samples).values())
         return features, LazyEncodings(self[1], features)

@@ -38,12 +38,14 @@ class Layer(nn.Module):
         batch_first: bool = False,
     ) -> None:
         super().__init__()
+        # Attention first, then the linear layers, then the norms: the order of the original's parameters.
         self.self_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
         if self.cross_attention:
             self.multihead_attn = MultiheadAttention(d_model, nhead, dropout=dropout)
         self.linear1 = nn.Linear(d_model, dim_feedforward)
         # A gated linear unit halves its input: half of it gates the other half.
         self.linear2 = nn.Linear(dim_feedforward // 2 if activation == "glu" else dim_feedforward, d_model)
+        # One norm for each residual block: two in the encoder's layers, three in the decoder's.
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         if self.cross_attention:
@@ -67,6 +69,7 @@ class Layer(nn.Module):
         """Activation and dropout of the inner numbers (..., F)."""
         drops = type(self.dropout) is nn.Dropout and self.dropout.training and 0 < self.dropout.p < 1
         if drops and self.activation is F.relu and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # The widest map of a layer, (B, L, F) with F = 8 D in DETR: kept once instead of three times.
             return relu_dropout(hidden, self.dropout.p)
         return self.dropout(self.activation(hidden))
 
@@ -153,6 +156,7 @@ class TransformerDecoderLayer(Layer):
             return self.self_attn(q, k, x, key_padding_mask=tgt_key_padding_mask, attn_mask=tgt_mask)[0]
 
         def cross_attention(x: Tensor) -> Tensor:
+            # Keys carry positions, values do not: where a cell is decides who looks at it, not what is seen there.
             q, masks = with_positions(x, query_pos), (memory_key_padding_mask, None, memory_mask)
             return self.multihead_attn(q, memory_pos, memory, *masks, **asking(attention))[0]
 

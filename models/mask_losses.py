@@ -15,6 +15,7 @@ def sigmoid_focal_loss(
 
     It is the mean of each row, summed, over `num_boxes`.
     """
+    # (N, ...) to (N, P): the mean of every mask is over the same P pixels, whatever the size of its object.
     return focal(inputs.flatten(1), targets.flatten(1).to(inputs.dtype), alpha, gamma).sum() / num_boxes
 
 

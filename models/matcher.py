@@ -87,6 +87,8 @@ class HungarianMatcher(nn.Module):
         index = labels[None, :, None].expand(*of_class.shape[:-1], -1)
         boxes = boxes.float()
         # (L, B, Q, 1, 4) - (B, 1, T, 4)
+        # On relative cxcywh, as the loss: an error of 1 % of the image costs the same for a small box as for a large
+        # one.
         l1 = (boxes[..., :, None, :] - objects[..., None, :, :]).abs().sum(-1)
         giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(objects))  # (L, B, Q, T)
         cost = self.cost_bbox * l1 + self.cost_class * of_class.gather(-1, index) - self.cost_giou * giou
@@ -126,6 +128,7 @@ def _assign(cost: np.ndarray) -> Match:
     from scipy.optimize import linear_sum_assignment
 
     queries, objects = linear_sum_assignment(cost)
+    # Every finite pair is cheaper, so hidden queries are taken only when no other is left.
     if (hidden := cost[queries, objects] == HIDDEN).any():  # more objects than queries that exist
         queries, objects = queries[~hidden], objects[~hidden]
     return torch.as_tensor(queries, dtype=torch.int64), torch.as_tensor(objects, dtype=torch.int64)

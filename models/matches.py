@@ -28,6 +28,7 @@ class BatchObjects:
     @classmethod
     def of(cls, targets: Sequence[Target], like: Tensor) -> "BatchObjects":
         """Gather the objects of targets; `counts` has the type and the device of the tensor `like`."""
+        # (T,) and (T, 4): one index then takes the pairs of all images at once.
         labels, boxes = (torch.cat([t[name] for t in targets]) for name in ("labels", "boxes"))
         counts = like.new_tensor([object_count(t) for t in targets])
         return cls(labels, boxes, counts, [len(t["labels"]) for t in targets])
@@ -46,6 +47,7 @@ class BatchMatches(list[Match]):
 
     def __init__(self, pairs: Sequence[Match], index: Tensor, batch: BatchObjects) -> None:
         super().__init__(pairs)
+        # (3, N) into three rows (N,).
         self.image, self.query, self.object = index
         self.batch = batch
 

@@ -85,11 +85,14 @@ class PostProcessPanoptic(nn.Module):
 
     def _at_full_size(self, masks: Tensor, canvas: tuple[int, int], size: tuple[int, int]) -> Tensor:
         """Mask logits (n, h, w) of the canvas to those of the image (n, *size)."""
+        # The original stretches the canvas, padding included, to the image's size.
         if self.original:
             canvas = size
         if len(masks) == 0:
             return masks.new_zeros(0, *size)
+        # (n, 1, h, w) to (n, 1, H, W): interpolation wants an axis of channels.
         full = F.interpolate(masks[:, None], size=canvas, mode="bilinear", align_corners=False)[:, 0]
+        # Padding lies below and to the right, so the image is the canvas's upper left corner.
         return full[:, : size[0], : size[1]]
 
     def _leaders(self, labels: list[int]) -> np.ndarray:
@@ -122,6 +125,7 @@ class PostProcessPanoptic(nn.Module):
         return np.searchsorted(segments, ids) if len(segments) else ids, kept[segments]
 
     def _result(self, ids: np.ndarray, labels: list[int]) -> dict[str, Any]:
+        # With `minlength` a segment that has no pixel still has its 0.
         areas = np.bincount(ids.ravel(), minlength=len(labels)).tolist()
         segments = [
             {"id": k, "isthing": self.is_thing_map[label], "category_id": label, "area": area}
@@ -138,6 +142,7 @@ def _surest(masks: Tensor) -> np.ndarray:
 
 def _resize(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Ids (H, W) at another size: at each place that of the nearest pixel."""
+    # Nearest: between segments 3 and 5 there is no segment 4. PIL's size is (width, height).
     image = Image.fromarray(ids.astype(np.int32)).resize((size[1], size[0]), Image.Resampling.NEAREST)
     return np.asarray(image).astype(int)
 

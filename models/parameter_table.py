@@ -29,6 +29,7 @@ def parameters_by_module(model: nn.Module) -> list[ModuleParameters]:
         found = SPLIT.match(name)
         part = found[1] if found else name
         row = rows.get(part, ModuleParameters(part, 0, 0))
+        # A module may hold both, as a ResNet with its first stages frozen: hence two columns and no flag.
         more = (parameter.numel(), 0) if parameter.requires_grad else (0, parameter.numel())
         rows[part] = ModuleParameters(part, row.trainable + more[0], row.frozen + more[1])
     return list(rows.values())

@@ -54,12 +54,14 @@ class PositionEmbeddingSine(nn.Module):
         channel = torch.arange(self.num_pos_feats, dtype=torch.float32, device=visible.device)
         # Channels 2i and 2i + 1 share a wavelength, of which one takes the sine and one the cosine.
         wavelength = self.temperature ** (2 * torch.div(channel, 2, rounding_mode="floor") / self.num_pos_feats)
+        # y first, while boxes have x first: the original's order.
         return torch.cat([_interleave(y, wavelength), _interleave(x, wavelength)], dim=3).permute(0, 3, 1, 2)
 
 
 def _interleave(position: Tensor, wavelength: Tensor) -> Tensor:
     """Positions (B, H, W) to (B, H, W, channels): sine in the even channels, cosine in the odd ones."""
     angle = position[..., None] / wavelength
+    # (B, H, W, channels / 2, 2) flattened: sin, cos, sin, cos, ... side by side, the order that published weights know.
     return torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=4).flatten(3)
 
 
@@ -91,6 +93,7 @@ class PositionEmbeddingLearned(nn.Module):
                 "use smaller images (--image_size, --max_size), no --dilation, no --feature_map c4, "
                 "or --position_embedding sine"
             )
+        # (w, C) to (h, w, C): the same in every row; `y` below is the same in every column.
         x = self.col_embed.weight[:w].expand(h, w, -1)
         y = self.row_embed.weight[:h, None].expand(h, w, -1)
         return torch.cat([x, y], dim=-1).permute(2, 0, 1).expand(b, -1, h, w)
@@ -106,7 +109,10 @@ def build_position_encoding(args: Any) -> nn.Module:
         # Queries that are boxes are encoded with shorter waves, and cells must be in the same way.
         boxes = getattr(args, "queries", "learned") != "learned"
         return PositionEmbeddingSine(
-            args.hidden_dim // 2, temperature=BOX_TEMPERATURE if boxes else 10000, normalize=True
+            # Half of the channels for y, half for x.
+            args.hidden_dim // 2,
+            temperature=BOX_TEMPERATURE if boxes else 10000,
+            normalize=True,
         )
     if kind in ("learned", "v3"):
         return PositionEmbeddingLearned(args.hidden_dim // 2)

@@ -38,6 +38,7 @@ def scaled_to_pixels(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes (B, Q, 4), cxcywh in 0..1, as xyxy in pixels of images of `sizes` (B, 2), height and width."""
     if len(boxes) != len(sizes) or sizes.shape[1:] != (2,):
         raise ValueError(f"target_sizes must be ({len(boxes)}, 2), got {tuple(sizes.shape)}")
+    # (B,) each; a box's x belongs to the width, which comes second in sizes.
     height, width = sizes.to(boxes.dtype).unbind(1)
     # (B, Q, 4) * (B, 1, 4): relative to the image without padding, so its own size scales them.
     return box_cxcywh_to_xyxy(boxes) * torch.stack([width, height, width, height], dim=1)[:, None]
@@ -76,6 +77,7 @@ class PostProcessSegm(nn.Module):
                 masks = masks[result["queries"]]
             # (1, Q, h, w) to the canvas (1, Q, H, W), which is what the masks cover; then the padding is cut off.
             logits = F.interpolate(masks[None], size=canvas, mode="bilinear", align_corners=False)
+            # Cut before it is resized to the original: the original's size knows nothing of the padding.
             visible = (logits.sigmoid() > self.threshold)[..., : size[0], : size[1]].byte()
             # Nearest, as in DETR, on 0 and 1: what is left of the threshold stays crisp.
             result["masks"] = F.interpolate(visible, size=tuple(original)).transpose(0, 1).cpu()

@@ -112,6 +112,7 @@ class MHAttentionMap(nn.Module):
         The softmax runs over heads and cells together: it is a head's share of the attention that guides the masks.
         """
         h, w = k.shape[-2:]
+        # (B, Q, A, D / A), and keys (B, S, A, D / A).
         queries = self.q_linear(q).unflatten(-1, (self.num_heads, -1)) * self.scale
         keys = self.k_linear(k.flatten(2).transpose(1, 2)).unflatten(-1, (self.num_heads, -1))
         # (B, Q, A, S): channels of a head are summed over, heads stay apart.

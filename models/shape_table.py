@@ -41,6 +41,7 @@ def shapes_of(model: DETR | DETRsegm, images: Tensor) -> list[PartShape]:
     was_training = model.training
     with torch.no_grad(), _rows_of_parts(model, rows):
         outputs = model.eval()(images)
+    # As it was: `--print_shapes` may be followed by a training.
     model.train(was_training)
     meanings = {
         "pred_logits": "(B, Q, C+1)",
@@ -70,6 +71,7 @@ def _rows_of_parts(model: nn.Module, rows: list[PartShape]) -> Iterator[None]:
     for name, module in model.named_modules():
         for pattern, meaning in PARTS.items():
             if re.fullmatch(rf"(detr\.)?{pattern}", name):
+                # Hooks see what really passes by, so the table cannot differ from the code.
                 handles.append(module.register_forward_hook(partial(_append, rows, name, meaning)))
     try:
         yield
@@ -89,6 +91,7 @@ def _joined(rows: list[PartShape]) -> list[PartShape]:
     for row in rows:
         last = joined[-1] if joined else None
         stem, number = re.fullmatch(r"(.*?)(\d*)", row.name).groups()  # type: ignore[union-attr]
+        # A ResNet's `layer1` to `layer4` stay apart: their shapes differ.
         if last and number and last.name.startswith(f"{stem}0") and "layers" in stem and last.shape == row.shape:
             row = row._replace(name=f"{stem}0 to {number}", parameters=last.parameters + row.parameters)
             joined.pop()

@@ -69,6 +69,7 @@ class Transformer(nn.Module):
         self.nhead = nhead
         for parameter in self.parameters():
             # Matrices only: biases and norms keep their defaults.
+            # Also the attention's joined matrix (3D, D), whose bounds are those of that shape, as in the original.
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
@@ -98,6 +99,7 @@ class Transformer(nn.Module):
         """
         b, _, h, w = src.shape
         memory, pos, padding = self.encode(src, mask, pos_embed, attention=attention)
+        # A view without a copy: the same learned positions for every image.
         query_pos = query_embed.expand(b, -1, -1)  # (B, Q, D)
         with annotate("decoder"):
             hs = _batch_first(
@@ -238,10 +240,12 @@ class TransformerDecoder(Stack):
             # A layer of another class knows the original's arguments only.
             known = {"memory_pos": memory_pos} if _is_ours(layer) else {}
             if look is not None and outputs:
+                # Through the norm first: the box head that `look` asks has learned on normalised outputs.
                 same["memory_mask"] = look(tgt if self.norm is None else self.norm(tgt))
             tgt = self.run(layer, tgt, memory, **same, **known, **asking(attention))
             outputs.append(tgt)
         # (L, B, Q, D), and one norm for all layers: the heads that follow are shared, too.
+        # This norm is for the outputs alone: the next layer got `tgt` without it.
         stacked = torch.stack(outputs if self.return_intermediate else outputs[-1:])
         return stacked if self.norm is None else self.norm(stacked)
 

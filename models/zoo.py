@@ -65,6 +65,7 @@ def hub_model(name: str, *, pretrained: bool, num_classes: int) -> DETR | DETRse
             f"num_classes out and replace the model's class_embed afterwards"
         )
     checkpoint = load_checkpoint(BASE_URL + published.file) if pretrained else None
+    # After the download, so that a failed one costs no building; before the weights, which fill what is random.
     model = build_detector(replace(published.architecture, num_classes=num_classes))
     if checkpoint is not None:
         load_model(model, checkpoint, published.file)

@@ -50,6 +50,7 @@ def draw_batch(
     for pixels, target in zip(images.tensors, targets, strict=True):
         height, width = target["size"].tolist()
         count = object_count(target)  # lists may be padded, too
+        # Relative to the image without its padding, and so scaled by its own size: (n, 4) xyxy in pixels.
         boxes = box_cxcywh_to_xyxy(target["boxes"][:count]) * torch.tensor([width, height, width, height])
         masks = target["masks"][:count].numpy() if "masks" in target else None
         # (3, H, W) on the padded canvas -> (h, w, 3); contiguous, because Pillow reads the buffer as it lies in memory.

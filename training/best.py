@@ -16,6 +16,7 @@ class Best:
     """
 
     def __init__(self, ap: float, checkpoint: Mapping[str, Any] | None, *, patience: int = 0) -> None:
+        # `before` is what `forget_last` goes back to.
         self.ap = self.before = ap
         self.patience = patience
         # Checkpoints of DETR and of earlier versions have no such key: their count starts anew.

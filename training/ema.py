@@ -46,6 +46,7 @@ class WeightAverage:
     @contextmanager
     def in_model(self) -> Iterator[None]:
         """Put the average into the model while the context lasts; afterwards it has its own weights again."""
+        # These share the memory of the model's tensors: copying into them changes the model.
         weights = self.weights
         # A second copy on the device for as long as an evaluation lasts: swapping would change the tensors' addresses,
         # which compiled graphs and folded norms hold.

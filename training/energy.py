@@ -44,6 +44,7 @@ class EnergyMeter:
         """
         if self.gpu is None or not steps:
             return {}
+        # Of all processes; each made the same number of steps, on images of its own.
         joules = self._taken(self.gpu)
         per_image = joules / (images * get_world_size())
         shares = {"joules_per_step": joules / steps, "joules_per_image": per_image}
@@ -64,6 +65,7 @@ class EnergyMeter:
 
     def _taken(self, gpu: Gpu) -> float:
         """Joules of all processes since `begin`."""
+        # NVML counts millijoules since the driver was loaded: only differences mean something.
         mine = (self._read(gpu) - self._begun) / 1000
         return sum(all_gather(mine)) if get_world_size() > 1 else mine
 

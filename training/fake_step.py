@@ -83,6 +83,7 @@ class SectionNames:
 def fake_training(flags: argparse.Namespace, device: torch.device) -> Iterator[FakeParts]:
     """A context on a fake device with the model of the flags in training, its criterion and its optimizer."""
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(flags.amp)
+    # The model is built inside: tensors made outside would be real, and not mix with fake ones.
     with fake_device(device) as fake, fake_assignment():
         # DETR's flag would download weights; none are needed.
         args = argparse.Namespace(**vars(flags) | {"device": str(device), "backbone_weights": "none"})
@@ -105,11 +106,13 @@ def count_step(
         counter = StepCounter()
         phases = StepPhases([SectionNames(counter, parts.model)])
         context = StepContext(precision=parts.context.precision, phases=phases)
+        # Outside of the counter: AdamW makes its moments in the first step alone, and thousands follow.
         make_state(parts.optimizer)
         for module in parts.model.modules():
             if isinstance(module, FrozenBatchNorm2d):
                 module.scale_and_shift()  # kept from the first step on
         with counter, phases.step():
+            # The engine's own functions, so that the card counts what a training runs.
             add_gradients(parts.model, parts.criterion, [batch] * flags.accumulate, device, context)
             optimizer_step(parts.model, parts.optimizer, flags.clip_max_norm, context)
         return counter.counts
@@ -132,6 +135,7 @@ def fake_batch(images: int, size: tuple[int, int], *, objects: int, masks: bool)
     for _ in range(images):
         target: dict[str, Any] = {
             "labels": torch.zeros(objects, dtype=torch.int64),
+            # A valid cxcywh box; without numbers only its shape counts.
             "boxes": torch.full((objects, 4), 0.5),
         }
         if masks:

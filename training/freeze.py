@@ -16,6 +16,7 @@ class FrozenStart:
 
     def __init__(self, model: nn.Module, epochs: int) -> None:
         named = without_wrapper(model).named_modules()
+        # `backbone` of a DETR, `detr.backbone` under a mask head.
         backbones = [module for name, module in named if name.rpartition(".")[2] == "backbone"] if epochs else []
         self.parameters = [p for module in backbones for p in module.parameters() if p.requires_grad]
         self.epochs = epochs

@@ -38,6 +38,7 @@ def train(
 ) -> CocoEvaluator | None:
     """Run the epoch loop: train, evaluate, log, save. Returns the last evaluation, None where there was none."""
     cfg, training = run.cfg, Training(run, detector, loader, weights)
+    # Steps and epochs that are left, which after --resume begin in the middle of one.
     plan = training.plan
     if why := training.nothing_left():
         print_once(why)
@@ -83,6 +84,7 @@ def run_epochs(
         seed_everything(cfg.seed, rank=run.place.launch.rank, epoch=part.epoch)
         training.within.begin(part)
         training.frozen_start.begin(part.epoch)
+        # A part of an epoch may be cut short by a signal: what was made is counted, not what was planned.
         before = progress.done
         training.energy.begin()
         with annotate("training_epoch"):
@@ -100,12 +102,15 @@ def run_epochs(
             continue
         steps = progress.done - before
         train_stats |= training.energy.of_training(steps=steps, images=steps * cfg.accumulate * cfg.batch_size)
+        # As much of the part as was made: it may have ended early.
         made = plan.cut(part, progress.done)
         whole = made == part  # else the rest of the epoch is made, and the epoch logged, when the run goes on
         place = {} if plan.ends_epoch(made) else training.within.state(evaluated=whole)
         due = whole and not cfg.train_only and plan.evaluated_after(part, every=cfg.eval_every)
         measured = measure(training.energy.around(evaluate_now), training.average) if due else None
+        # An epoch without evaluation does not forget the one before.
         last = measured or last
+        # In every process, so that all agree on --early_stop; rank 0 alone writes the file.
         is_best = measured is not None and training.best.take(measured)
         if whole:
             keep_metrics(run, detector, measured.stats if measured else {}, train_stats, epoch=part.epoch)
@@ -113,6 +118,7 @@ def run_epochs(
             if whole:
                 counts = {"global_step": progress.done, "n_parameters": training.parameters}
                 row = log_epoch(store, train_stats | alphas_of(detector.model), measured, epoch=part.epoch, **counts)
+                # After the row is in log.txt: a dashboard that fails loses nothing there.
                 watching.epoch(row, measured)
             # DETR's rule: before the learning rate drops, and every hundred epochs.
             intervals = filter(None, (cfg.lr_drop, 100, cfg.ckpt_store_interval_epochs))
@@ -132,7 +138,9 @@ def end_step(training: Training, context: StepContext, part: EpochPart, store: R
     made, stops = training.plan.cut(part, progress.done), training.stop.after_step()
     # A run that stops within the epoch is saved by the loop; before an evaluation, which may take longer than a
     # scheduler waits, it is saved here.
+    # If the run stops here, save at the part's end alone; if it goes on, when an interval is over.
     if made == part if stops else training.within.due(progress.done):
+        # Gathers from all processes: a rank that writes no files must call it, too.
         place = training.within.state()
         if store is not None:
             store.save(training.in_checkpoint(context, made, None) | place)

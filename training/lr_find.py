@@ -41,6 +41,7 @@ def find_lr(run: Setup, detector: Detector, loader: DataLoader) -> None:
         raise UserError(f"--lr {run.cfg.lr}: --lr_find needs one above 0, for the backbone's ratio to it")
     stepper = SingleSteps(run, detector)
     steps = _steps(loader, run.cfg.accumulate)
+    # Timing makes real steps, but at a rate of 1e-7: weights are where they were.
     most = run.cfg.max_steps or _steps_in_time(stepper, steps)
     first = FIRST if run.cfg.max_steps or most >= FEW else FIRST_OF_FEW
     rates: list[float] = []
@@ -75,6 +76,7 @@ def steps_that_fit(seconds: float) -> int:
 
 def _steps_in_time(stepper: SingleSteps, steps: Iterator[list[Batch]]) -> int:
     """Time a few steps, and return how many there is time for; a line says if they are fewer than usual."""
+    # The first step warms up: it is made, and not timed.
     for number in range(TIMED):
         if number == 1:
             began = time.monotonic()

@@ -53,6 +53,7 @@ def evaluate_checkpoints(args: argparse.Namespace, main: Callable[[argparse.Name
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / f"{NAME}.csv"
     flags = " ".join(f"--{name} {getattr(args, name)}" for name in sorted(given_flags(args) - PLACES))
+    # By content and flags, not by name: `checkpoint.pth` is another file after each epoch. Failures are tried again.
     known = {(row["checkpoint"], row["stamp"], row["flags"]): row for row in _read(table) if not row["error"]}
     rows: list[Row] = []
     for number, path in enumerate(paths, start=1):
@@ -62,6 +63,7 @@ def evaluate_checkpoints(args: argparse.Namespace, main: Callable[[argparse.Name
         rows.append(row or {"checkpoint": path, "stamp": stamp, "flags": flags} | _measure(path, args, main))
         known.pop((path, stamp, flags), None)
         _write(table, [*rows, *known.values()])  # a call that is stopped here loses nothing
+    # By number: as text, epoch 10 would come before epoch 9.
     rows.sort(key=lambda row: (int(row["epoch"]) if row["epoch"] else -1, row["checkpoint"]))
     _write(table, rows)
     text = describe(rows)
@@ -78,6 +80,7 @@ def _measure(path: str, args: argparse.Namespace, main: Callable[[argparse.Names
         row["epoch"] = str(load_checkpoint(path).get("epoch", ""))
         with tempfile.TemporaryDirectory(prefix=".evaluating", dir=args.output_dir) as place:
             flags = copy.copy(args)  # with what is known of typed flags, which win over those of a checkpoint
+            # A folder of its own, so that the run's eval.json stays; the last one ends the recursion.
             flags.eval, flags.resume, flags.output_dir, flags.eval_checkpoints = True, path, place, None
             main(flags)
             stats = json.loads((Path(place) / "eval.json").read_bytes())["stats"]

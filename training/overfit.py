@@ -79,6 +79,7 @@ def overfit(run: Setup, detector: Detector, loader: DataLoader, evaluate_on: Eva
     for look in range(1, looks + 1):
         _train(stepper, steps, losses, until=look / looks, began=began)
         stats, evaluator = _evaluate_in_silence(evaluate_on, batches)
+        # AP50, not AP: tight boxes come late, and the question is only whether anything is learned.
         ap50 = judging_scores(stats)[AP50]
         print_once(f"overfit: step {len(losses)}: loss {losses[-1]['loss']:.3f}, AP50 {ap50:.3f}")
         # Halfway between "has learned" and all objects found: more steps would not change the verdict.
@@ -87,6 +88,7 @@ def overfit(run: Setup, detector: Detector, loader: DataLoader, evaluate_on: Eva
     if run.folder is not None:
         draw_evaluation(run.folder / "overfit.png", run.data.val, evaluator, what="images trained on")
         print_once(f"wrote {run.folder / 'overfit.png'}: truth on the left, detections on the right")
+    # A whole pass over the images each: single steps see other images, and differ by that alone.
     first, last = (_mean(part) for part in (losses[: len(steps)], losses[-len(steps) :]))
     trial = Trial(
         images=len(run.data.val),

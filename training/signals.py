@@ -31,8 +31,10 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
             if is_main_process():  # written, not printed: the signal may come in the middle of a print
                 os.write(2, b"\nthe run saves and ends after this step; a second signal ends it at once\n")
             return
+        # Slurm and the launcher may both send it: the second is no wish to end at once.
         if signal.Signals(number).name == "SIGUSR1":
             return
+        # The default action instead of an exit here: the parent then sees that a signal ended the process.
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

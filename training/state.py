@@ -55,8 +55,10 @@ class Training:
             weight_decay=cfg.weight_decay,
             alpha_lr_mult=cfg.alpha_lr_mult,
         )
+        # Before the schedule is made, which takes the rates of the optimizer's groups for its start.
         restore_optimizer(self.optimizer, checkpoint, flags=vars(cfg))
         run.place.precision.restore(checkpoint)
+        # The files tell, not the checkpoint alone: a run may have died between writing the two.
         best_ap = repair_files(run.folder, checkpoint, weights.paths.get("resume"))
         self.best = Best(best_ap, checkpoint, patience=cfg.early_stop)
         self.plan = building.plan_steps(cfg, checkpoint, batches=len(loader))
@@ -88,6 +90,7 @@ class Training:
         cfg, plan = self.run.cfg, self.plan
         scheduler = build_lr_scheduler(
             self.optimizer,
+            # The schedule is computed from the step's number, so a resumed run needs no state of it.
             done_steps=plan.done,
             schedule=cfg.lr_schedule,
             total_steps=plan.total,
@@ -121,6 +124,7 @@ class Training:
             return None
         model, scaled = without_wrapper(self.model), run.place.precision.scaler.is_enabled()
         keep = self.keep_bad_step if cfg.output_dir else None
+        # A step that is undone must leave no trace in the average either.
         also = [] if self.average is None else list(self.average.averages.values())
         facts = {"mode": cfg.on_nan, "device": run.place.device, "scaled": scaled}
         return StepGuard(model, self.optimizer, keep=keep, also=also, **facts)
@@ -153,6 +157,7 @@ class Training:
         return {
             "model": without_wrapper(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            # DETR's main.py wants the key to resume; here the step's number decides.
             "lr_scheduler": context.lr_scheduler.state_dict() if context.lr_scheduler else {},
             "scaler": context.precision.scaler.state_dict(),
             "args": to_plain(vars(self.run.cfg)),
@@ -160,6 +165,7 @@ class Training:
             **data.in_checkpoint,
             **({} if data.category_ids is None else {"category_ids": data.category_ids}),
             **({"preset": to_plain(self.run.chosen)} if self.run.chosen else {}),
+            # `epoch` and `global_step`, and where the part was cut the steps that are left of it.
             **self.plan.state_after(made),
             **self.best.state(),
             **(measured.in_checkpoint if measured else {}),

@@ -44,6 +44,7 @@ class Stop:
             self.ask(f"--max_hours {self.max_hours:g} is over")
         if get_world_size() > 1:
             # The first reason wins, but a job is requeued by SIGUSR1 whoever got it.
+            # In the order of ranks, the same everywhere: all processes print and raise alike.
             reasons = [reason for reason in all_gather(self.reason) if reason]
             self.reason = "SIGUSR1" if "SIGUSR1" in reasons else next(iter(reasons), None)
         return self.reason is not None

@@ -37,6 +37,7 @@ class Trial:
 
     def fell(self, part: str) -> bool:
         """Tell if a loss fell to FELL of its beginning."""
+        # A loss that this model does not have is no reason to complain.
         return part not in self.first or self.last[part] <= FELL * self.first[part]
 
 

@@ -72,6 +72,7 @@ def try_largest(run: Setup, detector: Detector, optimizer: torch.optim.Optimizer
     """
     device, model = run.place.device, detector.model
     before = random_state(device)
+    # Batch norms that train take the noise into their running statistics: they are put back below.
     buffers = {name: buffer.clone() for name, buffer in without_wrapper(model).named_buffers()}
     batch = largest_batch(run)
     model.train()
@@ -85,6 +86,7 @@ def try_largest(run: Setup, detector: Detector, optimizer: torch.optim.Optimizer
     del state
     drop_traces(model, buffers)
     set_random_state(before, device)
+    # (B, 3, H, W) of the canvas, which is larger than any single image.
     (shape, objects) = tuple(batch[0].tensors.shape), sum(map(object_count, batch[1]))
     peak = f"peak {peak_memory(device):.0f} MiB"
     return f"--warmup_worst_case: images {shape} with {objects} objects fit: {peak}"
@@ -93,6 +95,7 @@ def try_largest(run: Setup, detector: Detector, optimizer: torch.optim.Optimizer
 def reserve(optimizer: torch.optim.Optimizer) -> Sequence[Tensor]:
     """Return tensors as large as the optimizer's state will be."""
     weights = [p for group in optimizer.param_groups for p in group["params"]]
+    # Zeros, because on a CPU memory that nobody has written to is not yet taken from the machine.
     return [torch.zeros_like(p) for p in weights for _ in range(2)]
 
 

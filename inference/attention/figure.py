@@ -65,9 +65,12 @@ def _draw_decoder(part: Any, inside: Inside, image: Image.Image, rows: int) -> N
     shown = range(min(MOST_PANELS, len(inside.queries)))
     together = np.repeat(_pale(image), 3, axis=2)
     for n in reversed(shown):  # the surest on top
+        # (H, W, 1): the mean over the heads of query n in the last layer, as shares of its largest weight.
         share = _over_image(inside, inside.decoder[-1, :, n].mean(0), image.size, smooth=True)[..., None]
         # Faint attention everywhere would veil the image.
         opacity = 0.85 * np.clip((share - FAINT) / (1 - FAINT), 0, 1)
+        # Painted one over the other: a later query covers an earlier one where it is sure, and lets it through
+        # elsewhere.
         together = (1 - opacity) * together + opacity * np.array(class_colour(n + 1)) / 255
         _draw_box(panels[0], inside.boxes[-1, n], np.array(class_colour(n + 1)) / 255)
         _draw_map(panels[n + 1], inside, image, inside.decoder[-1, :, n].mean(0))
@@ -118,12 +121,14 @@ def points_of(inside: Inside) -> list[tuple[float, float]]:
 def cell_of(inside: Inside, y: float, x: float) -> tuple[int, int]:
     """Return the cell (row, column) that covers a point in 0..1 of the image."""
     (h, w), (tall, wide) = inside.cells, inside.extent
+    # `tall` and `wide` are 1 or a little more: the cells may reach beyond the image.
     return min(h - 1, int(y * h / tall)), min(w - 1, int(x * w / wide))
 
 
 def _over_image(inside: Inside, weights: np.ndarray, size: tuple[int, int], *, smooth: bool = False) -> np.ndarray:
     """Shares (H, W) of the largest of weights (h, w), at a size (width, height) of the image and without overhang."""
     (h, w), (tall, wide) = inside.cells, inside.extent
+    # By the map's own largest weight: over 850 cells a softmax's weights are some thousandths each.
     cells = Image.fromarray((weights / weights.max()).astype(np.float32))
     resampling = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     # The cells at the right and lower edge hang over the image by what it lacks to a multiple of 32: box cuts that off.

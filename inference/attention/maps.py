@@ -103,6 +103,7 @@ def look_inside(detector: Detector, image: ImageLike, queries: Sequence[int] | n
     picture = detector.read(image)
     pixels = detector.prepare(picture)
     batch = nested_tensor_from_tensor_list([pixels]).to(detector.device)
+    # The decoder's stay whole: Q x S weights are few beside the encoder's S x S.
     maps = AttentionMaps(encoder=HeadMeans())
     outputs = detector.run(batch, attention=maps)
     if queries is None:
@@ -146,6 +147,7 @@ def collect(
         probabilities: from logits (..., C+1) to probabilities of the same shape, "no object" last.
         index: which image of the batch.
     """
+    # First layer to last: the outputs themselves are those of the last.
     layers = [*outputs["aux_outputs"], outputs]
     classes = torch.stack([probabilities(layer["pred_logits"][index].float()) for layer in layers]).cpu()  # (L, Q, C+1)
     scores = classes[-1, :, :-1].amax(-1)
@@ -160,7 +162,9 @@ def collect(
 
     encoder = [(x if x.dim() == 3 else x.mean(1))[index].float().cpu() for x in maps.encoder]  # each (S, S)
     whole = visible.shape
+    # (S, S) to (h', w', h', w'), then without the padding on both sides. Axis 1 first: splitting axis 0 would move it.
     from_to = [x.unflatten(1, whole).unflatten(0, whole)[:h, :w, :h, :w] for x in encoder]
+    # (L, A, N, h, w)
     to = torch.stack([x[index].float().cpu()[:, chosen].unflatten(-1, whole)[..., :h, :w] for x in maps.decoder])
     boxes = torch.stack([layer["pred_boxes"][index].float().cpu() for layer in layers])[:, chosen]
     return Inside(
@@ -179,6 +183,7 @@ def collect(
 
 def _extent(cells: tuple[int, int], seen: Sequence[int]) -> tuple[float, float]:
     """Height and width of the cells in parts of the image; a backbone makes ceil(side / stride) cells of a side."""
+    # The backbone does not say its stride here; the counts of both sides tell it.
     for stride in (32, 16):
         if all(math.ceil(side / stride) == count for side, count in zip(seen, cells)):
             return cells[0] * stride / seen[0], cells[1] * stride / seen[1]

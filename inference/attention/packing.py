@@ -36,11 +36,14 @@ class Packed:
 def pack(maps: np.ndarray, budget: int) -> Packed | None:
     """Pack maps (M, T) with the finest steps with which they take at most `budget` bytes of text; None if none do."""
     maxima = maps.max(-1, keepdims=True, initial=0).astype("<f4")
+    # Square roots in 0..1: steps between the codes are finest near 0, where most weights lie. A map of zeros stays
+    # zeros.
     shares = np.sqrt(maps / np.maximum(maxima, np.finfo(np.float32).tiny))
     for steps in STEPS:
         # Some maps tell what all will take: deflating in vain takes seconds.
         some = slice(None, None, max(1, len(maps) // 100))
         share = len(maps[some]) / max(1, len(maps))
+        # A tenth, and a hundred bytes for headers, in favour of trying: the part may compress worse than the whole.
         if len(_deflate(maxima[some], shares[some], steps)) > 1.1 * share * budget + 100:
             continue
         text = _deflate(maxima, shares, steps)
@@ -89,7 +92,9 @@ def blocks_to(encoder: np.ndarray, side: int) -> np.ndarray:
     if side == 1:
         return encoder
     h, w = encoder.shape[-2:]
+    # -w % side cells are missing to a multiple of the side: zeros, which add nothing to a sum of weights.
     maps = F.pad(torch.from_numpy(encoder).flatten(0, 2)[:, None], (0, -w % side, 0, -h % side))
+    # Mean times cells is the sum: the weights of a map still add up to 1.
     return (F.avg_pool2d(maps, side) * side**2).reshape(*encoder.shape[:3], -(-h // side), -(-w // side)).numpy()
 
 
@@ -115,4 +120,5 @@ def pack_image(image: Image.Image, budget: int, longer_side: int = 1066) -> str:
             text = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
             if len(text) <= budget:
                 return text
+        # Quality first, then size: below 60 JPEG's blocks show before missing pixels do.
         longer_side = longer_side * 3 // 4

@@ -52,6 +52,7 @@ def write_page(inside: Inside, path: str | os.PathLike, *, image_name: str, chec
     }
     page = (FOLDER / "page.template.html").read_text(encoding="utf-8")
     for name, text in parts.items():
+        # Plain replacement, not str.format: the template's CSS and JavaScript are full of braces.
         page = page.replace("{{" + name + "}}", text)
     with atomic_file(path) as file:
         file.write(page.encode())
@@ -92,6 +93,7 @@ def _query(inside: Inside, n: int) -> dict[str, Any]:
     """Boxes (left, top, right, bottom in 0..1) and class probabilities of a query in every layer."""
     probabilities = inside.probabilities[:, n]  # (L, C + 1)
     label = int(inside.labels()[n])
+    # By the best layer, so that a class which an early layer believed in and a late one dropped is still shown.
     order = np.argsort(-probabilities[:, :-1].max(0), kind="stable").tolist()
     # Ids without a name are those that the annotations skip.
     others = [k for k in order if k != label and (k in inside.class_names or not inside.class_names)]

@@ -30,9 +30,11 @@ def inside_boxes(cells: tuple[int, int], stride: tuple[float, float], boxes: Ten
     """
     parts = []
     for axis, (count, step) in enumerate(zip(cells[::-1], stride[::-1])):  # x, then y
+        # Borders of the cells in pixels; overlap of two intervals is min of the ends less max of the beginnings.
         edges = torch.arange(count + 1, dtype=boxes.dtype, device=boxes.device) * step
         low, high = boxes[:, axis, None], boxes[:, axis + 2, None]
         parts.append((torch.minimum(edges[1:], high) - torch.maximum(edges[:-1], low)).clamp_min(0) / step)
+    # (n, h, 1) * (n, 1, w): the part of an area is the product of the parts of both sides.
     return parts[1][:, :, None] * parts[0][:, None, :]
 
 
@@ -84,6 +86,7 @@ class AttentionStatistics:
                 add(sums, measure(of_layer))
             self.images += 1
             stride = (canvas[0] / h, canvas[1] / w)
+            # Only matched queries have an object whose box can be asked about.
             self._add_objects(of_image[:, :, queries], target, objects, stride)
 
     def _add_objects(
@@ -99,6 +102,7 @@ class AttentionStatistics:
         shares = (
             (maps * inside_boxes((maps.shape[-2], maps.shape[-1]), stride, boxes)).sum((-2, -1)).cpu().double().numpy()
         )
+        # Square pixels of the file for one of the resized image: COCO's sizes are those of the file.
         enlarged = float(target["orig_size"].prod()) / (height * width)
         for k, area in enumerate((box_w * box_h * enlarged).tolist()):
             size = next(name for name, end in SIZES.items() if area < end)

@@ -85,6 +85,7 @@ def check_average_precision(
     ]
     both = {kind: (precision[0][kind], precision[1][kind]) for kind in precision[0]}
     for kind, (ours, theirs) in both.items():
+        # Written so that NaN fails.
         if not abs(ours - theirs) <= AP_TOLERANCE:
             raise ExportError(
                 f"AP ({kind}) of the file is {theirs:.4f} on the validation images, the model's {ours:.4f}; "
@@ -102,6 +103,7 @@ def _average_precision(
     evaluator = CocoEvaluator(dataset.coco, kinds)
     for index in with_progress(indices, f"AP of the {label}", unit="image"):
         found = detector(dataset.load(index)[0])
+        # All queries, for the threshold is 0: average precision counts weak ones too.
         result = {"scores": found.scores, "labels": found.labels, "boxes": found.boxes}
         if found.masks is not None:
             result["masks"] = found.masks[:, None].astype("uint8")
@@ -119,6 +121,7 @@ def _batches(canvas: Canvas, image_size: int) -> Iterator[list[Tensor]]:
         width = min(width, canvas.most)
     for count in (1, 2, 5):
         part = 1 if count == 1 else 0.8 if count == 2 else 0.5
+        # One image grows where the other shrinks: every one has padding on one side at least, in odd numbers of pixels.
         sizes = [(int(height * part) - 3 * k, int(width * part) - 5 * (count - k)) for k in range(count)]
         yield [torch.randn(3, max(h, canvas.least), max(w, canvas.least), generator=generator) for h, w in sizes]
 
@@ -136,6 +139,7 @@ def _compare(name: str, expected: Tensor, found: Tensor, images: Sequence[Tensor
             "no file was kept"
         )
     difference = (found - expected).abs()  # (B, Q, ...)
+    # The worst number of each query (B, Q): NaN counts as worst, or argmax could pass over it.
     difference = difference.nan_to_num(nan=torch.inf).flatten(2).amax(-1)
     image, query = divmod(int(difference.argmax()), difference.shape[1])
     height, width = images[image].shape[-2:]

@@ -79,6 +79,8 @@ def _name_axes(graph: Any) -> None:
         names |= {axis.value: name for axis, name in zip(value.shape, axes, strict=True) if not isinstance(axis, int)}
     if not names:
         return
+    # PyTorch writes other axes as formulas of these, as `s34//4`: the names inside of them are replaced, whole words
+    # only.
     pattern = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in names))
     values = [*graph.inputs, *(output for node in graph for output in node.outputs)]
     for value in (value for value in values if value.shape is not None):
@@ -94,6 +96,7 @@ def _write_torch_export(model: DETR | DETRsegm, metadata: ExportMetadata, path: 
 def _write_safetensors(model: DETR | DETRsegm, metadata: ExportMetadata, path: Path) -> None:
     from safetensors.torch import save_file
 
+    # Clones: safetensors refuses two names for one memory.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(tensors, path, metadata=metadata.to_strings())
 
@@ -130,6 +133,7 @@ def _place(error: Exception) -> str:
     trace_ = error.__traceback__
     while trace_ is not None:
         file = Path(trace_.tb_frame.f_code.co_filename)
+        # Overwritten on the way in: the innermost frame of ours is left, below it are only PyTorch's.
         if file.is_relative_to(root / "models") or file.is_relative_to(root / "util"):
             place = f"{os.fspath(file.relative_to(root))}:{trace_.tb_lineno}"
         trace_ = trace_.tb_next

@@ -90,6 +90,7 @@ def _preprocessing(metadata: ExportMetadata) -> str:
             *metadata.canvas.fixed
         )
     else:
+        # DETR's proportion of the longer to the shorter limit.
         limit = metadata.max_size or round(metadata.image_size * 1333 / 800)
         size = f"resize so that the shorter side is {metadata.image_size} pixels and the longer at most {limit}"
     return (

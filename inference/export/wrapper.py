@@ -75,11 +75,15 @@ class TensorDetector(nn.Module):
         model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
         detr = model.detr if isinstance(model, DETRsegm) else model
         detr.aux_loss = False
+        # The heads then run over one layer instead of over all.
         detr.transformer.decoder.return_intermediate = False
         detr.transformer.encoder.recompute = detr.transformer.decoder.recompute = False
         backbone = detr.backbone[0]
         assert isinstance(backbone, BackboneBase), "only our backbones say how they lay out their maps"
+        # "auto" asks for the number of pixels, which a tracer would fix to that of the example.
         backbone.channels_last = False
+        # Folded weights become constants of the graph: their product with the norms is not computed anew for each
+        # batch.
         keep_products(backbone)
         self.model = model
         self.outputs = ("pred_logits", "pred_boxes", *(["pred_masks"] if isinstance(model, DETRsegm) else []))

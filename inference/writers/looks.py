@@ -71,6 +71,7 @@ class QueryBoxes:
 
     def write(self, item: Item, found: Detections, pictures: Pictures) -> None:
         height, width = found.size
+        # By the query's number, not by the order of scores: figure 7 is about queries.
         first = np.flatnonzero(found.queries < self.count)
         # (N, 4) xyxy in pixels -> cxcywh in 0..1, which is what a query's place means for images of any size.
         corners = found.boxes[first] / np.array([width, height, width, height], dtype=np.float32)

@@ -65,6 +65,7 @@ class YoloLabels:
         """Write the label file of an item."""
         height, width = found.size
         # height, width of the image, but (width, height, width, height) for boxes xyxy.
+        # Clipped in pixels first: YOLO's trainers refuse coordinates outside of 0..1.
         boxes = found.boxes.clip(0, (width, height, width, height)) / (width, height, width, height)
         # Centre x, centre y, width, height in 0..1 (N, 4).
         rows = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)

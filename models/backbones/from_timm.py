@@ -54,6 +54,7 @@ def timm_network(name: str, *, norm: str, feature_map: str, dilation: bool) -> t
     # NHWC or NLC are transformers, whose position tables are made for one size of images.
     if str(getattr(module, "output_fmt", "NCHW")).rpartition(".")[2] != "NCHW":
         raise UserError(f"--backbone {name}: it computes on images of one size; DETR needs a convolutional network")
+    # Blocks behind the map would cost time, and under DistributedDataParallel parameters without gradient are an error.
     _cut(module)
     if norm == "frozen":
         module = timm.layers.freeze_batch_norm_2d(module)
@@ -123,6 +124,7 @@ def _read(source: str) -> Mapping[str, Tensor]:
 def _cut(module: Any) -> None:
     """Leave away the blocks behind the map, which some networks of timm keep."""
     last = module.feature_info.module_name()[-1].split(".")
+    # `blocks.6` means: keep blocks 0 to 6 of the row, whatever else stands behind.
     if len(last) == 2 and isinstance(row := getattr(module, last[0], None), nn.Sequential):
         setattr(module, last[0], row[: int(last[1]) + 1])
 

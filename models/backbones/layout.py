@@ -30,6 +30,7 @@ class Layout(NamedTuple):
     def part_of(self, name: str) -> int:
         """Return the number of the part that a module or a weight is in; those behind the map have the highest."""
         for number, modules in enumerate(self.parts):
+            # With the dots, so that `layer1` is not also the beginning of `layer10`.
             if any(f"{name}.".startswith(f"{module}.") for module in modules):
                 return number
         return len(self.parts)
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
 
 def out_channels(module: nn.Module) -> int:
     """Return the channels of what a network gives: those of its last convolution or, in ConvNeXts, linear layer."""
+    # Read off the layers, not by running the network: it may still be on "meta", or large.
     last = [layer for layer in module.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))][-1]
     return last.out_channels if isinstance(last, nn.Conv2d) else last.out_features
 

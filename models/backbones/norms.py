@@ -45,6 +45,7 @@ def replace_norms(module: nn.Module, norm: str, *, name: str) -> None:
 
 def groups_of(channels: int) -> int:
     """Return the most groups up to `GROUPS` that divide channels evenly, two or more to a group."""
+    # Two channels a group at least: in a group of one, a 1 x 1 map would be normalised to 0.
     return next(n for n in range(min(GROUPS, max(1, channels // 2)), 0, -1) if channels % n == 0)
 
 

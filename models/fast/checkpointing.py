@@ -27,6 +27,7 @@ def recompute_stages(network: nn.Module) -> int:
     """Have the stages of a ResNet keep only the inputs of their blocks; return how many stages there are."""
     stages = {name: stage for name, stage in network.named_children() if _has_blocks(stage)}
     for name, stage in stages.items():
+        # Children under the numbers they had, so `layer1.0.conv1.weight` keeps its name.
         setattr(network, name, RecomputedStage(*stage.children()))
     return len(stages)
 
@@ -35,8 +36,10 @@ def run_again_for_gradients(layer: nn.Module) -> Callable[..., Tensor]:
     """Return a function that runs `layer`, and in training keeps no more than its inputs."""
 
     def run(*args: Any, **kwargs: Any) -> Tensor:
+        # Without gradients nothing is kept in any case.
         if not torch.is_grad_enabled():
             return layer(*args, **kwargs)
+        # The other kind wants an input that needs a gradient: with a frozen stem a stage's first input has none.
         return checkpoint(layer, *args, use_reentrant=False, **kwargs)
 
     return run

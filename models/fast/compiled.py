@@ -34,6 +34,7 @@ class LayerCompiler:
         self._told: Counter[str] = Counter()
         backbone = detr.backbone[0]
         assert isinstance(backbone, BackboneBase), "--compile knows the parts of our backbones"
+        # In parts and not whole: layers that are alike share their code, and what lies between may be any Python.
         self._compile("backbone", [backbone.body])
         self._compile("encoder layer", detr.transformer.encoder.layers)
         self._compile("decoder layer", detr.transformer.decoder.layers)

@@ -45,15 +45,18 @@ class _Attention(torch.autograd.Function):
         drop = torch.empty(len(q), q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)  # (N, L, S)
         for q_, k_, v_, bias_, out_, drop_ in _parts(drop, q, k, v, bias, out, drop):
             probability = _probability(q_, k_, bias_, ctx.scale)
+            # Signed numbers: the lowest `dropped` of the 2^16 values begin at -2^15.
             torch.lt(_random_int16(drop_.shape), dropped - 2**15, out=drop_)
             torch.bmm(probability.masked_fill_(drop_, 0), v_, out=out_)
         ctx.save_for_backward(q, k, v, bias, drop)
+        # Once on the result (N, L, d) instead of on the scores (N, L, S), which are S / d times as many.
         return out.div_(ctx.kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, drop = ctx.saved_tensors
+        # Not in place: autograd may hand the same gradient to others.
         gradient = gradient / ctx.kept
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         parts = _parts(drop, q, k, v, bias, drop, gradient, to_q, to_k, to_v)
@@ -68,6 +71,7 @@ class _Attention(torch.autograd.Function):
             to_scores = torch._softmax_backward_data(to_probability, probability, -1, probability.dtype)
             torch.bmm(to_scores, k_, out=to_q_)
             torch.bmm(to_scores.transpose(1, 2), q_, out=to_k_)
+        # The scale stands in the scores, so the chain rule brings it to queries and keys but not to values.
         return to_q.mul_(ctx.scale), to_k.mul_(ctx.scale), to_v, None, None
 
 

@@ -36,6 +36,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.folded = False
         self._constants: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
+    # `.to()`, `.half()` and the like come by here: the constants would be on the old device.
     def _apply(self, *args, **kwargs) -> "FrozenBatchNorm2d":
         self._constants = None
         return super()._apply(*args, **kwargs)
@@ -94,6 +95,7 @@ class NormedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and normalise (B, C, H, W)."""
+        # `keep_product` has been called: weight and bias are those of both layers.
         if self.bias is not None:
             return super().forward(x)
         if self._trains() and not torch.compiler.is_compiling() and self._map_size(x) < self.weight.numel():
@@ -165,6 +167,7 @@ def fold_frozen_norms(network: nn.Module) -> int:
         if type(layer) is nn.Conv2d and layer.bias is None and isinstance(norm, FrozenBatchNorm2d)
     ]
     for parent, name, convolution, norm in pairs:
+        # The norm stays in the network for its buffers and its names, and from now on passes its input on.
         setattr(parent, name, NormedConv2d(convolution, norm))
         norm.folded = True
     return len(pairs)

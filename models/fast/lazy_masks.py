@@ -39,6 +39,7 @@ class QueryMasks:
 
     def __getitem__(self, index: Any) -> Tensor:
         if isinstance(index, tuple) and len(index) == 2 and all(isinstance(i, Tensor) for i in index):
+            # Indices (N,) each; the loss's own, so that unmatched queries never pass the mask head.
             return in_chunks(self._compute, *index, chunk=self._chunk) if self._chunk else self._compute(*index)
         return self.all[index]
 
@@ -62,6 +63,7 @@ class QueryMasks:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "all":  # what copy and pickle look for, and an error in computing the masks
             raise AttributeError(name)
+        # `.shape`, `.cpu()` and all else of a tensor: whoever asks pays for all B * Q masks.
         return getattr(self.all, name)
 
 

@@ -53,6 +53,7 @@ class PaddingEraser:
                 continue
             if not _keeps_centred(layer):
                 raise UserError(f"--padding_invariant does not work with {flag}: its layer {name} is {layer}")
+            # Hooks and no wrapper: module names, and with them the keys of checkpoints, stay.
             if _pair(layer.kernel_size) != (1, 1):
                 layer.register_forward_pre_hook(self._erase)
 
@@ -96,6 +97,8 @@ def _keeps_centred(layer: nn.Module) -> bool:
     if getattr(layer, "ceil_mode", False) or getattr(layer, "padding_mode", "zeros") != "zeros":
         return False
     sizes = [_pair(layer.kernel_size), _pair(layer.padding), _pair(layer.dilation)]
+    # Padding of half the kernel's reach on both sides puts output cell i over input cell i * stride; only strides of 1
+    # and 2 have a level in the pyramid.
     return _pair(layer.stride) in ((1, 1), (2, 2)) and all(2 * p == d * (k - 1) for k, p, d in zip(*sizes))
 
 

@@ -25,6 +25,7 @@ class _ReluDropout(torch.autograd.Function):
             noise = torch.empty_like(out).bernoulli_(1 - dropout)
             out.mul_(noise.div_(1 - dropout))
         else:
+            # Its mask is not kept: in the backward pass zeros of `out` say the same.
             out, _ = torch.native_dropout(out, dropout, True)
         ctx.dropout = dropout
         ctx.save_for_backward(out)  # the linear layer that follows keeps it, too

@@ -147,7 +147,9 @@ class AnchorDecoder(Stack):
                 bias=bias_inside(boxes, scene.padding) if self.local else None,
                 **asking(attention),
             )
+            # The layer's own `content` goes on without this norm, as in the plain decoder.
             normed = self.norm(content)
+            # Steps add up before the sigmoid: a box cannot leave 0..1 however large the step.
             moved = (refine(normed) + logit(boxes)).sigmoid()
             outputs.append(normed)
             refined.append(moved)
@@ -156,9 +158,12 @@ class AnchorDecoder(Stack):
 
     def _place(self, sine: Tensor, content: Tensor, boxes: Tensor, *, first: bool) -> Tensor:
         """Positions (B, Q, D) for cross-attention: scaled by content, and flatter along a side that is long."""
+        # The first half of `sine`; the second encodes the sides, which cells do not have.
         y, x = sine[..., : content.shape[-1]].chunk(2, dim=-1)  # (B, Q, D/2) each
         expected = self.ref_anchor_head(content).sigmoid()  # width and height that the content speaks of
         sides = boxes[..., 2:].clamp(min=SMALLEST_SIDE)
         flat_x, flat_y = (expected / sides).unsqueeze(-1).unbind(-2)  # (B, Q, 1)
+        # DAB-DETR's modulated attention: dividing by the side widens the reach along it.
         place = torch.cat([y * flat_y, x * flat_x], dim=-1)
+        # As in DAB-DETR: before the first layer the contents have seen nothing of the image.
         return place if first else place * self.query_scale(content)

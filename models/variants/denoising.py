@@ -41,6 +41,7 @@ class Noised(NamedTuple):
 
     def answers(self, logits: Tensor, boxes: Tensor, *, aux_loss: bool) -> dict[str, Any]:
         """Return what L layers say (L, B, N * P, ...) of the M objects, as outputs of one image, and the truth."""
+        # (L, 1, M, ...): all objects of the batch as one image, so that the set loss takes them as they are.
         of_objects = logits[:, self.image, self.query][:, None], boxes[:, self.image, self.query][:, None]
         truth = {"labels": self.labels, "boxes": self.boxes}
         return as_outputs(*of_objects, every_layer=aux_loss) | {"truth": truth}
@@ -71,6 +72,7 @@ class Denoising(nn.Module):
         # At least one multiple, also for a batch without objects: the embedding has a gradient in every step, which
         # DistributedDataParallel waits for.
         places = max(1, -(-max(counts) // PLACES)) * PLACES
+        # (n,), (n, 4) and the free places behind: every image gets as many places as the fullest one.
         cut = [(t["labels"][:n], t["boxes"][:n], places - n) for t, n in zip(targets, counts)]
         labels = torch.stack([F.pad(c, (0, free), value=nothing) for c, _, free in cut]).repeat(1, self.groups)
         boxes = torch.stack([F.pad(b, (0, 0, 0, free), value=0.5) for _, b, free in cut]).repeat(1, self.groups, 1)
@@ -88,10 +90,12 @@ def noise_boxes(boxes: Tensor) -> Tensor:
     """Move boxes (..., 4) cxcywh and change their sides, each by a random share of these; all stays in 0..1."""
     center, sides = boxes.chunk(2, dim=-1)
     shift, growth = (2 * torch.rand_like(boxes) - 1).mul(BOX_NOISE).chunk(2, dim=-1)
+    # Shares of the box's own sides: a small object moves by few pixels, and the moved centre is inside its true box.
     return torch.cat([center + shift * sides / 2, sides + growth * sides], dim=-1).clamp(0, 1)
 
 
 def noise_labels(labels: Tensor, num_classes: int) -> Tensor:
     """Replace some labels (...) by random ones below `num_classes`."""
     replaced = torch.rand(labels.shape, device=labels.device) < LABEL_NOISE
+    # Places without an object may get a class, too: they are hidden by the true labels, not by these.
     return torch.where(replaced, torch.randint_like(labels, num_classes), labels)

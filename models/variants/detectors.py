@@ -48,12 +48,14 @@ class LearnedDETR(DETR):
         """Decode as `DETR` does, with local cross-attention, and in training with all groups."""
         queries, groups = self.query_embed.weight, self.groups if self.training else 1
         if groups > 1:
+            # (K * Q, D), the detecting group first.
             queries = torch.cat([queries, self.group_queries.weight])
         blocks = Blocks([self.num_queries] * groups, matched=groups)
         padding = _padding(src, mask)
 
         def look(queries: Tensor) -> Tensor:
             with without_autocast(queries.device):
+                # Detached: where to look next is no path for gradients, and the box has its own loss.
                 boxes = self.bbox_embed(queries.detach().to(wide_dtype(queries))).sigmoid()
             return bias_inside(boxes, padding)
 
@@ -81,6 +83,7 @@ class AnchorDETR(DETR):
     def __init__(self, *parts: Any, propose: bool = False, groups: int = 1, denoising: int = 0) -> None:
         super().__init__(*parts)
         hidden_dim, num_classes = self.transformer.d_model, self.class_embed.out_features - 1
+        # Contents start equal; the boxes tell the queries apart.
         nn.init.zeros_(self.query_embed.weight)
         start_at_zero(self.bbox_embed)
         self.proposals = EncoderQueries(hidden_dim, num_classes) if propose else None
@@ -124,6 +127,7 @@ class AnchorDETR(DETR):
             hs = hs.to(wide_dtype(hs))
             logits = self.class_embed(hs)
         if queries.hidden is not None:
+            # Before the losses and the top scores: a query on padding must win neither.
             logits = logits.masked_fill(queries.hidden[..., None], NOTHING)  # (L, B, Q, C+1)
         if noised is not None:
             more["denoising"] = noised.answers(*_last(noised, logits, boxes), aux_loss=self.aux_loss)
@@ -133,6 +137,7 @@ class AnchorDETR(DETR):
     def _queries(self, scene: Scene) -> tuple[list[Queries], dict[str, Any]]:
         """Contents and boxes to start from, of each group, and what the criterion needs of the proposals."""
         b, content = scene.memory.shape[0], self.query_embed.weight  # len() would fix the size of an exported batch
+        # K - 1 times (Q, D).
         contents = self.group_queries.weight.split(self.num_queries) if self.training and self.groups > 1 else ()
         if self.proposals is None:
             anchors = [self.anchor_embed.weight]
@@ -173,6 +178,7 @@ def anchor_transformer(architecture: Any, *, dropout: float) -> Transformer:
     decoder = AnchorDecoder(layers, a.hidden_dim, local=a.local_attention)
     transformer.decoder = decoder  # type: ignore[assignment]
     for parameter in decoder.parameters():
+        # Drawn anew, as the constructor of `Transformer` does for the layers that it makes.
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
     return transformer
@@ -180,6 +186,7 @@ def anchor_transformer(architecture: Any, *, dropout: float) -> Transformer:
 
 def grid_of_boxes(count: int) -> Tensor:
     """Return boxes (count, 4) whose centres cover the image evenly, row by row."""
+    # As square as the count allows; the last row may be short.
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     index = torch.arange(count)

@@ -57,7 +57,9 @@ class EncoderQueries(nn.Module):
         """Propose objects from cells (B, S, D) with padding (B, h, w), and choose as many as `content` (Q, D) has."""
         cells = self.norm(self.project(memory))
         logits = self.class_embed(cells).masked_fill(padding.flatten(1)[..., None], NOTHING)
+        # The head says by how much a box differs from the one that lies around its cell.
         boxes = (self.bbox_embed(cells) + logit(prior_boxes(padding))).sigmoid()
+        # Without "no object": a cell is promising by its best class alone.
         scores = logits[..., :-1].amax(-1)  # (B, S)
         score, chosen = scores.topk(min(len(content), scores.shape[1]), dim=1)  # (B, Q)
         picked = chosen[..., None]
@@ -78,8 +80,10 @@ def prior_boxes(padding: Tensor) -> Tensor:
     rows, columns = visible_cells(padding)
     y = (torch.arange(h, device=padding.device) + 0.5) / rows[:, None]  # (B, h)
     x = (torch.arange(w, device=padding.device) + 0.5) / columns[:, None]
+    # Views; cells row by row, as `flatten(2)` lays out the memory.
     y, x = y[:, :, None].expand(-1, h, w), x[:, None, :].expand(-1, h, w)
     side = torch.full_like(x, PRIOR_SIDE)
+    # On padding centres would lie beyond 1: those cells are hidden, but boxes stay boxes.
     return torch.stack([x, y, side, side], dim=-1).flatten(1, 2).clamp(max=1)
 
 

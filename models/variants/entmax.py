@@ -89,7 +89,9 @@ def _probabilities(z: Tensor, alpha: Tensor | float) -> Tensor:
     tiny = torch.finfo(z.dtype).tiny
     x = z * (alpha - 1)
     # From the largest score down, so that t lies in -1..0; of a row that is hidden altogether, finite.
+    # -inf - -inf would be NaN; -inf less the least finite number stays -inf, which becomes probability 0.
     x = x - x.amax(-1, keepdim=True).clamp_min_(torch.finfo(z.dtype).min)
+    # The largest score is 0 now: at t = -1 its r alone is 1, so the norm is 1 or more and t is at or below the root.
     t = torch.full_like(x[:, :1], -1.0)
     enough = 4 * torch.finfo(z.dtype).eps
     for _ in range(STEPS[z.dtype]):
@@ -100,6 +102,7 @@ def _probabilities(z: Tensor, alpha: Tensor | float) -> Tensor:
             break
     r = (x - t).clamp_min_(0)
     if isinstance(alpha, float):
+        # The outer power is 1 / (alpha - 1): 1 for alpha 2, 2 for alpha 1.5.
         return r if alpha == 2.0 else r.square_()
     p = _power(r, (2 - alpha) / (alpha - 1)).mul_(r)
     # The power, up to 100, enlarges what is left of t's rounding.
@@ -134,6 +137,7 @@ def _gradients(p: Tensor, gradient: Tensor, alpha: Tensor | float) -> tuple[Tens
         s = p.sign() if alpha == 2.0 else p / p.clamp_min(tiny).sqrt_()
     else:
         s = _power(p, 2 - alpha)
+    # A row that is hidden altogether has s = 0, and its gradient stays 0.
     h = gradient - (gradient * s).sum(-1, keepdim=True) / s.sum(-1, keepdim=True).clamp_min_(tiny)
     to_alpha = torch.zeros_like(p[:, :1])
     if isinstance(alpha, Tensor):

@@ -62,8 +62,10 @@ class ExtraQueriesCriterion(SetCriterion):
 
         They are divided by the number of noised objects, those beyond the queries included, as the box losses are.
         """
+        # Every object appears once in each of the N groups.
         truth, noised = outputs["truth"], num_boxes * self.denoising
         every = torch.arange(len(truth["labels"]))
+        # Answer m belongs to object m by construction: the identity is the match.
         (matches,) = match_batch([[(every, every)]], [truth], outputs["pred_logits"])
         losses: dict[str, Tensor] = {}
         for suffix, layer in SetCriterion.layers_of(self, outputs).items():
@@ -82,5 +84,6 @@ def _mean_of_groups(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """Mean over the groups that have a loss: of masks and of the encoder's cells there is one each."""
     values: dict[str, list[Tensor]] = {}
     for name, value in losses.items():
+        # `loss_ce_0#2` belongs to `loss_ce_0`: group 2's loss of auxiliary layer 0.
         values.setdefault(name.partition(GROUP)[0], []).append(value)
     return {name: torch.stack(group).mean(0) if len(group) > 1 else group[0] for name, group in values.items()}

@@ -38,6 +38,7 @@ def focal_loss(logits: Tensor, classes: Tensor) -> Tensor:
     # How wrong the prediction is, to a power: what is sure and right hardly counts.
     wrong = torch.where(truth > 0, 1 - probability, probability)
     weight = torch.where(truth > 0, ALPHA, 1 - ALPHA)
+    # A sum: the caller divides by the objects, for background cells would make a mean vanish.
     return (weight * wrong**GAMMA * entropy).sum()
 
 
@@ -45,6 +46,7 @@ def focal_cost(logits: Tensor) -> Tensor:
     """Cost (..., C+1) of matching a query to an object of each class: its loss as that class less that as nothing."""
     probability = logits.float().sigmoid()
     # -log p and -log(1 - p) without an epsilon: a logit of -10,000 costs as much as it says.
+    # softplus(-x) = -log sigmoid(x), and softplus(x) = -log(1 - sigmoid(x)).
     as_object = ALPHA * (1 - probability) ** GAMMA * F.softplus(-logits.float())
     as_nothing = (1 - ALPHA) * probability**GAMMA * F.softplus(logits.float())
     return as_object - as_nothing

@@ -32,6 +32,7 @@ class Blocks(NamedTuple):
             return None
         number = torch.cat([torch.full((size,), i) for i, size in enumerate(self.sizes)])
         block = number.to(device, non_blocking=True)  # (T,)
+        # (T, T): rows of noised blocks, columns of the first block. They may look at it, it may not look back.
         guests = (block >= self.matched)[:, None] & (block == 0)
         return (block[:, None] != block) & ~guests
 

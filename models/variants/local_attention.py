@@ -17,6 +17,7 @@ OUTSIDE = -1e4
 def visible_cells(padding: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns of each image (B,) on a padded map; `padding` (B, h, w) is True where there is no image."""
     shown = ~padding
+    # Images lie in the upper left corner: the first column shows all rows, the first row all columns.
     return shown[:, :, 0].sum(1).clamp(min=1), shown[:, 0, :].sum(1).clamp(min=1)
 
 
@@ -42,4 +43,5 @@ def _near(center: Tensor, side: Tensor, shown: Tensor, cells: int) -> Tensor:
     """True (B, Q, cells) where a cell's centre is within half a side and half a cell of the box's centre (B, Q)."""
     place = (torch.arange(cells, device=center.device, dtype=center.dtype) + 0.5) / shown[:, None]  # (B, cells)
     reach = side / 2 + 0.5 / shown[:, None]  # (B, Q)
+    # The last term keeps a cell whose centre lies on the border, whichever way it was rounded.
     return (place[:, None, :] - center[..., None]).abs() <= reach[..., None] + 1e-6

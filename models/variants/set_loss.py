@@ -43,6 +43,7 @@ class FocalCriterion(SetCriterion):
             matched, labels = (matches.image, matches.query), matches.batch.labels[matches.object]
             classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
             classes[matched] = labels  # (B, Q)
+            # By objects, as in RetinaNet and Deformable DETR: sure background adds next to nothing to the sum.
             losses = {"loss_ce": focal_loss(logits, classes) / num_boxes}
         if log:
             losses["class_error"] = class_error(logits[matched][..., :-1], labels)
@@ -82,7 +83,9 @@ class FocalPostProcess(PostProcess):
         """Detections of each image, as `PostProcess`; `queries` (N,) says which query gave each."""
         probability = outputs["pred_logits"][..., :-1].sigmoid()  # (B, Q, C)
         boxes = scaled_to_pixels(outputs["pred_boxes"], target_sizes)
+        # Index q * C + c of the flattened pairs gives both numbers back below.
         classes = probability.shape[-1]
+        # COCO counts 100 detections an image; small models may have fewer pairs than that.
         count = min(max(100, probability.shape[1]), probability[0].numel())
         scores, pairs = probability.flatten(1).topk(count, dim=1)
         queries, labels = pairs // classes, pairs % classes

@@ -28,6 +28,7 @@ def encode_boxes(boxes: Tensor, channels: int, padding: Tensor) -> Tensor:
     rows, columns = visible_cells(padding)
     x, y, width, height = boxes.unbind(-1)  # (B, Q)
     places = torch.stack([y + 0.5 / rows[:, None], x + 0.5 / columns[:, None], width, height], dim=-1)
+    # Half of D for each coordinate, as the cells' encoding has for y and for x.
     half = channels // 2
     channel = torch.arange(half, dtype=torch.float32, device=boxes.device)
     wavelength = BOX_TEMPERATURE ** (2 * torch.div(channel, 2, rounding_mode="floor") / half)
@@ -38,4 +39,5 @@ def encode_boxes(boxes: Tensor, channels: int, padding: Tensor) -> Tensor:
 
 def logit(boxes: Tensor) -> Tensor:
     """Return the numbers whose sigmoid the boxes are."""
+    # At 0 and 1 the logit is infinite, and near them the sigmoid that follows has hardly a gradient.
     return boxes.clamp(EPSILON, 1 - EPSILON).logit()

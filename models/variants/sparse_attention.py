@@ -60,6 +60,7 @@ class AlphaEntmax(Normalizer):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
+        # The logit of the place of 1.5 in the range: `alpha` below inverts it.
         share = (1.5 - LEAST_ALPHA) / (MOST_ALPHA - LEAST_ALPHA)
         self.alpha_logits = nn.Parameter(torch.full((heads,), math.log(share / (1 - share))))
 
@@ -69,6 +70,7 @@ class AlphaEntmax(Normalizer):
 
     def normalize(self, scores: Tensor) -> Tensor:
         """Return the alpha-entmax by head."""
+        # (heads, 1, 1) against (B, heads, L, 1).
         return alpha_entmax(scores, self.alpha()[:, None, None])
 
 
@@ -84,6 +86,7 @@ class TopK(Normalizer):
         values, keys = scores.topk(min(self.count, scores.shape[-1]), dim=-1)
         hidden = values[..., :1] == -math.inf  # the largest: a row without any key to see
         weights = values.masked_fill(hidden, 0).softmax(-1).masked_fill(hidden, 0)
+        # (B, heads, L, S) again: the kept weights at their keys, exact zeros elsewhere.
         return torch.zeros_like(scores).scatter(-1, keys, weights)
 
 

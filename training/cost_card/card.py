@@ -59,6 +59,7 @@ class CostCard:
         units = {op.unit for op in self.counts.ops if op.cost.matrix} & self.rates.flops.keys()
         # A CPU's rates are by kind of work: the best of them.
         peak = max(self.rates.flops[unit] for unit in units) if units else self.rates.peak
+        # Matrix products alone, as MFU is defined for language models: norms and activations are no "useful" FLOP.
         return self.counts.products / seconds / peak
 
 
@@ -80,6 +81,7 @@ def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: i
     counts = count_step(cfg, torch.device("cuda" if on_gpu else "cpu"), size)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     weights = float(sum(t.numel() * t.element_size() for t in model.state_dict().values()))
+    # Bytes: two float32 moments are 8 bytes for each trained number.
     checkpoint = weights * (2 if cfg.ema else 1) + 8.0 * trained  # with AdamW's two moments
     if on_gpu:
         rates = gpu_rates(find_gpu(named or torch.cuda.get_device_name(device)))
@@ -90,11 +92,13 @@ def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: i
         prediction = predict_cpu(counts.ops, rates)
     memory = {
         "weights": weights * (2 if cfg.ema else 1),
+        # float32, also with --amp: weights and their gradients keep that type.
         "gradients": 4.0 * trained,
         "optimizer": 8.0 * trained,
         "activations": float(counts.saved),
         "cuDNN, CUDA" if on_gpu else "Python, torch": MARGIN["cuda" if on_gpu else "cpu"],
     }
+    # Every `lr_drop` epochs, every 100, and not twice those that are multiples of both.
     kept = cfg.epochs // cfg.lr_drop + cfg.epochs // 100 - cfg.epochs // int(np.lcm(cfg.lr_drop, 100))
     return CostCard(
         counts=counts,
@@ -121,8 +125,10 @@ def typical_size(cfg: argparse.Namespace, data: Data) -> tuple[int, int]:
     sizes = ImageSizes(image_size=cfg.image_size, max_size=cfg.max_size, train_scales=cfg.train_scales)
     aspect = float(np.median(datasets.aspect_ratios(data.val if data.train is None else data.train)))
     short = float(np.mean(sizes.scales))
+    # The resizing rule: the shorter side gets its scale, unless the longer one then passes the limit.
     long = min(short * max(aspect, 1 / aspect), sizes.limit)
     short = min(short, long / max(aspect, 1 / aspect))
+    # Aspect is width / height: 1 and more lies on its long side.
     height, width = (short, long) if aspect >= 1 else (long, short)
     return round(height), round(width)
 

@@ -57,8 +57,10 @@ def predict_gpu(ops: Sequence[Op], rates: Rates, calls: int) -> Prediction:
     """Predict a step on a GPU from its datasheet; `calls` operators are launched, views among them."""
     device = 0.0
     for op in ops:
+        # A GPU without this unit (tf32 before Ampere) does the work in plain float32.
         peak = rates.flops.get(op.unit) or rates.flops["fp32"]
         roof = max(op.cost.flops / peak, op.cost.bytes / rates.bandwidth)
+        # A tiny kernel takes its 2 µs whatever it computes, a large one its share of the roof.
         device += max(roof / REACHED, kernels_of(op) * KERNEL_S)
     return Prediction(device, calls * rates.launch, sum(map(kernels_of, ops)))
 
@@ -66,5 +68,6 @@ def predict_gpu(ops: Sequence[Op], rates: Rates, calls: int) -> Prediction:
 def kernels_of(op: Op) -> int:
     """Return the kernels that a GPU is given for an operator."""
     if op.name.startswith(("_fused", "_foreach", "_amp_foreach")):
+        # The list is cut into as many kernels as its addresses need.
         return max(1, math.ceil(op.tensors / (_OF_OPTIMIZER if op.name.startswith("_fused") else _OF_LIST)))
     return KERNELS.get(op.name, 1)

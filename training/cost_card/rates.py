@@ -48,8 +48,10 @@ class Rates:
 
 def gpu_rates(row: dict) -> Rates:
     """Return the rates of a row of gpus.toml."""
+    # Where the datasheet's peak of the tensor cores is for another clock than that of the other units.
     tensor = row.get("tensor_clock_hz", row["clock_hz"])
     flops = {
+        # multiprocessors x FLOP per clock and multiprocessor x clocks per second = FLOP/s
         unit: row["sms"] * each * (tensor if unit.startswith("tensor") else row["clock_hz"])
         for unit, each in row["flop_per_clock_per_sm"].items()
     }
@@ -64,6 +66,7 @@ def find_gpu(name: str) -> dict:
     of_row = {id(row): words_of(row["name"]) for row in rows}
     exact = [row for row in rows if of_row[id(row)] == words]
     part = [row for row in rows if words and words <= of_row[id(row)]]
+    # The most exact first. A name such as "a100" is a part of several rows' names: the first of them is taken.
     found = exact or by_driver or part
     if not found:
         raise UserError(f"--cost_card {name}: no such GPU; known are {', '.join(row['name'] for row in rows)}")
@@ -107,18 +110,21 @@ def _convolution(dtype: torch.dtype) -> float:
     wide = torch.ones(1, 1024, 50, 66, dtype=dtype).to(memory_format=torch.channels_last)
     square, narrow = torch.ones(256, 256, 3, 3, dtype=dtype), torch.ones(256, 1024, 1, 1, dtype=dtype)
     seconds = fastest(lambda: torch.conv2d(maps, square, padding=1)) + 2 * fastest(lambda: torch.conv2d(wide, narrow))
+    # A product and a sum for each weight at each of the 50 x 66 places.
     return 2 * 50 * 66 * (square.numel() + 2 * narrow.numel()) / seconds
 
 
 def _product(dtype: torch.dtype) -> float:
     """FLOP/s of a feed-forward layer: 850 cells of 256 channels to 2,048."""
     cells, weight = torch.ones(850, 256, dtype=dtype), torch.ones(2048, 256, dtype=dtype)
+    # 2 M N K: 850 rows, and M N K / 850 is the number of weights.
     return 2 * 850 * weight.numel() / fastest(lambda: torch.nn.functional.linear(cells, weight))
 
 
 def _bandwidth() -> float:
     """Bytes a second of a sum of two maps of 16 MB, which write a third."""
     a, b, out = (torch.ones(2**22) for _ in range(3))
+    # Three maps of 2^22 floats of 4 bytes: two are read, one is written. `out` is there before: no page faults.
     return 3 * 2**24 / fastest(lambda: torch.add(a, b, out=out))
 
 
@@ -147,4 +153,5 @@ def fastest(work: Callable[[], object], repeats: int = 4) -> float:
         began = time.perf_counter()
         work()
         times.append(time.perf_counter() - began)
+    # The minimum: other processes can only make a run slower.
     return min(times)

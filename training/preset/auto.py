@@ -131,12 +131,16 @@ def _pick_training(
     batch, why_batch = choose_batch(machine, norms_train=not (trained_backbone or tuned))
     batch = draft.pick("batch_size", min(batch, data.images), why_batch)
     passes = PASSES["gpu" if machine.gpu else "cpu"] * (1 if trained_backbone or tuned else 2)
+    # A budget of image passes, whatever the number of images: on a CPU 100 of them are seen 62 times, 10,000 of them
+    # twelve times.
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(passes / data.images)))
+    # Rounded down: the last incomplete batch of an epoch is left out in training.
     per_epoch = max(1, data.images // (batch * draft.typed.get("accumulate", 1)))
     epochs = draft.pick("epochs", epochs, f"of {per_epoch:,} steps each")
     # --max_steps may end the run earlier; warm-up and average are parts of what is really made.
     steps = min(epochs * per_epoch, draft.typed.get("max_steps") or epochs * per_epoch)
     rates, why = choose_rates(machine, trained_backbone=trained_backbone, tuned=tuned)
+    # `pick` returns what was typed, where it was: everything below reckons with the real rate.
     rate = draft.pick("lr", rates[0], why)
     # A typed --lr moves the backbone's in proportion.
     scale = rate / rates[0]
@@ -166,6 +170,7 @@ def choose_rates(machine: MachineFacts, *, trained_backbone: bool, tuned: bool) 
     if tuned:
         return (5e-5, 1e-5), "a trained detector is changed slowly"
     rate = 2e-4 if machine.gpu else 5e-4
+    # Features that are good already are moved by a quarter or two fifths of the rate.
     backbone = rate if not trained_backbone else 5e-5 if machine.gpu else 2e-4
     return (rate, backbone), "for this width; --lr_find looks for another"
 

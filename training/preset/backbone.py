@@ -35,6 +35,7 @@ def choose_backbone(machine: MachineFacts, wishes: BackboneWishes, fetch: Fetch)
     """
     name = wishes.name or _by_machine(machine, wishes.masks).value
     choices = {"backbone": Choice(wishes.name, "as typed") if wishes.name else _by_machine(machine, wishes.masks)}
+    # Asked first: nothing must be fetched for somebody who has no network and says so.
     if wishes.weights == "none":
         return choices | from_scratch("--backbone_weights none"), False
     elsewhere = name.startswith("timm:")  # that package fetches its own

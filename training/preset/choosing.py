@@ -66,6 +66,7 @@ def _fetch_once(name: str) -> None:
             fetch_imagenet_weights(name)
         except DownloadError as error:
             why = error.line()
+    # All processes hear of the failure: one that raised alone would leave the others waiting.
     why = all_gather(why)[0]
     if why is not None:
         raise DownloadError(why)

@@ -78,7 +78,10 @@ def read_data_facts(cfg: argparse.Namespace) -> tuple[DataFacts, DetectionDatase
         height, width = dataset.get_height_and_width(index) or dataset.load(index)[0].size[::-1]
         heights.append(height)
         widths.append(width)
+        # Relative to the shorter side, which resizing sets: the product of both is the object's side in the network's
+        # pixels.
         small += [side / min(height, width) for side in _shorter_sides(dataset, index)]
+    # Of all images, not of the sample: the largest count decides on the number of queries.
     counts = dataset.object_counts()
     facts = DataFacts(
         images=len(split),
@@ -87,6 +90,7 @@ def read_data_facts(cfg: argparse.Namespace) -> tuple[DataFacts, DetectionDatase
         width=int(np.median(widths)),
         objects=int(np.median(counts)),
         most_objects=int(counts.max()),
+        # The tenth part and not the least: one speck must not make every image large.
         small_side=float(np.quantile(small, 0.1)) if small else 1.0,
         generated=cfg.dataset_file == "shapes",
     )
