@@ -79,6 +79,7 @@ class CocoDetection(TorchvisionCocoDetection):
         self.category_ids = listed_ids(self.annotations.categories)
         self.is_thing: dict[int, bool] | None = None
         self.ann_folder: Path | None = None
+        # DETR's rule: labels are category ids, and a head has a row for every number up to the largest.
         self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
         self.transforms = self._transforms = transforms
         self.prepare = ConvertCocoPolysToMask(return_masks)
@@ -179,6 +180,7 @@ class ConvertCocoPolysToMask:
         boxes[:, 2:] += boxes[:, :2]
         boxes[:, 0::2].clamp_(min=0, max=width)
         boxes[:, 1::2].clamp_(min=0, max=height)
+        # As in DETR: a box without area is nothing to learn.
         keep = (boxes[:, 2:] > boxes[:, :2]).all(1)
         objects = [annotation for annotation, kept in zip(objects, keep.tolist()) if kept]
         result = {
@@ -207,6 +209,7 @@ def convert_coco_poly_to_mask(segmentations: list[Any], height: int, width: int)
     No polygon with three points gives an empty mask. Raises ValueError for run lengths of another size.
     """
     masks = [_decode(segmentation, height, width) for segmentation in segmentations]
+    # Without objects, too, masks know height and width: the mask loss pads them with those of other images.
     return torch.from_numpy(np.stack(masks)).bool() if masks else torch.zeros(0, height, width, dtype=torch.bool)
 
 
@@ -253,6 +256,7 @@ def _is_object(annotation: dict[str, Any]) -> bool:
 
 def _area(annotation: dict[str, Any]) -> float:
     area = annotation.get("area")
+    # bbox is x, y, width, height.
     return annotation["bbox"][2] * annotation["bbox"][3] if area is None else area
 
 

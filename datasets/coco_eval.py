@@ -77,6 +77,7 @@ class CocoEvaluator:
         An image seen before is left as it was. Raises ValueError for an image id without ground truth.
         """
         for image_id in predictions:
+            # Looked at before anything is kept: half a batch would be counted otherwise.
             if image_id not in self.coco_gt.imgs:
                 raise ValueError(f"image id {image_id} is not among the annotations")
         new = {image_id: found for image_id, found in predictions.items() if image_id not in self._detections}
@@ -144,6 +145,7 @@ class CocoEvaluator:
         numbers = dict(zip(STAT_NAMES, map(float, scores.stats)))
         most = list(scores.params.maxDets)
         if 100 not in most:  # which pycocotools takes AP at, whatever the parameters say
+            # (T, R, K, A, M): IoU thresholds, recalls, classes, areas, most detections; area 0 is "all".
             numbers["AP"] = _mean_of_measured(scores.eval["precision"][:, :, :, 0, -1])
         return {f"AR{most[-1]}" if name == "AR100" else name: value for name, value in numbers.items()}
 
@@ -235,6 +237,7 @@ def _pack(predictions: Sequence[Mapping[str, Tensor]], *, with_masks: bool) -> l
     joined = {key: torch.cat([found[key] for found in predictions]) for key in ("scores", "labels", "boxes")}
     scores, boxes = (joined[key].float().cpu().numpy() for key in ("scores", "boxes"))
     labels = joined["labels"].cpu().numpy()
+    # COCO's results have corner and size; subtracted in float32, as the original does, for equal digits.
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     # Where each image's rows end; the last needs no cut.
     ends = np.cumsum([len(found["scores"]) for found in predictions])[:-1]

@@ -144,6 +144,7 @@ class CocoPanoptic(Dataset):
         size = torch.tensor(owners.shape)
         target = {
             "image_id": torch.tensor([image_id]),
+            # x1 is the last pixel's column, not the one behind it: DETR's boxes are a pixel smaller than COCO's.
             "boxes": masks_to_boxes(masks),
             "labels": torch.tensor([segment["category_id"] for segment in segments], dtype=torch.int64),
             "area": torch.tensor([segment["area"] for segment in segments], dtype=torch.float32),
@@ -198,6 +199,7 @@ def open_split(
         img_folder=img_folder,
         ann_folder=next((folder for folder in folders if folder.is_dir()), folders[0]),
         ann_file=ann_file,
+        # Without "panoptic_" in its name the replaced name is the file itself, which holds no instances.
         instances_file=instances if instances.is_file() and instances != ann_file else None,
         transforms=transforms,
         return_masks=return_masks,

@@ -64,6 +64,7 @@ class ObjectSizes:
         A list longer than all stays as it is.
         """
         count = len(target["labels"])
+        # Few different lengths: a compiler makes code for each shape that it meets.
         missing = next((size for size in self.sizes if size >= count), count) - count
         filled = {
             # `pad` counts axes from the last on: nothing on those, `missing` rows at the end of the first.
@@ -82,6 +83,7 @@ def percentile_sizes(counts: np.ndarray, number: int, *, largest: int = 0) -> tu
     steps = np.arange(1, number + 1) * 100 / number
     # `lower`: always a number of objects that occurs.
     sizes = np.unique(np.percentile(counts, steps, method="lower").astype(int).clip(min=1))
+    # The validation images may hold more objects than any training image.
     sizes[-1] = max(sizes[-1], largest)
     return tuple(sizes.tolist())
 
@@ -102,6 +104,7 @@ class Collate:
 
     def __call__(self, batch: Sequence[tuple[Tensor, Target]]) -> tuple[NestedTensor, TargetBatch]:
         """Pad images and, if asked to, objects. Raises ImageError for an image that is larger than the canvas."""
+        # From [(image, target), ...] to all images and all targets.
         images, targets = zip(*batch)
         samples = nested_tensor_from_tensor_list(images, canvas=self._canvas(images, targets))
         return samples, TargetBatch(targets if self.objects is None else map(self.objects.pad, targets))

@@ -54,6 +54,7 @@ def _is_labelme(root: Path) -> bool:
 
 def note_on_ids(names: Mapping[int, str]) -> str:
     """Say that a data set's ids are those of a copy, with what follows; "" for ids as their authors wrote them."""
+    # Names and ids together: the authors' file has the same names, one id later.
     if dict(names) != dict(enumerate(CPPE5_NAMES)):
         return ""
     return (

@@ -44,6 +44,7 @@ class FolderLayout:
                 found = [place for place in places if (annotations_root / inside / place[1]).is_file()]
                 if found:
                     images, annotations = found[0]
+                    # Two roots, because DETR's panoptic annotations lie in a folder of their own.
                     splits[split] = Split(root / inside / images, annotations_root / inside / annotations)
             # Training annotations alone may be named alike in two layouts; `told_by` is the split that differs.
             if splits and (self.told_by is None or self.told_by in splits):
@@ -195,6 +196,7 @@ def find_layout(
         # With one split named, the other may be left out (--eval needs val only); `split` says so where it is needed.
         raise DatasetError(_unknown(annotations_root, dataset_file))
     name = ", ".join(([layout.name] if layout else []) + (["named by flags"] if named else []))
+    # What the user named wins over what was found.
     return DatasetSplits(name, root, splits | named, layout)
 
 

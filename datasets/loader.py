@@ -111,6 +111,8 @@ def make_loader(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
+        # Its own: the loader would draw a number from the global generator at the start of each pass, and move
+        # everything after.
         generator=torch.Generator(),
         worker_init_fn=partial(_start_worker, Image.MAX_IMAGE_PIXELS),
     )
@@ -141,6 +143,7 @@ def set_epoch(loader: DataLoader, epoch: int) -> None:
     if isinstance(loader, ResumableLoader):
         loader.begin_at(0)
     sampler = cast(EpochSampler, loader.sampler)
+    # Without it every epoch has the order of the first: the well-known trap of DistributedSampler.
     sampler.set_epoch(epoch)
     # The rank too: with equal seeds, the workers of all processes would augment alike.
     state = np.random.SeedSequence([sampler.seed % 2**64, epoch, sampler.rank]).generate_state(1, np.uint64)

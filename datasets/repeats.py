@@ -14,6 +14,7 @@ def class_factors(labels: Sequence[np.ndarray], threshold: float) -> dict[int, f
     """
     found = [np.unique(of_image) for of_image in labels]
     classes, images = np.unique(np.concatenate(found), return_counts=True)
+    # f(c) is images / len(labels). A class at a quarter of the threshold comes twice as often, not four times.
     factors = np.sqrt(threshold * len(labels) / images).clip(min=1)
     return dict(zip(classes.tolist(), factors.tolist(), strict=True))
 
@@ -41,6 +42,7 @@ class RepeatedImages:
 
         Each comes its factor rounded down or up, up with the probability of its fraction.
         """
+        # Rounded down; the fractions are dealt with below.
         times = self.factors.astype(int)
         order = rng.permutation(len(times))
         # The fractions as stretches of one line, in random order: those in which a point u + k lies are rounded up. So
@@ -74,4 +76,5 @@ class RepeatSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = self.images.shuffled(np.random.default_rng([self.seed % 2**64, self.epoch]))
+        # Every world_size-th image, as DistributedSampler deals them.
         yield from np.resize(order, len(self) * self.world_size)[self.rank :: self.world_size].tolist()

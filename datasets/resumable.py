@@ -114,6 +114,7 @@ class ResumableLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # a generator over DataLoader's own iterator
         first, unused, workers = self.first, self.unused, self.num_workers
+        # In images, which the sampler counts.
         cast(OrderFrom, self.sampler).start = first * (self.batch_size or 1)
         # The batches go to workers in turn, from worker 0: it is the one that batch `first` belongs to.
         turned = [self.states[(first + worker) % workers] for worker in range(workers)]
@@ -122,6 +123,7 @@ class ResumableLoader(DataLoader):
             batch = made
             if workers:
                 batch, after = made
+                # The state comes with the batch, not when it is made: workers are batches ahead of the training.
                 self.states[number % workers] = after.state
             if number >= unused:
                 yield batch

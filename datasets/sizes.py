@@ -34,6 +34,7 @@ class ImageSizes:
     @property
     def limit(self) -> int:
         """The longer side at most."""
+        # 800 : 1333 is 3 : 5 rounded, from Detectron; at --image_size 400 the limit is 666.
         sizes = self._in_proportion(1333) if self.max_size is None else [self.max_size]
         return _check_sizes("--max_size", sizes)[0]
 
@@ -53,6 +54,7 @@ class ImageSizes:
         return _check_sizes("--crop_size", self.crop_size or self._in_proportion(384, 600), count=2)
 
     def _in_proportion(self, *sizes: float) -> list[int]:
+        # By the shorter side in evaluation, so that one flag makes the whole of training smaller.
         return [max(1, round(size * self.shorter / 800)) for size in sizes]
 
 

@@ -62,6 +62,7 @@ def crop(image: Image | Tensor, target: Target | None, region: Sequence[int]) ->
         corners = (target["boxes"] - torch.tensor([left, top, left, top])).reshape(-1, 2, 2)
         corners = corners.minimum(torch.tensor([width, height], dtype=corners.dtype)).clamp(min=0)
         sides = corners[:, 1] - corners[:, 0]
+        # The cut box's area stands in for the mask's, which is not known without masks; as in DETR.
         target["boxes"], target["area"] = corners.flatten(1), sides.prod(1)
         # By boxes where there are any, as in DETR: a mask may be empty where its box still has an area.
         keep = (sides > 0).all(1)
@@ -180,6 +181,7 @@ class RandomSelect:
     p: float = 0.5
 
     def __call__(self, image: Any, target: Target | None) -> Example:
+        # One draw for each image, whatever is chosen: the order of random numbers is DETR's.
         chosen = self.transforms1 if random.random() < self.p else self.transforms2
         return chosen(image, target)
 
@@ -213,6 +215,7 @@ class FitInside:
 
     def __call__(self, image: Image, target: Target | None = None) -> Example:
         height, width = image_size(image)
+        # The tighter side decides; the other gets padding.
         scale = min(self.canvas[0] / height, self.canvas[1] / width)
         return resize(image, target, (max(1, round(width * scale)), max(1, round(height * scale))))
 
@@ -343,6 +346,7 @@ def _with_relative_boxes(target: Target | None, height: int, width: int) -> Targ
     if target is None or "boxes" not in target:
         return target
     scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+    # Last of all: every transform before works in pixels, and batch padding afterwards does not move these numbers.
     return {**target, "boxes": box_xyxy_to_cxcywh(target["boxes"]) / scale}
 
 

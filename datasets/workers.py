@@ -44,6 +44,7 @@ def describe_dead_worker(error: BaseException) -> str | None:
 
 def warn_of_shared_memory(batch_bytes: int, *, num_workers: int, folder: Path = SHARED_MEMORY) -> str | None:
     """Return a line where the batches of the workers do not fit in shared memory; None where they do."""
+    # Batches that are made and not yet taken all lie in shared memory.
     needed = AHEAD * num_workers * batch_bytes
     if not folder.is_dir() or needed <= (free := shutil.disk_usage(folder).free):
         return None

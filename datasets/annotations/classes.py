@@ -36,6 +36,7 @@ class ChosenClasses:
         by_name = {str(category["name"]).strip().casefold(): id_ for id_, category in categories.items()}
         chosen, unknown = set(), []
         for word in self.words:
+            # A name first: a class may be called "7", whatever its id.
             id_ = by_name.get(word.casefold(), int(word) if word.isdecimal() else None)
             if id_ in categories:
                 chosen.add(id_)
@@ -54,6 +55,7 @@ class ChosenClasses:
         """
         chosen = self.choose(categories, path)
         others = categories.keys() - chosen.keys()
+        # `not in others`, not `in chosen`: an annotation of an unknown category must reach the check that refuses it.
         kept = [entry for entry in entries if to_int(entry.category_id) not in others]
         if entries and not kept and self.required:
             raise DatasetError(f"--classes {','.join(self.words)}: {path} has {len(entries)} objects, none of them")

@@ -13,6 +13,7 @@ def cast_column(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return `values` as numbers (0 for none), the mask of those known, and of those `cast` from no `plain` type."""
     # The usual file: one pass over types, one conversion of the whole column.
+    # Types exactly, so that True is not taken for the integer 1.
     if set(map(type, values)) <= plain:
         try:
             return np.array(values, dtype=dtype), np.ones(len(values), dtype=bool), np.zeros(len(values), dtype=bool)
@@ -21,6 +22,7 @@ def cast_column(
     numbers = [cast(value) for value in values]
     known = np.array([number is not None for number in numbers], dtype=bool)
     odd = np.array([type(value) not in plain for value in values], dtype=bool)
+    # 0 stands where nothing is known: the mask, not the value, says so.
     return np.array([number or 0 for number in numbers], dtype=dtype), known, known & odd
 
 

@@ -50,9 +50,11 @@ def find_convention(boxes: np.ndarray, around: np.ndarray, sizes: np.ndarray) ->
         sizes: (n, 2) width and height of their images, NaN where they are not known.
     """
     with_area = (boxes[:, 2:] > 0).all(1)  # boxes of zeros are none, whatever their unit
+    # One tiny box near the corner of an image proves nothing; two, and not a single number above 1, do.
     fractions = with_area.sum() >= 2 and bool((boxes <= ONE).all() and (boxes >= 0).all())
     if fractions:
         known = np.isfinite(sizes).all(1)
+        # Brought to pixels (width, height, width, height) first: polygons and edges are in pixels.
         boxes, around, sizes = boxes[known] * np.tile(sizes[known], 2), around[known], sizes[known]
     name, conversion, evidence = _by_polygons(boxes, around) or _by_edges(boxes, sizes) or ("", _as_listed, "")
     if fractions:
@@ -65,15 +67,18 @@ def around_turned(boxes: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """Return the boxes (n, 4) xywh around `boxes` turned about their centres by `degrees` (n,)."""
     cos, sin = np.abs(np.cos(np.deg2rad(degrees))), np.abs(np.sin(np.deg2rad(degrees)))
     width, height = boxes[:, 2], boxes[:, 3]
+    # Both sides of the turned box cast their shadow on both axes: the outer box is as wide as the two shadows together.
     sizes = np.stack([width * cos + height * sin, width * sin + height * cos], axis=1)  # (n, 2)
     return np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2 - sizes / 2, sizes], axis=1)
 
 
 def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the IoU (n,) of boxes (n, 4) xywh with those of the same row, 0 for boxes without area."""
+    # (n, 2): the lower right corner of what both share, as the smaller of both ends.
     least = np.minimum(boxes[:, :2] + boxes[:, 2:], others[:, :2] + others[:, 2:])
     inside = (least - np.maximum(boxes[:, :2], others[:, :2])).clip(min=0).prod(1)
     areas = [part[:, 2:].clip(min=0).prod(1) for part in (boxes, others)]
+    # Two boxes without area: 0 / 1e-9 is 0, not NaN.
     return inside / np.maximum(areas[0] + areas[1] - inside, 1e-9)
 
 
@@ -87,6 +92,8 @@ def _by_polygons(boxes: np.ndarray, around: np.ndarray) -> tuple[str, Conversion
     boxes, around = boxes[known], around[known]
     if len(boxes) < LEAST_WITH_POLYGONS or (overlap(boxes, around) >= AGREES).mean() > AS_COCO:
         return None
+    # How many boxes each reading explains; square boxes and such agree with several, so the best one has to explain
+    # nearly all.
     shares = {name: (overlap(convert(boxes), around) >= AGREES).mean() for name, convert in OTHERS.items()}
     best = max(shares, key=lambda name: shares[name])
     if shares[best] < AS_OTHER:

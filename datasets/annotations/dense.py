@@ -35,11 +35,13 @@ class DenseLabels:
 
         Raises DatasetError for too many classes, and for objects of a category that has no label.
         """
+        # Sorted, so that the order does not depend on how an exporter lists them; a checkpoint's order wins.
         ids = tuple(sorted(categories)) if self.category_ids is None else self.category_ids
         most = LARGEST_LABEL if self.num_classes is None else self.num_classes
         if len(ids) > most:
             raise DatasetError(f"{path}: it has {len(ids)} categories; there is room for {most} (--num_classes)")
         place = {id_: label for label, id_ in enumerate(ids)}
+        # Only those with objects matter: a category that nobody uses needs no label.
         strangers = sorted(set(labels.tolist()) - place.keys())
         if strangers:
             name = categories[strangers[0]]["name"]

@@ -43,6 +43,7 @@ class Findings:
             self._by_kind[kind] = Finding(kind, action, remedy, example, count)
             return
         known.count += count
+        # The example has to show the gravest case: it is the one to look at.
         if action > known.action:
             known.action, known.remedy, known.example = action, remedy, example
 

@@ -25,6 +25,7 @@ class FlatMasks:
         self._object_ends = _tensor(builder.object_ends, np.int64)
         self._runs = _tensor(builder.runs, np.uint8)
         self._run_ends = _tensor(builder.run_ends, np.int64)
+        # (m, 2) height, width; 0, 0 for objects without run lengths.
         self._run_sizes = _tensor(builder.run_sizes, np.int32).reshape(-1, 2)
 
     def __len__(self) -> int:
@@ -69,4 +70,5 @@ class MaskBuilder:
 
 def _tensor(values: array | bytearray, dtype: type) -> Tensor:
     """A tensor over the same memory; tensors, unlike arrays, also stay shared where workers are started by spawning."""
+    # No copy of what may be hundreds of megabytes.
     return torch.from_numpy(np.frombuffer(values, dtype))

@@ -86,6 +86,7 @@ def note_labels(categories: dict[int, dict[str, Any]], issues: IssueLog) -> None
     for id_ in categories:
         if id_ > LARGEST_LABEL:
             issues.add(kinds.LARGE_LABELS, "category", id_)
+    # The class head gets a row for each number up to the largest, most of which would never be trained.
     if categories and SPARSE * len(categories) < max(categories) <= LARGEST_LABEL:
         issues.add(kinds.SPARSE_LABELS, "category", max(categories), f"the largest of {len(categories)}")
 
@@ -158,6 +159,7 @@ class Images:
     def size(self, position: int) -> Size | None:
         """Return (height, width) of an image, None where it is not known."""
         height, width = self.sizes[position].tolist()
+        # -1 is kept in the array where nothing is listed: an int32 column has no None.
         return (height, width) if height > 0 else None
 
     def measure(self, positions: np.ndarray) -> None:
@@ -195,6 +197,7 @@ class Images:
         return first_of
 
     def _has_name(self, entry: dict[str, Any]) -> bool:
+        # An empty name would lead to the folder itself.
         has = isinstance(entry.get("file_name"), str) and entry["file_name"] != ""
         if not has:
             self.issues.add(kinds.NO_FILE_NAME, "image", entry["id"], "file_name", entry.get("file_name"))

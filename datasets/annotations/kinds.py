@@ -162,6 +162,7 @@ class IssueLog:
             # Guesses do not stop the reader; `datasets.check` and the look before training decide on those.
             passes = found.kind in DOUBTFUL or (fixing and found.kind in FIXED)
             if found.action is Action.REFUSED and not passes:
+                # After all were handed on: `datasets.check` shows every finding, also those behind the first refusal.
                 raise DatasetError(f"{found.example} ({found.remedy}){_others(found)}")
         for found in self._found.values():
             if strict and found.action is Action.REPAIRED:

@@ -47,6 +47,7 @@ def note_no_objects(path: Path, annotations: Annotations, findings: Findings, *,
 def describe_losses(path: Path, annotations: Annotations) -> str | None:
     """Say in one line how many objects are not trained on, and why; None for few."""
     lost = sum(annotations.left_out.values())
+    # Nearly every file loses a few: COCO's own has crowds.
     if lost <= WORTH_A_LINE * annotations.listed:
         return None
     share = f"{lost} of {annotations.listed} objects ({lost / annotations.listed:.0%})"

@@ -61,10 +61,12 @@ class MaskRules:
             return None
         self._note(kinds.CROWD_WITHOUT_MASK, annotation)
         x, y, width, height = box.tolist()
+        # The box as a polygon of its four corners, clockwise.
         return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
     def _polygons(self, polygons: list, annotation: Entry) -> Polygons | None:
         """Return the polygons that can be drawn, perhaps none; None where these are no polygons."""
+        # Numbers where polygons should be: one polygon without the list around it.
         if polygons and all(to_float(value) is not None for value in polygons):
             self._note(kinds.FLAT_POLYGON, annotation)
             polygons = [polygons]
@@ -113,6 +115,7 @@ def box_around(segmentation: Any) -> list[float] | None:
         points = [number for number in numbers if number is not None and abs(number) <= FARTHEST]
         if not points or len(points) < len(numbers) or len(points) % 2:
             return None
+        # x, y, x, y, ...
         xs, ys = points[0::2], points[1::2]
         box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     else:
@@ -125,6 +128,7 @@ def mask_area(mask: Polygons | RunLengths | None, size: Size | None) -> float:
     """Count the pixels of a mask in an image of `size`; 0 for no mask, and for polygons where the size is not known."""
     if mask is None or (isinstance(mask, list) and size is None):
         return 0.0
+    # The union, so that pixels which two polygons of an object share count once.
     runs = rle_tools.merge(rle_tools.frPyObjects(mask, *size)) if isinstance(mask, list) and size else mask
     return float(rle_tools.area(runs))
 
@@ -144,6 +148,7 @@ def read_run_lengths(segmentation: Any, size: Size | None) -> RunLengths | None:
     if not isinstance(segmentation, dict):
         return None
     own, counts = _size_of(segmentation.get("size")), segmentation.get("counts")
+    # A mask of another size than its image cannot be laid over it.
     if own is None or own != (size or own):
         return None
     pixels = own[0] * own[1]

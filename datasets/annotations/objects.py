@@ -71,6 +71,7 @@ class AnnotationTable:
         self.ids = self._read_ids()
         odd = np.zeros(len(entries), dtype=bool)
         looked_at, around = self._around
+        # IoU of the listed box and the one around its polygon, row by row.
         odd[looked_at] = overlap(self.boxes[looked_at], around) < DISAGREES
         self._find(kinds.ODD_BOX, odd, "bbox")
         self._find(kinds.EQUAL_BOX, self._equal(images), "bbox", drop=fixing)
@@ -80,9 +81,11 @@ class AnnotationTable:
 
     def _find(self, kind: Kind, odd: np.ndarray | np.bool, field: str, *, drop: bool = False) -> None:
         """Note the rows that are alive and `odd`; with `drop` they no longer live."""
+        # A row that was dropped is counted once, under the first rule that it broke.
         odd = odd & self.alive
         count = int(odd.sum())
         if count:
+            # argmax of booleans is the first True.
             first = self.entries[int(odd.argmax())]
             self.issues.add(kind, "annotation", first.id, field, getattr(first, field), count=count)
         if drop:
@@ -111,6 +114,7 @@ class AnnotationTable:
         absent = mark(values, is_none)
         numbers, known, cast = cast_column(values, to_flag, {int}, np.int64)
         self._find(kinds.NO_ISCROWD, absent, "iscrowd")
+        # 2 and -1 are integers and say nothing.
         self._find(kinds.BAD_ISCROWD, ~absent & (~known | (numbers < 0) | (numbers > 1)), "iscrowd", drop=True)
         self._find(kinds.CAST_ISCROWD, cast, "iscrowd")
         self._find(kinds.CROWDS, numbers == 1, "iscrowd")
@@ -155,6 +159,7 @@ class AnnotationTable:
         self._find(kinds.TEXT_BOX, cast.reshape(-1, 4).any(1), "bbox")
         boxes = numbers.reshape(-1, 4)
         self._find(kinds.ENDLESS_BOX, ~(np.abs(boxes) <= FARTHEST).all(1), "bbox", drop=True)
+        # What was dropped may hold 1e300: products further down would overflow and warn.
         boxes[~self.alive] = 0
         boxes = self._check_convention(boxes, images, self.alive & ~from_mask)
         turned = boxes[:, 2:] < 0  # (m, 2): drawn from the right, from below
@@ -174,6 +179,7 @@ class AnnotationTable:
         rows = self._sample(listed, images)
         around = np.full((len(rows), 4), np.nan)
         for k, row in enumerate(rows.tolist()):
+            # NaN in all four numbers where there is no mask: comparisons with it are False.
             around[k] = self._box_of_mask(row) or np.nan
         sizes = self._image_sizes(images)
         convention = find_convention(boxes[rows], around, sizes[rows])
@@ -244,6 +250,7 @@ class AnnotationTable:
         corners[:, 2:] += corners[:, :2]
         sizes = np.full((len(corners), 2), -1.0)  # width, height
         sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
+        # Not known: clipping to infinity leaves a box as it is.
         sizes[sizes < 0] = np.inf
         # (m, 2, 2) corners against (m, 1, 2) sizes; infinity where a size is not known.
         clamped = corners.reshape(-1, 2, 2).clip(0, sizes[:, None]).reshape(-1, 4)
@@ -259,6 +266,7 @@ class AnnotationTable:
         keys = np.column_stack([self.images[rows], self.labels[rows], self.boxes[rows]])  # (k, 6)
         _, first = np.unique(keys, axis=0, return_index=True)
         equal = np.zeros(len(self.alive), dtype=bool)
+        # All rows but the first of each key.
         equal[np.delete(rows, first)] = True
         return equal
 
@@ -268,10 +276,12 @@ class AnnotationTable:
         numbers, known, cast = cast_column(values, to_float, {int, float}, np.float64)
         sound = known & (numbers > 0) & np.isfinite(numbers)
         if self.scaled:
+            # An area that was a product of fractions is at most 1: it does not belong to the boxes in pixels.
             sound &= numbers > 1
         self._find(kinds.NO_AREA, absent, "area")
         self._find(kinds.BAD_AREA, ~absent & ~sound, "area")
         self._find(kinds.TEXT_AREA, cast & sound, "area")
+        # Listed areas are kept, though width times height is larger: COCO's sizes small to large go by the mask's area.
         return np.where(sound, numbers, self.boxes[:, 2] * self.boxes[:, 3]), ~sound
 
     def _read_ids(self) -> np.ndarray:

@@ -24,6 +24,7 @@ def read_panoptic_file(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
         _check_lists(data)
         _check_headers(data)
+        # After the check of the ids, which must not be lists or the like to be keys.
         things = {category["id"]: category["isthing"] for category in data["categories"]}
         # Ids are integers and unique by now, so they may be keys.
         listed = {image["id"]: image["file_name"] for image in data["images"]}
@@ -123,6 +124,7 @@ def _check_annotation(annotation: dict[str, Any], listed: dict[int, str], things
             raise DatasetError(f"{place}: area {shorten(segment['area'])} is not a number of at least 0")
         if segment.get("iscrowd") not in (None, 0, 1):
             raise DatasetError(f"{place}: iscrowd {shorten(segment['iscrowd'])} is not 0 or 1")
+        # Plain types from here on: an id of "12" would equal no pixel of the PNG.
         segment["id"], segment["area"], segment["iscrowd"] = id_, area, int(segment.get("iscrowd") or 0)
 
 
@@ -137,6 +139,7 @@ def _join_rows(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
         name = f"image id {annotation['image_id']} has two annotations"
         if known["file_name"] != annotation["file_name"]:
             raise DatasetError(f"{name} with the PNGs {known['file_name']!r} and {annotation['file_name']!r}")
+        # One id twice would give two objects the same pixels.
         shared = {s["id"] for s in known["segments_info"]} & {s["id"] for s in annotation["segments_info"]}
         if shared:
             raise DatasetError(f"{name} that both list segment {min(shared)}")

@@ -138,6 +138,7 @@ def without_collector() -> Iterator[None]:
 
 def _parse(content: bytes, path: Path) -> CocoLists:
     try:
+        # The fast way, and the one that leaves polygons as text: COCO's training file is 450 MB.
         return msgspec.json.decode(content, type=CocoLists)
     except (ValueError, RecursionError):
         # Python's own parser is slower and takes more: NaN, a byte order mark, UTF-16.
@@ -155,6 +156,7 @@ def _parse(content: bytes, path: Path) -> CocoLists:
 
 def _entry(fields: dict[str, Any]) -> Entry:
     raw = ("segmentation", "attributes")
+    # By the names in the file, of which `segmentation` is another one than the field's.
     known = {key: fields.get(key) for key in Entry.__struct_encode_fields__ if key not in raw}
     # Back to text, as msgspec leaves it: from here on both parsers' entries are alike.
     segmentation, attributes = (Raw(json.dumps(fields.get(key))) for key in raw)

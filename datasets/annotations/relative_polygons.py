@@ -23,6 +23,7 @@ def are_relative(entries: list[Entry], rows: np.ndarray, sizes: np.ndarray) -> b
     seen = 0
     for row in rows.tolist():
         numbers = _numbers(entries[row])
+        # In an image of one or two pixels a point in 0..1 may well be meant in pixels.
         if numbers is None or sizes[row].min() < SMALL:  # NaN is not smaller
             continue
         if not all(0 <= number <= ONE for number in numbers):
@@ -37,6 +38,7 @@ def scale_polygons(entries: list[Entry], rows: np.ndarray, sizes: np.ndarray) ->
         if _numbers(entries[row]) is not None and np.isfinite(sizes[row]).all():
             polygons = entries[row].segmentation
             polygons = polygons if isinstance(polygons[0], list) else [polygons]
+            # (points, 2) times (width, height), and flat again as COCO has it.
             scaled = [(np.reshape(polygon, (-1, 2)) * sizes[row]).reshape(-1).tolist() for polygon in polygons]
             entries[row].raw_segmentation = Raw(json.dumps(scaled).encode())
 

@@ -63,6 +63,7 @@ class Annotations:
         encoded = [name.encode("utf-8", "surrogatepass") for name in images.names]
         self._image_ids = torch.from_numpy(images.ids)
         self._names = torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy())
+        # (n + 1,): name i is bytes ends[i] to ends[i + 1] of one long text.
         self._name_ends = torch.from_numpy(np.cumsum([0, *map(len, encoded)]))
         self._sizes = torch.from_numpy(images.sizes)
         # (n + 1,): object rows of image i are first[i] to first[i + 1], for rows are sorted by image.
@@ -124,6 +125,7 @@ class Annotations:
         """Count the objects in each image (n,) int64, crowds left out."""
         # before[k]: objects that are no crowds among the first k rows.
         before = np.concatenate([[0], np.cumsum(~self._crowd.numpy())])
+        # Differences of running counts: no loop over the images.
         return np.diff(before[self._first.numpy()])
 
     def to_coco(self) -> COCO:

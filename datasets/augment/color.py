@@ -30,10 +30,12 @@ class ColorJitter:
 
     def __call__(self, image: Image.Image | Tensor, target: Target | None) -> Example:
         brightness, contrast, saturation = (random.uniform(1 - self.strength, 1 + self.strength) for _ in range(3))
+        # All three are linear in the colour, so they are one matrix; brightness and contrast are plain factors of it.
         matrix = brightness * contrast * _chroma(saturation, random.uniform(-self.strength, self.strength) / 4)
         # Contrast moves pixels away from the mean luma, which a change of chroma leaves as it is.
         summand = brightness * (1 - contrast) * _mean_luma(image)
         if isinstance(image, Tensor):
+            # (3, 3) @ (3, H * W)
             mixed = torch.from_numpy(matrix).float() @ image.flatten(1).float() + summand
             return mixed.round_().clamp_(0, 255).to(torch.uint8).view_as(image), target
         # Pillow's form: three rows of three factors and a summand.
@@ -50,5 +52,6 @@ def _mean_luma(image: Image.Image | Tensor) -> float:
     if isinstance(image, Tensor):
         means = image.flatten(1).float().mean(1).numpy()
     else:
+        # A box filter to a single pixel is the mean of the image, computed in C.
         means = np.array(image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)))
     return float(_YIQ[0] @ means)

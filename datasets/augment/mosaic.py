@@ -41,6 +41,7 @@ class Mosaic(Subset):
     def __getitem__(self, index: Any) -> Example:
         if random.random() >= self.probability:
             return self.dataset[index]
+        # Drawn before any image is loaded: what is drawn does not depend on the images.
         others = [random.randrange(len(self)) for _ in range(3)]
         return self.transforms(*mosaic([_load(self.dataset, number) for number in (index, *others)]))
 
@@ -64,15 +65,18 @@ def mosaic(examples: Sequence[tuple[Image.Image, Target]]) -> tuple[Image.Image,
     targets = []
     for (image, objects), (left, top, right, bottom) in zip(examples, parts, strict=True):
         image, objects = _fill(image, objects, right - left, bottom - top)
+        # (left, top) in Pillow; tensors below have (top, left).
         canvas.paste(image, (left, top))
         targets.append(shift(objects, canvas=(first.height, first.width), top=top, left=left))
     rows = {key: torch.cat([objects[key] for objects in targets]) for key in PER_OBJECT if key in target}
+    # `image_id` and sizes are those of the first image, for which this one stands.
     known = {key: value for key, value in target.items() if key not in (*PER_OBJECT, "keypoints")}
     return canvas, known | rows
 
 
 def _fill(image: Image.Image, target: Target, width: int, height: int) -> tuple[Any, Any]:
     """Cut an image to the proportions of width : height, as large as possible, and resize it to that size."""
+    # The largest rectangle of these proportions that fits into the image.
     scale = min(image.width / width, image.height / height)
     cut_width, cut_height = max(1, int(width * scale)), max(1, int(height * scale))
     left, top = random.randint(0, image.width - cut_width), random.randint(0, image.height - cut_height)

@@ -20,6 +20,7 @@ def place(
     placed: Image.Image | Tensor
     if isinstance(image, Tensor):
         height, width = image_size(image)
+        # (3,) to (3, H, W).
         placed = torch.tensor(MEAN_COLOUR, dtype=image.dtype)[:, None, None].repeat(1, *canvas)
         placed[:, top : top + height, left : left + width] = image
     else:
@@ -32,9 +33,11 @@ def shift(target: Target, *, canvas: tuple[int, int], top: int, left: int) -> Ta
     """Return the target of an image that lies at (top, left) of a canvas = (height, width)."""
     target = {**target, "size": torch.tensor(canvas)}
     if "boxes" in target:
+        # xyxy in pixels: x moves by `left`, y by `top`.
         target["boxes"] = target["boxes"] + torch.tensor([left, top, left, top])
     if "masks" in target:
         count, height, width = target["masks"].shape
+        # `orig_size` stays: COCO's evaluation asks for boxes in pixels of the file.
         masks = torch.zeros(count, *canvas, dtype=torch.bool)
         masks[:, top : top + height, left : left + width] = target["masks"]
         target["masks"] = masks

@@ -21,6 +21,7 @@ class RelativeCrop:
 
     def __call__(self, image: Image.Image | Tensor, target: Target | None) -> Example:
         sides = image_size(image)
+        # Two draws: the crop's proportions vary, too, by up to most / least.
         height, width = (max(1, round(side * random.uniform(self.least, self.most))) for side in sides)
         return crop(image, target, (*_corner(sides, (height, width)), height, width))
 

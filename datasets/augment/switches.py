@@ -54,6 +54,7 @@ class Augmentation:
                 raise DatasetError(f"--{name} {getattr(self, name)}: must be from 0 to 1")
         for name, (least, most) in (("scale_jitter", SCALES), ("crop_sides", (0.01, 1.0))):
             pair = getattr(self, name)
+            # Written so that NaN fails.
             if pair is not None and not least <= pair[0] <= pair[1] <= most:
                 given = " ".join(map(str, pair))
                 raise DatasetError(f"--{name} {given}: must be two numbers, the lower first, from {least} to {most}")
@@ -75,6 +76,7 @@ class Augmentation:
         if self.crop_sides is None:
             return random_scaling(sizes, crop_probability=self.crop_probability)
         scale = RandomResize(sizes.scales, max_size=sizes.limit)
+        # `p` is the probability of the first one, the image without a crop.
         return RandomSelect(scale, Compose([RelativeCrop(*self.crop_sides), scale]), p=1 - self.crop_probability)
 
     def colors(self) -> list[Transform]:
@@ -94,5 +96,6 @@ def make_training_transforms(
     fast_resize: see `ToPixels`. as_uint8: see `to_model_input`. Raises DatasetError for sizes below 1.
     """
     begin = [ToPixels()] if fast_resize else []
+    # Flips first, as in DETR: with its flags the same random numbers are drawn in the same order.
     middle = [*augmentation.turns(), augmentation.scaling(sizes), *augmentation.colors()]
     return Compose([*begin, *middle, to_model_input(as_uint8=as_uint8)])

@@ -23,6 +23,7 @@ def vflip(image: Image.Image | Tensor, target: Target | None) -> Example:
     target, height = dict(target), image_size(image)[0]
     if "boxes" in target:
         x0, y0, x1, y1 = target["boxes"].unbind(1)
+        # The lower edge becomes the upper one, so y1 and y0 change places: xyxy stays ordered.
         target["boxes"] = torch.stack([x0, height - y1, x1, height - y0], dim=1)
     if "masks" in target:
         target["masks"] = target["masks"].flip(-2)
@@ -36,6 +37,7 @@ def rotate90(image: Image.Image | Tensor, target: Target | None, quarters: int) 
     turned = turn(image, quarters)
     if target is None:
         return turned, None
+    # A copy: the dataset may hand out the same dictionary again.
     target = {**target, "size": torch.tensor(image_size(turned))}
     height, width = image_size(image)
     if "boxes" in target:

@@ -53,6 +53,7 @@ def check(
         one = check_one(name, split, num_classes)
         checked.append(one)
         if num_classes is None and one.report.error is None:
+            # The first split that can be read is the training split, where there is one.
             num_classes = max(one.report.class_names) + 1
         elif isinstance(num_classes, DenseLabels) and num_classes.category_ids is None and one.annotations is not None:
             ids = listed_ids(one.annotations.categories) or {}

@@ -18,12 +18,14 @@ def note_leaks(splits: Iterable[tuple[str, Sequence[ListedImage], Sequence[Image
         for image, fact in zip(listed, facts, strict=True):
             if fact.error is not None:
                 continue
+            # Compared with earlier splits alone: repeats within a split are another finding.
             mine.setdefault(fact.digest, (name, image))
             if fact.digest in seen:
                 other, known = seen[fact.digest]
                 places = ((known, other), (image, name))
                 example = " and ".join(f"{one.path} (image {one.image_id} of {split})" for one, split in places)
                 findings.add(LEAK.name, LEAK.action, remedy=LEAK.remedy, example=example)
+        # The earlier split's entry wins: the example names the place where an image was seen first.
         seen = mine | seen
 
 

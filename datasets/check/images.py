@@ -82,6 +82,7 @@ def inspect(path: Path, listed: Size | None = None) -> ImageFacts:
 
 def inspect_all(images: Sequence[ListedImage], *, label: str) -> list[ImageFacts]:
     """Decode many files on all cores (PIL lets go of Python's lock), showing how far it is."""
+    # Threads, not processes: decoded images need not be copied between them.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         facts = pool.map(lambda image: inspect(image.path, image.size), images)
         return list(with_progress(facts, label, unit="image", total=len(images)))

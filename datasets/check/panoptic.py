@@ -83,6 +83,7 @@ def inspect_segments(path: Path, ids: Sequence[int]) -> SegmentFacts:
     except ImageError as error:
         return SegmentFacts(error=str(error))
     # (H, W) ids of segments, 0 where there is none.
+    # The ids of an image, found once: one comparison of all pixels for each listed id would be slow.
     seen = torch.unique(owners).tolist()
     lacking = tuple(id_ for id_ in ids if id_ not in seen)
     # PNGs written by OpenCV, which takes colours for blue, green, red: the ids are mirrored, and no segment is found.
@@ -147,6 +148,7 @@ def _measure(dataset: CocoPanoptic, report: SplitReport) -> None:
     report.class_names = dict(dataset.class_names)
     report.counts = dataset.object_counts()
     report.labels = np.array([segment["category_id"] for segment in segments], dtype=np.int64)
+    # Of the area, not of a box: the side of a square with as many pixels.
     report.sides = np.sqrt([max(0.0, segment["area"]) for segment in segments])
 
 

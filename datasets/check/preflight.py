@@ -78,6 +78,8 @@ def _missing_files(name: str, dataset: DetectionDataset, indices: np.ndarray) ->
     """Describe the images that are not there, None where all are."""
     for files, path_of in (("images", dataset.image_path), ("PNGs", dataset.segments_path)):
         paths = ((index, path_of(index)) for index in indices.tolist())
+        # All of them, not a handful: asking for a file costs microseconds, and one missing image ends a run hours
+        # later.
         missing = [(index, path) for index, path in paths if path is not None and not isfile(path)]
         if missing:
             index, path = missing[0]

@@ -40,6 +40,7 @@ class SplitReport:
 
     def class_counts(self) -> dict[int, int]:
         """Count the boxes of each class, by id, also of those without any."""
+        # Only of classes that occur: the others are put in with 0, for they are what one looks for.
         values, counts = np.unique(self.labels, return_counts=True)
         return dict.fromkeys(self.class_names, 0) | dict(zip(values.tolist(), counts.tolist()))
 

@@ -155,4 +155,5 @@ def _measure(annotations: Annotations, report: SplitReport) -> None:
     report.class_names = dict(annotations.class_names)
     report.counts = annotations.object_counts()
     report.labels = np.concatenate([labels for _, labels in parts])
+    # Of the box's area; COCO's own sizes go by the area that is listed, which may be the mask's.
     report.sides = np.sqrt(boxes[:, 2] * boxes[:, 3])

@@ -51,6 +51,7 @@ def summary(folder: LabelledFolder) -> str:
     lines = [f"note: {note}" for note in folder.notes]
     for split, images in folder.splits.items():
         objects = [thing for image in images for thing in image.objects]
+        # Two points are a box.
         polygons = sum(len(thing.points) > 2 for thing in objects)
         empty = sum(not image.objects for image in images)
         lines.append(

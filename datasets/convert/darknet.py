@@ -24,12 +24,14 @@ def read_darknet(root: Path) -> tuple[dict[str, Any], dict[int, str]]:
     """
     data_file = _own_file(root, "data")
     data = _read_data(data_file) if data_file.is_file() else {}
+    # obj.data says `data/obj.names`, counted from the folder of the darknet program.
     names_file = by_base_name(root, data["names"], 0) if "names" in data else _own_file(root, "names")
     names = [line.strip() for line in _lines(names_file)]
     while names and not names[-1]:
         names.pop()
     if not names or "" in names:
         raise DatasetError(f"{names_file}: holds no names, or an empty line between them")
+    # As text: `classes = 5 ` is all there is in that file.
     if data.get("classes", str(len(names))) != str(len(names)):
         raise DatasetError(f"{data_file}: classes is {data['classes']}, but {names_file} has {len(names)} names")
     config: dict[str, Any] = {}

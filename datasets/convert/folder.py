@@ -100,6 +100,7 @@ class ImageSize:
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height of the image turned upright."""
+        # 5 to 8 are the orientations with a quarter turn.
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
     def to_stored(self, points: np.ndarray) -> np.ndarray:
@@ -129,6 +130,7 @@ def sort_classes(names: dict[str, int], splits: dict[str, list[LabelledImage]]) 
     order = {names[name]: place for place, name in enumerate(sorted(names))}
     for images in splits.values():
         for image in images:
+            # In place, for the image itself is frozen.
             image.objects[:] = [LabelledObject(order[o.label], o.points, o.fields) for o in image.objects]
     names.update({name: order[index] for name, index in names.items()})
 
@@ -140,6 +142,7 @@ def write_coco(folder: LabelledFolder, dest: Path, *, copy: bool) -> None:
     start at 1, a class's id is its index + 1. `dest` appears at the end, whole. Raises DatasetError for a box that is
     outside its image, a `dest` that holds something, and a disk that cannot be written.
     """
+    # Before the first image is copied: a mistake in a box must not cost gigabytes of copying.
     documents = _documents(folder)
     unfinished = dest.resolve().with_name(f".{dest.resolve().name}.unfinished")
     try:
@@ -187,6 +190,7 @@ def _documents(folder: LabelledFolder) -> dict[str, dict[str, Any]]:
 def _corners(thing: LabelledObject, image: LabelledImage) -> tuple[np.ndarray, float]:
     """Return the box around an object, clipped to the image, as two corners (2, 2), and the pixels cut off."""
     corners = np.stack([thing.points.min(0), thing.points.max(0)])
+    # To width and height themselves, not width - 1: coordinates are edges of pixels, as in COCO.
     clipped = np.clip(corners, 0, (image.width, image.height))
     return clipped, float(np.abs(corners - clipped).max())
 

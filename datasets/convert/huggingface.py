@@ -89,6 +89,7 @@ class _Reader:
             corners = np.array(box, dtype=float).reshape(2, 2)  # x, y and width, height
             corners[1] += corners[0]
             inside = corners.clip(0, (size.width, size.height))
+            # (2, 2): corner by corner, x and y.
             self.empty += (empty := bool((inside[1] <= inside[0]).any()))
             objects += [] if empty else [LabelledObject(label, corners)]
         return LabelledImage(path, name, size.width, size.height, objects, content)
@@ -141,6 +142,7 @@ def _names_of_categories(path: Path, file: Any) -> dict[int, str]:
 
 def _content(file: Any, group: int, row: int) -> bytes:
     """Return the bytes of an image; the last group of rows is kept, for images are written in their order."""
+    # A group of rows is decompressed as a whole: without the note each image would read its group anew.
     if getattr(file, "group_at_hand", (None,))[0] != group:
         file.group_at_hand = group, file.read_row_group(group, columns=["image"]).column("image")
     return file.group_at_hand[1][row]["bytes"].as_py()

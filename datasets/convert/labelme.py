@@ -76,6 +76,7 @@ class _Reader:
 
     def read_folder(self, folder: Path, notes: list[str]) -> list[LabelledImage]:
         """Read the files of a folder; images without one were not labelled and are left out."""
+        # By name: the images of a split lie in one folder afterwards.
         images: dict[str, LabelledImage] = {}
         for path in with_progress(sorted(folder.glob("*.json")), str(folder)):
             try:
@@ -197,6 +198,7 @@ def _object(label: int, outlines: list[np.ndarray]) -> LabelledObject:
     area = sum(map(polygon_area, polygons))
     # COCO's form: one list x, y, x, y, ... for each part. Parts that overlap count twice in the area.
     segmentation = [polygon.reshape(-1).tolist() for polygon in polygons]
+    # All points together give the box; the parts of the outline are given apart.
     return LabelledObject(label, np.concatenate(outlines), {"segmentation": segmentation, "area": area})
 
 

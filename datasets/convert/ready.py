@@ -70,6 +70,7 @@ def _find(source: Path) -> tuple[Path, DatasetSplits | None]:
     """Return the folder, at most two levels down, with data in a known format, and its layout where it is COCO's."""
     if not source.is_dir():
         raise DatasetError(f"{source}: no such folder")
+    # An archive often unpacks to a folder in a folder; deeper ones are somebody's images.
     below = sorted(path for pattern in ("*", "*/*") for path in source.glob(pattern) if path.is_dir())
     for root in (source, *below):
         try:
@@ -100,7 +101,9 @@ def split_at_random(items: Sequence[T], fraction: float, seed: int) -> tuple[lis
     """
     if len(items) < 2:
         raise DatasetError(f"{len(items)} image cannot be split into training and validation images: label more")
+    # At least one on either side.
     count = min(len(items) - 1, max(1, round(fraction * len(items))))
+    # A generator of its own: the choice depends on the seed alone, on every machine.
     apart = set(random.Random(seed).sample(range(len(items)), count))
     return [x for i, x in enumerate(items) if i not in apart], [x for i, x in enumerate(items) if i in apart]
 
@@ -114,6 +117,7 @@ def split_annotations(layout: DatasetSplits, dest: Path, fraction: float, seed: 
         raise DatasetError(f"{dest}: exists and is not empty; name a new folder")
     try:
         (dest / "annotations").mkdir(parents=True, exist_ok=True)
+        # A link: images are not needed twice for two lists of them.
         os.symlink(split.images.resolve(), dest / "images", target_is_directory=True)
         for name, images in (("train", train), ("val", val)):
             ids = {image["id"] for image in images}

@@ -145,6 +145,7 @@ def _read_set(
         pairs = _listed_images(root, place, mistakes) if place.is_file() else _images_below(place, notes)
         for path, name, label in with_progress(pairs, str(place)):
             # An image without a label file has no objects, which YOLO allows.
+            # Without a label file two images of one stem are no contradiction: both are empty.
             if label.exists() and (other := of_label.setdefault(label, path)) != path:
                 mistakes.add(str(label), f"belongs to two images, {other} and {path}; keep one of them")
                 continue
@@ -242,6 +243,7 @@ def parse_label(line: str) -> tuple[int, np.ndarray]:
         raise ValueError(f"{line.strip()[:60]!r} is no class index followed by finite numbers")
     # Boxes are centre and size, polygons are points; a polygon has at least three of them, so 4 numbers are no doubt.
     if len(values) == 4:
+        # cx, cy, w, h as fractions: the corners are half a size to either side of the centre.
         centre, half = np.array(values[:2]), np.array(values[2:]) / 2
         points = np.stack([centre - half, centre + half])
         has_area = bool((half > 0).all())

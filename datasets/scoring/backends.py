@@ -100,6 +100,7 @@ def compute_scores(
     found = found.of_categories(list(truth.cats))
     _say_crowded(truth, image_ids, most=(params or Params(iouType=kind)).maxDets[-1])
     reason = why_not_hotcoco() or _where_they_differ(truth, found, image_ids)
+    # `by_hotcoco` computes with COCO's own parameters alone.
     if params is not None and own_params(params, kind):
         reason = reason or f"the parameters are not COCO's ({', '.join(own_params(params, kind))})"
     if reason is not None:
@@ -198,8 +199,10 @@ def _say_crowded(truth: COCO, image_ids: list[int], *, most: int) -> None:
 
 def _where_they_differ(truth: COCO, found: Detections, image_ids: list[int]) -> str | None:
     """Describe why hotcoco's numbers would not be pycocotools', None where they are."""
+    # pycocotools notes a match by the object's id, and reads 0 as "none".
     if 0 in truth.anns:
         return "an object's id is 0"
+    # `anns` is a dictionary by id: of objects with one id the last is left.
     if len(truth.anns) < len(truth.dataset["annotations"]):
         return "objects share an id"
     if not image_ids:
@@ -229,5 +232,6 @@ def _with_areas(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
             area = result["bbox"][2] * result["bbox"][3]
         else:
             area = int(rle_tools.area(result["segmentation"]))
+        # Ids from 1, for the same reason as above: 0 would be "no match".
         annotations.append({**result, "id": number, "area": area, "iscrowd": 0})
     return annotations

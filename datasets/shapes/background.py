@@ -39,6 +39,7 @@ def add_grain(canvas: np.ndarray, rng: np.random.Generator) -> None:
     """Add sensor-like pixel noise to a (3, S, S) canvas in place."""
     size = canvas.shape[-1]
     tile = _grain_tile(size)
+    # One of size^2 cuts of a fixed tile: two random numbers instead of 3 S^2.
     top, left = (rng.random(2) * size).astype(int)
     canvas += tile[:, top : top + size, left : left + size]
 
@@ -46,6 +47,7 @@ def add_grain(canvas: np.ndarray, rng: np.random.Generator) -> None:
 def _noise_and_blobs(rng: np.random.Generator, size: int) -> np.ndarray:
     """Add random grids of growing resolution to a base colour, then soft blobs; only the finest is drawn in full."""
     strength = 0.6 + 0.8 * rng.random()
+    # A base colour away from black and white, so that shapes of either can stand out.
     canvas = np.zeros((3, 2, 2), np.float32) + (0.2 + 0.6 * rng.random((3, 1, 1))).astype(np.float32)
     for nodes, amplitude in NOISE_LAYERS:
         canvas = _enlarge(canvas, nodes, smooth=True)
@@ -121,9 +123,11 @@ def _blend(near: np.ndarray, far: np.ndarray, part: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _between_nodes(nodes: int, size: int, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return, for `size` points spread evenly over `nodes`, the node to the left and the way on to the next (0..1)."""
+    # First and last pixel lie on the first and last node.
     position = np.arange(size) * ((nodes - 1) / (size - 1))
     left = np.minimum(position.astype(int), nodes - 2)
     part = position - left
+    # Smoothstep: its slope is 0 at the nodes.
     part = part * part * (3 - 2 * part) if smooth else part
     return left, part.astype(np.float32)
 

@@ -87,6 +87,7 @@ class ShapesDataset(Dataset):
         self.return_masks = return_masks
         self.max_objects = max_objects
         self.class_names = dict(CLASS_NAMES)
+        # Id 0 stays unused, as in COCO.
         self.num_classes = max(CLASS_NAMES) + 1
         # Nothing lies on disk, and there is no stuff.
         self.is_thing: dict[int, bool] | None = None

@@ -94,6 +94,7 @@ def plan_scene(rng: np.random.Generator, *, size: int, max_objects: int) -> Scen
     scene = Scene(size)
     for _ in range(count_objects(rng, max_objects)):
         label = 1 + int(rng.random() * len(CLASS_NAMES))
+        # In parts of the image's side: the scene is the same at every --image_size.
         diameter = SMALLEST + (LARGEST - SMALLEST) * rng.random()
         while not scene.place(_random_shape(rng, label, diameter * size / 2, size)):
             diameter = max(SMALLEST, diameter * SHRINK)
@@ -162,6 +163,7 @@ def _polygon(dx: np.ndarray, dy: np.ndarray, corners: list[float], radius: float
     """Return the distance from a convex polygon inscribed in a circle: the largest distance from its edges' lines."""
     following = [*corners[1:], corners[0] + 2 * math.pi]
     # Each edge as its normal's angle and its distance from the centre.
+    # The chord between angles a and b is at right angles to their bisector, r cos((b - a) / 2) from the centre.
     edges = [((b + a) / 2, radius * math.cos((b - a) / 2)) for a, b in zip(corners, following, strict=True)]
     distance = _line(dx, dy, *edges[0])
     for edge in edges[1:]:
@@ -188,6 +190,7 @@ def _ellipse(dx: np.ndarray, dy: np.ndarray, angle: float, major: float, minor: 
     """Return the distance from an ellipse with the given half axes: exact on the outline, approximate near it."""
     along = _line(dx, dy, angle, 0.0) / major
     across = _line(dx, dy, angle + math.pi / 2, 0.0) / minor
+    # In half axes the ellipse is the unit circle; times the minor one it is about pixels, near the outline.
     return (np.sqrt(along * along + across * across) - 1) * minor
 
 
@@ -204,6 +207,7 @@ def _neighbours(region: np.ndarray, owner: np.ndarray, colours: np.ndarray) -> n
 
 def _contrast(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the distance 0..1 between every colour (N, 3) and its nearest of others (M, 3)."""
+    # (N, 1, 3) - (M, 3) = (N, M, 3).
     difference = colours[:, None] - others
     return np.sqrt((difference * difference * CHANNEL_WEIGHTS).sum(axis=2)).min(axis=1)
 
