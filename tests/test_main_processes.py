@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from rooflines.modules.ranks import compare_ranks
 from rooflines.modules.run import read_run
-from rooflines.modules.sources import compare_ranks
 from rooflines.read.trace_modules import by_module
 
 import building

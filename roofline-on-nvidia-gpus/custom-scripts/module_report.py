@@ -18,8 +18,8 @@ from rooflines.command_line import FlagParser, one_line_errors
 from rooflines.modules.exchange_table import describe_exchanges
 from rooflines.modules.limits import MARGIN, above, read_limits, write_limits
 from rooflines.modules.page import page, sentences
+from rooflines.modules.ranks import compare_ranks, describe_ranks
 from rooflines.modules.run import read_run
-from rooflines.modules.sources import compare_ranks, describe_ranks
 
 
 def main(arguments: list[str] | None = None) -> None:

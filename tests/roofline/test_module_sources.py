@@ -6,8 +6,8 @@ from pathlib import Path
 import module_report
 import pytest
 from rooflines import RoofError
+from rooflines.modules.ranks import compare_ranks
 from rooflines.modules.run import read_run
-from rooflines.modules.sources import compare_ranks
 
 from tests.roofline.ncu_files import CONV, Kernel, long_rows
 from tests.roofline.nsys_files import Timeline

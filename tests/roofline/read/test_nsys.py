@@ -61,7 +61,7 @@ def test_a_step_is_the_sum_of_its_modules(nodes: str, tmp_path: Path) -> None:
     }
     table = by_module(modules).set_index(["module", "direction"])["time_s"]
     assert table.sum() == pytest.approx(100e-6) and table["outside any module", ""] == pytest.approx(15e-6)
-    assert "communication 0.000 s, of which 50% is not hidden" in modules.notes[1]
+    assert "communication 2e-05 s, of which 50% is not hidden" in modules.notes[1]
     row = modules.rows[modules.rows["kernel"] == "conv_fprop"].iloc[0]
     assert (row["run"], row["rank"], row["grid"], row["block"]) == ("r50", "3", "(4, 1, 1)", "(128, 1, 1)")
     assert (row["device"], row["compute_capability"]) == ("NVIDIA H100 80GB HBM3", "9.0")

@@ -8,6 +8,7 @@ import pandas as pd
 from ..charts.style import si, significant
 from .exchange_table import exchange_section
 from .markup import table
+from .ranks import compare_ranks, ranks_section
 from .run import OUTSIDE, Run, compare, cut
 from .shapes import COLOURS, NUMBERED, roofline, with_costs
 from .treemap import treemap
@@ -59,9 +60,12 @@ def _run(run: Run, depth: int, *, named: bool) -> Iterable[str]:
     if run.roofs is not None and folded["flop"].any():
         yield f"<h2>Roofline</h2>{roofline(folded, run.roofs)}"
         source = html.escape(run.roofs.source)
-        yield f"<p>Roofs: {source}. Bytes are what the operators read and write, without caches.</p>"
+        counted = "counters of the GPU" if run.measured else "what the operators read and write, without caches"
+        yield f"<p>Roofs: {source}. Bytes are {counted}.</p>"
         yield _numbered(folded)
     yield "<h2>What to do first</h2>" + _first(folded, run.step_s)
+    if len(run.processes) > 1:
+        yield ranks_section(compare_ranks(run.processes))
     if run.exchanges is not None:
         yield exchange_section(run.exchanges)
     if run.memory is not None:

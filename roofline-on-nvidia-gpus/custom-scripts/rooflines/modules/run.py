@@ -45,6 +45,11 @@ class Run:
         """True where FLOPs and bytes were counted."""
         return bool(self.parts["bytes_hbm"].any())
 
+    @property
+    def measured(self) -> bool:
+        """True where FLOPs and bytes are a GPU's counters."""
+        return "ncu" in set(self.modules.rows["source"].astype(str))
+
     def folded(self, depth: int) -> pd.DataFrame:
         """Return `parts` with modules cut to `depth` levels."""
         return with_roofs(
@@ -69,6 +74,8 @@ def read_run(path: Path, steps: int | None = None) -> Run:
         notes.append(
             f"no {COSTS_NAME} with its roofs in {folder}: main.py --count_costs {folder / COSTS_NAME} counts them"
         )
+    if not any(map(str, modules.rows["module"].unique())):
+        notes.append("nothing is in a module: main.py --module_ranges 4 names them")
     parts = by_module(modules)
     parts = parts.assign(flop=parts[list(FLOP_COLUMNS.values())].sum(axis=1))
     table = pd.read_csv(memory).fillna({"module": ""}) if memory.is_file() else None

@@ -107,7 +107,7 @@ def _timeline(path: Path) -> Modules:
     inside = rows.pop("in_step").astype(bool)
     notes = [] if ranges else [f"no modules: {beside.name} is not beside {path.name}"]
     count, seconds = max(1, len(begins)), float(rows.loc[inside, "time_s"].sum())
-    notes.append(f"{count} steps in {seconds:.3f} s" if begins else "no ranges named iteration: all is one step")
+    notes.append(f"{count} steps in {seconds:.4g} s" if begins else "no ranges named iteration: all is one step")
     device = next((row["Device"] for row in _rows(path) if row.get("Device")), "GPU")
     table = tidy(rows.assign(device=re.sub(r" \(\d+\)$", "", device)), origin=str(path))
     modules = Modules(table[inside].reset_index(drop=True), count, seconds, notes)

@@ -86,10 +86,10 @@ def _device(path: Path, works: _Works, steps: list[tuple[int, int]], gpu: tuple[
     exposed = rows.loc[rows["family"] == COMMUNICATION, "time_s"].sum()
     count = max(1, len(steps))
     seconds = float(rows.loc[inside, "time_s"].sum())
-    notes = [f"{count} steps in {seconds:.3f} s"] if steps else ["no ranges named iteration: all is one step"]
+    notes = [f"{count} steps in {seconds:.4g} s"] if steps else ["no ranges named iteration: all is one step"]
     if works.microseconds[COMMUNICATION]:
         total = works.microseconds[COMMUNICATION] / 1e6
-        notes.append(f"communication {total:.3f} s, of which {exposed / total:.0%} is not hidden by computing")
+        notes.append(f"communication {total:.4g} s, of which {exposed / total:.0%} is not hidden by computing")
     return Modules(named(rows[inside], path), count, seconds, notes, named(rows[~inside], path))
 
 

@@ -93,19 +93,19 @@ def _gap(now: float, work: Work, steps: Sequence[float]) -> Iterator[Booked]:
     yield Booked(work.place, kind, label, work.begin - now, 0, now)
 
 
-def device_time(trace: Trace, found: Walk) -> list[Booked]:
-    """Return the bookings of a trace's device, between its first step's begin and the end of all work."""
+def device_time(trace: Trace, found: Walk) -> Iterator[Booked]:
+    """Yield the bookings of a trace's device, between its first step's begin and the end of all work."""
+    begins = [begin for begin, _ in found.steps]
+    return book(_works(trace, found), begin=begins[0], end=found.steps[-1][1], steps=begins)
+
+
+def _works(trace: Trace, found: Walk) -> Iterator[Work]:
     device = trace.device
-    works = []
     for i in device.in_order():
         place, launched = found.launches.get(device.first[i], (Place(), 0.0))
         if place.in_step:
             name = trace.names[device.name[i]]
-            works.append(Work(place, kind_of(name, device.kind[i]), name, device.begin[i], device.end[i], launched))
-    if not works:
-        return []
-    begins = [begin for begin, _ in found.steps]
-    return list(book(works, begin=begins[0], end=found.steps[-1][1], steps=begins))
+            yield Work(place, kind_of(name, device.kind[i]), name, device.begin[i], device.end[i], launched)
 
 
 def kind_of(name: str, number: int) -> str:
