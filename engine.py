@@ -109,7 +109,7 @@ def train_one_epoch(
     log = _step_log(f"Epoch: [{epoch}]", criterion, context, progress)
     shapes, log.guard = BatchShapes(), context.guard
     context.watch(log, shapes)
-    for batches in log.each(context.phases.batches(step_batches), steps, ended=context.ended):
+    for batches in log.each(context.phases.batches(step_batches, epoch=epoch), steps, ended=context.ended):
         with context.phases.step(), naming_memory("a training step", batches, device=device, ways=OF_TRAINING):
             image_ids = [i for _, targets in batches for i in ids_of(targets)]  # before they leave the host
             for batch in batches:

@@ -83,8 +83,11 @@ def test_timing_of_a_whole_run(run: Run, tmp_path: Path) -> None:
     code, out, err = run(f"{FEW} --timing --output_dir {tmp_path}")
     assert code == 0, err
     assert "optimizer_step" in out and "data_wait" in out and "Training time" in out
-    phases = json.loads((tmp_path / "timing.json").read_text())["phases"]
+    written = json.loads((tmp_path / "timing.json").read_text())
+    phases = written["phases"]
     assert {row["steps"] for row in phases.values()} == {9}  # both epochs but for the first step
+    assert [(epoch["epoch"], epoch["phases"]["step"]["steps"]) for epoch in written["epochs"]] == [(0, 4), (1, 5)]
+    assert {epoch["pixels"] for epoch in written["epochs"]} == {4 * 64 * 64}
     assert sum(phases[str(s)]["median_ms"] for s in Section) < 1.5 * phases["step"]["median_ms"]
 
 

@@ -6,6 +6,7 @@ python module_report.py RUN -o report.html
 python module_report.py RUN RUN_B -o report.html                     which modules RUN_B makes slower or faster
 python module_report.py timeline.sqlite -o report.html               Nsight Systems; a folder of several: one a rank
 python module_report.py profile -o report.html                       Nsight Compute's counters: collect.py's folder
+python module_report.py --over_time RUN... -o report.html            phases over epochs (main.py --timing)
 python module_report.py RUN --write_limits limits.toml               records what each module takes
 python module_report.py RUN --fail_above limits.toml                 for CI: exit code 1 where a module takes more
 """
@@ -13,17 +14,17 @@ python module_report.py RUN --fail_above limits.toml                 for CI: exi
 import sys
 from pathlib import Path
 
-from rooflines import atomic_file
+from rooflines import RoofError, atomic_file
 from rooflines.command_line import FlagParser, one_line_errors
 from rooflines.modules.exchange_table import describe_exchanges
 from rooflines.modules.limits import MARGIN, above, read_limits, write_limits
-from rooflines.modules.page import page, sentences
+from rooflines.modules.page import over_time_page, page, sentences
 from rooflines.modules.ranks import compare_ranks, describe_ranks
-from rooflines.modules.run import read_run
+from rooflines.modules.run import Run, read_run
+from rooflines.modules.trajectory import describe_timed, read_timed
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the runs, print the slowest modules, write the page."""
+def _parser() -> FlagParser:
     parser = FlagParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder or a file, or two")
     parser.add_argument("-o", "--output", type=Path, default=Path("module_report.html"), help="(default: %(default)s)")
@@ -46,26 +47,36 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, help="training steps in a report of counters (default: by collect.py's record)"
     )
+    parser.add_argument(
+        "--over_time",
+        action="store_true",
+        help="only the phases of each epoch, of any number of runs: timing.json, with costs.csv in the same folder",
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the runs, print the slowest modules, write the page."""
+    parser = _parser()
     args = parser.parse_args(arguments)
-    if len(args.runs) > 2:
-        parser.error("one run or two")
-    if args.depth < 1:
-        parser.error("--depth must be at least 1")
-    if args.margin < 0:
-        parser.error("--margin must be at least 0")
-    if args.steps is not None and args.steps < 1:
-        parser.error("--steps must be at least 1")
+    if args.over_time:
+        _over_time(args.runs, args.output)
+        return
+    for wrong, why in (
+        (len(args.runs) > 2, "one run or two"),
+        (args.depth < 1, "--depth must be at least 1"),
+        (args.margin < 0, "--margin must be at least 0"),
+        (args.steps is not None and args.steps < 1, "--steps must be at least 1"),
+    ):
+        if wrong:
+            parser.error(why)
     with one_line_errors():
         limits = read_limits(args.fail_above) if args.fail_above else None
         runs = [read_run(path, args.steps) for path in args.runs]
         with atomic_file(args.output) as file:
             file.write(page(runs, args.depth).encode())
         for run in runs:
-            print("\n".join([f"{run.name}: {'; '.join(run.notes)}", *sentences(run, args.depth)]))
-            if len(run.processes) > 1:
-                print("\n".join(describe_ranks(compare_ranks(run.processes))))
-            if run.exchanges is not None:
-                print("\n".join(describe_exchanges(run.exchanges)))
+            print("\n".join(_lines(run, args.depth)))
         print(f"wrote {args.output}")
         if args.write_limits:
             count = write_limits(runs[-1], args.depth, args.write_limits, margin=args.margin)
@@ -73,6 +84,32 @@ def main(arguments: list[str] | None = None) -> None:
         if limits is not None and (lines := above(runs[-1], limits)):
             print("\n".join(lines))
             sys.exit(f"{runs[-1].name} takes more than {args.fail_above} allows, in {len(lines)} places")
+
+
+def _lines(run: Run, depth: int) -> list[str]:
+    """Return what is printed about a run."""
+    lines = [f"{run.name}: {'; '.join(run.notes)}", *sentences(run, depth)]
+    if len(run.processes) > 1:
+        lines += describe_ranks(compare_ranks(run.processes))
+    if run.exchanges is not None:
+        lines += describe_exchanges(run.exchanges)
+    return lines
+
+
+def _over_time(folders: list[Path], output: Path) -> None:
+    """Write the page of the runs' phases over their epochs."""
+    with one_line_errors():
+        runs = []
+        for folder in folders:
+            if (run := read_timed(folder)) is None:
+                raise RoofError(
+                    f"{folder}: no timing.json with epochs; main.py --timing --output_dir {folder} writes it"
+                )
+            runs.append(run)
+            print("\n".join(describe_timed(run)))
+        with atomic_file(output) as file:
+            file.write(over_time_page(runs).encode())
+        print(f"wrote {output}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from .module_ranges import ModuleRanges
 from .nsight import CaptureWindow
 from .phases import StepPhases, Watcher
 from .saved_memory import SavedMemory, write_memory
-from .timing import PhaseTimer, summarise, timing_table, write_timing
+from .timing import PhaseTimer, summarise, summarise_epochs, timing_table, write_timing
 from .torch_trace import TorchTrace
 
 
@@ -111,12 +111,14 @@ def build_phases(
 def report_timing(phases: StepPhases, args: argparse.Namespace) -> None:
     """Print the table of a timed run on rank 0, and write it to `timing.json` where there is an `output_dir`."""
     for timer in (watcher for watcher in phases.watchers if isinstance(watcher, PhaseTimer)):
-        summary = summarise(timer.milliseconds())
+        by_step = timer.by_step()
+        summary = summarise({name: list(steps.values()) for name, steps in by_step.items()})
         if not summary or not is_main_process():
             continue
         print(timing_table(summary))
         if args.output_dir:
-            print(f"wrote {write_timing(args.output_dir, args, summary, warmup=timer.warmup)}")
+            epochs = summarise_epochs(by_step, phases.seen)
+            print(f"wrote {write_timing(args.output_dir, args, summary, warmup=timer.warmup, epochs=epochs)}")
 
 
 def report_costs(phases: StepPhases, args: argparse.Namespace, ceilings_script: Path) -> None:

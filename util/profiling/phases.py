@@ -5,7 +5,7 @@ The engine says where a phase begins and ends; without watchers that is an NVTX 
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from . import Section, annotate, process_range
 
@@ -45,9 +45,11 @@ class StepPhases:
         self.watchers = list(watchers)
         self.stop_when_done = stop_when_done
         self.steps = 0
+        #: Epoch and pixels of each step so far, the latter with padding; empty without watchers.
+        self.seen: list[tuple[int, int]] = []
 
-    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
-        """The loader's batches; watchers learn when the wait for each begins."""
+    def batches(self, loader: Iterable[Batch], *, epoch: int = 0) -> Iterator[Batch]:
+        """The loader's batches of an epoch; watchers learn when the wait for each begins."""
         batches = iter(loader)
         while True:
             for watcher in self.watchers:
@@ -56,6 +58,8 @@ class StepPhases:
                 batch = next(batches)
             except StopIteration:  # must not leave a generator: Python makes a RuntimeError of it
                 return
+            if self.watchers:
+                self.seen.append((epoch, pixels_of(batch)))
             yield batch
 
     @contextmanager
@@ -86,3 +90,11 @@ class StepPhases:
     def finished(self) -> bool:
         """True once the run may end, because all it was started for is done."""
         return self.stop_when_done and all(watcher.done for watcher in self.watchers)
+
+
+def pixels_of(batches: Any) -> int:
+    """Return the pixels of a step's images (B, 3, H, W), padding included; 0 for what is no list of batches."""
+    if not isinstance(batches, list) or not all(isinstance(batch, tuple) for batch in batches):
+        return 0
+    images = [getattr(batch[0], "tensors", batch[0]) for batch in batches]
+    return sum(len(tensor) * tensor.shape[-2] * tensor.shape[-1] for tensor in images)

@@ -87,6 +87,10 @@ class PhaseTimer:
 
     def milliseconds(self) -> dict[str, list[float]]:
         """Return the milliseconds of each step measured so far, by name, in the order of a step. Waits for the GPU."""
+        return {name: list(steps.values()) for name, steps in self.by_step().items()}
+
+    def by_step(self) -> dict[str, dict[int, float]]:
+        """Return the milliseconds measured so far, by name and the number of the step. Waits for the GPU."""
         if self.spans[STEP]:
             accelerator(self.device).synchronise(self.device)
         return {name: _per_step(spans) for name, spans in self.spans.items()}
@@ -102,6 +106,23 @@ def summarise(milliseconds: dict[str, list[float]]) -> dict[str, dict[str, float
     return {name: _quartiles(values) for name, values in milliseconds.items() if values}
 
 
+def summarise_epochs(by_step: dict[str, dict[int, float]], seen: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """Return for each epoch its number, the mean pixels of a step and `summarise` of its steps.
+
+    Args:
+        by_step: milliseconds, as `PhaseTimer.by_step` returns them.
+        seen: epoch and pixels of each step, from the first on.
+    """
+    timed = sorted(by_step.get(STEP, {}))
+    epochs = []
+    for epoch in dict.fromkeys(seen[step][0] for step in timed):
+        steps = [step for step in timed if seen[step][0] == epoch]
+        pixels = statistics.fmean(seen[step][1] for step in steps)
+        values = {name: [row[step] for step in steps if step in row] for name, row in by_step.items()}
+        epochs.append({"epoch": epoch, "pixels": pixels, "phases": summarise(values)})
+    return epochs
+
+
 def timing_table(summary: dict[str, dict[str, float]]) -> str:
     """Return the summary as lines: milliseconds, and each phase's share of the step."""
     whole = summary[STEP]["median_ms"]
@@ -115,12 +136,23 @@ def timing_table(summary: dict[str, dict[str, float]]) -> str:
 
 
 def write_timing(
-    output_dir: str, args: argparse.Namespace, summary: dict[str, dict[str, float]], *, warmup: int
+    output_dir: str,
+    args: argparse.Namespace,
+    summary: dict[str, dict[str, float]],
+    *,
+    warmup: int,
+    epochs: Sequence[dict[str, Any]] = (),
 ) -> Path:
-    """Write `timing.json`: the summary beside the run's flags, commit, machine and driver."""
+    """Write `timing.json`: the summary, that of each epoch, the run's flags, commit, machine and driver."""
     path = Path(output_dir) / "timing.json"
     clock = "CUDA events" if accelerator(torch.device(args.device)).cuda else "the host's clock"
-    content: dict[str, Any] = {"phases": summary, "clock": clock, "warmup_steps": warmup, "driver": gpu_driver()}
+    content: dict[str, Any] = {
+        "phases": summary,
+        "epochs": list(epochs),
+        "clock": clock,
+        "warmup_steps": warmup,
+        "driver": gpu_driver(),
+    }
     with atomic_file(path) as file:
         file.write(json.dumps(content | run_info(args), indent=2).encode() + b"\n")
     return path
@@ -155,12 +187,12 @@ def _event(device: torch.device) -> torch.cuda.Event:
     return event
 
 
-def _per_step(spans: Sequence[Span]) -> list[float]:
-    """Milliseconds of each step, the spans of one step added up."""
+def _per_step(spans: Sequence[Span]) -> dict[int, float]:
+    """Milliseconds by the number of the step, the spans of one step added up."""
     sums: dict[int, float] = {}
     for step, begin, end in spans:
         sums[step] = sums.get(step, 0.0) + milliseconds_between(begin, end)
-    return list(sums.values())
+    return sums
 
 
 def _quartiles(values: Sequence[float]) -> dict[str, float]:

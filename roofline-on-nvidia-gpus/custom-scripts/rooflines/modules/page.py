@@ -11,6 +11,7 @@ from .markup import table
 from .ranks import compare_ranks, ranks_section
 from .run import OUTSIDE, Run, compare, cut
 from .shapes import COLOURS, NUMBERED, roofline, with_costs
+from .trajectory import TimedRun, trajectory_section
 from .treemap import treemap
 
 _STYLE = (
@@ -32,6 +33,16 @@ def page(runs: Sequence[Run], depth: int) -> str:
         parts.append(_difference(runs[0], runs[1], depth))
     for run in runs:
         parts += _run(run, depth, named=len(runs) > 1)
+    return _whole(title, parts)
+
+
+def over_time_page(runs: Sequence[TimedRun]) -> str:
+    """Return the page of runs with timing.json alone: their phases over the epochs."""
+    title = html.escape(" and ".join(run.name for run in runs))
+    return _whole(title, [f"<h1>{title}</h1>", trajectory_section(runs)])
+
+
+def _whole(title: str, parts: Sequence[str]) -> str:
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
@@ -66,6 +77,8 @@ def _run(run: Run, depth: int, *, named: bool) -> Iterable[str]:
     yield "<h2>What to do first</h2>" + _first(folded, run.step_s)
     if len(run.processes) > 1:
         yield ranks_section(compare_ranks(run.processes))
+    if run.timed is not None:
+        yield trajectory_section([run.timed])
     if run.exchanges is not None:
         yield exchange_section(run.exchanges)
     if run.memory is not None:

@@ -11,6 +11,7 @@ from ..read.trace_modules import Modules, by_module
 from ..roofs import Roofs, read_roofs
 from .exchange_table import Exchanges, read_exchanges
 from .sources import read_sources
+from .trajectory import TimedRun, read_timed
 
 OUTSIDE = "outside any module"
 #: Below this part of its roof neither a unit nor memory explains a module's time; as in analysis.py.
@@ -23,7 +24,8 @@ class Run:
 
     Beside time_s, waiting_s, calls, flop and bytes_hbm it has least_s, the time at the roof, and bound, both only with
     costs and roofs. `memory` is the table of --count_costs with --module_ranges, or None. `processes` are all of the
-    run; `exchanges` are the gradients that these exchange, where a trace tells.
+    run; `exchanges` are the gradients that these exchange, where a trace tells;
+    `timed` is what main.py --timing wrote beside it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Run:
     notes: list[str] = field(default_factory=list)
     processes: list[Modules] = field(default_factory=list)
     exchanges: Exchanges | None = None
+    timed: TimedRun | None = None
 
     @property
     def step_s(self) -> float:
@@ -79,8 +82,8 @@ def read_run(path: Path, steps: int | None = None) -> Run:
     parts = by_module(modules)
     parts = parts.assign(flop=parts[list(FLOP_COLUMNS.values())].sum(axis=1))
     table = pd.read_csv(memory).fillna({"module": ""}) if memory.is_file() else None
-    name, exchanges = folder.resolve().name, read_exchanges(folder)
-    return Run(name, modules, with_roofs(parts, found), found, table, notes, processes, exchanges)
+    beside = (read_exchanges(folder), read_timed(folder))
+    return Run(folder.resolve().name, modules, with_roofs(parts, found), found, table, notes, processes, *beside)
 
 
 def cut(name: str, depth: int) -> str:
