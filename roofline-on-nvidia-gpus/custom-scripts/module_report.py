@@ -21,6 +21,7 @@ from rooflines.modules.limits import MARGIN, above, read_limits, write_limits
 from rooflines.modules.page import over_time_page, page, sentences
 from rooflines.modules.ranks import compare_ranks, describe_ranks
 from rooflines.modules.run import Run, read_run
+from rooflines.modules.snapshot import peak_section, read_peak
 from rooflines.modules.trajectory import describe_timed, read_timed
 
 
@@ -48,6 +49,9 @@ def _parser() -> FlagParser:
         "--steps", type=int, help="training steps in a report of counters (default: by collect.py's record)"
     )
     parser.add_argument(
+        "--memory_snapshot", type=Path, metavar="FILE", help="add what holds the GPU's memory at its peak, by this file"
+    )
+    parser.add_argument(
         "--over_time",
         action="store_true",
         help="only the phases of each epoch, of any number of runs: timing.json, with costs.csv in the same folder",
@@ -73,8 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     with one_line_errors():
         limits = read_limits(args.fail_above) if args.fail_above else None
         runs = [read_run(path, args.steps) for path in args.runs]
+        more = [peak_section(read_peak(args.memory_snapshot))] if args.memory_snapshot else []
         with atomic_file(args.output) as file:
-            file.write(page(runs, args.depth).encode())
+            file.write(page(runs, args.depth, more=more).encode())
         for run in runs:
             print("\n".join(_lines(run, args.depth)))
         print(f"wrote {args.output}")

@@ -1,5 +1,6 @@
 """The page by module: it adds up, says what to do first, and a browser draws it from one file."""
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rooflines import RoofError
 from rooflines.modules.limits import above, read_limits
 from rooflines.modules.run import compare, cut, read_run
 from rooflines.modules.shapes import squares
+from rooflines.modules.snapshot import BEFORE, NO_FRAME, read_peak
 
 from tests.roofline.read.test_torch_trace_reader import BACKWARD, FORWARD, write
 
@@ -84,6 +86,27 @@ def test_a_run_stays_within_its_own_limits_and_a_change_fails(
         limits.write_text(wrong)
         with pytest.raises(RoofError, match=re.escape(words)):
             read_limits(limits)
+
+
+def test_the_peak_of_a_snapshot_names_who_allocated(folders: list[Path], tmp_path: Path) -> None:
+    def event(action: str, address: int, size: int, *frames: str) -> dict[str, Any]:
+        names = [{"filename": name, "line": 1, "name": "forward"} for name in frames]
+        return {"action": action, "addr": address, "size": size, "frames": names}
+
+    model, library = "/x/models/detector.py", "/x/site-packages/torch/nn/functional.py"
+    events = [event("alloc", 1, 100, library, model), event("alloc", 2, 50, "aten.cpp"), event("free_completed", 9, 30)]
+    events += [event("free_completed", 1, 100), event("alloc", 1, 20, library)]  # an address is used again
+    blocks = [{"address": a, "size": s, "state": "active_allocated"} for a, s in ((1, 20), (2, 50), (7, 1000))]
+    file = tmp_path / "m.pickle"
+    file.write_bytes(pickle.dumps({"device_traces": [events, []], "segments": [{"blocks": blocks}]}))
+    peak = read_peak(file)
+    assert peak.total == 100 + 50 + 30 + 1000
+    assert peak.by_place == {BEFORE: 1030, "models/detector.py forward": 100, NO_FRAME: 50}
+    module_report.main([str(folders[0]), "-o", str(tmp_path / "p.html"), "--memory_snapshot", str(file)])
+    assert "Memory of the GPU at its peak, 1.18 kB" in (tmp_path / "p.html").read_text()
+    file.write_bytes(pickle.dumps(Path("x")))  # a pickle that names a class may run its code
+    with pytest.raises(RoofError, match="m.pickle.*names no class"):
+        read_peak(file)
 
 
 def test_names_are_cut_by_levels_and_boxes_fill_the_map() -> None:

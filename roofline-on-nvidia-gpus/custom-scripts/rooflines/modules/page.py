@@ -25,14 +25,15 @@ _STYLE = (
 _ROWS = 20
 
 
-def page(runs: Sequence[Run], depth: int) -> str:
-    """Return the page of one run, or of two and their differences."""
+def page(runs: Sequence[Run], depth: int, *, more: Sequence[str] = ()) -> str:
+    """Return the page of one run, or of two and their differences; `more` are further sections."""
     title = html.escape(" and ".join(run.name for run in runs))
     parts = [f"<h1>Time by module: {title}</h1>"]
     if len(runs) == 2:
         parts.append(_difference(runs[0], runs[1], depth))
     for run in runs:
         parts += _run(run, depth, named=len(runs) > 1)
+    parts += more
     return _whole(title, parts)
 
 
