@@ -37,7 +37,7 @@ def describe_exchanges(exchanges: Exchanges) -> list[str]:
         lines.append(
             f"{name}: {len(exchange.buckets) / exchange.steps:g} all-reduces a step among {exchange.ranks} processes, "
             f"{si(size, 'B')} in {si(seconds, 's')}; {exchange.hidden_share:.0%} of that beside computing, "
-            f"{si(seconds - hidden, 's')} a step in nothing's shadow"
+            f"{si(seconds - hidden, 's')} a step not hidden"
         )
     return lines
 

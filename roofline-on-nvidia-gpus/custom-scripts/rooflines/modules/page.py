@@ -18,7 +18,7 @@ _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}"
     "svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:#222}"
     "g text{fill:#fff;pointer-events:none}table{border-collapse:collapse;margin:1em 0}"
-    "td,th{padding:3px 12px;text-align:right;border-bottom:1px solid #ddd}"
+    "td,th{padding:3px 10px;text-align:right;border-bottom:1px solid #ddd}td{white-space:nowrap}"
     "td:first-child,th:first-child{text-align:left}"
     ".key{display:inline-block;width:1em;height:1em;margin:0 .3em 0 1em;vertical-align:-2px}"
 )

@@ -87,7 +87,7 @@ def with_costs(parts: pd.DataFrame) -> pd.DataFrame:
 class Scale:
     """Logarithmic axes: FLOP per byte across, FLOP/s up, as powers of ten at their ends; size in pixels."""
 
-    across: tuple[int, int]
+    across: tuple[float, float]
     up: tuple[float, float]
     size: tuple[int, int]
 
@@ -100,6 +100,13 @@ class Scale:
         bottom = math.floor(math.log10(max(rate.min(), top / 1e5)))
         return cls((left, right), (bottom, math.log10(top) + 0.2), size)
 
+    @classmethod
+    def around(cls, intensity: pd.Series, rate: pd.Series, roofs: Roofs, size: tuple[int, int]) -> "Scale":
+        """Return axes that end close to the points, and above the highest roof."""
+        top = math.log10(max([*roofs.peak.values(), rate.max()]))
+        left, right = math.log10(intensity.min()) - 0.2, math.log10(intensity.max()) + 0.3
+        return cls((left, right), (math.log10(rate.min()) - 0.2, top + 0.1), size)
+
     def place(self, intensity: float, rate: float) -> Point:
         """Return the pixel of a point; one beyond the axes lies on their edge."""
         (x0, x1), (y0, y1) = self.across, self.up
@@ -108,15 +115,15 @@ class Scale:
         return 100 + across * (self.size[0] - 120), (1 - up) * (self.size[1] - 55) + 15
 
     def axes(self) -> list[str]:
-        """Return a line and a number for each power of ten."""
+        """Return a line and a number for each power of ten; for 2 and 5 times it too on short axes."""
         (x0, x1), (y0, y1) = self.across, self.up
         lines = []
-        for power in range(x0, x1 + 1):
-            x, y = self.place(10.0**power, 10.0**y0)
-            lines.append(f'<path d="M{x:.1f} {y}V15" stroke="#eee"/>{text_at(x, y + 15, "middle", f"{10.0**power:g}")}')
-        for power in range(math.floor(y0), math.floor(y1) + 1):
-            x, y = self.place(10.0**x0, 10.0**power)
-            label = text_at(x - 6, y + 4, "end", si(10.0**power, "FLOP/s"))
+        for value in _ticks(x0, x1):
+            x, y = self.place(value, 10.0**y0)
+            lines.append(f'<path d="M{x:.1f} {y}V15" stroke="#eee"/>{text_at(x, y + 15, "middle", f"{value:g}")}')
+        for value in _ticks(y0, y1):
+            x, y = self.place(10.0**x0, value)
+            label = text_at(x - 6, y + 4, "end", si(value, "FLOP/s"))
             lines.append(f'<path d="M{x:.1f} {y:.1f}H{self.size[0] - 20}" stroke="#eee"/>{label}')
         x, y = self.place(10.0**x1, 10.0**y0)
         return [*lines, text_at(x, y + 32, "end", "FLOP per byte of memory")]
@@ -136,6 +143,13 @@ class Scale:
                 lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')
                 lines.append(text_at((a + c) / 2 - 10, (b + d) / 2 - 4, "end", f"memory {si(memory, 'B/s')}"))
         return lines
+
+
+def _ticks(first: float, last: float) -> list[float]:
+    """Return the numbers to write on an axis between two powers of ten, which need not be whole."""
+    steps = (1, 2, 5) if last - first < 2.5 else (1,)
+    numbers = [step * 10.0**power for power in range(math.floor(first), math.ceil(last) + 1) for step in steps]
+    return [number for number in numbers if first - 1e-9 <= math.log10(number) <= last + 1e-9]
 
 
 def text_at(x: float, y: float, anchor: str, text: str) -> str:

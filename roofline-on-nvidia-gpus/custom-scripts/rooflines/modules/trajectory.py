@@ -19,6 +19,8 @@ from .markup import table
 from .shapes import Scale, text_at
 
 TIMING_NAME = "timing.json"
+#: Phases in the chart: the others hardly compute.
+_DRAWN = ("forward", "backward")
 #: Dashes of the runs' lines, in order.
 _DASHES = ("", "7 4", "2 3", "9 3 2 3", "1 5")
 #: Flags that move points, and their values when off.
@@ -69,10 +71,7 @@ def read_timed(folder: Path) -> TimedRun | None:
 
 def trajectory_section(runs: Sequence[TimedRun]) -> str:
     """Return the section of the page: the chart, where costs are known, and the times."""
-    keys = "".join(
-        f'<span class="key" style="background:{SECTION_COLOURS[name]}"></span>{name.replace("_", " ")}'
-        for name in SECTIONS
-    )
+    keys = "".join(f'<span class="key" style="background:{SECTION_COLOURS[name]}"></span>{name}' for name in _DRAWN)
     parts = ["<h2>Over time</h2>", f"<p>{keys}</p>", _chart(runs)]
     heads = ["run", "flags", "epoch", "pixels a step", *(name.replace("_", " ") for name in SECTIONS), "step"]
     cells = []
@@ -82,9 +81,9 @@ def trajectory_section(runs: Sequence[TimedRun]) -> str:
             line = [run.name, run.flags, str(epoch), si(rows["pixels"].iloc[0], "")]
             cells.append([*line, *(si(times.get(name, float("nan")), "s") for name in (*SECTIONS, "step"))])
     note = (
-        "A point is a phase in an epoch: the median of its steps' times, and the counted costs of a step. Where an "
-        "epoch's images are larger or smaller than the counted step's, FLOPs and bytes grow with the pixels, the "
-        "optimizer's do not."
+        "A point is a phase in an epoch, with the letter of its run: the median of its steps' times, and the counted "
+        "costs of a step. Where an epoch's images are larger or smaller than the counted step's, FLOPs and bytes grow "
+        "with the pixels, the optimizer's do not."
     )
     return "".join([*parts, table(heads, cells), f"<p>{note}</p>"])
 
@@ -135,32 +134,35 @@ def _counted_pixels(costs: pd.DataFrame) -> float:
 def _chart(runs: Sequence[TimedRun], size: tuple[int, int] = (1180, 480)) -> str:
     """Return the points as an SVG, those of a run's phase joined in the order of the epochs, with their numbers."""
     kept = [(run, rows[(rows["flop"] > 0) & (rows["bytes"] > 0)]) for run in runs for rows in [run.points]]
-    kept = [(run, rows[rows["phase"].isin(SECTIONS)]) for run, rows in kept]
+    kept = [(run, rows[rows["phase"].isin(_DRAWN)]) for run, rows in kept]
     every = pd.concat([rows for _, rows in kept])
     roofs = next((run.roofs for run in runs if run.roofs), None)
     if every.empty or roofs is None:
         return "<p>No costs.csv with its roofs in these folders: main.py --count_costs RUN/costs.csv counts them.</p>"
-    scale = Scale.of(every["flop"] / every["bytes"], every["flop"] / every["time_s"], roofs, size)
+    scale = Scale.around(every["flop"] / every["bytes"], every["flop"] / every["time_s"], roofs, size)
     lines = [f'<svg viewBox="0 0 {size[0]} {size[1]}" role="img" aria-label="phases over epochs">']
     lines += [*scale.axes(), *scale.roofs(roofs)]
     for number, (run, rows) in enumerate(kept):
         dash = _DASHES[number % len(_DASHES)]
-        lines.append(f'<path d="M112 {30 + 16 * number}h40" stroke="#222" stroke-dasharray="{dash}"/>')
-        lines.append(text_at(158, 34 + 16 * number, "start", f"{run.name} {run.flags}"))
+        y = size[1] - 60 - 16 * (len(kept) - number)  # low on the right, where no phase of a training lies
+        lines.append(f'<path d="M700 {y}h40" stroke="#222" stroke-dasharray="{dash}"/>')
+        letter = chr(ord("A") + number % 26)
+        lines.append(text_at(746, y + 4, "start", f"{letter}: {run.name} {run.flags}"))
         for phase, points in rows.groupby("phase"):
-            lines += _line(
-                scale, points.sort_values("epoch"), SECTION_COLOURS[str(phase)], dash, f"{run.name}, {phase}"
-            )
+            lines += _line(scale, points.sort_values("epoch"), str(phase), dash, (letter, run.name))
     return "\n".join([*lines, "</svg>"])
 
 
-def _line(scale: Scale, points: pd.DataFrame, colour: str, dash: str, name: str) -> Iterable[str]:
+def _line(scale: Scale, points: pd.DataFrame, phase: str, dash: str, names: tuple[str, str]) -> Iterable[str]:
+    """Return a run's points of a phase; names: the run's letter and name."""
+    colour, (letter, name) = SECTION_COLOURS[phase], names
     places = [scale.place(row["flop"] / row["bytes"], row["flop"] / row["time_s"]) for _, row in points.iterrows()]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     yield f'<path d="M{path}" stroke="{colour}" fill="none" stroke-dasharray="{dash}"/>'
     for (x, y), (_, row) in zip(places, points.iterrows()):
         rates = f"{significant(row['flop'] / row['bytes'])} FLOP/byte, {si(row['flop'] / row['time_s'], 'FLOP/s')}"
-        tip = html.escape(f"{name}, epoch {row['epoch']}: {si(row['time_s'], 's')}, {rates}")
+        tip = html.escape(f"{name}, {phase}, epoch {row['epoch']}: {si(row['time_s'], 's')}, {rates}")
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}" stroke="white"><title>{tip}</title></circle>'
-    for (x, y), epoch in [(places[0], points["epoch"].iloc[0]), (places[-1], points["epoch"].iloc[-1])]:
-        yield text_at(x + 7, y - 6, "start", str(epoch))
+    yield text_at(places[0][0] - 8, places[0][1] + 4, "end", f"{letter}{points['epoch'].iloc[0]}")
+    if len(places) > 1:
+        yield text_at(places[-1][0] + 8, places[-1][1] + 4, "start", f"{letter}{points['epoch'].iloc[-1]}")
