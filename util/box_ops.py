@@ -10,6 +10,7 @@ from torch import Tensor
 def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """Convert boxes (..., 4) from centre and size to corners."""
     cx, cy, w, h = boxes.unbind(-1)
+    # Negative sizes would give x1 < x0: the model's sigmoid and the datasets keep them away.
     return torch.stack([cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h], dim=-1)
 
 
@@ -30,6 +31,7 @@ def _iou_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     top_left = torch.maximum(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.minimum(boxes1[..., 2:], boxes2[..., 2:])
     inter = _area((bottom_right - top_left).clamp(min=0))  # boxes apart have a negative side: no overlap
+    # The shared part is in both areas, and counts once.
     union = box_area(boxes1) + box_area(boxes2) - inter
     return inter / union, union
 
@@ -40,6 +42,7 @@ def _generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     top_left = torch.minimum(boxes1[..., :2], boxes2[..., :2])
     bottom_right = torch.maximum(boxes1[..., 2:], boxes2[..., 2:])
     hull = _area((bottom_right - top_left).clamp(min=0))  # the smallest box around both
+    # Unlike IoU this still has a gradient where boxes are apart: the emptier the hull, the worse.
     return iou - (hull - union) / hull
 
 

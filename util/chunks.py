@@ -14,6 +14,7 @@ def in_chunks(function: Callable[..., Tensor], *rows: Tensor, chunk: int) -> Ten
     backward pass instead of kept: memory for one part, time for one forward pass more. `function` must draw nothing
     random. Results and gradients are those of a single call up to rounding.
     """
+    # One part also for no rows at all: the function then says which shape its empty result has.
     parts = list(zip(*(tensor.split(chunk or max(1, len(tensor))) for tensor in rows), strict=True))
     if len(parts) == 1:
         return function(*rows)

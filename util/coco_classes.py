@@ -16,6 +16,7 @@ COCO_NAMES = {
         72: "tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator",
         84: "book, clock, vase, scissors, teddy bear, hair drier, toothbrush",
     }.items()
+    # Each line's first id, and the names that follow without a gap.
     for id_, name in enumerate(names.split(", "), start=first)
 }
 

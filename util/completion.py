@@ -38,6 +38,7 @@ class PrintCompletion(argparse.Action):
             import shtab
         except ImportError:
             parser.error(f"{option} {values}: shtab is missing: pip install shtab")
+        # argparse does not know what is a path; our metavars say it.
         for action in parser._actions:
             if action.metavar in ("FILE", "DIR") and action.choices is None:
                 action.complete = shtab.FILE if action.metavar == "FILE" else shtab.DIRECTORY  # type: ignore[attr-defined]

@@ -66,6 +66,7 @@ def environment_facts() -> dict[str, str]:
         facts[f"GPU {k}"] = (
             f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, compute capability {gpu.major}.{gpu.minor}"
         )
+    # By beginnings that are listed: the whole environment may hold passwords.
     return facts | {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)}
 
 

@@ -14,6 +14,7 @@ class UserError(Exception):
 
     def line(self) -> str:
         """Return the message as one line, also when a DataLoader worker wrapped it in a traceback."""
+        # A worker's error arrives as text: its traceback, and `DatasetError: message` as the last line.
         last = str(self).strip().splitlines()[-1]
         name, _, rest = last.partition(": ")
         return rest if name.rpartition(".")[2] == type(self).__name__ else last

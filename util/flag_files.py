@@ -43,6 +43,7 @@ def _of_word(text: str, origin: str, folder: Path, open_files: tuple[Path, ...])
     if not text.startswith("@"):
         yield Word(text, origin)
         return
+    # Beside the file that names it, so that a folder of recipes can be moved.
     path = Path(os.path.normpath(folder / text[1:]))
     place = "" if origin == COMMAND_LINE else f"{origin}: "
     if any(path.resolve() == other.resolve() for other in open_files):
@@ -62,6 +63,7 @@ def words_of(line: str, place: str) -> list[str]:
         elif line[at] == "#":  # within a word it is a character, as in a shell
             break
         elif match := _WORD.match(line, at):
+            # shlex takes the quotes off; of "" it returns no word, but an empty value is one.
             words += shlex.split(match[0]) or [""]
             at = match.end()
         else:

@@ -57,6 +57,7 @@ class FlagParser(argparse.ArgumentParser):
         """Parse as argparse does, after giving every known flag the spelling it was declared with."""
         self._add_opposites()
         try:
+            # Files first: their flags may be spelt either way, too.
             words = self._declared_spelling(expand(sys.argv[1:] if args is None else args))
         except FlagFileError as error:
             self.error(str(error))
@@ -96,6 +97,7 @@ class FlagParser(argparse.ArgumentParser):
             for name in (_canonical(flag) for flag in action.option_strings if flag.startswith("--")):
                 opposite = name.removeprefix("no_") if name.startswith("no_") else f"no_{name}"
                 if opposite not in declared:
+                    # `const` is what the switch stores when it is typed.
                     kind = "store_false" if action.const else "store_true"
                     suppressed = argparse.SUPPRESS
                     self.add_argument(
@@ -165,6 +167,7 @@ def nearest_flag(typed: str, known: Iterable[str]) -> str | None:
         plain = difflib.SequenceMatcher(None, _canonical(typed), _canonical(flag)).ratio()
         return max(plain, difflib.SequenceMatcher(None, _spelled_out(typed), _spelled_out(flag)).ratio())
 
+    # Equal scores go to the last by name: the same answer in every run.
     score, flag = max(((likeness(flag), flag) for flag in known), default=(0.0, None))
     return flag if score >= _NEAR else None
 

@@ -33,6 +33,7 @@ class SmoothedValue:
         """Add a number that is the mean of `n`."""
         self.deque.append(value)
         self.count += n
+        # The mean of n numbers counts n times: batches of other sizes weigh as they should.
         self.total += n * value
 
     def synchronize_between_processes(self) -> None:

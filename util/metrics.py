@@ -110,6 +110,7 @@ class StepLog:
         if rates:
             # The last column, NaN where nobody computed it: one transfer brings both.
             values.append(values[0].new_full((), math.nan) if grad_norm is None else grad_norm.detach().float())
+        # (losses,) or, with the norm, (losses + 1,): still on the device.
         self.unread.append(torch.stack(values))
         self.image_ids.append(list(image_ids))
         self.images += len(image_ids)
@@ -156,6 +157,7 @@ class StepLog:
         steps, seconds = max(1, len(self.times)), max(self.seconds, 1e-9)
         waited, images = sum(self.waits[:steps]), self.images * get_world_size()
         memory = (peak_memory(self.device), peak_memory(torch.device("cpu")))
+        # Images of all processes by this one's clock: they step together.
         return dict(zip(MEASURED, (seconds / steps, waited / steps, *memory, images / seconds, waited / seconds)))
 
     def _weighted(self, values: dict[str, float]) -> dict[str, float]:
@@ -165,6 +167,7 @@ class StepLog:
     def _read(self, steps: int) -> None:
         """Read the device, once for many steps: bring the losses home, check them, add them up, show a line."""
         rows = self._take_out_bad(*self._rows_and_faults())
+        # `zip` ends with the shortest: the column of the norm, behind the losses, falls away here.
         self.sums = [sum(column) for column in zip(self.sums or [0.0] * len(self.names), *rows)]
         self.steps += len(rows)
         width = len(self.names)
@@ -200,6 +203,7 @@ class StepLog:
 
         Raises NonFiniteLossError unless a guard leaves such steps out.
         """
+        # (steps, losses): one exchange and one transfer for all steps since the last read.
         rows = reduce_mean(torch.stack(self.unread)).cpu().tolist() if self.unread else []
         faults = self._faults(rows)
         if faults and not (self.guard is not None and self.guard.goes_on):
@@ -223,6 +227,7 @@ class StepLog:
     def _verdicts(self, rows: list[list[float]]) -> list[int]:
         """Return SOUND, VOID or BAD for each row; those that a checkpoint brought have no verdict of a guard."""
         known = [] if self.guard is None else self.guard.settle()
+        # Filled up in front: rows that a checkpoint brought are the oldest.
         verdicts = ([SOUND] * len(rows) + known)[-len(rows) :] if rows else []
         width = len(self.names)  # beside the losses stands the norm, which may overflow under a scaler
         # A verdict stands; without one, as for losses of a rank that was resumed, the numbers decide.
@@ -241,12 +246,14 @@ class StepLog:
             innocent = bool(bad) and bool(self.unread[i][: len(self.names)].isfinite().all())
             ids = sorted(j for ids in all_gather([] if innocent else self.image_ids[i]) for j in ids)
             named = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+            # Counted from 0, of the epoch: `times` has the steps so far, and these are the last ones.
             step = len(self.times) - len(rows) + i
             faults.append(f"{self.header} step {step}: {named or 'the gradient is'} not finite, on image ids {ids}")
         return faults
 
     def _line(self, rows: list[list[float]], steps: int) -> str:
         """Return DETR's line: position, time left, `median (mean)` of the main quantities, times, and GPU memory."""
+        # Of the steps of this line; the means beside them, in brackets, are of the whole epoch, as in DETR.
         medians = dict(zip(self.names, map(statistics.median, zip(*rows))))
         means, last = self.averages(), self.times[-(len(rows) or self.print_freq) :]
         shown = _class_error(medians) | self._weighted(medians)

@@ -73,6 +73,7 @@ def reduce_dict(input_dict: Mapping[str, Tensor], average: bool = True) -> Mappi
         return input_dict
     names = sorted(input_dict)  # in the same order everywhere
     values = reduce_mean(torch.stack([input_dict[name] for name in names]))
+    # Means back to sums.
     return dict(zip(names, values if average else values * get_world_size()))
 
 
@@ -90,6 +91,7 @@ def accuracy(output: Tensor, target: Tensor, topk: Sequence[int] = (1,)) -> list
     if not len(target):
         return [torch.zeros((), device=output.device)]
     best = output.topk(max(topk), dim=1).indices  # (n, k), the largest first
+    # (n, k) against (n, 1).
     hits = best == target[:, None]
     return [100 * hits[:, :k].any(1).float().mean() for k in topk]
 

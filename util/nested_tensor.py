@@ -37,6 +37,7 @@ class NestedTensor:
         """
         if self.tensors.dtype != torch.uint8:
             return self
+        # (B, 3, H, W), made once and then changed in place: 13 MB an image at 800 x 1333.
         pixels = self.tensors.float()
         visible = torch.ones_like(pixels[:, 0]) if self.mask is None else self.mask.logical_not().float()  # (B, H, W)
         # Numbers of the host, channel by channel: tensors of them would have to be copied to the device.
@@ -76,6 +77,7 @@ def nested_tensor_from_tensor_list(
         raise ValueError(f"a canvas of {(height, width)} is too small for images of {shapes}")
     # Only the padding is filled with zeros: the rest is written once.
     tensors = images[0].new_empty(len(shapes), shapes[0][0], height, width)
+    # Padding until an image says otherwise.
     mask = torch.ones(len(shapes), height, width, dtype=torch.bool, device=tensors.device)
     for image, place, padding in zip(images, tensors, mask):
         _, h, w = image.shape

@@ -110,7 +110,9 @@ def cuda_name(index: int, environ: Mapping[str, str]) -> int | str:
     The two count differently: CUDA begins with the fastest GPU and counts those in CUDA_VISIBLE_DEVICES alone.
     """
     if TABLE["cuda"].available() and index < torch.cuda.device_count():
+        # The UUID is the same for both, whatever is hidden and whatever comes first.
         return f"GPU-{torch.cuda.get_device_properties(index).uuid}"
     visible = [name.strip() for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     name = visible[index] if index < len(visible) else str(index)
+    # CUDA_VISIBLE_DEVICES may hold UUIDs as well as numbers.
     return int(name) if name.isdecimal() else name

@@ -142,6 +142,7 @@ def answer_to(flag: str, known: Collection[str]) -> str | None:
         known: the flags of the command. An answer with others is not given.
     """
     word = flag.lstrip("-").replace("-", "_").lower()
+    # A word that this command knows gets no answer for its opposite.
     answers = _WORDS.get(word) or ("" if f"--{word}" in known else _without(word))
     for answer in answers.split("|") if answers else ():
         if answer.startswith(_LEAVE):

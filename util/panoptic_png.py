@@ -20,4 +20,5 @@ def decode_segments(file: str | os.PathLike | BinaryIO) -> np.ndarray:
     """Segment ids (H, W) int64 of a PNG. Raises what PIL does for one that cannot be read (see `datasets.images`)."""
     with Image.open(file) as image:
         channels = np.array(image.convert("RGB"), dtype=np.int64)
+    # (H, W, 3) @ (3,) = (H, W); in int64, for bytes would overflow.
     return channels @ np.array([1, 256, 65536])

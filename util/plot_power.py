@@ -55,6 +55,7 @@ def read_power(folder: str | os.PathLike) -> PowerRun:
         name=Path(folder).name,
         # As the driver enforced it, whatever was asked for.
         watts=rows[-1]["train_power_limit"],
+        # All epochs: AP at the end has cost all of them.
         joules=sum(row["train_joules"] for row in rows),
         joules_per_image=_mean([row["train_joules_per_image"] for row in rows]),
         step_seconds=_mean([row["train_step_time"] for row in rows]),

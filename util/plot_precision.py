@@ -71,6 +71,7 @@ def plot_precision_recall(files: Sequence[str | os.PathLike], naming_scheme: str
     for name, colour, found in zip(names, colours, evaluations):
         precision, scores, recall = _mean_curves(found)
         mean, reached = precision.mean(), recall.mean()
+        # The harmonic mean, as DETR prints it.
         f1 = 2 * mean * reached / (mean + reached + 1e-8)
         print(f"{naming_scheme} {name}: mAP@50={100 * mean:5.1f}, score={scores.mean():0.3f}, f1={f1:0.3f}")
         for ax, curve in zip(axes, (precision, scores)):
@@ -88,4 +89,5 @@ def _mean_curves(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarra
     if not measured.any():
         nothing = np.zeros(len(precision))
         return nothing, nothing, np.zeros(1)
+    # Place 0 along the areas is "all", the last of the detections is the most.
     return precision[:, measured].mean(1), scores[:, measured].mean(1), found["recall"][0, measured, 0, -1]

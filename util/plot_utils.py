@@ -180,10 +180,12 @@ def series(rows: list[dict[str, Any]], name: str, *, place: int | None = None) -
 
 def _smooth(values: list[float], centre_of_mass: float) -> list[float]:
     """Return exponentially weighted means, as pandas' `ewm(com=centre_of_mass).mean()`; 0 changes nothing."""
+    # pandas' alpha is 1 / (1 + com), and the decay is what is left of 1.
     decay = centre_of_mass / (1 + centre_of_mass)
     total = weight = 0.0
     means = []
     for value in values:
+        # Dividing by the summed weights removes the pull towards 0 at the beginning.
         total, weight = total * decay + value, weight * decay + 1
         means.append(total / weight)
     return means

@@ -53,6 +53,7 @@ class Progress:
 
     def eta(self) -> str:
         """Return the time left at the average pace so far, evaluations included, as h:mm:ss."""
+        # Steps of this process: those before a resumption took none of its time.
         steps = self.done - self.initial
         left = (time.monotonic() - self.start) / max(1, steps) * (self.total - self.done)
         return f"{int(left) // 3600}:{int(left) // 60 % 60:02d}:{int(left) % 60:02d}"

@@ -67,6 +67,7 @@ def convert(
         flags = architecture(checkpoint, source)
         settings, notes = settings_of(flags, source)
         found, line = to_wrapper(checkpoint, source)
+        # After the rows were chosen: the wrapper counts its own classes, without "no object".
         settings["MODEL.DETR.NUM_CLASSES"] = class_count(found)
         differing = [f"{name} {value}" for name, value in settings.items() if value != USUAL[name]]
         lines = [line, *notes, f"settings beside MODEL.WEIGHTS: {' '.join(differing) or 'those of the config file'}"]
@@ -131,6 +132,7 @@ def wrapper_name(name: str) -> str:
         inner = re.sub(r"^layer(\d)", lambda found: f"res{int(found[1]) + 1}", inner)
         # What is in no stage, the first convolution and its norm, is Detectron2's stem.
         inner = inner if inner.startswith("res") else f"stem.{inner}"
+        # Stages first, norms second: `layer1.0.bn2` to `res2.0.conv2.norm`.
         inner = re.sub(r"\bbn(\d)", r"conv\1.norm", inner)
         inner = inner.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
         name = f"{start}{THEIR_BODY}{inner}"
@@ -190,6 +192,7 @@ def _rows_of(checkpoint: Mapping[str, Any], count: int) -> tuple[int, Sequence[i
     rows = checkpoint.get(ROWS)
     if isinstance(rows, Mapping) and len(rows.get("ids", ())) == count:
         return rows["count"], rows["ids"]
+    # 80 names in 91 rows: published detectors; 133 in 250: published panoptic ones.
     known = {len(COCO_NAMES): (DETECTION_COUNT, sorted(COCO_NAMES))}
     known[len(COCO_PANOPTIC_NAMES)] = (PANOPTIC_COUNT, sorted(COCO_PANOPTIC_NAMES))
     return known.get(count) if label_order(checkpoint) is None else None
@@ -199,6 +202,7 @@ def _spread(value: Tensor, count: int, ids: Sequence[int]) -> Tensor:
     """Class rows (K+1, ...) at the places of their ids among `count`; ids between them are never found."""
     # A weight of 0 and this bias: no softmax feels such a class.
     rows = value.new_full((count + 1, *value.shape[1:]), NEVER if value.dim() == 1 else 0.0)
+    # The last row on either side is "no object".
     rows[[*ids, count]] = value
     return rows
 

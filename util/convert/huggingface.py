@@ -53,6 +53,7 @@ def _to_folder(source: Path, folder: Path, architecture: ArchitectureOf) -> list
     flags = architecture(checkpoint, source) | ({"dropout": run["dropout"]} if "dropout" in run else {})
     kind = kind_of(flags, str(source))
     stored = {name.removeprefix("module."): value for name, value in checkpoint["model"].items()}
+    # Renamed before anything is written: an unknown weight leaves no half folder behind.
     weights, unknown = Renaming(timm=kind.timm, masks=kind.masks, table=kind.table).there(stored)
     _refuse(source, unknown)
     names, words = known_names(checkpoint)
@@ -83,6 +84,7 @@ def _to_checkpoint(folder: Path, file: Path, architecture: ArchitectureOf) -> li
     _refuse(folder, unknown)
     size = read_json(folder, PREPROCESSING) if (folder / PREPROCESSING).is_file() else {}
     checkpoint: dict[str, Any] = {"model": weights, "args": flags_from_config(config, size)}
+    # What the weights tell is surer than what the config says.
     checkpoint["args"] |= architecture(checkpoint, folder)
     names = names_from_config(config)
     checkpoint |= ({"class_names": names} if names else {}) | metadata

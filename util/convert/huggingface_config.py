@@ -104,6 +104,7 @@ def config_from_flags(flags: Mapping[str, Any], kind: Kind, class_names: Mapping
         **_FIXED,
         "dropout": flags.get("dropout", 0.1),
         "id2label": {str(label): text for label, text in labels.items()},
+        # Labels without a name share one entry here; only the other direction is read.
         "label2id": {text: label for label, text in labels.items()},
         **_backbone(flags, kind),
     }
@@ -166,6 +167,7 @@ def kind_of_config(config: Mapping[str, Any], name: str) -> Kind:
 def flags_from_config(config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     """Return the flags that weights do not tell, by name; a field that is missing has Hugging Face's default."""
     body = config.get("backbone_config") or {}
+    # Two spellings, by the age of the file.
     dilation = bool(config.get("dilation")) or body.get("output_stride") == 16
     flags: dict[str, Any] = {"nheads": config.get("encoder_attention_heads", 8), "dilation": dilation}
     size = preprocessing.get("size")

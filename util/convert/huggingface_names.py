@@ -143,6 +143,7 @@ def _renamed(
 ) -> tuple[dict[str, Tensor], list[str]]:
     result, unknown = {}, []
     for name, value in weights.items():
+        # fullmatch: `norm1` must not take the weights of a module whose name begins alike.
         found = next(((m, target) for pattern, target in rules if (m := pattern.fullmatch(name))), None)
         if found is None:
             unknown.append(name)

@@ -126,4 +126,5 @@ TABLE = {
 
 def accelerator(device: torch.device) -> Accelerator:
     """Return what is known of a device's kind; of an unknown kind, that it needs nothing."""
+    # "meta", for one: nothing to wait for, and no memory of its own.
     return TABLE.get(device.type, TABLE["cpu"])

@@ -53,6 +53,7 @@ def seed_everything(seed: int, *, rank: int = 0, epoch: int | None = None) -> No
     if epoch is not None:
         # Mixed, not added: seed 1 in epoch 2 must not draw as seed 2 in epoch 1.
         own = int(np.random.SeedSequence([own, epoch]).generate_state(1)[0])
+    # Of all devices' generators, too.
     torch.manual_seed(own)
     np.random.seed(own)
     random.seed(own)

@@ -97,6 +97,7 @@ def reduce_mean(tensor: Tensor) -> Tensor:
     if get_world_size() == 1:
         return tensor
     total = tensor.detach().clone()  # all_reduce writes into its argument
+    # A sum, divided below: gloo has no mean.
     dist.all_reduce(total)
     return total / get_world_size()
 
@@ -106,6 +107,7 @@ def all_gather(value: T) -> list[T]:
     if get_world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * get_world_size()
+    # Pickled to bytes and exchanged: for small things between steps, not for gradients.
     dist.all_gather_object(gathered, value)
     return gathered
 
@@ -118,6 +120,7 @@ def only_rank_0(act: Callable[[], object]) -> None:
             act()
         except UserError as refused:
             error = refused
+    # All wait here: rank 0 until the others come, the others until it is done.
     error = all_gather(error)[0]
     if error is not None:
         raise error

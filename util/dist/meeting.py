@@ -36,6 +36,7 @@ def meet(place: Place, backend: str, *, timeout: float | None, device: torch.dev
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     seconds = 1800.0 if timeout is None else timeout
     try:
+        # By hand, so that the store can be kept: it works when the group is broken.
         store, _, _ = next(
             rendezvous(place.init_method, place.rank, place.world_size, timeout=timedelta(seconds=seconds))
         )

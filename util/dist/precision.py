@@ -85,6 +85,7 @@ def use_tf32(device: torch.device) -> None:
     elif capability < (8, 0):
         print_once("--tf32: this GPU has no TF32 (Ampere and later do), nothing changes")
     else:
+        # "high" is TF32, "highest" plain float32, PyTorch's default.
         torch.set_float32_matmul_precision("high")
 
 
@@ -95,6 +96,7 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 def wide_dtype(x: Tensor) -> torch.dtype:
     """Return the type for numbers that must not be rounded: float32 under autocast, else that of `x` and the model."""
+    # Not float32 always: a model in float64, as tests of gradients use it, must stay there.
     return torch.float32 if in_autocast(x.device) else x.dtype
 
 

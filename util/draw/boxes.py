@@ -106,6 +106,7 @@ def draw_objects(
     """
     canvas, scale = _resized(image.convert("RGB"), longer_side)
     boxes = boxes_xyxy.reshape(-1, 4) * scale
+    # (width, height, width, height)
     boxes = boxes.clip(0, np.tile(canvas.size, 2))
     if masks is not None:
         paint_masks(canvas, masks, labels, line_width=line_width(canvas))
@@ -126,6 +127,7 @@ def paint_masks(image: Image.Image, masks: Sequence[np.ndarray], labels: np.ndar
     for mask, label in zip(masks, labels, strict=True):
         inside = _at_size(mask, image.size)
         colour = np.array(class_colour(label), dtype=np.float32)
+        # Between pixel and colour: 0.45 of the way.
         pixels[inside] += OPACITY * (colour - pixels[inside])
         # The seam is one pixel outside the mask; the outline the pixels that an erosion takes from it.
         pixels[binary_dilation(inside) & ~inside] *= 0.25

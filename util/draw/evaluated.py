@@ -19,6 +19,7 @@ def save_evaluated(
     """
     places, source = list(range(len(dataset))), dataset
     while isinstance(source, Subset):
+        # Numbers in the Subset become numbers in the dataset itself, level by level.
         places, source = [source.indices[k] for k in places], source.dataset  # type: ignore[assignment]
     folder.mkdir(parents=True, exist_ok=True)
     found = detections_by_image(evaluator, [source.image_id(k) for k in places], min_score=threshold)

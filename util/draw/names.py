@@ -38,6 +38,7 @@ def free_patch(
 ) -> Rectangle:
     """Return a place for a text of this size: above, below or in its box, within the canvas, and off taken places."""
     (left, top, right, bottom), (width, height) = box, size
+    # In the order of preference: above, below, inside at the top, inside at the bottom; left before right.
     corners = [(x, y) for y in (top - height, bottom, top, bottom - height) for x in (left, right - width)]
     patches = []
     for x, y in corners:

@@ -45,6 +45,7 @@ def draw_panoptic(
         colours.append(colour)
         shown.append(name)
     edges = np.zeros(numbers.shape, dtype=bool)
+    # A pixel is an edge where its left or upper neighbour belongs to another segment.
     edges[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
     edges[1:] |= numbers[1:] != numbers[:-1]
     pixels[binary_dilation(edges, iterations=max(1, line_width(canvas) // 2))] *= 0.25

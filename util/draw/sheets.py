@@ -83,6 +83,7 @@ def contact_sheet(
         raise ValueError(f"a sheet needs images and columns, got {len(tiles)} and {columns}")
     # Three images in four columns would leave a strip of white.
     columns = min(columns, len(tiles))
+    # Rows are as high as their highest image, not all as the highest of the sheet.
     rows = _in_rows(tiles, columns)
     heights = [max(image.height for image, _ in row) + CAPTION_HEIGHT for row in rows]
     paper = _Paper(heights, columns=columns, cell_width=GRID_TILE, head=TITLE_HEIGHT if title else 0)

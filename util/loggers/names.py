@@ -62,6 +62,7 @@ def _grouped(pass_: str, values: Mapping[str, float]) -> dict[str, float]:
     named = {}
     for name, value in values.items():
         kind = "main-metrics" if name in MAIN else "extra-metrics" if name in EXTRA else "metrics"
+        # The slash makes a group in W&B and in TensorBoard.
         named[f"{pass_}-{kind}/{RENAMED.get(name, name)}"] = value
     return named
 

@@ -28,6 +28,7 @@ class BatchShapes:
         batch, _, *canvas = shape
         self.canvas += batch * math.prod(canvas)
         for target in targets:
+            # `size` is that of the image without padding, on the host: no device is read.
             self.visible += math.prod(target["size"].tolist() if "size" in target else canvas)
             self.object_sizes.add(len(target["labels"]))
         self.shapes.add(shape)

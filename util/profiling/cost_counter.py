@@ -73,6 +73,7 @@ class CostCounter:
     def begin_step(self, step: int) -> None:
         """Follow the modules from the step after the warm-up on."""
         self.current = step
+        # Earlier steps make what is made once: the optimizer's state, cuDNN's choices, caches.
         if step == self.warmup:
             self._tracker = ModuleTracker()
             self._tracker.__enter__()
@@ -122,6 +123,7 @@ class CostCounter:
             return
         module, direction = self._place(self._tracker)
         unit, text = compute_unit(args, cost), shapes(args)
+        # Equal operators on equal shapes in one module are one row: a step has thousands of calls and hundreds of rows.
         key = (self._section, module, direction, str(func), text, unit)
         if key not in self._found:
             self._found[key] = OpRow(
@@ -228,6 +230,7 @@ def compute_unit(args: tuple, cost: OpCost) -> str:
         return "fp32"
     if tensor.dtype is torch.float64:
         return "fp64"
+    # Before the question for a GPU: CPUs have units for bfloat16 products, too.
     if cost.matrix and tensor.dtype is torch.bfloat16:
         return "tensor_bf16"
     if not (cost.matrix and accelerator(tensor.device).cuda):

@@ -42,6 +42,7 @@ def table_rows(rows: Sequence[OpRow], *, run: str, device: torch.device) -> list
             "launches": row.calls,
             "time_s": row.seconds,
             "bytes_hbm": row.bytes,
+            # The column says on which unit's roof the row has to be read.
             f"{row.unit}_flop": row.flops,
         }
         for row in rows
@@ -79,6 +80,7 @@ def section_table(rows: Sequence[OpRow]) -> str:
     lines = [f"{'section':15}{'GFLOP':>11}{'GB':>9}{'FLOP/byte':>11}{'of FLOPs':>10}{'of bytes':>10}{'of time':>9}"]
     for name in (*map(str, Section), "step"):
         part = whole if name == "step" else _totals([row for row in rows if row.section == name])
+        # FLOP / byte is the intensity, the roofline's horizontal axis.
         flops, size, _ = part
         shares = "".join(f"{_ratio(a, b):>{width}.1%}" for a, b, width in zip(part, whole, (10, 10, 9)))
         lines.append(f"{name:15}{flops / 1e9:11.3f}{size / 1e9:9.3f}{_ratio(flops, size):11.2f}{shares}")

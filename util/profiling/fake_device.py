@@ -68,7 +68,9 @@ def _move(module: nn.Module, device: torch.device | str) -> nn.Module:
         for name, parameter in part._parameters.items():
             if parameter is not None:
                 new = moved.setdefault(
-                    id(parameter), nn.Parameter(parameter.detach().to(device), parameter.requires_grad)
+                    # By identity: heads that are shared would otherwise be counted twice.
+                    id(parameter),
+                    nn.Parameter(parameter.detach().to(device), parameter.requires_grad),
                 )
                 part._parameters[name] = new  # type: ignore[assignment]
         for name, buffer in part._buffers.items():
@@ -83,6 +85,7 @@ def fake_autocast(dtype: torch.dtype) -> Iterator[None]:
     before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     torch.set_autocast_enabled("cuda", True)
     torch.set_autocast_dtype("cuda", dtype)
+    # Casts of weights are cached until the outermost context ends: the count says which one that is.
     torch.autocast_increment_nesting()
     try:
         yield
@@ -160,6 +163,7 @@ class _NoStreams(TorchDispatchMode):
             kwargs = kwargs | {"device": self.device}  # beside a gradient, where autograd was told that it is
         result = func(*args, **kwargs)
         if isinstance(result, Tensor):
+            # Ids, because a fake tensor cannot be compared without an operator that would come by here again.
             self.fresh.add(id(result))
         elif isinstance(result, (list, tuple)):
             self.fresh.update(map(id, result))

@@ -80,6 +80,7 @@ def build_phases(
     """
     warmup, steps = options.warmup, options.steps
     captured = options.section or options.torch_profile
+    # A count of costs needs a single step; a timing takes what comes.
     needed = warmup + (steps if captured else 1)
     if (captured or options.timing or options.count_costs) and total_steps < needed:
         raise UserError(
@@ -101,6 +102,7 @@ def build_phases(
     if options.section:
         watchers.append(CaptureWindow(section=options.section, warmup=warmup, steps=steps, device=device))
     if options.timing:  # the last to be told of a beginning, the first of an end: the others' own work is not timed
+        # A run that ends with its capture has no more steps to time.
         timed = steps if captured and not options.go_on else None
         watchers.append(PhaseTimer(warmup=warmup, steps=timed, device=device))
     if options.count_costs:

@@ -18,6 +18,7 @@ def range_name(path: str, *, depth: int) -> str:
             continue
         if levels == ["backbone"] and part in _IN_BACKBONE:
             part = _IN_BACKBONE[part]
+        # The number alone would be a level without a meaning: `transformer.encoder.layers` would be all six together.
         if part.isdigit() and levels and levels[-1] == "layers":
             levels[-1] = f"layers.{part}"
         elif part:

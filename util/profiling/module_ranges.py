@@ -67,6 +67,7 @@ class ModuleRanges:
         A node that adds to a weight's gradient runs at once after the node that made it, and gets its module.
         """
         if 0 <= number < _NO_NUMBER:
+            # Numbers rise, so the last range that began at or before this one is the node's.
             self._last = self._names[bisect_right(self._numbers, number) - 1]
         return self._last
 
@@ -75,6 +76,7 @@ class ModuleRanges:
 
     def begin_step(self, step: int) -> None:
         """Forget the last step: its graph is gone."""
+        # Node numbers go on rising from step to step; what lies below the first range belongs to no module.
         self._numbers, self._names, self._last = [0], [""], ""
 
     def begin(self, section: Section) -> None:
@@ -134,6 +136,7 @@ class ModuleRanges:
                 _mark(node, name)
             found = {parent for parent, _ in node.next_functions if parent is not None} - seen
             seen |= found
+            # From the loss backwards along the graph, each node once.
             left += [(parent, name) for parent in found]
         self._last = ""
 

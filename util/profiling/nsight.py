@@ -73,6 +73,7 @@ class CaptureWindow:
     @property
     def done(self) -> bool:
         """True once the last window was closed."""
+        # Steps count from 0: the last one of the window is end_at - 1.
         return self.current >= self.end_at - 1 and not self.open
 
 

@@ -158,6 +158,7 @@ def _writer(family: str) -> "_Formula":
 
 def _copy(call: _Call) -> OpCost:
     """A copy into a tensor, which is written and not read."""
+    # By the dispatcher's schema the target is an argument that changes: `_moved` would count it as read, too.
     return OpCost(0, _size(call.args[1]) + _size(call.args[0]), "copy")
 
 
@@ -179,6 +180,7 @@ def _scatter(call: _Call) -> OpCost:
     adds = _SCATTERS[call.name] or accumulates
     moved = sum(map(_size, tensors[1:])) + _size(values) * (2 if adds else 1)
     if not any(tensor is tensors[0] for tensor in _tensors(call.result)):
+        # Read and written.
         moved += 2 * _size(tensors[0])
     return OpCost(values.numel() if adds and values.is_floating_point() else 0, moved, "index and sort")
 
@@ -216,6 +218,7 @@ def _product(count: Callable[[tuple], int]) -> "_Formula":
 
 def _mm(a: Tensor, b: Tensor) -> int:
     """2 M N K, times the batch."""
+    # a is (M, K) or (B, M, K): its numbers times N.
     return 2 * a.numel() * b.shape[-1]
 
 
@@ -235,6 +238,7 @@ def _convolution_backward(call: _Call) -> OpCost:
     """Gradients of input and weight: each costs as much as the forward, if it is asked for."""
     grad, x, weight, transposed, mask = (call.args[i] for i in (0, 1, 2, 7, 10))
     places = prod((x if transposed else grad).shape[2:])
+    # mask[2], the bias, is a sum of the gradient: it is not counted, as in the forward.
     flops = 2 * x.shape[0] * places * weight.numel() * (bool(mask[0]) + bool(mask[1]))
     return OpCost(flops, _moved(call), "convolution", matrix=True)
 
@@ -244,9 +248,11 @@ def _attention(call: _Call) -> OpCost:
     backward = "backward" in call.name
     query, key, value = call.args[1:4] if backward else call.args[:3]
     batch, queries, width = prod(query.shape[:-2]), query.shape[-2], query.shape[-1]
+    # B * heads * L * S; scores that a mask hides count, too.
     scores = batch * queries * key.shape[-2]
     # Forward q k^T and p v; backward q k^T again, g v^T, p^T g, and the gradients of q and k.
     products = (3 * width + 2 * value.shape[-1]) if backward else width + value.shape[-1]
+    # `products` are multiply-adds for each score, so 2 FLOPs each.
     flops = scores * (2 * products + (_SCORES_BACKWARD if backward else _SCORES))
     return OpCost(flops, _moved(call), "attention", matrix=True)
 
@@ -293,6 +299,7 @@ def _elements(tensor: Tensor) -> int:
     """Elements that exist in memory: a broadcast dimension (stride 0) is one."""
     if tensor.layout is not torch.strided:
         return tensor.numel()
+    # A mask that is expanded to all heads is read from memory once.
     return prod(size if stride else min(size, 1) for size, stride in zip(tensor.shape, tensor.stride()))
 
 

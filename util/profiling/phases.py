@@ -66,6 +66,7 @@ class StepPhases:
     def step(self) -> Iterator[None]:
         """A whole step: the range `iteration`."""
         for watcher in self.watchers:
+            # Over all epochs of this process: --profile_warmup may be longer than an epoch.
             watcher.begin_step(self.steps)
         with annotate("iteration"):
             yield

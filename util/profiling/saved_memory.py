@@ -50,6 +50,7 @@ class SavedMemory:
     def begin_step(self, step: int) -> None:
         """Look at one step alone."""
         self.current = step
+        # Weights have a column of their own.
         self._seen = {weight.untyped_storage().data_ptr() for weight in self.model.parameters()}
 
     def begin(self, section: Section) -> None:
@@ -82,6 +83,7 @@ class SavedMemory:
             trained[name] += weight.nbytes if weight.requires_grad else 0
         rows: list[dict[str, str | int]] = []
         for name in {*weights, *self._saved}:
+            # A gradient is as large as its weight; frozen ones have neither gradient nor moments.
             numbers = (self._saved[name], weights[name], trained[name], _MOMENTS * trained[name])
             rows.append(dict(zip(COLUMNS, (name, *numbers))))
         return sorted(rows, key=lambda row: -sum(value for value in row.values() if isinstance(value, int)))

@@ -82,7 +82,9 @@ class StepCounter(TorchDispatchMode):
         counts.overloads.add(func.name())
         cost = op_cost(func, args, kwargs, result)
         if name == "_fused_adamw":
+            # Tensors decide on how many kernels, numbers on how long they take.
             counts.optimizer.append((len(args[0]), sum(p.numel() for p in args[0])))
+        # Each is a place where the host waits for the device.
         if name in ("_to_copy", "copy") and _to_host(name, args, result):
             counts.reads += 1
         if cost.family != "view" and (cost.bytes or cost.flops):

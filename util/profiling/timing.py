@@ -125,6 +125,7 @@ def summarise_epochs(by_step: dict[str, dict[int, float]], seen: Sequence[tuple[
 
 def timing_table(summary: dict[str, dict[str, float]]) -> str:
     """Return the summary as lines: milliseconds, and each phase's share of the step."""
+    # Medians of phases need not add up to the median of the step: slow phases may lie in different steps.
     whole = summary[STEP]["median_ms"]
     lines = [f"{'phase':15}{'median ms':>11}{'quartiles':>21}{'of the step':>13}"]
     for name, row in summary.items():
@@ -191,6 +192,7 @@ def _per_step(spans: Sequence[Span]) -> dict[int, float]:
     """Milliseconds by the number of the step, the spans of one step added up."""
     sums: dict[int, float] = {}
     for step, begin, end in spans:
+        # With --accumulate a step has several forwards.
         sums[step] = sums.get(step, 0.0) + milliseconds_between(begin, end)
     return sums
 

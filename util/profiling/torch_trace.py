@@ -33,8 +33,10 @@ class TorchTrace:
         """Start with the first step after the warm-up."""
         self.current = step
         if step == self.begin_at:
+            # Without the activity the trace has the launches alone, not the kernels.
             cuda = [ProfilerActivity.CUDA] if TABLE["cuda"].available() else []
             self.profile = profile(activities=[ProfilerActivity.CPU, *cuda], record_shapes=True)
+            # Only now: ranges cost a little each, and before the window nobody reads them.
             record_ranges(True)
             self.profile.start()
 

@@ -175,6 +175,7 @@ def _x(axis: Axis, value: float) -> float:
 
 
 def _y(axis: Axis, value: float) -> float:
+    # SVG's y grows downwards: the floor first, so that larger values lie higher.
     return axis.place(value, HEIGHT - BOTTOM, TOP)
 
 

@@ -36,6 +36,7 @@ def write_comparison(
     """
     _refuse_different(a, b)
     kinds = [kind for kind in a.kinds if kind in b.kinds]
+    # Without a threshold: AP needs the whole ranking.
     found = {kind: [run.detections(kind) for run in (a, b)] for kind in kinds}
     scores = {kind: [run.score(kind, own) for run, own in zip((a, b), pair)] for kind, pair in found.items()}
     compared = {kind: compare_kind(pair, b, samples) for kind, pair in scores.items()}

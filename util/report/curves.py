@@ -80,11 +80,14 @@ class _Operating:
 
     def f1_at(self, thresholds: np.ndarray) -> np.ndarray:
         """Return F1 of the detections that score at least as much, 0 where there is nothing."""
+        # Scores fall, and `searchsorted` wants them to rise: hence the signs. "right" keeps those that are equal.
         kept = np.searchsorted(-self.scores, -thresholds, side="right")
+        # F1 = 2 TP / (detections + objects), which is 2 TP / (2 TP + FP + FN).
         return 2 * self.right[kept] / np.maximum(kept + self.objects, 1)
 
     def best(self) -> tuple[float, float, float, float | None]:
         """Return the largest F1, with precision, recall and threshold there."""
+        # F1 changes at the detections' own scores alone: no finer grid finds a larger one.
         f1 = self.f1_at(self.scores)
         if not f1.any():
             return 0.0, 0.0, 0.0, None

@@ -112,6 +112,7 @@ class Evaluated:
             truth = self._truth_for(hotcoco)
             scores = hotcoco.COCOeval(truth, truth.load_res(list(detections)), kind)
             scores.params.img_ids = sorted(self.image_ids)
+            # COCO's three limits, the last of which AP is under.
             scores.params.max_dets = [1, 10, self.max_dets]
             for step in (scores.evaluate, scores.accumulate, scores.summarize):
                 step()

@@ -93,8 +93,10 @@ def describe_confusion(
     # Of 80 classes a small set may show ten: the others would be empty rows and columns.
     used = np.flatnonzero(whole.sum(0) + whole.sum(1))
     used = np.union1d(used, [len(whole) - 1])  # the background, also where nothing is
+    # Rows and columns together: the diagonal stays the diagonal.
     matrix = whole[np.ix_(used, used)]
     names = [evaluated.class_names[found["cat_ids"][k]] for k in used[:-1]]
+    # Objects of each true class, those that nothing found included.
     totals = matrix.sum(1)
     pairs = [
         {"true": names[i], "detected": names[j], "count": int(matrix[i, j]), "share": number(matrix[i, j] / totals[i])}

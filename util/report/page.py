@@ -34,6 +34,7 @@ def write_page(
         Path(folder).mkdir(parents=True, exist_ok=True)
         for path, text in zip(paths, files.values()):
             with atomic_file(path) as file:
+                # A lone surrogate in a class name, which JSON allows, has no UTF-8.
                 file.write(text.encode("utf-8", "replace"))
     except OSError as error:
         raise UserError(f"{folder}: a report cannot be written there ({error.strerror})") from None

@@ -52,6 +52,7 @@ class Pictures:
                 return self.open_image(image_id)
             except (UserError, OSError) as error:
                 self.unreadable[image_id] = error.line() if isinstance(error, UserError) else str(error)
+        # Grey paper of the listed size, or else just as large as its boxes reach.
         listed = self.truth.imgs[image_id]
         boxes = [a["bbox"] for a in self.evaluated.objects_of(image_id)]
         reach = np.array([(x + w, y + h) for x, y, w, h in boxes] or [(1, 1)]).max(0)

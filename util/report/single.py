@@ -129,6 +129,7 @@ def charts_of(numbers: Mapping[str, Any]) -> dict[str, Markup | str]:
     precision = [Line(curves["recall"], c["precision"], name, "class", key) for key, name, c in by_class]
     f1 = [Line(curves["threshold"], c["F1"], name, "class", key) for key, name, c in by_class]
     mark = numbers["threshold"]
+    # A vertical line from the axis up to the curve of the mean.
     best = Line([mark, mark], [0, numbers["F1"]], f"best for all classes together: {mark:.2f}", "mark")
     many = len(numbers["confusion"]["names"]) > DRAWN_CLASSES
     # JSON's keys are text.

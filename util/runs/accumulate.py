@@ -28,12 +28,14 @@ class StepBatches:
 
     def __iter__(self) -> Iterator[list[Any]]:
         batches = iter(self.loader)
+        # An empty list ends it: the loader has no more.
         while batches_of_step := list(islice(batches, self.size)):
             yield batches_of_step
 
 
 def without_exchange(model: nn.Module, *, last: bool) -> AbstractContextManager:
     """Return a context for one of a step's batches: processes exchange gradients once, in the `last`."""
+    # Gradients add up locally in `.grad`; the last backward exchanges the sum.
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
 
 

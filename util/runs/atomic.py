@@ -35,6 +35,7 @@ def atomic_file(
             with suppress(OSError):  # some network file systems have no locks
                 _lock(file)
             yield file
+            # From Python's buffer to the system; fsync then from the system to the disk.
             file.flush()
             if sync:
                 os.fsync(file.fileno())

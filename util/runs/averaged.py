@@ -16,6 +16,7 @@ def with_better_weights(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checkpoint whose `model` is the better of its two sets of weights."""
     if state.get("best_weights") != "ema" or "raw" in state:
         return dict(state)
+    # Exchanged, not copied: a third set of weights would only make the file larger.
     return {**state, "model": state["ema"], "raw": state["model"]}
 
 

@@ -63,6 +63,7 @@ def load_checkpoint(path_or_url: str | os.PathLike) -> dict[str, Any]:
     """
     path = download(str(path_or_url)) if is_url(path_or_url) else path_or_url
     content = _read(path)
+    # A file of torchvision's, for one: names and tensors and nothing around them.
     if _is_state_dict(content):
         content = {"model": content}
     if not isinstance(content, dict) or not _is_state_dict(content.get("model")):
@@ -204,6 +205,7 @@ def match_prefixes(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[st
 
 def differences(stored: dict[str, Tensor], own: dict[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
     """Return the names whose shapes differ, those only the model has, and those only the checkpoint has."""
+    # In the model's order, so that the first one named is the first one built.
     misfits = [name for name in own if name in stored and stored[name].shape != own[name].shape]
     missing = [name for name in own if name not in stored and not _is_counter(name)]
     unexpected = [name for name in stored if name not in own and not _is_counter(name)]

@@ -29,6 +29,8 @@ class SummedFile:
         view = memoryview(data).cast("B")
         if len(view) >= 2:
             self._sum.update(self._held)
+            # Two bytes late: the last two of the file are replaced by `finish`, and their old values must not be
+            # summed.
             self._sum.update(view[:-2])
             self._held = bytes(view[-2:])
         else:
@@ -46,6 +48,7 @@ class SummedFile:
         """Add the sum to a zip file that is written whole and has no comment yet."""
         assert self._held == b"\0\0", "not the end of a zip file"
         length = _LENGTH.to_bytes(2, "little")
+        # The length that will stand there, so that the sum is over what a reader finds before the comment.
         self._sum.update(length)
         self._file.seek(-2, os.SEEK_END)
         self._file.write(length + _MARK + self._sum.hexdigest().encode())

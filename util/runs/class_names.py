@@ -113,6 +113,7 @@ def match_classes(checkpoint: dict[str, Any], path: str | os.PathLike, data: Dat
     # Names beyond the head's rows would move rows that are not there.
     if theirs is None or count is None or max(theirs) >= count:
         raise UserError(f"--match_classes: {path} does not say the names of its classes")
+    # Name to old id; `sources` below is new id to old id.
     places = _by_name(theirs, path)
     sources = {id_: places.get(name) for name, id_ in _by_name(data.names, "the data").items()}
     unknown = [id_ for id_, source in sources.items() if source is None]

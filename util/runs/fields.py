@@ -22,6 +22,7 @@ def odd_field(checkpoint: Mapping[str, Any]) -> str | None:
         value = checkpoint.get(name, least)
         if type(value) is not int or value < least:
             return f"{name!r} holds {_short(value)} in place of a whole number from {least} on"
+    # Their quotient is how much of the data is done; one without the other says nothing.
     if ("step" in checkpoint) != ("steps_per_epoch" in checkpoint):
         return "of 'step' and 'steps_per_epoch' it holds one alone"
     return None

@@ -26,6 +26,7 @@ def gpu_logged(path: Path, *, index: int = 0, every: float = 1.0) -> Iterator[No
     """
     with open_gpu(index, needed_by="--log_gpu") as gpu:
         ended = Event()
+        # A daemon: a run that ends with an error must not wait for it.
         thread = Thread(target=_write_rows, args=(path, gpu, ended, every), daemon=True)
         thread.start()
         try:

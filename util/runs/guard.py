@@ -150,6 +150,7 @@ class StepGuard:
     def _leave_out(self, flag: Tensor, buffers: dict[str, Tensor]) -> None:
         """Make a step whose flag is 1 change nothing: neither weights nor statistics of batch norms."""
         for name, buffer in self._buffers.items():
+            # Chosen on the device; an `if` would make the host wait.
             buffer.copy_(torch.where(flag > 0, buffers[name], buffer))
         if not self.scaled:
             if self.fused:
@@ -158,6 +159,7 @@ class StepGuard:
                 self.left_out = bool(flag)
             return
         # The scaler sets that flag itself, from the gradients; times 1 they stay what they are.
+        # NaN in the gradients is what the scaler looks for.
         factor = torch.where(flag > 0, torch.nan, 1.0)
         gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         torch._foreach_mul_(gradients, factor)
@@ -175,6 +177,7 @@ class StepGuard:
             numbers, world = step.numbers.tolist(), get_world_size()
             rows = 2 * world if world > 1 else 0
             left_out, bad, *values = numbers[rows:]
+            # In the other modes no step after a bad one counts: only the first is a finding.
             first = bad and (self.mode == "skip" or BAD not in self.verdicts)
             self.verdicts.append(BAD if first else VOID if left_out else SOUND)
             if first and self.keep is not None:

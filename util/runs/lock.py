@@ -45,6 +45,7 @@ def _lock(path: Path) -> IO[str]:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Not "w": that would empty the file of the run that holds it, before the lock says so.
             file = path.open("a+")
         except OSError as error:
             raise UserError(f"--output_dir {path.parent}: cannot be written ({error.strerror or error})") from None

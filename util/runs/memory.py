@@ -55,6 +55,7 @@ def naming_memory(
         if not is_out_of_memory(error):
             raise
         shapes = [tuple(getattr(getattr(images, "tensors", images), "shape", (1,))) for images, _ in batches]
+        # The largest of the step's batches is the one that did not fit.
         shape = max(shapes, key=math.prod)
         listed = " and ".join(map(str, shapes))
         count = sum(object_count(target) for _, targets in batches for target in targets)
@@ -88,6 +89,7 @@ def memory_snapshot(path: str | None, device: torch.device) -> Iterator[None]:
         yield
         return
     file = Path(path).with_name(Path(path).name + (f".{get_rank()}" if get_rank() else ""))
+    # Bounded: each allocation is kept with its call stack, in the host's memory.
     torch.cuda.memory._record_memory_history(max_entries=SNAPSHOT_ENTRIES)
     try:
         yield

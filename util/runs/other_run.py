@@ -75,6 +75,7 @@ def _flags_of(folder: Path, checkpoint: Path) -> Mapping[str, Any] | None:
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Name the flags that both runs have, with different values."""
+    # Of both: a flag that a later version added makes no other run.
     both = sorted(theirs.keys() & ours.keys() - FREE)
     return [
         f"--{name} {_short(theirs[name])} there, {_short(ours[name])} here"

@@ -31,11 +31,13 @@ class Pace:
             after: seconds after it, in which checkpoints are written.
         """
         total, usual = data + computing + after, median(self._last) if len(self._last) >= FEWEST else None
+        # After the median was taken: a slow step is measured by the others.
         self._last.append(total)
         if usual is None or total < SLOW_TIMES * usual or total < usual + SLOW_SECONDS or self.lines == MOST_LINES:
             return None
         self.lines += 1
         parts = {"waiting for the loader": data, "writing a checkpoint": after}
+        # More than half of what was too much.
         cause = next((name for name, seconds in parts.items() if seconds > (total - usual) / 2), None)
         why = f"{parts[cause]:.1f} s of it {cause}" if cause else "in the step itself: another program, or new shapes"
         return f"step {step} took {total:.1f} s, {total / max(usual, 1e-9):.0f} times the median: {why}"

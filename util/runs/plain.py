@@ -24,5 +24,6 @@ def to_plain(value: Any) -> Any:
         items = [to_plain(item) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, (np.generic, np.ndarray)):
+        # `tolist` makes Python's numbers of numpy's, also of a single one.
         return to_plain(value.tolist())
     return str(value)

@@ -42,6 +42,7 @@ class TrainingPlan:
     @property
     def total(self) -> int:
         """Steps of the whole run, those already made included."""
+        # 0 is no limit.
         return min(self.epochs * self.steps_per_epoch, self.max_steps or sys.maxsize)
 
     @property
@@ -52,6 +53,7 @@ class TrainingPlan:
     @property
     def first_epoch(self) -> int:
         """The epoch that the next step belongs to, or the one that is still to be evaluated."""
+        # `pending` is 1 where the epoch's steps are all made: one step less lies in that epoch.
         return (self.done - self.pending) // self.steps_per_epoch
 
     @property
@@ -69,6 +71,7 @@ class TrainingPlan:
         if self.pending:
             yield EpochPart(self.first_epoch, step - self.first_epoch * self.steps_per_epoch, 0)
         while step < self.total:
+            # Whole epochs behind, and steps into the next one.
             epoch, skip = divmod(step, self.steps_per_epoch)
             steps = min(self.steps_per_epoch - skip, self.total - step)
             yield EpochPart(epoch, skip, steps)
@@ -111,6 +114,7 @@ def steps_done(checkpoint: Mapping[str, Any] | None, *, start_epoch: int, steps_
         return start_epoch * steps_per_epoch
     if "steps_per_epoch" not in checkpoint:  # a file of the original: saved after whole epochs
         return (checkpoint["epoch"] + 1) * steps_per_epoch
+    # Epochs, with a fraction, times this run's steps of an epoch.
     return round(checkpoint["step"] / checkpoint["steps_per_epoch"] * steps_per_epoch)
 
 

@@ -28,6 +28,7 @@ def set_random_state(state: RandomState, device: torch.device | None = None) -> 
     """Bring the generators to a state of `random_state`, also after it was made plain."""
     (version, words, gauss), (kind, keys, *rest), cpu, gpu = state
     random.setstate((version, tuple(words), gauss))
+    # 624 words of 32 bits, which a checkpoint holds as int64.
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(torch.as_tensor(cpu, dtype=torch.uint8))
     restore = accelerator(device).set_random_state if device is not None else None

@@ -25,6 +25,7 @@ class Record:
 
     def __enter__(self) -> "Record":
         self._stream = sys.stdout
+        # stdout alone: progress bars go to stderr, and would fill the file.
         self._contexts.enter_context(redirect_stdout(self))  # type: ignore[type-var] # all print needs
         return self
 

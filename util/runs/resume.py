@@ -53,6 +53,7 @@ def repair_files(folder: Path | None, checkpoint: Mapping[str, Any] | None, path
     """
     if checkpoint is None or path is None or not is_training_state(checkpoint):
         return -math.inf
+    # Below any AP: a first evaluation of 0 is a best one.
     best_ap = checkpoint.get("best_ap", -math.inf)
     if folder is not None:
         _repair_last(folder / "checkpoint.pth", checkpoint, Path(path))

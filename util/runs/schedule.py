@@ -30,10 +30,12 @@ def lr_factor(
     warmup = min(1.0, (step + 1) / (warmup_steps + 1))
     if schedule == "cosine":
         return warmup * _half_cosine(min(1.0, step / max(1, total_steps)), start=1, end=0)
+    # The exponent is how many drops lie behind: 0, 1, 2, ...
     return warmup * 0.1 ** (step // max(1, steps_per_epoch) // lr_drop)
 
 
 def _half_cosine(progress: float, *, start: float, end: float) -> float:
+    # cos falls from 1 to -1, so the fraction falls from 1 to 0.
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
@@ -46,6 +48,7 @@ def build_lr_scheduler(optimizer: Optimizer, *, done_steps: int = 0, **schedule)
         group.setdefault("initial_lr", group["lr"])
     # LambdaLR counts from the step before: -1 is its word for a new run.
     last = done_steps - 1 if done_steps else -1
+    # "step" that never drops is a constant rate after the warm-up.
     level = schedule | {"schedule": "step", "lr_drop": sys.maxsize}
     factors = [_factor(level if group.get(KEEPS_RATE) else schedule) for group in optimizer.param_groups]
     return LambdaLR(optimizer, factors, last_epoch=last)

@@ -78,6 +78,7 @@ def _class_rows(
         by_ids = f"the file does not name its classes: its class head is taken by ids, as all {ours} of both"
         return None, by_ids if theirs == ours else ""
     sources = {id_: _row_of(id_, name, known) for id_, name in names.items()}
+    # Own id to stored id: a class may have another number there.
     rows = {id_: row for id_, row in sources.items() if row is not None}
     free = range(min(theirs, ours))
     # Ids that neither side names keep their rows, as they were never seen; the last row, "no object", goes to the last.

@@ -34,6 +34,7 @@ class KeptWeights:
         """Make weights and state what they were at the last `take`."""
         for name, value in self._tensors().items():
             if name in self.taken:
+                # In place: the optimizer, compiled graphs and averages hold these very tensors.
                 value.copy_(self.taken[name])
             else:
                 value.zero_()
@@ -41,5 +42,6 @@ class KeptWeights:
     def _tensors(self) -> dict[Any, Tensor]:
         found: dict[Any, Tensor] = dict(self.model.state_dict()) | dict(enumerate(self.also))
         for number, state in enumerate(self.optimizer.state.values()):
+            # AdamW's step counts are tensors, too, and go back with the moments.
             found |= {(number, what): value for what, value in state.items() if isinstance(value, Tensor)}
         return found

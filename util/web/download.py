@@ -29,6 +29,7 @@ def download(url: str) -> Path:
     name = Path(urlparse(url).path).name
     digits = re.search(r"-([0-9a-f]{8,})\.pth$", name)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
+    # By the address: `best.pth` of two servers are two files.
     path = folder / (name if digits else f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}")
     if digits and path.exists():
         return path

@@ -43,6 +43,7 @@ def fetch(url: str, path: Path, *, size: int | None, checksum: str | None) -> No
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         _receive_all(url, part, size)
+        # Before the rename: a file under its final name is always a verified one.
         verify(part, size=size, checksum=checksum)
         os.replace(part, path)
     except (OSError, http.client.HTTPException) as error:

@@ -60,6 +60,8 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     try:
         with _open(archive) as reader:
+            # The whole list before the first byte is written: a bad entry at the end must not leave half an archive
+            # behind.
             entries = list(_checked(reader.entries(), limit=MAX_RATIO * archive.stat().st_size))
             total = sum(entry.size for entry in entries)
             need_space(folder, total, purpose=f"unpacking {archive.name}")
@@ -151,4 +153,6 @@ class _Tar:
             yield ArchiveEntry(member.name, member.size, None if plain else "is a link, a device or broken")
 
     def extract(self, name: str, folder: Path) -> None:
+        # "data" is Python's own filter against absolute names, links outside and special files: a second line of
+        # defence.
         self.file.extract(self.members[name], folder, filter="data")
