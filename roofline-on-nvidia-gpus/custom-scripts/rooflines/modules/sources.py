@@ -48,7 +48,7 @@ def _counters(path: Path, steps: int | None) -> tuple[list[Modules], Roofs | Non
     if len(loaded.runs) > 1:
         raise RoofError(f"{path}: it holds the runs {', '.join(loaded.runs)}: name the files of one")
     files = [path] if path.is_file() else [*path.glob("*.csv"), *path.glob("*.ncu-rep")]
-    recorded = {found for file in files if (found := recorded_steps(file))}
+    recorded = {noted for file in files if (noted := recorded_steps(file))}
     count = steps or (recorded.pop() if len(recorded) == 1 else 0)
     notes = [f"counters of {count or 1} step{'s' * (count > 1)}; kernels one by one, so without gaps between them"]
     if not count:
