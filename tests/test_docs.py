@@ -33,6 +33,7 @@ FOREIGN = {f"--{name}" for name in f"{SLURM} {CONTAINERS}".split()} | {
     "--no",
     "--clock",
     "--cache",
+    "--type",  # of nsys export
     "--imgsz",  # of Ultralytics: the example of an unknown flag that is answered
 }
 #: Flags that an old file of results names and that the script no longer has.
