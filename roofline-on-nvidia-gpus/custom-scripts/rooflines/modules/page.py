@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from ..charts.style import si, significant
+from ..roofs import used
 from .exchange_table import exchange_section
 from .markup import table
 from .ranks import compare_ranks, ranks_section
@@ -70,7 +71,7 @@ def _run(run: Run, depth: int, *, named: bool) -> Iterable[str]:
     yield f"<h2>{title}</h2><p>{keys}</p>"
     yield treemap(run.parts, run.step_s) + f"<p>{html.escape('; '.join(run.notes))}. The boxes add up to the step.</p>"
     if run.roofs is not None and folded["flop"].any():
-        yield f"<h2>Roofline</h2>{roofline(folded, run.roofs)}"
+        yield f"<h2>Roofline</h2>{roofline(folded, used(run.roofs, run.modules.rows))}"
         source = html.escape(run.roofs.source)
         counted = "counters of the GPU" if run.measured else "what the operators read and write, without caches"
         yield f"<p>Roofs: {source}. Bytes are {counted}.</p>"
