@@ -100,6 +100,7 @@ def _measure_cupy(cupy: Any) -> Roofs:
         "L2": _read_rate(cupy, sms, bytes_per_block=0, total=l2 // 4, bypass=True),
         "HBM": _read_rate(cupy, sms, bytes_per_block=0, total=max(1 << 30, 8 * l2), bypass=True),
     }
+    # FLOP/s by unit; bandwidth above in byte/s.
     peak = {unit: _fma_rate(cupy, sms, *kind) for unit, kind in _FMA_TYPES.items()}
     name = properties["name"].decode()
     return Roofs(name, bandwidth, peak, source=f"measured on this {name} with CuPy {cupy.__version__} (cores, memory)")

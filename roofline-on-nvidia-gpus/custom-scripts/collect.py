@@ -166,6 +166,7 @@ def plan(args: argparse.Namespace, tool: Tool, *, rank: int = 0, processes: int 
     captures = []
     of_many = f"_rank{rank}" if processes > 1 and (args.nsys or args.ranks) else ""
     for section in dict.fromkeys(args.sections):
+        # A run for each section: windows of several in one run would share a report without telling them apart.
         program = [*args.program, "--section", section]
         reports = args.output_dir / "reports"
         if args.nsys:

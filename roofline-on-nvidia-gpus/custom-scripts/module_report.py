@@ -75,6 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
         if wrong:
             parser.error(why)
     with one_line_errors():
+        # Before the runs, which take seconds to read: a mistake in the file is told at once.
         limits = read_limits(args.fail_above) if args.fail_above else None
         runs = [read_run(path, args.steps) for path in args.runs]
         more = [peak_section(read_peak(args.memory_snapshot))] if args.memory_snapshot else []
@@ -88,6 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"wrote {args.write_limits}: limits of {count} modules and directions")
         if limits is not None and (lines := above(runs[-1], limits)):
             print("\n".join(lines))
+            # A text as exit code goes to stderr and makes the code 1.
             sys.exit(f"{runs[-1].name} takes more than {args.fail_above} allows, in {len(lines)} places")
 
 

@@ -26,6 +26,7 @@ def draw(
     rows: pd.DataFrame, roofs: Roofs, *, title: str = "", levels: tuple[str, ...] = tuple(LEVELS), top: int = TOP
 ) -> Any:
     """Return the figure for one run: tidy rows of any number of sections, summed by readable name, and its roofs."""
+    # Without sections: a kernel that runs in forward and backward is one point.
     return draw_analysed(analyse(by_name(rows.assign(section="")), roofs), roofs, title=title, levels=levels, top=top)
 
 
@@ -48,6 +49,7 @@ def draw_analysed(
     colours = rows["unit"].map(UNIT_COLOURS)
     timed = rows["time_s"].notna().any()
     # Lists without times do not say which units took part, so all roofs are shown.
+    # Roofs of units that did nothing would stretch the axes upwards.
     shown = used(roofs, rows, units=timed)
     draw_roofs(axes, shown, limits(rows, shown, levels))
     name_axes(axes)

@@ -71,6 +71,7 @@ def draw_analysed(rows: pd.DataFrame, roofs: Roofs, *, title: str = "", level: s
 
 def _draw_units(axes: Any, rows: pd.DataFrame) -> None:
     """Draw a bar per unit with its share of time, kernels counted beside it."""
+    # Of all rows, also those without FLOPs, which have no point in the chart.
     shares = rows.groupby("unit")["share"].sum().sort_values(ascending=False)
     counts = rows.groupby("unit")["kernels"].sum()
     # Upside down, with room below for the names of the kernels; four rows at least, or bars of one unit would be huge.

@@ -128,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args = parse_args(sys.argv[1:] if arguments is None else arguments)
         planned = all_jobs(args)
+        # Points of several parameters share runs: by their folder each counts once.
         jobs = list({job.folder: job for *_, job in planned}.values())
         if args.only_print:
             for job in jobs:

@@ -136,6 +136,8 @@ class StepGuard:
         # No step after a bad one counts until the host has seen it.
         left_out = bad if self.mode == "skip" else torch.maximum(bad, self._flag)
         self._flag = left_out
+        # (2 * ranks if there are several, + 2 + losses + 1,): one transfer for everything that the host may want to
+        # know.
         numbers = torch.cat([*ranks, left_out[None], bad[None], values])
         # Only CUDA has the event below, which tells when the numbers are there; other devices are waited for.
         on_cuda = accelerator(self.device).cuda

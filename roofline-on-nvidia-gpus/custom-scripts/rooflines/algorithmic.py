@@ -48,6 +48,7 @@ def ratios(measured: pd.DataFrame, costs: pd.DataFrame, *, steps: int = 1) -> pd
     needed = steps * _by_section(costs)
     parts = []
     for run in dict.fromkeys(map(str, measured["run"])):
+        # A row for each section, columns flop and bytes.
         mine = _by_section(measured[measured["run"] == run])
         common = [section for section in section_order(costs) if section in mine.index]
         if common:
@@ -88,8 +89,10 @@ def describe(table: pd.DataFrame) -> str:
 
 def _by_section(rows: pd.DataFrame) -> pd.DataFrame:
     sums = pd.DataFrame({"section": rows["section"].astype(str), "flop": total_flop(rows), "bytes": rows["bytes_hbm"]})
+    # Rows whose section is not known belong to none; `min_count` keeps NaN where nothing was measured, in place of 0.
     return sums[sums["section"] != ""].groupby("section").sum(min_count=1)
 
 
 def _number(value: float) -> str:
+    # NaN is unequal to itself.
     return f"{value:.2f}" if value == value else "-"

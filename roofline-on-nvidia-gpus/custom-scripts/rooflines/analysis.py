@@ -38,6 +38,7 @@ def analyse(rows: pd.DataFrame, roofs: Roofs) -> pd.DataFrame:
     certain = (result["unit"] != UNMEASURED) & rows[list(LEVELS.values())].notna().any(axis=1)
     known = longest.notna() & (certain | ~(longest < LATENCY_BELOW * rows["time_s"]))
     result["least_s"] = longest.where(known)
+    # 1 on the roof, less below it; above 1 the roof or the counters are wrong.
     result["efficiency"] = result["least_s"] / rows["time_s"]
     result["lost_s"] = (rows["time_s"] - result["least_s"]).clip(lower=0)
     result["bound"] = _bounds(least, result)
@@ -62,6 +63,7 @@ def _bounds(least: pd.DataFrame, result: pd.DataFrame) -> pd.Series:
     known = result["efficiency"] > 0
     if not known.any():
         return pd.Series("", index=result.index)
+    # -1, so that a level without a number is never the longest.
     bound = least.fillna(-1).idxmax(axis=1).astype(object)
     bound = bound.mask(bound == "units", result["unit"].map(UNITS))
     return bound.mask(result["efficiency"] < LATENCY_BELOW, "latency").where(known, "")
@@ -69,5 +71,6 @@ def _bounds(least: pd.DataFrame, result: pd.DataFrame) -> pd.Series:
 
 def by_name(rows: pd.DataFrame) -> pd.DataFrame:
     """Sum rows over modules, devices and launch shapes: one per run, section, readable name and unit, longest first."""
+    # One name may stand for several kernels: tiles and types are left out of it.
     rows = aggregate(rows, ("run", "section", "name"))
     return rows.sort_values("time_s", ascending=False, kind="stable", ignore_index=True)

@@ -33,6 +33,7 @@ class Bus:
 
 def bus_bytes(size: float, ranks: int) -> float:
     """Return what an all-reduce of `size` bytes moves over each link at least."""
+    # A ring sends each of n parts around twice, once to add up and once to hand out, in n - 1 steps each.
     return size * 2 * (ranks - 1) / ranks
 
 
@@ -56,6 +57,7 @@ def _member(rank: int, ranks: int, backend: str, folder: str, sizes: tuple[int, 
     import torch
     import torch.distributed as dist
 
+    # The processes share the machine's cores: their sums must not compete for them.
     torch.set_num_threads(1)
     device: Any = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
     if backend == "nccl":
@@ -63,8 +65,10 @@ def _member(rank: int, ranks: int, backend: str, folder: str, sizes: tuple[int, 
     dist.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
     best = []
     for size in sizes:
+        # float32: 4 bytes a number.
         data, times = torch.zeros(size // 4, device=device), []
         for _ in range(_REPEATS):  # the first opens connections, and is never the best
+            # All begin together: the slowest to arrive would otherwise be in everyone's time.
             dist.barrier()
             begin = time.perf_counter()
             dist.all_reduce(data)

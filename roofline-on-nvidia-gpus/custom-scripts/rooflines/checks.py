@@ -79,6 +79,7 @@ def _check_ranks(rows: pd.DataFrame) -> list[str]:
 
 
 def _check_hierarchy(rows: pd.DataFrame, device: str) -> list[str]:
+    # Nearest to the cores first.
     notes, names = [], list(LEVELS)
     for near, far in zip(names, names[1:]):
         a, b = rows[LEVELS[near]], rows[LEVELS[far]]
@@ -111,6 +112,7 @@ def _check_clocks(rows: pd.DataFrame) -> list[str]:
 def _check_tensor(rows: pd.DataFrame) -> list[str]:
     notes = []
     flops = tensor_flop(rows)
+    # The compiler loads pairs of constants by HFMA2: an instruction of the tensor pipe that computes nothing.
     phantom = (rows["tensor_inst"] > 0) & (flops == 0) & (rows["flop_source"] == "constants_excluded")
     if phantom.any():
         notes.append(
@@ -139,6 +141,7 @@ def _check_sections(rows: pd.DataFrame) -> list[str]:
     """Name work that does not belong into a section: the capture window was open longer than the section."""
     notes = []
     rows = rows[rows["source"] != "analytic"]  # counted at the phase itself, without a window
+    # Seconds by section.
     times = rows.groupby(rows["section"].astype(str))["time_s"].sum()
     forward, backward = times.get("forward", 0.0), times.get("backward", 0.0)
     if 0 < backward < _SHORT_BACKWARD * forward:

@@ -38,6 +38,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def _declared(self, word: str) -> str:
         name, equals, value = word.partition("=")
+        # All hyphens to underscores, and the two at the beginning back.
         spelling = name.replace("-", "_").replace("__", "--", 1) if name.startswith("--") else name
         return spelling + equals + value if spelling in self._option_string_actions else word
 

@@ -49,8 +49,10 @@ def measure_rates(torch: Any, *, side: int, sizes: tuple[int, ...] = SIZES, repe
 def _memory(torch: Any, size: int, threads: int, repeats: int) -> list[Rate]:
     two, three = size // 8, size // 12  # float32 numbers in each of two or three arrays
     a, b = torch.zeros(two), torch.empty(two)
+    # A number of 4 bytes is read, and one is written.
     copy = 8 * two / best_seconds(lambda: b.copy_(a), size, repeats)
     a, b, c = (torch.zeros(three) for _ in range(3))
+    # Two are read, one is written; STREAM counts so, and leaves out that a cache first reads what is to be written.
     triad = 12 * three / best_seconds(lambda: torch.add(a, b, alpha=3.0, out=c), size, repeats)
     return [Rate(name, "float32", threads, size, value, "B/s") for name, value in (("copy", copy), ("triad", triad))]
 
@@ -69,6 +71,7 @@ def _arithmetic(torch: Any, side: int, kind: Any, threads: int, repeats: int) ->
 
 def best_seconds(call: Callable[[], Any], size: int, repeats: int) -> float:
     """Return the best time of a call; short ones are timed in groups, for the clock's own sake."""
+    # About 8 MB of traffic between two looks at the clock.
     group = max(1, (8 << 20) // size)
     times = []
     for _ in range(repeats + 1):  # the first warms caches up, and is never the best

@@ -21,6 +21,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(unfinished, "wb") as file:
             yield file
+        # Whoever has the old file open goes on reading the old one.
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

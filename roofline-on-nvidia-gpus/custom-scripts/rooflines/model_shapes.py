@@ -31,6 +31,7 @@ def largest_shapes(path: Path, count: int) -> pd.DataFrame:
     if chosen.empty:
         raise RoofError(f"{path}: no convolution or matrix product with its shapes; main.py --count_costs writes them")
     sums = chosen.groupby(["kernel", "grid"], as_index=False)[["flop", "launches"]].sum()
+    # The share is of all calls, the FLOPs of one, which is what is timed.
     sums = sums.assign(share=sums["flop"] / whole, flop=sums["flop"] / sums["launches"])
     return sums.sort_values("share", ascending=False, ignore_index=True).head(count)
 
@@ -57,7 +58,9 @@ def _call(torch: Any, kernel: str, tensors: list[Any], flop: float) -> Callable[
     """Return the operator on its tensors, vectors left out; flop: of a call. None for one that is not known."""
     if kernel == _BACKWARD:
         gradient, image, weight = tensors[:3]
+        # The stride: sides of input over output, rounded, for padding makes it inexact.
         steps = round(image.shape[-1] / gradient.shape[-1])
+        # Stride, padding, dilation, transposed, output padding, groups; gradients of input and weight, not of a bias.
         options = ([steps] * 2, [weight.shape[-1] // 2] * 2, [1, 1], False, [0, 0], 1, [True, True, False])
         return lambda: torch.ops.aten.convolution_backward(gradient, image, weight, None, *options)
     if kernel.startswith("aten.convolution"):

@@ -56,6 +56,7 @@ class Roofs:
         source = f"{self.source}; what it lacks from {other.source}" if self.bandwidth or self.peak else other.source
         return replace(
             self,
+            # The right side wins: one's own roofs stay.
             bandwidth=other.bandwidth | self.bandwidth,
             peak=other.peak | self.peak,
             source=source,
@@ -137,6 +138,7 @@ def table_roofs(row: dict, clock_hz: float | None = None) -> Roofs:
     tensor_clock = clock if measured else row.get("tensor_clock_hz", clock)
     per_clock = row["flop_per_clock_per_sm"]
     peak = {
+        # SMs x FLOP per clock and SM x clocks per second.
         unit: row["sms"] * per_clock[unit] * (tensor_clock if unit in _TENSOR_CLOCKED else clock)
         for unit in UNITS
         if unit in per_clock
@@ -160,6 +162,7 @@ def report_roofs(launches: pd.DataFrame, device: str = "") -> Roofs:
     for level, metric, factor, clock in _LEVEL_PEAKS:
         rate = _peak(launches, metric, clock)
         if rate and level not in bandwidth:
+            # Counts per second times bytes of a count.
             bandwidth[level] = rate * factor
     for unit, metric, factor in _UNIT_PEAKS:
         if rate := _peak(launches, metric, CLOCK):
@@ -221,6 +224,7 @@ def used(roofs: Roofs, rows: pd.DataFrame, *, least: float = 0.01, units: bool =
         return replace(roofs, bandwidth=bandwidth)
     flops = rows[list(FLOP_COLUMNS.values())].sum()
     total = flops.sum() or 1.0
+    # A hundredth: index arithmetic in FP64 must not bring a roof of its own.
     keep = {unit for unit, column in FLOP_COLUMNS.items() if flops[column] >= least * total}
     peak = {unit: value for unit, value in roofs.peak.items() if unit in keep or not flops.any()}
     return replace(roofs, bandwidth=bandwidth, peak=peak)

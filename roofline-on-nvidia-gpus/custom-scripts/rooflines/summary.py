@@ -33,6 +33,7 @@ def _run(run: str, rows: pd.DataFrame, roofs: Roofs, top: int) -> str:
         f"  tensor cores: {_tensor(rows, total)}",
     ]
     if timed:
+        # Summed before it is analysed: shares and rates of sums, not sums of rates.
         kinds = analyse(aggregate(rows, ("family",)), roofs)
         lines.append(f"  time by unit: {_shares(kernels, 'unit', UNIT_NAMES)}")
         lines.append(f"  time by kind: {_shares(kinds, 'family')}")

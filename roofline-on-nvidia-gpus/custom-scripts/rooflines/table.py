@@ -91,6 +91,7 @@ def _sums(rows: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:
     # Clocks are averaged by time, of the rows that have one: cycles over seconds.
     weights = {f"_weight {name}": rows["time_s"].where(rows[name].notna()) for name in MEANS}
     cycles = {f"_cycles {name}": rows[name] * weights[f"_weight {name}"] for name in MEANS}
+    # `observed`: without it pandas makes a group for every combination of categories, millions of them.
     groups = rows.assign(**weights, **cycles).groupby(list(by), observed=True, sort=False, dropna=False)
     # min_count=1: a sum of unknowns is unknown, not 0.
     result = groups[[*_SUMS, *weights, *cycles]].sum(min_count=1)
@@ -158,6 +159,7 @@ def main_unit(rows: pd.DataFrame) -> pd.Series:
 
     A matrix product on tensor cores also scales and adds on the CUDA cores at its end: it counts as tensor work.
     """
+    # (rows, units)
     flops = rows[list(FLOP_COLUMNS.values())]
     keys = dict(zip(FLOP_COLUMNS.values(), FLOP_COLUMNS))
     # No FLOPs counted: either there were none, or nobody counted.

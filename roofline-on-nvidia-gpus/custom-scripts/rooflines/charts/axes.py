@@ -24,11 +24,13 @@ def limits(rows: pd.DataFrame, roofs: Roofs, levels: tuple[str, ...]) -> tuple[f
     x = np.concatenate([seen[f"ai_{level.lower()}"].to_numpy(float) for level in levels] or [np.empty(0)])
     x, y = x[np.isfinite(x) & (x > 0)], seen["rate"].to_numpy(float)
     top = max(roofs.peak.values(), default=0.0) or (y.max() if len(y) else 1e12)
+    # The intensity at which memory and the units are equally fast: FLOP/s over byte/s.
     ridges = [max(roofs.peak.values()) / rate for rate in roofs.bandwidth.values()] if roofs.peak else []
     x0 = min([0.05, *([np.min(x)] if len(x) else [])])
     x1 = max([100.0, *([np.max(x)] if len(x) else []), *ridges])
     y0 = min([top / 1e4, *([np.percentile(y, 2)] if len(y) else [])])
     y1 = max(top, y.max() if len(y) else 0.0)
+    # Some room on every side, and no more than about seven decades, in which points still have distances.
     return max(x0 / 4, x1 / 1e7), x1 * 4, max(y0 / 2, y1 / 3e6), y1 * 2.6
 
 
@@ -62,6 +64,7 @@ def draw_roofs(
             _name_diagonal(axes, f"{level_name(level, roofs.device)} {si(rate, 'B/s', 4)}", start, rate, font)
     fastest = max(roofs.bandwidth.values(), default=math.inf)
     for peak, text in _joined_peaks(roofs).items():
+        # A peak begins where the fastest memory reaches it; left of that nothing can be as fast.
         axes.plot([max(x0, peak / fastest), x1], [peak, peak], linewidth=1.8, color=ROOF, zorder=2)
         if names:
             axes.annotate(

@@ -28,6 +28,7 @@ def differences(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     Sorted by the size of the change. Kernels change names with precision (sgemm, s16816gemm), families do not.
     """
     sums = [by_family(rows).astype({"family": str}).set_index("family")[["time_s", "launches"]] for rows in (a, b)]
+    # A family that one run lacks took no time there.
     joined = pd.concat(sums, axis=1).fillna(0.0)
     joined.columns = ["time_a", "launches_a", "time_b", "launches_b"]
     joined["change"] = joined["time_b"] - joined["time_a"]

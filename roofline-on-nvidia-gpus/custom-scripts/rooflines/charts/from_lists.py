@@ -57,6 +57,7 @@ def rows_from_lists(
     attainable = pd.DataFrame(
         {level: rate * rows[f"ai_{level.lower()}"] for level, rate in roofs.bandwidth.items()}
     ).assign(peak=max(roofs.peak.values(), default=np.inf))
+    # The classic roof: the least of intensity times bandwidth over the levels, and of the peak.
     rows["efficiency"] = rows["rate"] / attainable.min(axis=1)
     rows["bound"] = attainable.fillna(np.inf).idxmin(axis=1).replace("peak", "compute")
     return rows.sort_values("rate", ascending=False, ignore_index=True), roofs

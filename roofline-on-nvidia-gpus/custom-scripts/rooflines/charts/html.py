@@ -87,4 +87,5 @@ def _number(value: float) -> float | str | None:
     """Return a number JSON can hold: None for NaN, "inf" for an infinite intensity, six digits of others."""
     if math.isnan(value):
         return None
+    # JSON has neither; six digits keep the page small.
     return "inf" if math.isinf(value) else float(f"{value:.6g}")

@@ -16,6 +16,7 @@ _WITH_LEVELS = 40  # more kernels at three levels each would hide one another
 
 def areas(share: pd.Series) -> pd.Series:
     """Return marker areas in points squared, in proportion to time; all the same where times are not known."""
+    # Area and not radius in proportion: eyes compare areas.
     return (share.fillna(0.04) * _AREA_OF_ALL).clip(lower=_LEAST_AREA)
 
 
@@ -66,6 +67,7 @@ def number_points(axes: Any, rows: pd.DataFrame, level: str, numbers: Iterable[i
     for number, point, centre, radius in zip(numbers, zip(x, y), centres, radii):
         if not (np.isfinite(centre).all() and axes.bbox.contains(*centre)):
             continue
+        # About half the width of the number, in pixels.
         half = font * scale * (0.42 + 0.22 * len(str(number)))
         others = [other for other in taken if tuple(other[:2]) != tuple(centre)]
         inside = radius > half and all(math.dist(centre, other[:2]) > half + other[2] for other in others)

@@ -65,6 +65,7 @@ def significant(value: float, digits: int = 3) -> str:
     number = float(text)
     if abs(number) >= 10 ** (digits - 1):
         return f"{number:,.0f}"
+    # Decimals are what the digits before the point leave over.
     return f"{number:.{max(0, digits - 1 - _exponent(number))}f}" if abs(number) >= 1e-4 else text
 
 
@@ -144,6 +145,7 @@ def save(figure: Any, stem: Path, formats: tuple[str, ...] = ("png", "svg")) -> 
     import matplotlib
 
     paths = []
+    # The salt fixes the ids inside an SVG, which are random otherwise.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "roofline"}):
         for kind in formats:
             path = stem.with_name(f"{stem.name}.{kind}")

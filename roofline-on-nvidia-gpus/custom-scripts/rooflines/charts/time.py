@@ -35,6 +35,7 @@ def draw(rows: pd.DataFrame, roofs: Roofs, *, title: str = "") -> Any:
     """Return the figure for one run: two panels of points, and the kernels that lose most time to their roof."""
     rows = analyse(by_name(rows.assign(section="")), roofs)
     rows = rows[rows["time_s"] > 0]
+    # Sums over launches would put a small kernel that runs often beside a large one.
     per_launch = rows.assign(
         one_s=rows["time_s"] / rows["launches"],
         bytes=rows["bytes_hbm"] / rows["launches"],

@@ -38,6 +38,7 @@ class GpuState:
                 bits = getattr(self._library, name)(self._handle)
             except (AttributeError, self._library.NVMLError):
                 continue
+            # Each reason is a bit of one number.
             return [text for bit, text in THROTTLING.items() if bits & bit]
         return []
 
@@ -127,5 +128,6 @@ def watched(gpu: GpuState | None, every_s: float = _EVERY_S) -> Iterator[dict[st
         for name in GPU_STATE:
             values = [reading[name] for reading in readings if name in reading]
             if values:
+                # The hottest moment, but the mean clock: times follow the mean.
                 result[name] = max(values) if name in HIGHEST else sum(values) / len(values)
         result["throttled"] = sorted(reasons)

@@ -26,6 +26,7 @@ def find_rank(environ: Mapping[str, str]) -> tuple[int, int]:
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environ else "SLURM_NTASKS")
     else:
         return 0, 1
+    # Slurm need not say the number of tasks where it is one.
     words = [environ.get(name, "1") for name in names]
     for name, word in zip(names, words):
         if not word.isdecimal():

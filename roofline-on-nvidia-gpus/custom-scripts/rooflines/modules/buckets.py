@@ -67,8 +67,10 @@ def read_exchange(path: Path) -> Exchange | None:
         if event.get("ph") != "X":
             continue
         name, arguments = str(event["name"]), event.get("args", {})
+        # Kineto's times are microseconds since a moment of its own.
         origin = event["ts"] if origin is None else origin
         span = (event["ts"], event["ts"] + event.get("dur", 0.0))
+        # The range around a step, which the engine opens; on a GPU it comes a second time, of another category.
         steps += name == "iteration" and event.get("cat") == "user_annotation"
         size = _size(event.get("cat"), name, arguments)
         if size >= LEAST_BYTES:
@@ -79,6 +81,7 @@ def read_exchange(path: Path) -> Exchange | None:
             kernels.append(span)
     if not found:
         return None
+    # On a GPU the kernels are what computes; a trace of a CPU has none.
     beside = _joined(kernels or nodes)
     buckets = [
         Bucket(size, (begin - (origin or 0.0)) / 1e6, max(end - begin, 1e-3) / 1e6, _common(beside, begin, end) / 1e6)
@@ -114,6 +117,7 @@ def _joined(spans: Spans) -> Spans:
 
 def _common(spans: Spans, begin: float, end: float) -> float:
     """Return how much of begin..end lies within the spans, which are apart and in order."""
+    # The first span that ends at or after `begin`: all before it have nothing in common.
     first = bisect_left(spans, begin, key=lambda span: span[1])
     return sum(_within(spans[first:], begin, end))
 
@@ -128,8 +132,10 @@ def _within(spans: Spans, begin: float, end: float) -> Iterable[float]:
 def _world_size(path: Path) -> int:
     """Return the number of processes that the trace's head names; without one, that of the traces beside it."""
     with open(path, "rb") as file:
+        # gzip's first two bytes.
         packed = file.read(2) == b"\x1f\x8b"
     with gzip.open(path, "rt", encoding="utf-8") if packed else open(path, encoding="utf-8") as text:
+        # The head alone: the events behind it may be gigabytes.
         head = text.read(1 << 16).partition('"traceEvents"')[0]
     match = re.search(r'"world_size":\s*(\d+)', head)
     return int(match[1]) if match else max(1, len(list(path.parent.glob("trace_rank*.json*"))))

@@ -49,6 +49,7 @@ def exchange_section(exchanges: Exchanges) -> str:
     for name, exchange in exchanges.by_trace.items():
         for number, buckets in enumerate(_by_place(exchange), start=1):
             size, seconds, hidden = _sums(buckets, len(buckets))
+            # The bytes are the same in every step, so the rate is brought to the mean time.
             rate = buckets[0].bus_rate(exchange.ranks) * buckets[0].seconds / seconds
             line = [name, str(number), si(size, "B"), si(seconds, "s"), si(rate, "B/s")]
             if exchanges.bus:
@@ -66,6 +67,7 @@ def exchange_section(exchanges: Exchanges) -> str:
 
 def _by_place(exchange: Exchange) -> list[list[Bucket]]:
     """Return the buckets by their place in a step; each by itself where steps differ, as DDP's first does."""
+    # Buckets of a step; a remainder means that steps differ.
     count, rest = divmod(len(exchange.buckets), exchange.steps)
     groups = [exchange.buckets[place::count] for place in range(count)] if count and not rest else []
     if groups and all(len({bucket.size for bucket in group}) == 1 for group in groups):

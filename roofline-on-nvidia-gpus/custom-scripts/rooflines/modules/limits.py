@@ -34,7 +34,9 @@ def write_limits(run: Run, depth: int, path: Path, *, margin: float = MARGIN) ->
             f"module = {json.dumps(row['module'])}",
             f"direction = {json.dumps(row['direction'])}",
         ]
+        # Relative and absolute: a quarter of a tiny share is less than the noise of a measurement.
         lines.append(f"share = {share * (1 + margin) + LEAST_MARGIN:.4f}")
+        # NaN, which is unequal to itself, is a count that nobody made.
         lines += [f"{name} = {round(row[column])}" for column, name in COUNTS.items() if row[column] == row[column]]
     with atomic_file(path) as file:
         file.write(("\n".join(lines) + "\n").encode())

@@ -105,6 +105,7 @@ def _numbered(folded: pd.DataFrame) -> str:
 
 def _first(folded: pd.DataFrame, step_s: float) -> str:
     """Return the parts by the time that is won at their roof, or without their waiting where no roof is known."""
+    # What would be won if the part ran at its roof.
     at_roof = (folded["time_s"] - folded["least_s"]).clip(lower=0)
     rows = folded.assign(won_s=at_roof.where(folded["bound"] != "", folded["waiting_s"]))
     rows = rows.sort_values("won_s", ascending=False).head(_ROWS)
@@ -125,6 +126,7 @@ def _first(folded: pd.DataFrame, step_s: float) -> str:
 
 def _memory(memory: pd.DataFrame, depth: int) -> str:
     names = [name for name in memory if name.endswith("_bytes")]
+    # Cut names fall together, and their bytes add up.
     rows = memory.assign(module=memory["module"].map(lambda name: cut(name, depth))).groupby("module")[names].sum()
     rows = rows.assign(total=rows.sum(axis=1)).sort_values("total", ascending=False).reset_index().head(_ROWS)
     heads = ("module", *(f"{name.removesuffix('_bytes')}" for name in names), "together")
@@ -134,6 +136,7 @@ def _memory(memory: pd.DataFrame, depth: int) -> str:
 
 def _difference(first: Run, second: Run, depth: int) -> str:
     a, b = html.escape(first.name), html.escape(second.name)
+    # Above 1: the second run is faster.
     ratio = first.step_s / second.step_s
     times = f"{si(first.step_s, 's')} in {a} and {si(second.step_s, 's')} in {b}"
     text = f"<p>A step takes {times}: {ratio:.2f} times as fast.</p>"

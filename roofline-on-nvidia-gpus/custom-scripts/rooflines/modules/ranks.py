@@ -17,10 +17,12 @@ def compare_ranks(processes: Sequence[Modules]) -> pd.DataFrame:
     for modules in processes:
         kinds = modules.rows["family"].astype(str)
         kinds = kinds.where(kinds.isin(KINDS), "compute")
+        # Seconds of a step by kind: traces of other lengths can be compared.
         seconds = modules.rows.groupby(kinds.rename("kind"))["time_s"].sum() / modules.steps
         rank = str(modules.rows["rank"].iloc[0])
         rows.append({"rank": rank, "step_s": modules.seconds / modules.steps, **seconds.to_dict()})
     table = pd.DataFrame(rows).fillna(0.0)
+    # By number: as text, rank 10 would come before rank 2.
     table = table.sort_values("rank", key=lambda ranks: ranks.str.zfill(9), ignore_index=True)
     return table[["rank", "step_s", *(kind for kind in ("compute", *KINDS) if kind in table)]]
 
@@ -48,5 +50,6 @@ def slowest(table: pd.DataFrame) -> list[str]:
     if "compute" not in table or len(table) < 2:
         return []
     row = table.loc[table["compute"].idxmax()]
+    # Waiting is left out: all ranks take the same step time, because the fast ones wait.
     more = row["compute"] / table["compute"].mean() - 1
     return [f"rank {row['rank']} computes longest, {more:.1%} above the mean: the others wait for it"]

@@ -101,12 +101,16 @@ def with_roofs(parts: pd.DataFrame, roofs: Roofs | None) -> pd.DataFrame:
     """Add least_s and bound: the longer of the bytes at memory's bandwidth and the FLOPs at their units' peaks."""
     if roofs is None or not parts["bytes_hbm"].any():
         return parts.assign(least_s=float("nan"), bound="")
+    # Seconds; without a bandwidth 0, which bounds nothing.
     memory = parts["bytes_hbm"] / roofs.bandwidth.get("HBM", float("inf"))
     peaks = [(FLOP_COLUMNS[unit], peak) for unit, peak in roofs.peak.items()]
+    # Units one after the other, as in analysis.py; `0.0 * memory` is a column of zeros to begin with.
     compute = sum((parts[column] / peak for column, peak in peaks), 0.0 * memory)
+    # Bytes move while units compute: the longer of the two counts.
     least = pd.concat([memory, compute], axis=1).max(axis=1)
     bound = (memory > compute).map({True: "memory", False: "arithmetic"})
     bound = bound.mask(least < _LATENCY_BELOW * parts["time_s"], "neither memory nor arithmetic")
+    # Last, and so above all: where the device mostly waits no roof explains the time.
     bound = bound.mask(parts["waiting_s"] > parts["time_s"] / 2, "the host")
     return parts.assign(least_s=least, bound=bound.where(parts["module"] != OUTSIDE, ""))
 
@@ -124,6 +128,7 @@ def compare(first: Run, second: Run, depth: int) -> pd.DataFrame:
         rates = {"rate": rows["flop"] / rows["time_s"], "of_roof": rows["least_s"] / rows["time_s"]}
         columns = {"s": rows["time_s"], **rates, "bound": rows["bound"]}
         sides.append(pd.DataFrame({f"{name}_{column}": values for column, values in columns.items()}))
+    # Outer: a module that one run lacks is a difference, too.
     table = sides[0].join(sides[1], how="outer")
     table = table.fillna({"a_s": 0.0, "b_s": 0.0, "a_bound": "", "b_bound": ""})
     table["more_s"] = table["b_s"] - table["a_s"]

@@ -30,11 +30,13 @@ def squares(values: Sequence[float], box: Box) -> list[Box]:
     left, (x, y, width, height) = list(values), box
     scale = width * height / (sum(left) or 1.0)
     while left:
+        # Rows fill the shorter side, and so stay thick.
         side = max(min(width, height), 1e-9)
         count, worst = 1, math.inf
         # A row grows as long as its worst box gets no longer.
         for n in range(1, len(left) + 1):
             row = [value * scale for value in left[:n]]
+            # The worst ratio of a box's sides, at least 1: either way round, as the paper has it.
             longest = max(max(side**2 * a / sum(row) ** 2, sum(row) ** 2 / (side**2 * max(a, 1e-12))) for a in row)
             if longest > worst:
                 break
@@ -66,6 +68,7 @@ def roofline(parts: pd.DataFrame, roofs: Roofs, size: tuple[int, int] = (1180, 4
     lines += [*scale.axes(), *scale.roofs(roofs)]
     largest, numbers = rows["time_s"].max(), []
     for number, ((_, row), a, b) in enumerate(zip(rows.iterrows(), intensity, rate), start=1):
+        # The root, so that areas are in proportion to time.
         (x, y), radius = scale.place(a, b), 2 + 16 * math.sqrt(row["time_s"] / largest)
         rates = f"{si(row['time_s'], 's')}, {a:.2g} FLOP/byte, {si(b, 'FLOP/s')}"
         tip = f"{html.escape(str(row['module']))}, {row['direction']}: {rates}"
@@ -112,6 +115,7 @@ class Scale:
         (x0, x1), (y0, y1) = self.across, self.up
         across = (max(math.log10(intensity), x0) - x0) / (x1 - x0)
         up = (max(math.log10(rate), y0) - y0) / (y1 - y0)
+        # Pixels, with margins for the numbers; SVG counts them from the top.
         return 100 + across * (self.size[0] - 120), (1 - up) * (self.size[1] - 55) + 15
 
     def axes(self) -> list[str]:
@@ -133,6 +137,7 @@ class Scale:
         lines, memory = [], roofs.bandwidth.get("HBM", 0.0)
         (x0, x1), y0 = self.across, self.up[0]
         for number, (unit, peak) in enumerate(sorted(roofs.peak.items(), key=lambda item: -item[1])):
+            # The ridge: FLOP/s over byte/s is the FLOP/byte where both roofs meet.
             corner = min(max(peak / memory, 10.0**x0), 10.0**x1) if memory else 10.0**x0
             (a, b), (c, d) = self.place(corner, peak), self.place(10.0**x1, peak)
             lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')

@@ -66,6 +66,7 @@ def _peak(events: list[dict[str, Any]], left: dict[int, int]) -> Peak:
             older[event["addr"]] = event["size"]  # freed, and not allocated within the record
         if event["action"] in ("alloc", "free_completed"):
             first_seen.add(event["addr"])
+    # Still there at the end and never seen to be allocated: older than the record, too.
     older |= {address: size for address, size in left.items() if address not in allocated | older.keys()}
     at = _moment(events, sum(older.values()))
     live: dict[int, tuple[str, int]] = {address: (BEFORE, size) for address, size in older.items()}
@@ -85,6 +86,7 @@ def _moment(events: list[dict[str, Any]], before: int) -> int:
     """Return the number of the event after which most is allocated, -1 for the beginning."""
     now, most, at = before, before, -1
     for number, event in enumerate(events):
+        # Memory is free again with "free_completed"; "free_requested" may wait for a stream.
         now += {"alloc": event.get("size", 0), "free_completed": -event.get("size", 0)}.get(event["action"], 0)
         if now > most:
             most, at = now, number

@@ -57,5 +57,6 @@ def _counters(path: Path, steps: int | None) -> tuple[list[Modules], Roofs | Non
     found = []
     for rank in sorted(set(ranks)):
         rows = tidy(loaded.rows[ranks == rank])
+        # Counters run kernels one by one: the sum of times is the time of the step, without the gaps it has in truth.
         found.append(Modules(rows, count or 1, float(rows["time_s"].sum()), notes))
     return found, loaded.roofs[loaded.runs[0]]

@@ -110,6 +110,7 @@ def _with_costs(points: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
     sums = costs.groupby("section")[["flop", "bytes_hbm"]].sum()
     counted = _counted_pixels(costs)
     grows = points["phase"] != "optimizer_step"
+    # Convolutions grow with the pixels, and so nearly does the rest; the optimizer's work is one of the weights alone.
     ratio = (points["pixels"] / counted).where(grows & (points["pixels"] > 0), 1.0) if counted else 1.0
     found = {
         name: points["phase"].map(sums[column]) * ratio for name, column in (("flop", "flop"), ("bytes", "bytes_hbm"))
@@ -127,6 +128,7 @@ def _counted_pixels(costs: pd.DataFrame) -> float:
     pixels = 0.0
     for _, row in same.iterrows():
         images, _, height, width = (int(n) for n in row["grid"].split(", ")[0].split("x"))
+        # Of all images of the step, padding included, for the convolution computes it, too.
         pixels += images * height * width * row["launches"]
     return pixels
 
@@ -134,6 +136,7 @@ def _counted_pixels(costs: pd.DataFrame) -> float:
 def _chart(runs: Sequence[TimedRun], size: tuple[int, int] = (1180, 480)) -> str:
     """Return the points as an SVG, those of a run's phase joined in the order of the epochs, with their numbers."""
     kept = [(run, rows[(rows["flop"] > 0) & (rows["bytes"] > 0)]) for run in runs for rows in [run.points]]
+    # The letter of a run is its place in this list, also for runs without points.
     kept = [(run, rows[rows["phase"].isin(_DRAWN)]) for run, rows in kept]
     every = pd.concat([rows for _, rows in kept])
     roofs = next((run.roofs for run in runs if run.roofs), None)

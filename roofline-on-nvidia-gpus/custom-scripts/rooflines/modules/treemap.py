@@ -34,6 +34,7 @@ def treemap(parts: pd.DataFrame, step_s: float, size: tuple[int, int] = (1180, 5
         lines += _part(str(name), seconds / step_s, box)
         inside = rows[rows["part"] == name].sort_values("time_s", ascending=False)
         x, y, width, height = box
+        # A flat box has no room for a title: its modules get all of it.
         title = _TITLE if height > 2 * _TITLE else 0.0
         places = squares(inside["time_s"].tolist(), (x + 1, y + title, width - 2, height - title - 1))
         for (_, row), place in zip(inside.iterrows(), places):
@@ -54,6 +55,7 @@ def _folded(parts: pd.DataFrame, step_s: float) -> pd.DataFrame:
     rows.loc[small_part, "part"] = OTHER
     rows = rows.groupby(keys, as_index=False)["time_s"].sum()
     rows["label"] = rows["label"].mask(rows["time_s"] < _SMALL_MODULE * step_s, "other")
+    # `count` is how many rows were joined as "other".
     return rows.groupby(keys, as_index=False).agg(time_s=("time_s", "sum"), count=("time_s", "size"))
 
 

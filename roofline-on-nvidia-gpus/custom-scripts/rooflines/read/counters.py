@@ -43,6 +43,7 @@ def tabulate(report: Report, *, per_launch: bool = False) -> pd.DataFrame:
     rows["name"] = _by_category(rows["kernel"], readable)
     rows["family"] = _by_category(rows["kernel"], family)
     rows["source"] = _constant("ncu", len(rows))
+    # The order of launches, which the file keeps.
     rows["first"] = np.arange(len(rows))
     rows["launches"] = 1
     for name, value in gpu_state(report.path).items():
@@ -106,10 +107,12 @@ def _places(ranges: pd.Series, default: str) -> dict[str, pd.Categorical]:
         found = enter_all(Place(), names)
         if not found.section and found.module:
             outer = next(filter(None, (enter_all(Place(), [name]).module for name in names)))
+            # A program with ranges of its own names: the outermost is taken for the section.
             found = replace(found, section=outer, module="" if found.module == outer else found.module)
         section = found.section or default
         return replace(found, section=section, direction=found.direction or DIRECTIONS.get(section, ""))
 
+    # Once for each distinct text: 200,000 launches share some hundred.
     known = {text: place(text) for text in ranges.cat.categories}
 
     def column(name: str) -> pd.Categorical:

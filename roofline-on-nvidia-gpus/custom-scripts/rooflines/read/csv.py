@@ -132,11 +132,13 @@ class _Parser:
                     if meaning is None:
                         continue
                     if meaning[0] != DEVICE_NAME:
+                        # The value is the last cell, with the quote and the line's end still on it.
                         value = parse_number(cells[2].rstrip('\r\n",'), decimal_comma=comma)
                         builder.set(launch, meaning[0], value * meaning[1])
                         continue
             start, cut, launch = self._slow(line)
         if self.layout is not None and line[-1:] != "\n" and line[:1] == '"' and self.layout.is_cut(line):
+            # The row was counted as broken above; it has a note of its own, and counts once.
             self.last_row_cut = True
             self.broken_rows -= 1
 

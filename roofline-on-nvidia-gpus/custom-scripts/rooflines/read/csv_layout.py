@@ -144,6 +144,7 @@ class CsvLayout:
 
     def beginning(self, line: str, metric: str, unit: str, value: str) -> tuple[str | None, int]:
         """Return the beginning that all rows of this kernel and section share, and its length; None without quotes."""
+        # From the right: a kernel's name may hold the same words.
         place = line.rfind(f'"{metric}","{unit}","{value}"') if self.quoted and metric else -1
         return (line[: place + 1], place + 1) if place > 0 else (None, 0)
 
@@ -153,6 +154,7 @@ def _range_names(cell: str) -> list[str]:
     names = []
     for text in cell.split('"')[1::2]:
         _, _, rest = text.partition(":")
+        # A range's name may hold colons itself: what follows it has a fixed number of fields.
         fields = rest.split(":")
         name = ":".join(fields[:-_RANGE_FIELDS]) if len(fields) > _RANGE_FIELDS else fields[0]
         if name:

@@ -73,6 +73,7 @@ def count_flops(launches: pd.DataFrame) -> pd.DataFrame:
     source = np.where(constants, excluded, counted).astype(object)
     if ops is not None:
         result[list(ops)] = ops
+        # Kernels without tensor work keep the source of their cores' FLOPs.
         source[ops.sum(axis=1) > 0] = "ops_path"
     else:
         _count_instructions(result, source, launches, names, constants)
@@ -112,6 +113,7 @@ def _constant_loads(
     """
     hfma = inst["hfma"]
     few = hfma <= _FEW_PER_THREAD * _threads(launches)
+    # `hfma` counts threads, `tensor` warps of 32 of them.
     fits = hfma <= 32 * tensor if TENSOR_INST in launches else few
     volta = (launches["compute_capability"] == "7.0").to_numpy()
     many = names["half_type"].to_numpy(bool) & ~few
@@ -125,6 +127,7 @@ def _threads(launches: pd.DataFrame) -> np.ndarray:
     for name in ("grid", "block"):
         sizes = [[float(number) for number in re.findall(r"\d+", text)] for text in launches[name].cat.categories]
         products = np.array([float(np.prod(size)) if size else np.inf for size in sizes])
+        # Blocks of the grid times threads of a block.
         counts = counts * products[launches[name].cat.codes.to_numpy()]
     return counts
 
@@ -156,6 +159,7 @@ def _count_instructions(
         source[mask] = text
     for unit in names.loc[flops > 0, "unit"].unique():
         column = "tensor_int_op" if unit == "tensor_int" else FLOP_COLUMNS[unit]
+        # Each launch has one type of matrix instruction, the one in its name.
         result[column] = np.where((names["unit"] == unit) & (flops > 0), flops, result[column])
 
 

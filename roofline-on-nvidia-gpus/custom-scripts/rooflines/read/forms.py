@@ -55,6 +55,7 @@ def complete(launches: pd.DataFrame) -> pd.DataFrame:
         sums[DRAM] = _fill(reads_and_writes[0] + reads_and_writes[1], sums.get(DRAM, nothing))
     parts = [known[name] for name in TENSOR_PARTS if name in known]
     if parts:
+        # Kinds of matrix instructions exclude each other: their sum is the whole.
         sums[TENSOR_INST] = _fill(sums.get(TENSOR_INST, nothing), pd.concat(parts, axis=1).sum(axis=1, min_count=1))
     for name, values in sums.items():
         values = _fill(launches[name], values) if name in launches else values
@@ -72,4 +73,5 @@ def _cycles(launches: pd.DataFrame, unit: str, cycles: pd.Series, time: pd.Serie
     if unit in ("sm", "smsp"):
         return cycles
     clock = unit_clock(unit)
+    # Cycles per second times seconds.
     return launches[clock] * time if clock in launches else pd.Series(np.nan, index=launches.index)

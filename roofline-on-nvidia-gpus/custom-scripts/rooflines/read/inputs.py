@@ -66,6 +66,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             traces = [file for kind in TIMELINES for file in path.glob(kind)]
+            # The table is this program's own output, and beside a trace the costs belong to it.
             left_out = {_TABLE_NAME, COSTS_NAME if traces else ""}
             kinds = ("*.csv", f"*{_REPORT}")
             found = sorted({*(f for kind in kinds for f in path.glob(kind) if f.name not in left_out), *traces})

@@ -162,6 +162,7 @@ def readable(kernel: str) -> str:
         return _attention(kernel)
     if kind in ("convolution", "matrix product") and (details := _matrix_details(kernel)):
         return f"{'conv' if kind == 'convolution' else 'gemm'} {details}"
+    # The function's own name, where neither direction nor tile says more.
     base = _base_name(kernel)
     details = " ".join(part for part in (_functor(kernel), _type_name(kernel)) if part)
     if kind == "convolution":  # neither direction nor tile in the name: its function and its numbers tell it apart
@@ -208,6 +209,7 @@ def _matrix_details(kernel: str) -> str:
     kind = tensor_type(kernel).removeprefix("tensor_") if mma_shape(kernel) else _simt_type(kernel)
     marks = [mark for mark in ("strided", "indexed") if f"_{mark}" in kernel]
     size = next((group for group in tile.groups() if group), "") if tile else ""
+    # Whether either matrix is transposed: n as it is, t transposed.
     layout = re.search(r"_(nn|nt|tn|tt)(?:_|$)", kernel)
     parts = [direction[0] if direction else "", kind, size, layout[1] if layout else "", *marks[:1]]
     return " ".join(part for part in parts if part)
@@ -224,6 +226,7 @@ def _base_name(kernel: str) -> str:
     """Return the function's own name without return type, namespaces, template arguments and parameters."""
     name = re.sub(r"^(void|static|__global__)\s+", "", kernel.strip())
     name = re.sub(r"<unnamed>::|\(anonymous namespace\)::", "", name)
+    # Up to the first template argument or parameter; then the last part of the namespaces.
     name = re.split(r"[<(]", name, maxsplit=1)[0].split("::")[-1].strip()
     name = re.sub(r"_?[kK]ernel(_?cuda)?(_?impl)?|_cuda(_impl)?$|^cunn_", "", name)
     return name.strip("_")[:32] or re.split(r"[<(]", kernel)[0][:32]

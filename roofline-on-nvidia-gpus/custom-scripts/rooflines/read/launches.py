@@ -88,6 +88,7 @@ class LaunchBuilder:
             column = self._metrics[metric] = array("d")
         missing = launch - len(column)
         if missing >= 0:
+            # Columns begin late, where the first launches lack the metric.
             column.extend([NAN] * missing)
             column.append(value)
         # NaN is not equal to itself: only an unknown value is filled in.
@@ -104,5 +105,6 @@ class LaunchBuilder:
         }
         for metric, values in self._metrics.items():
             values.extend([NAN] * (len(self) - len(values)))
+            # The array's own memory, not a copy.
             columns[metric] = np.frombuffer(values, dtype=np.float64)
         return complete(pd.DataFrame(columns))

@@ -96,6 +96,7 @@ def column_of(metric: str) -> str | None:
         return _LABELS[metric]
     if match := _DERIVED.match(metric):
         return f"sm__{match['base']}.sum{PER_CYCLE}"
+    # An SM has four partitions (smsp); sums over either are the same count.
     name = _PARTITION.sub("sm__", metric, count=1)
     base, dot, ending = name.partition(".")
     name = _ALIASES.get(name, _ALIASES.get(base, base) + dot + ending)
@@ -117,6 +118,7 @@ def dimension_of(column: str) -> str:
     """
     if column == DEVICE_NAME:
         return "text"
+    # Clocks, in hertz.
     if column.endswith("cycles_elapsed.avg.per_second") or column == DEVICE + "clock_rate":
         return "count/time"
     kind = "time" if column.startswith("gpu__time") else "byte" if "bytes" in column.partition(".")[0] else "count"

@@ -145,6 +145,8 @@ def _placed(works: Iterable[Work], ranges: list[Span], origin: float, *, whole: 
             following = next(waiting, None)
         while around and around[0][0] <= work.begin:
             heapq.heappop(around)
+        # Outermost first: earlier begin, and of equal begins the later end.
         names = [span[2] for _, _, span in sorted(around, key=lambda item: (item[2][0], -item[2][1]))]
         place = enter_all(Place(in_step=whole), names)
+        # Microseconds since the first work.
         yield replace(work, place=place, begin=work.begin - origin, end=work.end - origin)

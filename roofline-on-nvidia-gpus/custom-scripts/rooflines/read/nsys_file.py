@@ -85,6 +85,7 @@ class NsysFile:
             return None
         text = "coalesce(n.text, s.value)" if "textId" in known else "n.text"
         join = "LEFT JOIN StringIds s ON s.id = n.textId" if "textId" in known else ""
+        # A range that was still open when the recording ended has no end.
         where = f"n.eventType IN ({', '.join(map(str, kinds))}) AND n.end IS NOT NULL"
         return f"SELECT {columns.format(text=text)} FROM NVTX_EVENTS n {join} WHERE {where}"
 
@@ -117,6 +118,7 @@ class NsysFile:
             )
         if not queries:
             return
+        # Process and thread share one number in the file; `NULL` matches nothing.
         early = ", ".join(str(pid | thread) for pid, thread in first) or "NULL"
         union = " UNION ALL ".join(queries)
         query = f"SELECT * FROM ({union}) ORDER BY tid IN ({early}) DESC, tid, start, end DESC"

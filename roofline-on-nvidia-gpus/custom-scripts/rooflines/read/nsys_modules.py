@@ -79,10 +79,12 @@ class _Works:
 
 def _device(path: Path, works: _Works, steps: list[tuple[int, int]], gpu: tuple[str, str]) -> Modules:
     begins = [works.at(begin) for begin, _ in steps]
+    # A step begins on the host before its first kernel: that gap is part of it.
     begin, end = min([0.0, *begins[:1]]), max([works.at(end) for _, end in steps], default=0.0)
     rows = device_rows(book(works, begin=begin, end=end, steps=begins))
     rows = rows.assign(device=gpu[0] or "GPU", compute_capability=gpu[1])
     inside = rows.pop("in_step").astype(bool)
+    # Computing has been booked first: what is left of communication is what nothing hides.
     exposed = rows.loc[rows["family"] == COMMUNICATION, "time_s"].sum()
     count = max(1, len(steps))
     seconds = float(rows.loc[inside, "time_s"].sum())

@@ -72,6 +72,7 @@ class _Owners:
             self._modules.append(module)
         missing = number + 1 - len(self._by_number)
         if missing > 0:
+            # Zeros, code 0, are "no module": numbers that no module's forward made.
             self._by_number.frombytes(bytes(missing * self._by_number.itemsize))
         self._by_number[number] = self._codes[module]
 
@@ -117,6 +118,7 @@ class _Thread:
 
     def _inside(self, around: Place, text: str) -> Place:
         name, number = numbered(text)
+        # Modules and phases; operators have `aten::` and the like in their names.
         if "::" not in name or name.startswith(AGAIN):
             return enter_all(around, [text])
         if name.startswith(NODE):

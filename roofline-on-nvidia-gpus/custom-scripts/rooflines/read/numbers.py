@@ -51,6 +51,7 @@ def parse_number(text: str, *, decimal_comma: bool = False) -> float:
 
     Of a cell with instances, `total; v0; v1`, the total counts.
     """
+    # Thousands separators go, and a decimal comma becomes a point.
     text = text.partition(";")[0].strip().translate(_COMMA_NOISE if decimal_comma else _POINT_NOISE)
     try:
         return float(text)
@@ -72,6 +73,7 @@ def parse_unit(unit: str) -> tuple[float, str | None]:
     below, per = _simple(denominator)
     if dimension is None or per is None:
         return 1.0, None
+    # Kbyte/second: 1000 over 1; cycle/nsecond: 1 over 1e-9.
     return factor / below, f"{'count' if dimension in ('', 'cycle') else dimension}/{per}"
 
 

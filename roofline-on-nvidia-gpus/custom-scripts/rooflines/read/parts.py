@@ -56,6 +56,7 @@ class Parts:
         run, headers, last = 0, 0, -1
         processes: set[Hashable] = set()
         for stretch in self._stretches:
+            # Begun below a later header, and after the last row of the run before.
             later = stretch.headers > headers and stretch.first >= last
             if runs and (later or stretch.process in processes):
                 run, last, processes = run + 1, -1, set()

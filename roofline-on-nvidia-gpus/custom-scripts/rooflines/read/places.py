@@ -76,6 +76,8 @@ def _enter_nvtx(around: Place, text: str) -> Place:
 
 def enter_operator(around: Place, name: str, counted: frozenset[str] = frozenset()) -> Place:
     """Return the place inside an operator: the outermost names it, or the outermost of those that were counted."""
+    # aten::linear calls aten::addmm: the outer one is what the program asked for, unless only the inner one was
+    # counted.
     first = not around.operator or (name in counted and around.operator not in counted)
     return replace(around, operator=name if first else around.operator, kernel=name)
 

@@ -37,4 +37,5 @@ def recorded_steps(path: Path) -> int | None:
     if not found:
         return None
     match = _STEPS.search(str(found["command"]))
+    # A record without the flag was made with its default.
     return int(match[1]) if match else _PROFILE_STEPS

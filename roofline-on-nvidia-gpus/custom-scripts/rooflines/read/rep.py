@@ -86,5 +86,6 @@ def _ranges(action: Any) -> list[str]:
     names: list[str] = []
     for domain_id in state.domains():
         domain = state.domain_by_id(domain_id)
+        # In this order: start/end ranges are a process's, and lie around those of its threads.
         names += [*domain.start_end_ranges(), *domain.push_pop_ranges()]
     return names

@@ -53,6 +53,7 @@ def _are_twins(first: Report, second: Report) -> bool:
     shared = sorted(_metrics(first) & _metrics(second))
     if first.path == second.path or len(a) != len(b) or not shared:
         return False
+    # Relative, for a column may hold 1e-6 seconds or 1e12 operations.
     return bool(np.allclose(a[shared], b[shared], rtol=_ROUNDING, atol=0, equal_nan=True))
 
 
@@ -96,6 +97,7 @@ def telling_part(folder: Path, folders: list[Path]) -> str:
     """Return the part of a folder's path that tells it from the others."""
     paths = [place.parts for place in folders]
     # Common folders at the beginning and at the end of all paths tell nothing.
+    # `commonprefix` works on any sequences: here on tuples of folder names.
     start = len(os.path.commonprefix(paths))
     end = len(os.path.commonprefix([path[start:][::-1] for path in paths]))
     middle = folder.parts[start : len(folder.parts) - end]

@@ -34,6 +34,7 @@ def read_timelines(path: Path) -> list[Modules] | None:
 
 def is_trace(path: Path) -> bool:
     """Say whether a file is named like a trace of torch.profiler."""
+    # By its name: a trace may be gigabytes, packed.
     return path.suffix == ".json" or path.suffixes[-2:] == [".json", ".gz"]
 
 

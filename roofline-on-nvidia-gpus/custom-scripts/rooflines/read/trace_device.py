@@ -64,6 +64,7 @@ def book(works: Iterable[Work], *, begin: float, end: float, steps: Sequence[flo
         if work.begin > now:
             yield from _gap(now, work, steps)
             now = work.begin
+        # The call counts once here; its time comes piece by piece as it is booked.
         yield Booked(work.place, work.kind, work.kernel, 0.0, 1, work.begin, work.shape)
         active.append(work)
     now = yield from _run(active, now, math.inf)
@@ -75,6 +76,7 @@ def _run(active: list[Work], now: float, until: float) -> Generator[Booked, None
     """Book what is active, until a moment or until nothing is; return the moment that was reached."""
     while active and now < until:
         chosen = min(active, key=lambda work: _RANKS[work.kind])  # of equals the one that began first
+        # Up to the next change: until then the same things run.
         stop = min(until, *(work.end for work in active))
         if stop > now:
             yield Booked(chosen.place, chosen.kind, chosen.kernel, stop - now, 0, now, chosen.shape)
@@ -84,6 +86,7 @@ def _run(active: list[Work], now: float, until: float) -> Generator[Booked, None
 
 
 def _gap(now: float, work: Work, steps: Sequence[float]) -> Iterator[Booked]:
+    # The first step that begins after `now`.
     n = bisect_right(steps, now)
     if n < len(steps) and steps[n] < work.begin:  # the host began this step while the device had nothing to do
         yield Booked(Place(in_step=work.place.in_step), HOST_BOUND, _BETWEEN, steps[n] - now, 0, now)

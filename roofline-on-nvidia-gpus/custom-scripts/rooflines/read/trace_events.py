@@ -40,6 +40,7 @@ def _objects(text: TextIO, path: Path) -> Iterator[dict[str, Any]]:
         more = text.read(_CHUNK)
         if not more:
             raise RoofError(f"{path}: no trace of torch.profiler (it has no traceEvents)")
+        # The word may lie across two chunks.
         buffer = buffer[-20:] + more
     place = buffer.find("[", place) + 1
     while True:
@@ -82,6 +83,7 @@ class Columns:
 
     def in_order(self) -> list[int]:
         """Return the places of the events by their begin, those that enclose others before these."""
+        # The last key sorts first: by begin, then the later end before the earlier.
         return np.lexsort((-np.asarray(self.end), np.asarray(self.begin))).tolist()
 
 

@@ -114,8 +114,10 @@ def join_costs(rows: pd.DataFrame, costs: pd.DataFrame, steps: int) -> tuple[pd.
     result = rows.assign(**dict.fromkeys(_COUNTS, 0.0), flop_source="analytic")
     works = ~result["family"].isin([*WAITING, "communication"])
     left = costs
+    # First by operator; what found none, by section, module and direction.
     for keys in (PLACE_KEYS, PLACE_KEYS[:3]):
         groups = result[works].groupby(keys)
+        # An operator of three kernels: its FLOPs are spread by their times, for no trace says which does how many.
         share = (result["time_s"] / groups["time_s"].transform("sum")).where(works, 0.0)
         found = left.merge(groups.size().rename("rows").reset_index(), on=keys, how="left")
         sums = found[found["rows"].notna()].groupby(keys)[_COUNTS].sum()
@@ -138,6 +140,7 @@ def by_module(modules: Modules) -> pd.DataFrame:
     waits = rows["family"].isin(WAITING)
     rows["waiting_s"], rows["calls"] = rows["time_s"].where(waits, 0.0), rows["launches"].mask(waits, 0)
     table = rows.groupby(keys, as_index=False)[numbers].sum()
+    # The rows are of all steps; a report speaks of one.
     table[numbers] /= modules.steps
     table["module"] = table["module"].replace("", "outside any module")
     return table.sort_values("time_s", ascending=False, ignore_index=True)

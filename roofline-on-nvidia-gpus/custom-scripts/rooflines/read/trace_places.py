@@ -30,6 +30,7 @@ def walk(trace: Trace, counted: Collection[str] = ()) -> Walk:
     """
     result, owners = Walk(), dict[int, str]()
     steps = trace.names.index(STEP) if STEP in trace.names else -1
+    # False sorts before True: the thread with the steps is first.
     threads = sorted(trace.threads.values(), key=lambda thread: (steps not in thread.name, -len(thread.name)))
     exchanges = _exchanges(trace, threads[1:])
     for number, thread in enumerate(threads):
@@ -72,6 +73,7 @@ class _Thread:
         book = self._book if self.main else _nothing
         for i in events.in_order():
             begin, end = events.begin[i], events.end[i]
+            # Close what ended before this event begins, innermost first, and book its rest.
             while open_ and open_[-1][0] <= begin:
                 until, place = open_.pop()
                 book(place, now, until)

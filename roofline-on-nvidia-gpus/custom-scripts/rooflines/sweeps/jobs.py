@@ -124,6 +124,7 @@ def points(
         if parameter == CONFIGURATION:
             yield from ((parameter, value, value) for value in values or CONFIGURATIONS)
         else:
+            # A configuration after the other, so that its runs lie beside each other in the table.
             yield from ((parameter, value, name) for name in configurations for value in values or VALUES[parameter])
 
 

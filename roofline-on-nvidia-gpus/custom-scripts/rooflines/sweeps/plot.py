@@ -98,6 +98,7 @@ def _draw_series(axes: Any, table: pd.DataFrame, measure: str, values: list[str]
     mean = groups.mean()
     at = sorted((values.index(value), value) for value in mean.index)
     height = [mean[value] for _, value in at]
+    # Distances from the mean, as errorbar takes them: with three seeds a deviation would say little.
     spread = [[mean[v] - groups.min()[v] for _, v in at], [groups.max()[v] - mean[v] for _, v in at]]
     line = "-" if name else "none"
     axes.errorbar([x for x, _ in at], height, yerr=spread, color=colour, linestyle=line, capsize=4, label=name)

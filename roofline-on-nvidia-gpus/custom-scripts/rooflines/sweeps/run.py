@@ -82,6 +82,7 @@ def run_here(jobs: Sequence[Job], root: Path, *, parallel: int, gpus: int, timeo
                 job = waiting.pop(0)
                 executor = submitit.LocalExecutor(folder=root / "submitit")
                 executor.update_parameters(timeout_min=timeout)
+                # Before it is submitted: a run that is killed at once has its flags on disk.
                 job.write_record()
                 running[place] = job, executor.submit(TrainingRun(job.command(gpus), job.folder, visible[place]))
         time.sleep(_POLL_SECONDS)
@@ -119,6 +120,7 @@ def submit_array(
     """Hand jobs to Slurm as one array, `parallel` of them at a time at most; return their ids. Raises RoofError."""
     submitit = import_submitit()
     waiting = still_queued()
+    # The same command twice must not train a job twice.
     jobs = [job for job in jobs if job.record().get("slurm_job") not in waiting]
     try:
         executor = submitit.AutoExecutor(folder=root / "submitit", cluster="slurm", slurm_max_num_timeout=30)
