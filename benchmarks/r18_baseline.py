@@ -42,7 +42,12 @@ def main() -> int:
     parser.add_argument("--image_size", type=int, default=128, help="shorter side of the images (%(default)s)")
     parser.add_argument("--seed", type=int, default=42, help="of weights and augmentation (%(default)s)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference (%(default)s)")
-    parser.add_argument("--float64", action="store_true", help="in double precision: rounding is no difference")
+    parser.add_argument(
+        "--float64",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="in double precision, where rounding is no difference",
+    )
     parser.add_argument("--rounding", action="store_true", help="also the original against itself, rounded otherwise")
     parser.add_argument(
         "--norms",
