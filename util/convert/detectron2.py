@@ -15,6 +15,7 @@ from ..coco_classes import COCO_NAMES, COCO_PANOPTIC_NAMES, DETECTION_COUNT, PAN
 from ..errors import CheckpointError, UserError
 from ..runs.checkpoint import load_checkpoint, save_checkpoint
 from ..runs.class_names import NEVER, class_count, known_names, label_order
+from .variants import refuse_variants
 
 #: Key of a converted file: `count` classes of the model it came from, and the `ids` of those that were kept.
 ROWS = "class_rows"
@@ -153,8 +154,9 @@ def our_name(name: str) -> str:
 def settings_of(flags: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
     """Return Detectron2's settings for a model of these flags, and notes on what will differ.
 
-    Raises UserError for a backbone, map or encoding that the wrapper does not have.
+    Raises UserError for a backbone, map, encoding or variant that the wrapper does not have.
     """
+    refuse_variants(flags, str(path), "d2/")
     network = re.fullmatch(r"(?:wide_)?resne(?:x)?t(\d+)(?:_(\d+)x(\d+)d|_2)?", flags["backbone"])
     if network is None:
         raise UserError(f"{path}: --backbone {flags['backbone']} is not among Detectron2's; d2/ has ResNets")

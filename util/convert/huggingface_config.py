@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..nested_tensor import IMAGENET_MEAN, IMAGENET_STD
+from .variants import refuse_variants
 
 #: ResNets that transformers has itself: kind of block, blocks of each stage, channels of each stage.
 _NARROW, _WIDE = [64, 128, 256, 512], [256, 512, 1024, 2048]
@@ -66,6 +67,7 @@ def kind_of(flags: Mapping[str, Any], name: str) -> Kind:
         flags: the fields of an `Architecture`.
         name: for messages.
     """
+    refuse_variants(flags, name, "Hugging Face")
     if not flags["backbone"].startswith(("resnet", "resnext", "wide_resnet")):
         raise UserError(f"{name}: --backbone {flags['backbone']}: Hugging Face's DETR has no such backbone")
     if flags["backbone_norm"] == "group":
