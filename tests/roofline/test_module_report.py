@@ -132,3 +132,7 @@ def test_a_browser_draws_the_page_of_two_runs(folders: list[Path], tmp_path: Pat
     assert "made <here>" in browser_page.inner_text("body")
     box = browser_page.locator("svg").first.bounding_box()
     assert box["width"] > 1000 and box["height"] > 300
+    assert browser_page.evaluate("document.documentElement.scrollWidth") <= 1280
+    texts = """[...document.querySelectorAll("svg g text")].filter(text =>
+        text.getBBox().width > text.parentNode.querySelector("rect").getBBox().width).length"""
+    assert browser_page.locator("svg g text").count() > 0 and browser_page.evaluate(texts) == 0

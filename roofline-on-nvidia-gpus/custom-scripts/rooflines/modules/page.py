@@ -140,21 +140,24 @@ def _difference(first: Run, second: Run, depth: int) -> str:
     ratio = first.step_s / second.step_s
     times = f"{si(first.step_s, 's')} in {a} and {si(second.step_s, 's')} in {b}"
     text = f"<p>A step takes {times}: {ratio:.2f} times as fast.</p>"
-    rows = compare(first, second, depth).head(2 * _ROWS)
+    rows = compare(first, second, depth).head(_ROWS)
+    sides = [(run, side) for run, side in ((first, "a"), (second, "b")) if run.roofs is not None]
     heads = ["module", "direction", first.name, second.name, f"{second.name} takes more", ""]
+    heads += [f"rate in {run.name}, of its roof, bound by" for run, _ in sides]
     cells = [
         [row["module"], row["direction"], si(row["a_s"], "s"), si(row["b_s"], "s"), si(row["more_s"], "s")]
-        + ["slower" if row["more_s"] > 0 else "faster"]
+        + ["slower" if row["more_s"] > 0 else "faster", *(_rated(row, side) for _, side in sides)]
         for _, row in rows.iterrows()
     ]
-    for run, side in ((first, "a"), (second, "b")):
-        if run.roofs is not None:
-            heads += [f"rate in {run.name}", "of its roof", "bound by"]
-            for line, (_, row) in zip(cells, rows.iterrows()):
-                known = row[f"{side}_bound"] != ""
-                line += [si(row[f"{side}_rate"], "FLOP/s") if known else "-"]
-                line += [f"{row[f'{side}_of_roof']:.0%}" if known else "-", row[f"{side}_bound"]]
     return text + table(heads, cells)
+
+
+def _rated(row: pd.Series, side: str) -> str:
+    """Return rate, part of the roof and bound of a run in a row of `compare`."""
+    if row[f"{side}_bound"] == "":
+        return "-"
+    bound = row[f"{side}_bound"].replace("neither memory nor arithmetic", "neither")
+    return f"{si(row[f'{side}_rate'], 'FLOP/s')}, {row[f'{side}_of_roof']:.0%}, {bound}"
 
 
 def _share(row: pd.Series) -> str:
