@@ -132,6 +132,7 @@ def build_data(
         cfg.category_ids = tuple(listed.values())
     # So a label of the validation images beyond the training set's is refused on reading.
     if train is not None and cfg.overfit:
+        # Does it learn these very images by heart? Only they can say.
         val = train
     else:
         known_of_val = {"num_classes": known, "need_classes": train is None}
@@ -201,6 +202,7 @@ def build_loader(
     The lengths of padded object lists come from the objects of `training_set`, by default the split itself.
     """
     batch_size = cfg.batch_size if train else cfg.eval_batch_size or cfg.batch_size
+    # Each process draws its own part of one common order, so all must shuffle from the same seed.
     sampler = make_sampler(
         dataset,
         batch_size=batch_size,
@@ -218,7 +220,9 @@ def build_loader(
         # Whole batches in training: BatchNorm and the mean of losses would give a small last one more weight.
         drop_last=train,
         num_workers=cfg.num_workers,
+        # Lengths of padded lists are the training set's in evaluation, too: no new input shapes for a compiler.
         collate=datasets.build_collate(dataset, cfg, training_set=training_set),
+        # From pinned memory a copy to the GPU runs beside its work.
         pin_memory=accelerator(torch.device(cfg.device)).pinned,
     )
 
@@ -240,6 +244,7 @@ def print_shapes(args: argparse.Namespace) -> None:
     model, _, _ = build_model(argparse.Namespace(**vars(args) | {"device": "cpu", "backbone_weights": "none"}))
     # --image_size is the shorter side.
     height = args.image_size
+    # Shapes do not depend on what is in the images.
     rows = shapes_of(model, torch.zeros(args.batch_size, 3, height, height * 4 // 3))
     print(f"{format_shapes(rows)}\nin all {sum(p.numel() for p in model.parameters()):,} parameters")
 
@@ -273,6 +278,7 @@ def wrap_model(model: nn.Module, launch: Launch) -> nn.Module:
     # sides of length 1 differ, so nothing has to be rearranged for the exchange.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     gpus = None if launch.gpu is None else [launch.gpu]
+    # Views: gradients lie in the buckets that are exchanged, which saves a copy of all of them.
     return DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)
 
 
@@ -301,6 +307,7 @@ def build_optimizer(
     groups: list[dict[str, Any]] = [{"params": head}, {"params": backbone, "lr": lr_backbone}]
     if alphas:
         groups.append({"params": alphas, "lr": lr * alpha_lr_mult, "weight_decay": 0.0, KEEPS_RATE: True})
+    # Fused: many tensors in one kernel, where the plain form launches several for each.
     return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
@@ -308,6 +315,7 @@ def plan_steps(cfg: argparse.Namespace, checkpoint: dict[str, Any] | None, *, ba
     """Return the steps of the run, those of its checkpoint as done; on resume, print where it goes on."""
     per_epoch = steps_of(batches, cfg.accumulate)
     done = steps_done(checkpoint, start_epoch=cfg.start_epoch, steps_per_epoch=per_epoch)
+    # Saved at the end of an epoch but before its evaluation: that is made up for first.
     evaluated = (checkpoint or {}).get("within_epoch", {}).get("evaluated", True)
     plan = TrainingPlan(per_epoch, cfg.epochs, cfg.max_steps, done, unevaluated=not evaluated)
     if checkpoint is not None and is_training_state(checkpoint):

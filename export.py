@@ -89,6 +89,7 @@ def main(args: argparse.Namespace) -> None:
     detector = model.model
     if not isinstance(detector, DETR | DETRsegm):
         raise UserError(f"--resume {args.resume}: is an exported file; give the checkpoint that it was made from")
+    # All that another program needs beside the weights: class names, sizes, what canvas it takes.
     metadata = _metadata(args, model)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as folder:  # nothing unchecked is kept
@@ -110,6 +111,7 @@ def _check_flags(args: argparse.Namespace) -> None:
     suffix = FORMATS[args.format]
     if Path(args.output).suffix != suffix:
         raise UserError(f"{args.output}: --format {args.format} writes files that end in {suffix}")
+    # Stride 32: at least two cells on each side.
     if args.fixed_size and min(args.fixed_size) < 33:
         raise UserError(f"--fixed_size {' '.join(map(str, args.fixed_size))}: each must be at least 33 pixels")
 
@@ -184,6 +186,7 @@ def _validation_set(args: argparse.Namespace, run: dict[str, Any]) -> "tuple[Det
         known = set(vars(cfg)) & set(run)
         cfg = argparse.Namespace(**vars(cfg) | {name: run[name] for name in known})
         if not run.get("dataset_file"):
+            # Not an error: outputs have been compared, and a card without AP says why.
             return None, "the checkpoint names no data; give --data_path"
     else:
         cfg.data_path = args.data_path

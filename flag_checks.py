@@ -90,6 +90,7 @@ def check_training_flags(args: argparse.Namespace) -> None:
     """Refuse switches of the training that cannot work. Raises UserError."""
     if args.ema is not None and not 0 < args.ema < 1:
         raise UserError(f"--ema {args.ema}: must be between 0 and 1, such as 0.999; leave it out for no average")
+    # Not `<= 0`: NaN compares False with everything, and would pass.
     if args.max_hours is not None and not args.max_hours > 0:
         raise UserError(f"--max_hours {args.max_hours}: must be above 0, such as 0.5; leave it out for no limit")
     if args.eval_batch_size is not None and args.eval_batch_size < 1:
@@ -261,6 +262,7 @@ def check_query_flags(args: argparse.Namespace) -> None:
             f"--denoising {args.denoising} starts queries from noised boxes, and those of --queries learned have none: "
             "give --queries dab or encoder"
         )
+    # The merge to a panoptic image drops queries whose likeliest class is "no object", and sigmoids have no such class.
     if args.focal and args.masks and args.dataset_file == "coco_panoptic":
         raise UserError("--focal cannot make panoptic images, whose rule needs a softmax: leave out --focal or --masks")
 
@@ -281,6 +283,7 @@ def check_attention_flags(args: argparse.Namespace) -> None:
 def given_flags(args: argparse.Namespace) -> frozenset[str]:
     """Return the names of the flags that were typed, or set to another value than their default after parsing."""
     defaults = vars(get_args_parser().parse_args([]))
+    # A caller in Python sets attributes and types nothing: what differs from its default was meant.
     changed = frozenset(name for name, value in defaults.items() if getattr(args, name, value) != value)
     return changed | args.given if isinstance(args, Flags) else changed
 

@@ -77,6 +77,7 @@ LOST_RANK = 4
 def main(args: argparse.Namespace) -> None:
     """Evaluate or train as the flags say; `args` is left as it is. Raises UserError for mistakes of the user."""
     args = with_defaults(args)
+    # Before processes join and anything is read: a mistake is one line at once.
     check_flags(args)
     if args.print_shapes:
         return building.print_shapes(args)
@@ -88,6 +89,7 @@ def main(args: argparse.Namespace) -> None:
     place = join(args)
     with ExitStack() as held:
         if args.output_dir:
+            # Held until the end: a second run here would overwrite the checkpoints, and is refused.
             only_rank_0(lambda: held.enter_context(hold_folder(args.output_dir)))
         held.enter_context(memory_snapshot(args.memory_snapshot, place.device))
         run_at(place, args, held.enter_context(Record()))
@@ -99,6 +101,7 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
     wanted, choices, opened = choose_flags(args, weights, place)
     cfg = settle_flags(wanted, weights, place)
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
+    # A checkpoint of --dense_labels knows the id of each label; the data must count them in the same order.
     labels = None if cfg.match_classes else label_order(weights.resume)
     data = building.build_data(cfg, labels, opened=opened)
     if warning := warn_of_few_images(cfg, data, weights):
@@ -109,6 +112,7 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
         remove_unfinished(run.folder)
     only_rank_0(lambda: refuse_other_run(run.folder, run.cfg, resumed=weights.paths.get("resume")))
     keep_record(record, run)
+    # After the data, which decides the number of classes.
     detector = building.build_detector(run, weights)
     loaders = building.build_loaders(data, run.cfg, place.launch)
     if run.cfg.cost_card and loaders.train is not None:
@@ -130,6 +134,7 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
 
 def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tuple[dict[str, Any], CocoEvaluator]:
     """Evaluate on a loader's images, and say how much --compile compiled meanwhile."""
+    # Images without any annotation: no losses, and nothing to compare with.
     only_predict = run.cfg.eval and not run.data.truth.anns
     results = evaluate(
         detector.model,

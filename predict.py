@@ -45,6 +45,7 @@ def main(args: argparse.Namespace) -> int:
     """Predict as the flags say; return the exit code. Raises UserError for mistakes of the user."""
     check_flags(args)
     allow_pixels(args.max_pixels)
+    # Images from the web are only needed until they have been seen.
     with tempfile.TemporaryDirectory() as downloads:
         inputs, output = name_output(
             find_inputs(args.input, output=Path(args.output), downloads=Path(downloads)), Path(args.output)
@@ -74,6 +75,7 @@ def check_flags(args: argparse.Namespace) -> None:
 def build_detector(args: argparse.Namespace) -> tuple[Detector, Truth | None]:
     """Return the model and, with --truth, the annotations: those of the classes that the model learned."""
     everything = args.json is not None or args.queries is not None
+    # AP needs detections of every score, and --queries is about all of them.
     least = args.threshold if args.threshold is not None else 0.0 if everything else THRESHOLD
     detector = Detector(
         args.resume,

@@ -134,6 +134,7 @@ def _with_dataset(
         # From the outermost subset inwards, until the numbers are those of the dataset itself.
         indices = [source.indices[k] for k in indices]
         source = source.dataset
+    # COCO's image id to place in the whole dataset: predictions know the id alone.
     places = {source.image_id(k): k for k in indices}
     return _evaluated(
         folder,
@@ -158,6 +159,7 @@ def _evaluated(
     name: str = "",
 ) -> Evaluated:
     notes, log = notes or [], []
+    # A folder of an evaluation alone has no curves.
     if (folder / "log.txt").is_file():
         try:
             log = read_log(folder / "log.txt")
@@ -182,6 +184,7 @@ def _facts(info: Mapping[str, Any]) -> dict[str, str | None]:
     return {
         "checkpoint": info["flags"].get("resume") or None,
         "evaluated": str(info.get("date", ""))[:16].replace("T", " ") or None,
+        # `or` at each step: a key may be there with nothing in it.
         "commit": ((info.get("git") or {}).get("sha") or "")[:10] or None,
         "command": info.get("command"),
     }

@@ -71,7 +71,9 @@ def make_object(rng: np.random.Generator, id_: int, image_id: int) -> dict:
     (width, height), place = rng.uniform(10, 240, 2), rng.random(2)
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(8, 61)))
     radii = rng.uniform(0.7, 1, len(angles)) / 2
+    # (points, 2) x and y; radii of at most 0.5 keep it inside its width x height.
     outline = np.stack([(0.5 + radii * np.cos(angles)) * width, (0.5 + radii * np.sin(angles)) * height], axis=1)
+    # Moved to a place where all of it lies in the image.
     outline = (outline + place * (640 - width, 480 - height)).round(2)
     low, high = outline.min(0), outline.max(0)
     crowd = bool(rng.random() < 0.01)

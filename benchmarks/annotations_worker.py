@@ -89,6 +89,7 @@ def main() -> None:
     read = {"ours": open_ours, "pycocotools": open_pycocotools, "nothing": open_nothing}[kind](path)
     seconds = time.perf_counter() - began
     alone = memory_mb()["rss"]
+    # All workers and this process: memory is read while all of them hold it, so that a shared page is divided by all.
     barrier = multiprocessing.get_context("fork").Barrier(workers + 1)
     warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: memory is the question
     loader = DataLoader(Reader(read, barrier), batch_size=None, num_workers=workers, multiprocessing_context="fork")

@@ -132,8 +132,11 @@ def curves_by_variant(logs: Mapping[str, Sequence[Path]], step_times: Mapping[st
     curves = {}
     for name, of_seeds in logs.items():
         columns = ("steps", "minutes", "AP", "AP50")
+        # Needs as many evaluations of every seed: only whole runs come here.
         runs = np.array([[[point[column] for column in columns] for point in curve_of(log)] for log in of_seeds])
         if name in step_times:
+            # Seconds of a step on an idle machine, in minutes: what the runs themselves took depends on what ran beside
+            # them.
             runs[:, :, 1] = runs[:, :, 0] * step_times[name] / 60
         curves[name] = runs
     return curves
@@ -144,6 +147,7 @@ def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
     figure = Figure(figsize=(12, 5), layout="constrained")
     for axes, column, label in zip(figure.subplots(1, 2, sharey=True), (0, 1), ("steps", "minutes of training")):
         for name, runs in curves.items():
+            # (evaluations,) and (seeds, evaluations).
             x, ap = runs[:, :, column].mean(0), runs[:, :, 2]
             (line,) = axes.plot(x, ap.mean(0), marker="o", markersize=3, label=name)
             axes.fill_between(x, ap.min(0), ap.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
@@ -158,6 +162,7 @@ def table(curves: Mapping[str, np.ndarray]) -> str:
     """Return the last AP and AP50 of each variant, mean and range over its seeds, as a table in Markdown."""
     lines = ["| variant | seeds | steps | minutes | AP | AP50 |", "|---|---|---|---|---|---|"]
     for name, runs in curves.items():
+        # (seeds, 4): the last evaluation of each.
         last = runs[:, -1]
         ap, ap50 = (f"{c.mean():.3f} ({c.min():.3f} to {c.max():.3f})" for c in (last[:, 2], last[:, 3]))
         lines.append(f"| {name} | {len(runs)} | {last[0, 0]:.0f} | {last[:, 1].mean():.1f} | {ap} | {ap50} |")

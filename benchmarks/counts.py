@@ -78,6 +78,7 @@ def by_version(counts: StepCounts) -> dict[str, Any]:
 def buckets(args: argparse.Namespace) -> list[int]:
     """Bytes of each all-reduce: the last parameter's gradient is the first that is there."""
     with fake_training(args, torch.device("cpu")) as parts:
+        # Frozen ones have no gradient to exchange.
         trained = [p for p in parts.model.parameters() if p.requires_grad][::-1]
     # By the numbers of bytes alone, which fake tensors know.
     return fill_buckets([p.numel() * p.element_size() for p in trained])
@@ -88,6 +89,7 @@ def fill_buckets(sizes: Sequence[int]) -> list[int]:
     filled, current = [], 0
     for size in sizes:
         current += size
+        # The first limit for the first bucket, the second for all others.
         if current >= BUCKETS[min(len(filled), 1)]:
             filled.append(current)
             current = 0
@@ -109,6 +111,8 @@ class _Numbers(TorchDispatchMode):
 def count_original(checkout: Path, device: str) -> dict[str, Any]:
     """Count a step of the original: forward, loss, backward, clipping and optimizer."""
     models, args = import_original(checkout, device)
+    # Costs (Q, T) are fake and have no values to assign by: object i takes query i. The loss costs the same for any
+    # pairs.
     importlib.import_module("models.matcher").linear_sum_assignment = lambda cost: (range(cost.shape[1]),) * 2
     counter = StepCounter()
     with fake_device(torch.device(device)) as fake, _Numbers():
@@ -118,6 +122,7 @@ def count_original(checkout: Path, device: str) -> dict[str, Any]:
         fake.follow(model)
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=args.weight_decay)
+        # Else the first step would also count how AdamW makes its moments.
         make_state(optimizer)
         batch, targets = original_batch(device)
         with counter:
@@ -139,6 +144,7 @@ def import_original(checkout: Path, device: str) -> tuple[ModuleType, argparse.N
     """Import the checkout's modules in the place of ours; return `models` and its flags with their defaults."""
     ours = ("util", "models", "datasets", "engine", "main")
     for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+        # Python would give our modules back under the original's names.
         del sys.modules[name]
     sys.path.insert(0, str(checkout))
     main, models = importlib.import_module("main"), importlib.import_module("models")
@@ -173,6 +179,7 @@ def collect(known: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Count cases, and keep of the known file what is of others and of other versions."""
     found = {name: count(*CASES[name]) for name in names}
     versions = dict(known.get("torch", {}))
+    # Merged by case: --only one must not drop the others' counts.
     versions[version()] = versions.get(version(), {}) | {name: counts["version"] for name, counts in found.items()}
     always = {name: counts["always"] for name, counts in found.items()}
     return dict(known) | {"always": known.get("always", {}) | always, "torch": versions}

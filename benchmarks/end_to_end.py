@@ -47,11 +47,13 @@ def first_images(source: Path, folder: Path, count: int) -> Path:
     for split in ("train2017", "val2017"):
         name = Path("annotations", f"instances_{split}.json")
         data = json.loads((source / name).read_text())
+        # Images without objects would leave a small set little to learn from.
         labelled = {annotation["image_id"] for annotation in data["annotations"]}
         data["images"] = [image for image in data["images"] if image["id"] in labelled][:count]
         kept = {image["id"] for image in data["images"]}
         data["annotations"] = [annotation for annotation in data["annotations"] if annotation["image_id"] in kept]
         (folder / name).write_text(json.dumps(data))
+        # Only the annotations are cut: files that these do not name are never opened.
         (folder / split).symlink_to((source / split).resolve(), target_is_directory=True)
     return folder
 
@@ -69,7 +71,9 @@ def commands(args: argparse.Namespace, data_path: Path) -> dict[str, tuple[list[
 
 def run_once(command: list[str], folder: Path, threads: int) -> dict:
     """Return the seconds of a run, and its last epoch's training loss and AP. Raises SystemExit when it fails."""
+    # By the environment: the original has no flag for threads.
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    # A fresh one for each run: ours would refuse to mix with another run, and the original's log would go on growing.
     with tempfile.TemporaryDirectory() as output:
         start = time.perf_counter()
         done = subprocess.run(
@@ -78,6 +82,7 @@ def run_once(command: list[str], folder: Path, threads: int) -> dict:
         seconds = time.perf_counter() - start
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stderr[-2000:]}")
+        # The last epoch's: it shows that both trained the same, beside how long it took.
         row = json.loads((Path(output) / "log.txt").read_text().splitlines()[-1])
     return {"seconds": seconds, "train_loss": row["train_loss"], "AP": row["test_coco_eval_bbox"][0]}
 
@@ -86,6 +91,7 @@ def measure(args: argparse.Namespace, todo: dict[str, tuple[list[str], Path]]) -
     """Run each command in every round, there and back; return what `run_once` does by implementation."""
     runs: dict[str, list[dict]] = {}
     for number in range(args.rounds):
+        # There and back: a machine that slows down slows all alike.
         for name in list(todo)[:: 1 if number % 2 == 0 else -1]:
             answer = run_once(*todo[name], args.threads)
             runs.setdefault(name, []).append(answer)

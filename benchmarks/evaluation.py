@@ -37,6 +37,7 @@ def main() -> int:
     args = parse_args()
     order = {name: getattr(args, name) for name in ("images", "detections", "objects", "classes", "iou_type")}
     order["threads"] = args.threads
+    # Always there: it is the definition of COCO's numbers.
     evaluators = implementations(args) | {"pycocotools": Implementation(ROOT)}
     workers = {
         name: Child("evaluation_worker.py", one.checkout, order | {"evaluator": name})
@@ -45,6 +46,7 @@ def main() -> int:
     runs = alternate(workers, args.rounds, describe=lambda a: f"{a['whole']:.3f} s, numbers {a['numbers']:.3f} s")
     medians = {part: medians_of(runs, part) for part in ("whole", "numbers")}
     print_medians(medians, "s", against=["pycocotools"])
+    # JSON keeps a float64 to the last bit, so == compares all of it.
     stats = {name: rows[0]["stats"] for name, rows in runs.items()}
     equal = all(row["stats"] == stats["pycocotools"] for rows in runs.values() for row in rows)
     print(f"the twelve numbers are {'equal to the last bit' if equal else f'NOT equal: {stats}'}")

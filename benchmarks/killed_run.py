@@ -36,15 +36,19 @@ def start(flags: str, output: Path, saved: Path | None, looks: Path | None = Non
     Its output goes to a file. After every save the step's number is added to the file `saved`, and after every epoch
     what the run holds to the file `looks`.
     """
+    # A fork has the imports already: starting Python and torch anew for each of 200 kills would take most of the time.
     child = os.fork()
     if child:
         return child
     for descriptor in (1, 2):
+        # By descriptor: C libraries write past sys.stdout.
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     if saved is not None:
         save = RunFolder.save
 
         def save_and_note(self: RunFolder, state: dict, **more: bool) -> bool:
+            # First the save, then the note: a step that was noted is on the disk, so a kill between the two proves
+            # nothing wrong.
             result = save(self, state, **more)
             with saved.open("a") as file:
                 file.write(f"{state['step']}\n")
@@ -52,11 +56,13 @@ def start(flags: str, output: Path, saved: Path | None, looks: Path | None = Non
 
         RunFolder.save = save_and_note  # type: ignore[method-assign]
     with watched(looks) if looks else contextlib.nullcontext():
+        # Not sys.exit: the fork must not go on with its parent's `finally` blocks and exit handlers.
         os._exit(main.cli(flags.split()))
 
 
 def last_saved(saved: Path) -> int:
     """Return the step that the run noted last as saved."""
+    # Up to the last line's end: a kill may have cut the number after it.
     whole = saved.read_text().rpartition("\n")[0].splitlines() if saved.exists() else []
     return int(whole[-1]) if whole else 0
 
@@ -72,6 +78,7 @@ def kill_once(flags: str, saved: Path, dice: random.Random) -> bool:
     if has_ended(child):
         return False
     os.kill(child, signal.SIGKILL)
+    # It may have ended by itself just before: then its exit code is its own.
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
@@ -94,6 +101,7 @@ def faults_after_kill(folder: Path, saved: Path, *, had_best: bool) -> list[str]
     """Return what is not as promised after a kill."""
     found = find_quietly(folder)
     step = load_checkpoint(found)["step"] if found else 0
+    # One step ahead is right: killed after the save, before the note.
     faults = [f"step {last_saved(saved)} was saved and {step} is found"] if step < last_saved(saved) else []
     if had_best:
         try:
@@ -126,6 +134,7 @@ def kill_often(folder: Path, flags: str, *, kills: int, seconds: float, dice: ra
             break  # the run is over: more --epochs have room for more kills
         done += 1
         faults += faults_after_kill(folder, saved, had_best=had_best)
+        # From the first time it is seen on, every later kill must leave one.
         had_best = had_best or (folder / "best.pth").exists()
     at = last_saved(saved)
     let_end(flags, saved.with_name("output.txt"), saved)
@@ -135,6 +144,7 @@ def kill_often(folder: Path, flags: str, *, kills: int, seconds: float, dice: ra
 def same_run(one: Path, other: Path) -> bool:
     """Return True if two runs ended with the same weights, optimizer and log, to the last bit."""
     mine, theirs = (load_checkpoint(folder / "checkpoint.pth") for folder in (one, other))
+    # To the bit: a run that goes on from a checkpoint draws the same batches and crops as one that never stopped.
     same = all(torch.equal(mine["model"][name], value) for name, value in theirs["model"].items())
     for key, state in theirs["optimizer"]["state"].items():
         same &= all(torch.equal(mine["optimizer"]["state"][key][name], value) for name, value in state.items())
@@ -155,7 +165,9 @@ def damage(folder: Path, kind: str, *, times: int, dice: random.Random) -> dict[
     recognised = 0
     for _ in tqdm(range(times), desc=kind, disable=None):
         place = dice.randrange(len(whole))
+        # One bit: << binds before ^. A checksum has to see the smallest damage.
         flipped = bytes([whole[place] ^ 1 << dice.randrange(8)])
+        # A cut at 0 leaves an empty file, which counts as damaged, too.
         path.write_bytes(whole[:place] + (b"" if kind == "truncations" else flipped + whole[place + 1 :]))
         found = find_quietly(folder)
         recognised += found == str(folder / "previous.pth") and load_checkpoint(found)["step"] == before

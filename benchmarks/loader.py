@@ -37,6 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Images and seconds of every timed pass, by implementation."""
+    # All on one core: they take turns, so they never share it, and its cache and clock are the same for each.
     core = max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     flags = ["--coco_path", str(args.data.resolve()), "--num_workers", str(args.num_workers), *args.loader_flags]
     children = {}

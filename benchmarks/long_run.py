@@ -36,7 +36,9 @@ def look() -> dict[str, int]:
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return {
+        # Linux gives kB, of 1024 bytes.
         "memory": 1024 * int(status["VmRSS"].split()[0]),
+        # One too many, for listing opens the folder itself; it is in every row and cancels.
         "files": len(os.listdir("/proc/self/fd")),
         "threads": int(status["Threads"]),
         "processes": len(children),
@@ -48,6 +50,7 @@ def summarize(file: Path) -> dict[str, Any]:
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     settled = rows[int(WARM_UP * len(rows)) :]
     first, second = settled[: len(settled) // 2], settled[len(settled) // 2 :]
+    # Means of halves: a single row jumps with the allocator.
     before, after = (mean(row["memory"] for row in part) for part in (first, second))
     counts = ("files", "threads", "processes")
     return {

@@ -35,11 +35,13 @@ def parse_args() -> argparse.Namespace:
 
 def measure(args: argparse.Namespace) -> dict[str, list[dict]]:
     """Memory, seconds and losses of every step, by implementation."""
+    # Without dropout, which the implementations draw in another order, losses can be compared.
     flags = ["--device", "cpu", "--masks", "--batch_size", str(args.batch_size), "--dropout", "0", *args.model_flags]
     order = {"size": args.size, "objects": args.objects, "threads": args.threads}
     results: dict[str, list[dict]] = {}
     for name, one in implementations(args).items():
         worker = Child("step_worker.py", one.checkout, order | {"flags": [*flags, *one.flags]})
+        # One after the other, unlike the other benchmarks: two models at once would share the memory that is measured.
         results[name] = []
         for _ in range(args.steps):
             results[name].append(answer := worker.work())
@@ -56,6 +58,7 @@ def main() -> None:
     """Measure, print the ratio, and write the JSON."""
     args = parse_args()
     runs = measure(args)
+    # A process's largest memory never falls: the last row has it.
     peaks = {name: rows[-1]["peak_mb"] for name, rows in runs.items()}
     for name in peaks if "original" in peaks else ():
         print(f"{name} needs {peaks[name] / peaks['original']:.2f} of the original's memory")

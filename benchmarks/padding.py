@@ -56,12 +56,16 @@ class MixedSizes(Dataset):
 
     def load(self, index: int) -> tuple:
         """Return the PIL image and its target, boxes xyxy in pixels; objects cut away are gone."""
+        # By index, not in turn: an image is the same in every order, batch and call, and so is its truth in `coco`.
         rng = np.random.default_rng([self.shapes.seed, index])
+        # Boxes are still xyxy in pixels here; `normalize` makes them cxcywh in [0, 1].
         image, target = self.shapes.load(index)
         side = round(rng.uniform(*SCALES) * self.shapes.image_size)
+        # Two parts: sides shrink apart from each other, so the batch has padding on the right and at the bottom.
         height, width = (max(1, round(side * part)) for part in rng.uniform(*KEPT, size=2))
         top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
         image, target = crop(*resize(image, target, (side, side)), (int(top), int(left), height, width))
+        # Detections are scaled to `orig_size`: the truth below is that of the crop, not of the whole image.
         return image, {**target, "orig_size": target["size"]}
 
     @cached_property
@@ -73,6 +77,7 @@ class MixedSizes(Dataset):
             target = self.load(index)[1]
             height, width = target["size"].tolist()
             images.append({"id": index, "height": height, "width": width})
+            # COCO's boxes are xywh, ours are corners.
             for (x0, y0, x1, y1), label, area in zip(*(target[k].tolist() for k in ("boxes", "labels", "area"))):
                 box = {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": area, "iscrowd": 0, "category_id": label}
                 annotations.append({"id": len(annotations) + 1, "image_id": index, **box})
@@ -103,11 +108,13 @@ def flags_of(checkpoint: dict, path: str) -> argparse.Namespace:
         raise CheckpointError(
             f"--resume {path}: its flags say --dataset_file {flags.get('dataset_file')}, this needs shapes"
         )
+    # Today's defaults first: the checkpoint may be older than a flag. No weights are read, the checkpoint has them all.
     return argparse.Namespace(**vars(get_args_parser().parse_args([])) | flags | {"backbone_weights": "none"})
 
 
 def build(checkpoint: dict, flags: argparse.Namespace, path: str, *, padding_invariant: bool) -> nn.Module:
     """The checkpoint's model, for evaluation, with or without the flag."""
+    # The flag has no weights of its own: one checkpoint fits both.
     flags = argparse.Namespace(**vars(flags) | {"padding_invariant": padding_invariant})
     model = build_model(flags)[0]
     load_model(model, checkpoint, path)
@@ -122,6 +129,7 @@ def detect(model: nn.Module, dataset: MixedSizes, *, batch_size: int, device: st
         for first in range(0, len(dataset), batch_size):
             indices = range(first, min(first + batch_size, len(dataset)))
             images, targets = zip(*(dataset[i] for i in indices))
+            # Neighbours are padded to the largest height and width among them: here a batch begins to matter.
             outputs = model(nested_tensor_from_tensor_list(images).to(device))
             sizes = torch.stack([t["orig_size"] for t in targets]).to(device)
             found |= zip(indices, PostProcess()(outputs, sizes))
@@ -140,6 +148,7 @@ def average_precision(dataset: MixedSizes, detections: Detections) -> dict[str, 
 def largest_move(detections: Detections, alone: Detections) -> dict[str, float]:
     """Largest difference of a query's score, and of its box in pixels, from those at batch 1."""
     return {
+        # Query by query: the postprocessor keeps their order, so row q is the same query in both.
         name: max((detections[i][key] - alone[i][key]).abs().max().item() for i in alone)
         for name, key in (("score_moves", "scores"), ("box_moves", "boxes"))
     }
@@ -159,6 +168,7 @@ def measure(args: argparse.Namespace) -> list[dict]:
         for batch_size in (1, args.batch_size):
             label = f"flag {'on' if padding_invariant else 'off'}, batch {batch_size}"
             found = detect(model, dataset, batch_size=batch_size, device=args.device, label=label)
+            # The reference is of the same flag: what moves is moved by the batch alone, and batch 1 itself shows 0.
             alone = found if batch_size == 1 else alone
             row = {"padding_invariant": padding_invariant, "batch_size": batch_size}
             rows.append(row | largest_move(found, alone) | average_precision(dataset, found))

@@ -27,17 +27,22 @@ def time_steps(order: dict) -> list[dict]:
     launch = distributed.init_distributed(device=args.device)
     device = torch.device(args.device)
     model = importlib.import_module("building").wrap_model(model.to(device), launch)
+    # The same batch in every process: none has more work than another.
     batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=False)
     rows = []
     for _ in range(order["rounds"] + 1):
+        # All begin at once: a process that comes late would be waited for in the first all-reduce, inside the time.
         distributed.barrier()
         start = time.perf_counter()
         engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
         if device.type == "cuda":
+            # The host only queues kernels: wait until they are done.
             torch.cuda.synchronize()
+        # Every process has a batch of its own, and all end together with the last all-reduce.
         images = args.batch_size * launch.world_size
         rows.append({"seconds": time.perf_counter() - start, "images": images, "peak_mb": peak_mb()})
     if launch.rank == 0:
+        # The first step makes the optimizer's state and the gradient buckets.
         return rows[1:]
     return []
 

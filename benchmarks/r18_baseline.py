@@ -82,6 +82,7 @@ def prepare(args: argparse.Namespace, file: Path) -> int:
     seed_everything(args.seed)
     dataset: Any = building.build_split("train", cfg)
     # Floats, as the original's transforms end with.
+    # Two images a step; past the end the set begins again, with other random crops.
     images = [dataset[step % len(dataset)] for step in range(2 * args.steps)]
     floats = [(_normalised(image), dict(target)) for image, target in images]
     # The class count of the original for dataset_file coco.
@@ -98,6 +99,7 @@ def set_norms(state: dict[str, torch.Tensor], images: list[torch.Tensor]) -> Non
     prefix = "backbone.0.body."
     network = torchvision.models.resnet18(norm_layer=partial(torch.nn.BatchNorm2d, momentum=None))
     own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    # Not strict: frozen norms count no batches, and the detector's backbone has no classifier.
     network.load_state_dict(own, strict=False)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

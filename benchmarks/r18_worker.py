@@ -21,6 +21,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     order = json.loads(sys.stdin.readline())
+    # Off, PyTorch's own convolutions compute: the same sums in another order.
     torch.backends.mkldnn.set_flags(not order.get("without_onednn"))
     sys.stdin.readline()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -45,8 +45,10 @@ TESTS = ("tests/datasets/test_coco_file_faults.py", "tests/util/runs/test_checks
 
 def run_long(folder: Path, *, steps: int, evaluations: int = 40) -> dict[str, Any]:
     """Make a run of so many steps with an evaluation after each of its epochs; return what it held meanwhile."""
+    # FLAGS have batches of 2.
     looks, images = folder / "looks.txt", 2 * steps // evaluations
     flags = (
+        # A worker process, unlike in the killed run: one that is not ended with its epoch would show in `processes`.
         f"{FLAGS} --checkpoint_every 100 --train_size {images} --num_workers 1 --val_size 4 --epochs {evaluations} "
         f"--output_dir {folder}"
     )
@@ -72,6 +74,8 @@ def run_tests(examples: int) -> dict[str, Any]:
     return {
         "examples_each": examples,
         "ended": done.stdout.strip().rpartition("\n")[2],
+        # pytest's 1: tests failed, by name above. Any other code names none: no test was found, or pytest itself
+        # failed.
         "faults": failed if done.returncode == 1 else [f"exit code {done.returncode}"] * (done.returncode != 0),
         "seconds": round(time.monotonic() - began),
     }
@@ -93,6 +97,7 @@ def is_good(report: dict[str, Any]) -> bool:
     """Return True where all that was looked at is as promised."""
     good = not any(part.get("faults") for part in report.values())
     good &= report.get("sigkill", {}).get("same_weights_and_log_as_without_kills", True)
+    # With --only the others are not in this report.
     damaged = [report[kind] for kind in ("truncations", "flipped_bytes") if kind in report]
     return good and all(part["recognised_and_previous_found"] == part["files"] for part in damaged)
 
@@ -122,12 +127,14 @@ def run() -> int:
     place = Path(tempfile.mkdtemp(prefix="reliability-"))
     head = {"date", "command", "better", "unit", "medians", "machine"}
     kept = json.loads(args.output.read_text()) if args.only and args.output.exists() else {}
+    # The head is written anew by write_report; what remains are the parts.
     kept, report = {name: part for name, part in kept.items() if name not in head}, dict[str, Any]()
     try:
         for name in [args.only] if args.only else PARTS:
             found = try_part(name, place, args)
             today = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
             report |= {key: {"ended_at": today, **part} for key, part in found.items()}
+            # After every part: who stops it after half an hour keeps what is done.
             write_report("reliability", args, medians={}, unit="", **kept | report)
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -33,6 +33,7 @@ def faster_rcnn(weights: dict[str, Tensor], num_classes: int, *, height: int, wi
     # Its keys have no "features." before them; the classifier is not part of it.
     state = {k.removeprefix("features."): v for k, v in weights.items()}
     backbone.body.load_state_dict({k: state[k] for k in own})
+    # Three: the pyramid adds a pooled map to the two of the backbone. Sides in pixels, then height over width.
     anchors = AnchorGenerator(((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3)
     return FasterRCNN(
         backbone, num_classes, rpn_anchor_generator=anchors, min_size=min(height, width), max_size=max(height, width)
@@ -54,6 +55,7 @@ class PyramidOfMobileNet(nn.Module):
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Return six maps of images (B, 3, H, W), finest first."""
         maps = [self.fine(images)]
+        # The second half goes on from the first one's map: the backbone runs once.
         maps.append(self.coarse(maps[-1]))
         for block in self.extra:
             maps.append(block(maps[-1]))
@@ -64,8 +66,10 @@ def ssdlite(weights: dict[str, Tensor], num_classes: int, *, height: int, width:
     """Return torchvision's SSDLite over a MobileNetV2; images become exactly `height` x `width`, as it needs them."""
     anchors = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
     norm = partial(nn.BatchNorm2d, eps=0.001, momentum=0.03)  # torchvision's for SSDLite
+    # Channels of the six maps above, finest first.
     head = SSDLiteHead([96, 1280, 512, 256, 256, 128], anchors.num_anchors_per_location(), num_classes, norm)
     sizes = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    # torchvision's size is (width, height) here, unlike a tensor's shape.
     return SSD(PyramidOfMobileNet(weights), anchors, (width, height), num_classes, head=head, **sizes)
 
 

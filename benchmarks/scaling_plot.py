@@ -27,6 +27,7 @@ def plot_scaling(sweeps: dict[str, dict[int, dict[str, float]]], json_path: Path
         values = list(points)
         for name in points[values[0]]:
             panel.plot(values, [points[v][name] for v in values], marker="o", label=name)
+        # Through our first point: with both axes logarithmic, proportion is a straight line of slope 1 for every sweep.
         first = points[values[0]]["ours"]
         panel.plot(
             values,

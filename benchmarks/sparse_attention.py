@@ -48,12 +48,14 @@ def rivals(heads: int, *, with_alpha: bool) -> dict[str, dict[str, Normalizer]]:
         import entmax
     except ImportError as error:
         raise SystemExit("the rival is missing: pip install entmax") from error
+    # (heads, 1, 1): one for each head, between softmax (1) and sparsemax (2), and learned as in a model.
     alpha = torch.linspace(1.1, 1.9, heads).view(heads, 1, 1).requires_grad_()
     softmax: Normalizer = lambda z: z.softmax(-1)
     found: dict[str, dict[str, Normalizer]] = {
         "sparsemax": {
             OURS: sparsemax,
             PACKAGE: lambda z: entmax.sparsemax(z, -1),
+            # Looks for the threshold among the 100 largest scores, and tries more where these do not do.
             PARTIAL: lambda z: entmax.sparsemax(z, -1, 100),
             SOFTMAX: softmax,
         },
@@ -72,6 +74,7 @@ def rivals(heads: int, *, with_alpha: bool) -> dict[str, dict[str, Normalizer]]:
 
 def once(normalize: Normalizer, scores: Tensor, gradient: Tensor) -> tuple[dict[str, float], Tensor]:
     """CPU and wall seconds of a forward and a backward pass, and the probabilities."""
+    # A leaf of its own: gradients of the last round must not add up.
     z = scores.clone().requires_grad_()
     wall, cpu = time.perf_counter(), time.process_time()
     probabilities = normalize(z)
@@ -84,14 +87,17 @@ def measure(
 ) -> dict[str, dict[str, list[float]]]:
     """CPU and wall seconds by implementation, after a round that does not count. Raises SystemExit if they differ."""
     torch.manual_seed(0)
+    # (heads of all images, queries, keys); a random gradient, because that of a sum of probabilities is 0 everywhere.
     scores, gradient = torch.randn(shape), torch.randn(shape)
     times: dict[str, dict[str, list[float]]] = {name: {"cpu": [], "wall": []} for name in contenders}
+    # Round -1 does not count. Even rounds go there, odd ones back: a machine that slows down slows all alike.
     for number in range(-1, rounds):
         results: dict[str, Tensor] = {}
         for name in list(contenders)[:: 1 if number % 2 == 0 else -1]:
             seconds, results[name] = once(contenders[name], scores, gradient)
             for kind in times[name] if number >= 0 else ():
                 times[name][kind].append(seconds[kind])
+        # A faster function that gives other probabilities would be no rival.
         apart = float((results[OURS] - results[PACKAGE]).abs().max())
         if apart > CLOSE:
             raise SystemExit(f"{shape}: ours and the package's differ by {apart:.1e}")

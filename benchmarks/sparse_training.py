@@ -53,6 +53,7 @@ def statistics_table(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     lines = ["| normaliser | seeds | layer | zeros | Gini | inside small boxes | inside medium boxes |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name, of_seeds in found.items():
+        # (seeds, layers, heads): the mean over seeds and heads leaves a number for each layer.
         inside = [np.mean([one["inside_box"][size] for one in of_seeds], (0, 2)) for size in ("small", "medium")]
         columns = [*(np.mean([one[key] for one in of_seeds], (0, 2)) for key in ("zeros", "gini")), *inside]
         for layer, (zeros, gini, small, medium) in enumerate(zip(*columns), start=1):

@@ -39,6 +39,7 @@ class StepParts:
     def take(self, whole: float) -> dict[str, float]:
         """Return the parts of a step that took `whole` seconds; `rest` is the time that none of them accounts for."""
         parts, self.seconds = self.seconds, {}
+        # The matcher runs inside the criterion and was timed twice.
         parts["loss"] = parts.get("loss", 0.0) - parts.get("matcher", 0.0)
         return parts | {"rest": whole - sum(parts.values())}
 
@@ -140,8 +141,10 @@ def best_rate(device: torch.device, dtype: torch.dtype, *, size: int = 4096, rep
     weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
     # Channels last, the layout in which both cuDNN and oneDNN are fastest.
     maps = torch.randn(2, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    # The least of some: the first also chooses kernels and fills caches.
     product = min(_seconds(lambda: a @ b, device) for _ in range(repeats + 1))
     convolution = min(_seconds(lambda: torch.conv2d(maps, weight, padding=1), device) for _ in range(repeats + 1))
+    # A multiplication and an addition count as two. Padding keeps the sides, so outputs are as many as inputs.
     return max(2 * size**3 / product, 2 * maps.numel() * channels * 9 / convolution)
 
 

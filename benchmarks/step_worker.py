@@ -108,7 +108,9 @@ def make_batch(size: tuple[int, int], batch_size: int, objects: int, *, masks: b
     images = [torch.randn(3, *size, generator=generator) for _ in range(batch_size)]
     targets = [
         {
+            # COCO's category ids, 1 to 90.
             "labels": torch.randint(1, 91, (objects,), generator=generator),
+            # cxcywh: centres and sides between 0.2 and 0.5 of the image.
             "boxes": torch.rand(objects, 4, generator=generator) * 0.3 + 0.2,
             "image_id": torch.tensor([i]),
             "orig_size": torch.tensor(size),
@@ -136,10 +138,12 @@ def main() -> None:
         own = {} if precision is None else {"context": engine.StepContext(precision=precision)}
         dtype = getattr(precision, "dtype", None) or torch.float32
         parts = StepParts(model, criterion, optimizer, device.type == "cuda")
+        # With the model in memory and no step done: what the step adds is the peak less this.
         before = peak_mb()
         counts: dict[str, float] = {}
         watches = [counted(model, optimizer, counts), counted_kernels(device, counts)] if order.get("count") else []
         for _ in sys.stdin:
+            # The first steps count, one watch each, and are among those that the parent does not time.
             with watches.pop(0) if watches else contextlib.nullcontext():
                 start, start_cpu = time.perf_counter(), time.process_time()
                 stats = engine.train_one_epoch(

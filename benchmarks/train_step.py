@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 def measure(args: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Seconds, parts, counts and losses of every timed step, by implementation."""
     flags = ["--device", args.device, "--batch_size", str(args.batch_size), *args.model_flags]
+    # The first warm-up step counts operators, the second a GPU's kernels: counting is slow and stays out of the times.
     order = {"size": args.size, "objects": args.objects, "threads": args.threads, "count": True}
     workers = {
         name: Child("step_worker.py", one.checkout, order | {"flags": [*flags, *one.flags]})
@@ -53,7 +54,9 @@ def describe(rows: list[dict[str, Any]]) -> str:
     """Describe a step in one line: ms by part, reads, kernels, memory, operations and their rate."""
     parts = {part: 1000 * statistics.median(row["parts"][part] for row in rows) for part in rows[0]["parts"]}
     times = ", ".join(f"{part} {ms:.0f}" for part, ms in parts.items())
+    # The best of all measurements: a busy machine only ever shows a lower rate.
     last, rate = rows[-1], max(row["rate"] for row in rows)
+    # FLOPs were counted in the first warm-up step; with fixed shapes they are the same in every step.
     share = last["flops"] / statistics.median(row["seconds"] for row in rows) / rate
     kernels = f"; {last['kernels']} kernels" if "kernels" in last else ""
     return (

@@ -57,6 +57,7 @@ def parse_args() -> argparse.Namespace:
 def flags_of(variant: str, args: argparse.Namespace) -> list[str]:
     """Return the flags of a variant's model, all at the same stride."""
     model, stride = MODELS[args.model][0].split(), args.feature_map or MAPS[args.model]
+    # The stride decides the number of cells, and with it the time: all variants get the same one.
     own = ALL[variant].replace("--feature_map c4", "").split()
     return ["--device", args.device, *model, "--feature_map", stride, *own, *args.model_flags]
 
@@ -73,8 +74,10 @@ def main() -> None:
     """Measure, print medians, ratios and counts, and write the JSON."""
     args = parse_args()
     runs = measure(args)
+    # With several threads CPU time is their sum, waiting loops included.
     key = "cpu" if args.device == "cpu" and args.threads == 1 else "seconds"
     medians = medians_of(runs, key)
+    # The first name that was asked for is the measure.
     ratios = {name: value / medians[args.only[0]] for name, value in medians.items()}
     for name, rows in runs.items():
         beside = f", {ratios[name]:.3f} times {args.only[0]}" if name != args.only[0] else ""

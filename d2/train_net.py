@@ -43,6 +43,7 @@ class Trainer(DefaultTrainer):
         """AdamW (or SGD) with a rate of its own for the backbone; CLIP_TYPE "full_model" clips the whole gradient."""
         solver = cfg.SOLVER
         trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        # By whether "backbone" is in the name.
         rates = {True: solver.BASE_LR * solver.BACKBONE_MULTIPLIER, False: solver.BASE_LR}
         groups = [
             {"params": [p for name, p in trained if ("backbone" in name) is inside], "lr": rate}
@@ -57,6 +58,7 @@ class Trainer(DefaultTrainer):
         else:
             raise UserError(f"SOLVER.OPTIMIZER {solver.OPTIMIZER}: choose ADAMW or SGD")
         clip = solver.CLIP_GRADIENTS
+        # DETR's own type is unknown to Detectron2, which would refuse it.
         if clip.CLIP_TYPE != "full_model":
             return maybe_add_gradient_clipping(cfg, optimizer)
         if clip.ENABLED and clip.CLIP_VALUE > 0:

@@ -7,6 +7,7 @@ from util.choices import ATTENTIONS
 
 def add_attention_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags that put something in place of the softmax of attentions."""
+    # The three attentions of DETR. The softmax is what its checkpoints were trained with.
     for name, whose in (
         ("encoder_attention", "of the encoder's cells to each other"),
         ("decoder_self_attention", "of the queries to each other"),
@@ -20,7 +21,12 @@ def add_attention_flags(group: argparse._ArgumentGroup) -> None:
             "(%(default)s)",
         )
     group.add_argument(
-        "--topk", default=32, type=int, metavar="N", help="keys that an attention 'topk' leaves a query (%(default)s)"
+        # Unlike the others, its number of keys is a choice: their zeros come out of the scores.
+        "--topk",
+        default=32,
+        type=int,
+        metavar="N",
+        help="keys that an attention 'topk' leaves a query (%(default)s)",
     )
     group.add_argument(
         "--alpha_lr_mult",

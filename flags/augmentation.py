@@ -6,6 +6,7 @@ import argparse
 def add_augmentation_flags(group: argparse._ArgumentGroup) -> None:
     """Add the switches; with all of them off, augmentation is DETR's."""
     group.add_argument(
+        # Named for what it turns off: DETR flips half of the images without asking.
         "--no_flip",
         dest="flip",
         action="store_false",
@@ -28,6 +29,7 @@ def add_augmentation_flags(group: argparse._ArgumentGroup) -> None:
         help="put four images into one with this probability (%(default)s)",
     )
     group.add_argument(
+        # None, not (1, 1): it takes the place of DETR's scales and crops.
         "--scale_jitter",
         default=None,
         type=float,
@@ -37,9 +39,15 @@ def add_augmentation_flags(group: argparse._ArgumentGroup) -> None:
         "in place of --train_scales and crops",
     )
     group.add_argument(
-        "--crop_probability", default=0.5, type=float, metavar="P", help="part of the images to crop (%(default)s)"
+        # DETR's: half of the images are only resized, so that whole scenes are seen, too.
+        "--crop_probability",
+        default=0.5,
+        type=float,
+        metavar="P",
+        help="part of the images to crop (%(default)s)",
     )
     group.add_argument(
+        # None: DETR's crop in pixels, of --crop_size.
         "--crop_sides",
         default=None,
         type=float,

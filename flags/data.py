@@ -5,6 +5,7 @@ import argparse
 
 def add_data_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags that say which images and annotations are read."""
+    # DETR's default, for its scripts. A name that was not typed gives way to what the folder looks like.
     add_place_flags(group, dataset_file="coco")
     group.add_argument(
         "--no_check",
@@ -13,6 +14,7 @@ def add_data_flags(group: argparse._ArgumentGroup) -> None:
         help="do not look at the data before the run (python -m datasets.check looks at all of it)",
     )
     group.add_argument(
+        # Off: DETR's labels are COCO's category ids, 91 classes with gaps, and its checkpoints have that head.
         "--dense_labels",
         action="store_true",
         help="labels 0, 1, ... instead of the category ids: a small class head where ids are far apart; results are "
@@ -33,11 +35,15 @@ def add_data_flags(group: argparse._ArgumentGroup) -> None:
         help="show images of classes that are in less than a part T of the images more often, sqrt(T / part) times",
     )
     group.add_argument(
-        "--remove_difficult", action="store_true", help="accepted for old scripts; COCO has no difficult objects"
+        # A flag of DETR's parser that nothing reads.
+        "--remove_difficult",
+        action="store_true",
+        help="accepted for old scripts; COCO has no difficult objects",
     )
     group.add_argument("--train_size", default=4000, type=int, help="shapes: training images (%(default)s)")
     group.add_argument("--val_size", default=200, type=int, help="shapes: validation images (%(default)s)")
     group.add_argument(
+        # A part and not a number of images: training and validation shrink alike.
         "--fast_dev_run",
         default=1.0,
         type=float,
@@ -63,6 +69,7 @@ def add_place_flags(group: argparse._ActionsContainer, *, dataset_file: str | No
         help="folder of the data: its layout is recognised (COCO, Roboflow, CPPE-5, HGP, or images and "
         "annotations/train.json, val.json); for hgp by default ./HGP",
     )
+    # Two flags rather than an alias: scripts may give both, and a difference between them is an error.
     group.add_argument("--coco_path", default=None, metavar="DIR", help="DETR's name of --data_path")
     group.add_argument(
         "--coco_panoptic_path",

@@ -8,6 +8,7 @@ from util.profiling import SECTIONS
 def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of capture windows, timing, traces, counted and predicted costs."""
     group.add_argument(
+        # Without a name: of the device that the run would have.
         "--cost_card",
         nargs="?",
         const="here",
@@ -24,6 +25,7 @@ def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
         "--profile-from-start off and nsys --capture-range=cudaProfilerApi",
     )
     group.add_argument(
+        # The first steps are slower than all others: memory is allocated, libraries are loaded and choose kernels.
         "--profile_warmup",
         default=10,
         type=int,
@@ -31,6 +33,7 @@ def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
         help="steps before the capture window, the trace or the timing begins (%(default)s)",
     )
     group.add_argument(
+        # Few: a profiler that replays each kernel is many times slower than the step.
         "--profile_steps",
         default=3,
         type=int,
@@ -38,7 +41,10 @@ def add_profiling_flags(group: argparse._ArgumentGroup) -> None:
         help="steps with a capture window, or in the trace (%(default)s)",
     )
     group.add_argument(
-        "--profile_continue", action="store_true", help="go on with the run after the capture window or the trace"
+        # Off: under a profiler what comes after the window costs time and shows nothing.
+        "--profile_continue",
+        action="store_true",
+        help="go on with the run after the capture window or the trace",
     )
     group.add_argument(
         "--timing",

@@ -35,6 +35,7 @@ def add_more_evaluation_flags(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="evaluate on the first N images alone; 0: all (%(default)s)",
     )
+    # For timing and profiling, and where another job evaluates the checkpoints.
     group.add_argument("--train_only", action="store_true", help="train without evaluations: no AP and no best.pth")
     group.add_argument(
         "--save_images",
@@ -43,6 +44,7 @@ def add_more_evaluation_flags(group: argparse._ArgumentGroup) -> None:
         help="write every evaluated image with its detections to this folder, after --eval or the last epoch",
     )
     group.add_argument(
+        # For pictures alone. AP needs the detections of every score.
         "--threshold",
         default=0.5,
         type=float,
@@ -50,6 +52,7 @@ def add_more_evaluation_flags(group: argparse._ArgumentGroup) -> None:
         help="--save_images: least score of a detection that is drawn (%(default)s)",
     )
     group.add_argument(
+        # DETR's own files with a number come before each drop of the learning rate and every 100 epochs.
         "--ckpt_store_interval_epochs",
         default=0,
         type=int,

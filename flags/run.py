@@ -9,6 +9,7 @@ from util.environment import PrintEnvironment
 def add_run_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of output, device and checkpoints."""
     group.add_argument(
+        # SUPPRESS: not a flag of the run, so it must not appear among those that a checkpoint keeps.
         "--env",
         action=PrintEnvironment,
         nargs=0,
@@ -25,7 +26,10 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
 def _add_device_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of the folder, the device and the number type."""
     group.add_argument(
-        "--output_dir", default="", help="folder for checkpoints, logs and images; none: nothing is saved"
+        # DETR's default is empty text, not None; its scripts test it for truth.
+        "--output_dir",
+        default="",
+        help="folder for checkpoints, logs and images; none: nothing is saved",
     )
     group.add_argument(
         "--overwrite", action="store_true", help="start anew in an --output_dir that holds a run of other flags or data"
@@ -34,16 +38,26 @@ def _add_device_flags(group: argparse._ArgumentGroup) -> None:
         "--device", default="cuda", help="cuda, mps, xpu, hpu or cpu (%(default)s; cpu where there is no GPU)"
     )
     group.add_argument(
+        # Off: DETR trains in float32, and its numbers come with that.
         "--amp",
         default="off",
         choices=AMP_TYPES,
         help="half precision in the model, with float32 weights, matcher and losses (%(default)s); fp16 needs a GPU",
     )
     group.add_argument(
-        "--autocast", dest="amp", action="store_const", const="bf16", default=argparse.SUPPRESS, help="--amp bf16"
+        # SUPPRESS: the default of `amp` is that of --amp alone.
+        "--autocast",
+        dest="amp",
+        action="store_const",
+        const="bf16",
+        default=argparse.SUPPRESS,
+        help="--amp bf16",
     )
     group.add_argument(
-        "--tf32", action="store_true", help="on a GPU: float32 matrix products in TF32, rounded to 10 bits"
+        # Off: PyTorch lets convolutions round so by itself, but keeps products of matrices in full float32.
+        "--tf32",
+        action="store_true",
+        help="on a GPU: float32 matrix products in TF32, rounded to 10 bits",
     )
     group.add_argument(
         "--channels_last",
@@ -73,8 +87,10 @@ def _add_device_flags(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="before the first epoch try the largest batch that the flags and the data can give; the run is the same",
     )
+    # DETR's; each process adds its rank.
     group.add_argument("--seed", default=42, type=int, help="of everything random (%(default)s)")
     group.add_argument(
+        # Not the default: some kernels have only slow deterministic forms.
         "--deterministic",
         action="store_true",
         help="the same run twice gives the same weights, bit by bit, on a GPU too; slower",
@@ -104,6 +120,7 @@ def _add_checkpoint_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--init_from", default="", help="start a new run from what fits of a checkpoint's weights")
     group.add_argument(
+        # Names may be spelt in other ways: by default a checkpoint's ids must be those of the data.
         "--match_classes",
         action="store_true",
         help="--resume, --frozen_weights: classes by their names where the checkpoint's ids are not those of the data",
@@ -133,12 +150,14 @@ def _add_evaluation_flags(group: argparse._ArgumentGroup) -> None:
         help="--eval: also measure how sparse attention is, and how much of the decoder's lies in the matched boxes",
     )
     group.add_argument(
+        # COCO's numbers count the 100 surest detections of a class in an image, and DETR has 100 queries.
         "--max_dets",
         default=100,
         type=int,
         help="detections of a class in an image that AP and AR count, COCO's maxDets (%(default)s)",
     )
     _add_watching_flags(group)
+    # DETR's, where it is a constant of the engine.
     group.add_argument("--print_freq", default=10, type=int, help="steps between two lines of the log (%(default)s)")
 
 
@@ -169,9 +188,14 @@ def _add_watching_flags(group: argparse._ArgumentGroup) -> None:
 def _add_process_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of several processes."""
     group.add_argument(
-        "--world_size", default=1, type=int, help="accepted for old scripts; the launcher says how many processes"
+        # As in DETR, the launcher's environment has the last word.
+        "--world_size",
+        default=1,
+        type=int,
+        help="accepted for old scripts; the launcher says how many processes",
     )
     group.add_argument(
+        # A process may evaluate or read annotations for minutes while others wait: too small a number ends a sound run.
         "--dist_timeout",
         default=None,
         type=float,

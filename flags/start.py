@@ -13,6 +13,8 @@ def add_start_flags(group: argparse._ArgumentGroup) -> None:
         "say why; a flag that was typed wins",
     )
     group.add_argument(
+        # A model that cannot learn a few images by heart has wrong labels, boxes or rates: found in minutes, not in
+        # days.
         "--overfit",
         default=0,
         type=int,
@@ -21,6 +23,7 @@ def add_start_flags(group: argparse._ArgumentGroup) -> None:
         "--max_steps; say if data, labels and model can learn at all, and end; 0: off (%(default)s)",
     )
     group.add_argument(
+        # The loss falls, stays and then blows up: the rate to take lies well below that.
         "--lr_find",
         action="store_true",
         help="raise the learning rate from step to step until the loss blows up, suggest one (a picture in "

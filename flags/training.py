@@ -8,11 +8,16 @@ from util.choices import SCHEDULES
 def add_training_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of learning rate, steps and epochs."""
     group.add_argument(
-        "--lr", default=1e-4, type=float, help="learning rate of everything but the backbone (%(default)s)"
+        # The paper's rates: transformers need small ones, and the pretrained backbone a tenth of that (section A.4).
+        "--lr",
+        default=1e-4,
+        type=float,
+        help="learning rate of everything but the backbone (%(default)s)",
     )
     group.add_argument(
         "--lr_backbone", default=1e-5, type=float, help="learning rate of the backbone; 0 freezes it (%(default)s)"
     )
+    # Per process: DETR's published command has 8 GPUs, so 16 images a step.
     group.add_argument("--batch_size", default=2, type=int, help="images per process and step (%(default)s)")
     group.add_argument(
         "--eval_batch_size",
@@ -22,6 +27,7 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
         help="images per process at a time in evaluations (--batch_size)",
     )
     group.add_argument(
+        # With few GPUs, DETR's batch of 16 images in turn.
         "--accumulate",
         default=1,
         type=int,
@@ -30,7 +36,13 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--weight_decay", default=1e-4, type=float, help="AdamW's, on every parameter (%(default)s)")
     group.add_argument(
-        "--epochs", "--max_epochs", default=300, type=int, help="passes over the training images (%(default)s)"
+        # DETR's short schedule: 300 epochs, the rate falls at 200. The best published ones were trained for 500, with a
+        # drop at 400.
+        "--epochs",
+        "--max_epochs",
+        default=300,
+        type=int,
+        help="passes over the training images (%(default)s)",
     )
     group.add_argument(
         "--max_steps", default=0, type=int, help="stop after this many steps, save and evaluate; 0: no limit"
@@ -42,12 +54,22 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
         "--lr_drop", default=200, type=int, help="schedule 'step': a tenth after every so many epochs (%(default)s)"
     )
     group.add_argument(
-        "--warmup_steps", default=0, type=int, help="steps in which the learning rate rises (0; onecycle: 30 %% of all)"
+        # DETR has none, with its small rates.
+        "--warmup_steps",
+        default=0,
+        type=int,
+        help="steps in which the learning rate rises (0; onecycle: 30 %% of all)",
     )
     group.add_argument(
-        "--clip_max_norm", default=0.1, type=float, help="largest norm of the gradient; 0: no limit (%(default)s)"
+        # Small against most models: AdamW divides by the gradient's size anyway, and a rare large one must not spoil
+        # its mean.
+        "--clip_max_norm",
+        default=0.1,
+        type=float,
+        help="largest norm of the gradient; 0: no limit (%(default)s)",
     )
     group.add_argument(
+        # None: DETR has none. The average is evaluated beside the weights, so it costs a second evaluation.
         "--ema",
         default=None,
         type=float,
@@ -55,6 +77,7 @@ def add_training_flags(group: argparse._ArgumentGroup) -> None:
         help="also keep and evaluate an average of the weights over the steps, such as 0.999; best.pth is the better",
     )
     group.add_argument(
+        # A new head sends large gradients back at first; they would spoil pretrained weights.
         "--freeze_backbone",
         default=0,
         type=int,
@@ -91,10 +114,18 @@ def add_length_flags(group: argparse._ArgumentGroup) -> None:
 def add_loss_flags(group: argparse._ArgumentGroup) -> None:
     """Add the weights of the matcher and of the losses."""
     group.add_argument(
-        "--no_aux_loss", dest="aux_loss", action="store_false", help="no losses on the earlier decoder layers"
+        # On: every decoder layer predicts through the same heads, and early layers learn faster for it.
+        "--no_aux_loss",
+        dest="aux_loss",
+        action="store_false",
+        help="no losses on the earlier decoder layers",
     )
     group.add_argument(
-        "--set_cost_class", default=1, type=float, help="matcher: weight of the class probability (%(default)s)"
+        # The same 1 : 5 : 2 as in the loss, so that a pair that is cheap to match is cheap to learn.
+        "--set_cost_class",
+        default=1,
+        type=float,
+        help="matcher: weight of the class probability (%(default)s)",
     )
     group.add_argument(
         "--set_cost_bbox", default=5, type=float, help="matcher: weight of the boxes' L1 distance (%(default)s)"
@@ -113,5 +144,9 @@ def add_loss_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--giou_loss_coef", default=2, type=float, help="loss: weight of the boxes' GIoU (%(default)s)")
     group.add_argument(
-        "--eos_coef", default=0.1, type=float, help="loss: weight of the class 'no object' (%(default)s)"
+        # Of 100 queries some 93 see nothing: with a weight of 1 that class would drown the others.
+        "--eos_coef",
+        default=0.1,
+        type=float,
+        help="loss: weight of the class 'no object' (%(default)s)",
     )

@@ -29,11 +29,13 @@ class DetrDatasetMapper:
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of an entry with `image` (3, H, W) uint8 and, in training, its `instances`."""
+        # The dataset hands out the same dict in every epoch.
         entry = copy.deepcopy(dataset_dict)
         pixels = detection_utils.read_image(entry["file_name"], format=self.image_format)
         detection_utils.check_image_size(entry, pixels)
         seen = T.AugInput(pixels)
         transforms = self.augmentations(seen)
+        # (H, W, 3) to (3, H, W). A flipped array has negative strides, which torch does not take: hence the copy.
         entry["image"] = torch.as_tensor(np.ascontiguousarray(seen.image.transpose(2, 0, 1)))
         annotations = entry.pop("annotations", None)
         if self.is_train and annotations is not None:
@@ -42,14 +44,17 @@ class DetrDatasetMapper:
 
     def _instances(self, annotations: list[dict[str, Any]], transforms: Any, size: tuple[int, int]) -> Any:
         """Objects of an image of (height, width) after the transforms; crowds and what a crop cut away are left out."""
+        # What no loss reads need not be transformed.
         dropped = {"keypoints"} if self.mask_on else {"keypoints", "segmentation"}
         kept = [
             {name: value for name, value in annotation.items() if name not in dropped}
             for annotation in annotations
+            # A crowd is no object that one query could find.
             if not annotation.get("iscrowd", 0)
         ]
         moved = [detection_utils.transform_instance_annotations(object_, transforms, size) for object_ in kept]
         instances = detection_utils.annotations_to_instances(moved, size, mask_format=self.mask_format)
+        # A crop may have left nothing of an object: a box without area is no target.
         return detection_utils.filter_empty_instances(instances)
 
 
@@ -62,6 +67,7 @@ def _augmentations(cfg: Any) -> list[Any]:
         T.ResizeShortestEdge(SIDES_BEFORE_CROP, sample_style="choice"),
         T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE),
     ]
+    # The crop comes before the last resize, so that half of the images show their objects larger.
     return [flip, T.RandomApply(T.AugmentationList(crop), prob=0.5), resize]
 
 

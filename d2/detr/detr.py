@@ -42,6 +42,7 @@ class MaskedBackbone(nn.Module):
         batch, _, height, width = images.tensor.shape
         mask = torch.ones(batch, height, width, dtype=torch.bool, device=images.tensor.device)
         for padding, (h, w) in zip(mask, images.image_sizes):
+            # True is padding, as in torch's attention: images lie at the top left.
             padding[:h, :w] = False
         # Not by the stride, as in the original's wrapper, but as our backbone does it: beside padding, too, converted
         # weights give the results that they give in main.py.
@@ -95,6 +96,7 @@ class Detr(nn.Module):
             `scores`, `pred_classes` and, with a mask head, `pred_masks` (N, height, width) bool.
         """
         images = self.preprocess_image(batched_inputs)
+        # The canvas, padding included: masks are cut from maps of its size.
         outputs = self.detr(images) | {"canvas": torch.tensor(images.tensor.shape[-2:])}
         if not self.training:
             sizes = [
@@ -118,6 +120,7 @@ class Detr(nn.Module):
         for found in instances:
             height, width = found.image_size
             found = found.to(self.device)
+            # Detectron2's boxes are xyxy in pixels.
             scale = torch.tensor([width, height, width, height], dtype=torch.float32, device=self.device)
             boxes = box_xyxy_to_cxcywh(found.gt_boxes.tensor / scale)  # (n, 4) in 0..1
             targets.append({"labels": found.gt_classes, "boxes": boxes})
@@ -166,6 +169,7 @@ def _build_criterion(cfg: Any) -> SetCriterion:
     flags = Namespace(
         bbox_loss_coef=settings.L1_WEIGHT,
         giou_loss_coef=settings.GIOU_WEIGHT,
+        # The class has weight 1 in the matcher and in the loss: only ratios count.
         set_cost_class=1,
         set_cost_bbox=settings.L1_WEIGHT,
         set_cost_giou=settings.GIOU_WEIGHT,
@@ -186,6 +190,7 @@ def _load_detector(detector: DETR, path: str) -> None:
     weights = {n.removeprefix("detr.").removeprefix("detr."): w for n, w in stored.items() if n.startswith("detr.")}
     if not weights:
         raise CheckpointError(f"{path}: not a file of this wrapper; python -m util.convert d2 makes one of a DETR's")
+    # A new mask head is trained on it; that of the file is not part of the detector.
     own = {name: weight for name, weight in weights.items() if not name.startswith(("mask_head.", "bbox_attention."))}
     load_model(detector, {"model": own}, path)
 
