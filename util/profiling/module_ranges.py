@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..dist.distributed import print_once
 from . import SECTIONS, Section, annotate, follow_ranges, nvtx_range
@@ -44,6 +45,8 @@ class ModuleRanges:
         self._numbers: list[int] = [0]
         self._names: list[str] = [""]
         self._last = ""
+        #: Hooks on nodes that outlive a step: DistributedDataParallel holds those that add to the weights' gradients.
+        self._lasting: list[RemovableHandle] = []
         whole = _attach(model, depth, self._enter)
         if whole:
             print_once(f"--module_ranges: compiled as a whole, not told apart inside: {', '.join(whole)}")
@@ -76,6 +79,9 @@ class ModuleRanges:
 
     def begin_step(self, step: int) -> None:
         """Forget the last step: its graph is gone."""
+        for handle in self._lasting:
+            handle.remove()
+        self._lasting.clear()
         # Node numbers go on rising from step to step; what lies below the first range belongs to no module.
         self._numbers, self._names, self._last = [0], [""], ""
 
@@ -133,7 +139,8 @@ class ModuleRanges:
         while left:
             node, self._last = left.pop()  # what adds to a weight's gradient belongs to the module that led here
             if name := self.module_of(node._sequence_nr()):
-                _mark(node, name)
+                handles = _mark(node, name)
+                self._lasting += handles if hasattr(node, "variable") else ()
             found = {parent for parent, _ in node.next_functions if parent is not None} - seen
             seen |= found
             # From the loss backwards along the graph, each node once.
@@ -195,8 +202,8 @@ def _hook(module: nn.Module, name: str, enter: Callable[[str], AbstractContextMa
     nn.Module.register_forward_hook(module, after, always_call=True)
 
 
-def _mark(node: Any, name: str) -> None:
-    """Have a node of the graph open an NVTX range while it computes."""
+def _mark(node: Any, name: str) -> tuple[RemovableHandle, RemovableHandle]:
+    """Have a node of the graph open an NVTX range while it computes; return what ends that."""
     opened: list[AbstractContextManager] = []
 
     def before(*_: Any) -> None:
@@ -207,5 +214,4 @@ def _mark(node: Any, name: str) -> None:
         if opened:  # torch runs the hooks after a node even if one before it failed
             opened.pop().__exit__(None, None, None)
 
-    node.register_prehook(before)
-    node.register_hook(after)
+    return node.register_prehook(before), node.register_hook(after)

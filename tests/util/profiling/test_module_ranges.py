@@ -146,6 +146,21 @@ def test_nodes_of_the_backward_open_the_same_nvtx_ranges(nvtx: list[str]) -> Non
     assert nvtx[1::2] == ["."] * (len(nvtx) // 2)  # each is closed before the next opens
 
 
+def test_nodes_that_outlive_a_step_open_one_range_in_the_next_too(nvtx: list[str]) -> None:
+    net, loss = Net(again=False), Loss()
+    ranges = ModuleRanges(net, loss, depth=2, nvtx_in_backward=True)
+    # As DistributedDataParallel does: the nodes that add to the weights' gradients stay from step to step.
+    kept = [weight.view_as(weight).grad_fn.next_functions[0][0] for weight in net.parameters()]
+    counts = []
+    for step in range(3):
+        ranges.begin_step(step)
+        total = loss(net(torch.ones(2, 3)))["loss"]
+        nvtx.clear()
+        total.backward()
+        counts.append(len(nvtx))
+    assert len(kept) == 8 and counts[0] == counts[1] == counts[2] > 16
+
+
 @pytest.mark.slow
 def test_a_compiled_module_has_a_range_around_it_and_none_inside(
     nvtx: list[str], capsys: pytest.CaptureFixture
