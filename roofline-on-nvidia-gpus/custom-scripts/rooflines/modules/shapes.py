@@ -142,7 +142,7 @@ class Scale:
             (a, b), (c, d) = self.place(corner, peak), self.place(10.0**x1, peak)
             lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')
             lines.append(text_at(c, d - 4, "end", f"{UNITS[unit]} {si(peak, 'FLOP/s')}"))
-            if number == 0 and memory:
+            if number == 0 and memory and corner > 10.0**x0:  # else all of the slope lies left of the axes
                 start = max(10.0**x0, 10.0**y0 / memory)
                 (a, b), (c, d) = self.place(start, memory * start), self.place(corner, peak)
                 lines.append(f'<path d="M{a:.1f} {b:.1f}L{c:.1f} {d:.1f}" stroke="black" fill="none"/>')

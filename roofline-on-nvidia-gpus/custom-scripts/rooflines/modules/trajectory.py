@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from .. import RoofError
 from ..charts.style import SECTION_COLOURS, si, significant
 from ..columns import SECTIONS
 from ..read.timelines import COSTS_NAME
-from ..roofs import Roofs, read_roofs
+from ..roofs import Roofs, read_roofs, used
 from ..table import read_table, total_flop
 from .markup import table
 from .shapes import Scale, text_at
@@ -62,11 +63,13 @@ def read_timed(folder: Path) -> TimedRun | None:
     if not rows:
         return None
     points = pd.DataFrame(rows).assign(flop=float("nan"), bytes=float("nan"))
-    roofs = folder / f"{COSTS_NAME.partition('.')[0]}.roofs.toml"
+    roofs, roofs_file = None, folder / f"{COSTS_NAME.partition('.')[0]}.roofs.toml"
     if costs.is_file():
-        points = _with_costs(points, read_table(costs))
+        counted = read_table(costs)
+        points = _with_costs(points, counted)
+        roofs = used(read_roofs(roofs_file), counted) if roofs_file.is_file() else None
     flags = " ".join(f"--{name} {data['flags'][name]}" for name in _TELLING if _tells(data.get("flags", {}), name))
-    return TimedRun(folder.resolve().name, flags, points, read_roofs(roofs) if roofs.is_file() else None)
+    return TimedRun(folder.resolve().name, flags, points, roofs)
 
 
 def trajectory_section(runs: Sequence[TimedRun]) -> str:
@@ -139,7 +142,8 @@ def _chart(runs: Sequence[TimedRun], size: tuple[int, int] = (1180, 480)) -> str
     # The letter of a run is its place in this list, also for runs without points.
     kept = [(run, rows[rows["phase"].isin(_DRAWN)]) for run, rows in kept]
     every = pd.concat([rows for _, rows in kept])
-    roofs = next((run.roofs for run in runs if run.roofs), None)
+    known = [run.roofs for run in runs if run.roofs]
+    roofs = reduce(Roofs.merged, known) if known else None  # units that any of the runs uses
     if every.empty or roofs is None:
         return "<p>No costs.csv with its roofs in these folders: main.py --count_costs RUN/costs.csv counts them.</p>"
     scale = Scale.around(every["flop"] / every["bytes"], every["flop"] / every["time_s"], roofs, size)
