@@ -75,8 +75,10 @@ class Trainer:
         output_dir = str(self.args.output_dir).replace("%j", job.job_id)
         self.args = with_values(self.args, output_dir=output_dir)
         if self.args.cluster == "local" and job.num_tasks > 1:
+            # On one machine no Slurm sets rank and meeting point.
             submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         time_is_up = TimeIsUp()
+        # Returns after it has saved: only then may the process end.
         code = detection.cli(typed=self.args)
         if code == RunStopped.exit_code and time_is_up.came:
             time_is_up.requeue()
@@ -115,6 +117,7 @@ class TimeIsUp:
             self._leave(number, frame)
         elif not self.came:
             self.came = True
+            # main.py saves at the end of the step that it is in.
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -136,6 +139,7 @@ def submit(args: argparse.Namespace) -> Any:
     # Here, and again in the job: a mistake should not wait hours in the queue.
     check_flags(args)
     try:
+        # A training of 300 epochs outlives a queue's limit many times.
         times = {f"{args.cluster}_max_num_timeout": 30}
         executor = submitit.AutoExecutor(folder=args.job_dir, cluster=args.cluster, **times)
         # The job's processes must find this project's modules, wherever they start.

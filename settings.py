@@ -62,6 +62,7 @@ class Weights:
 
 def join(args: argparse.Namespace) -> Place:
     """Pick device and precision, join the other processes, and seed every random stream. Raises UserError."""
+    # Before the processes join: the backend of their exchange depends on the device.
     device = pick_device(args.device)
     precision = pick_precision(args.amp, device)
     if args.tf32:
@@ -86,6 +87,8 @@ def find_weights(args: argparse.Namespace) -> Weights:
     paths = {kind: path for kind, path in names.items() if path}
     found = {kind: load_checkpoint(path) if path else None for kind, path in names.items()}
     if found["resume"] is not None and not args.eval:
+        # best.pth may hold the average of --ema. Training goes on from the weights that the optimizer's state belongs
+        # to.
         found["resume"] = with_raw_weights(found["resume"])
     elif found["resume"] is not None and (line := describe_weights(found["resume"], paths["resume"])):
         print_once(line)
@@ -141,6 +144,7 @@ def settle_chosen(typed: str | None, checkpoint: Mapping[str, Any], path: str) -
     """Return --classes as typed, or else as the checkpoint was trained with."""
     trained = trained_classes(checkpoint)
     if typed is not None or trained is None:
+        # What was typed wins over what the checkpoint remembers.
         return typed
     print_once(f"--classes {trained} is that of {path}")
     return trained
@@ -163,6 +167,7 @@ def settle_classes(weights: Weights, cfg: argparse.Namespace, data: DataClasses)
         else:
             refuse_other_classes(checkpoint, weights.paths[kind], data)
         if cfg.match_classes or (kind == "resume" and not data.learned):
+            # The head's size is the checkpoint's where its weights are only evaluated.
             count = class_count(checkpoint) or count
     return replace(weights, **settled), count
 
@@ -186,6 +191,7 @@ def flag_origins(
         chosen: the flags that --preset or a trial chose.
     """
     known: Mapping[str, str] = getattr(args, "origins", {})
+    # Each `|` wins over what stands before it: a parser knows places, a caller in Python has none.
     typed = dict.fromkeys(given_flags(args), "caller") | {name: place for name, place in known.items()}
     typed = dict.fromkeys(vars(cfg), "default") | dict.fromkeys(chosen or {}, "preset") | typed
     settled = {

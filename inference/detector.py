@@ -194,6 +194,7 @@ class Detector:
         return [
             self._read_result(
                 result,
+                # (1, Q, h, w): masks at full size image by image, for those of a whole batch may not fit into memory.
                 {**outputs, "pred_masks": outputs["pred_masks"][i : i + 1]} if "segm" in self.postprocessors else None,
                 sizes=sizes[i : i + 1],
                 originals=originals[i : i + 1],

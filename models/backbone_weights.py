@@ -35,6 +35,7 @@ def load_backbone_weights(body: nn.Module, name: str, source: str, *, ignored: C
     try:
         load_imagenet_weights(body, name, ignored=ignored)
     except DownloadError as error:
+        # Nodes of a cluster often have no way out: the message names the file to bring along.
         file = imagenet_weights(name).url.rpartition("/")[2]
         raise DownloadError(
             f"{error}: give --backbone_weights FILE with them ({file}), or --backbone_weights none "

@@ -60,11 +60,13 @@ class PostProcessPanoptic(nn.Module):
         targets = sizes if target_sizes is None else _as_pairs(target_sizes)
         if not len(outputs["pred_logits"]) == len(sizes) == len(targets):
             raise ValueError(f"{len(sizes)} and {len(targets)} sizes for {len(outputs['pred_logits'])} images")
+        # Masks (Q, h, w) cover the padded canvas: they are enlarged to it before an image's part is cut out.
         canvas = padded_size(outputs, torch.tensor(sizes))
         results = []
         for logits, masks, size, target in zip(outputs["pred_logits"], outputs["pred_masks"], sizes, targets):
             chosen, labels = self._choose(logits)
             masks = self._at_full_size(masks[chosen], canvas, size)
+            # Queries of one stuff class make one segment: the first of them leads it.
             leaders = self._leaders(labels)
             ids, kept = self._assign(masks, leaders, target)
             results.append(self._result(ids, [labels[k] for k in kept]))

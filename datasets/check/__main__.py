@@ -133,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
     if args.fix is not None:
         written = write_repaired(checked, args.fix)
         print(f"wrote {', '.join(map(str, written))}; to use them: {_flags_for(checked, written)}")
+    # The exit code is the worst finding, so that a script can stop before a training.
     return int(report.worst())
 
 

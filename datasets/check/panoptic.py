@@ -67,6 +67,7 @@ def check_panoptic_split(name: str, split: Split, num_queries: int, num_classes:
         )
         for k in indices
     ]
+    # Decodes every image: a file that is cut would otherwise end the training in the middle of an epoch.
     facts = inspect_all(listed, label=f"{name} images")
     note_images(listed, facts, split.annotations, report.findings)
     note_repeats(listed, facts, split.annotations, report.findings)

@@ -43,6 +43,7 @@ def read_huggingface(root: Path, *, sets: Mapping[str, str], classes: list[str] 
     splits, notes = {}, []
     for split, name in sets.items():
         names = (name, *VAL_NAMES) if split == "val" else (name,)
+        # The first name that has files: "validation" and "test" may both be there.
         files = next((files for name in names if (files := parquet_files(root, name))), [])
         if not files and split == "train":
             raise DatasetError(f"{root}: no {name}-*.parquet, neither there nor in {root / 'data'}")

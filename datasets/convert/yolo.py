@@ -45,12 +45,14 @@ def read_yolo(root: Path, *, sets: dict[str, str], classes: list[str] | None = N
         places = _find_set(root, config, set_name, notes)
         if places:
             splits[split] = _read_set(root, places, names, mistakes, notes)
+        # Without training images there is nothing to convert.
         elif split == "train":
             raise DatasetError(
                 f"{root}: no images in images/{set_name} or {set_name}/images; name the set: --train_set"
             )
         else:
             notes.append(f"{root}: no set {set_name}, so there are no images for {split}")
+    # At the end: one run names the mistakes of all files.
     mistakes.raise_any()
     return LabelledFolder(names, splits, notes)
 

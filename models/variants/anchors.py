@@ -90,10 +90,12 @@ class AnchorDecoderLayer(Layer):
         """One layer over contents (B, Q, D) at `query_pos` among each other and `sine` in the scene, both (B, Q, D)."""
 
         def self_attention(x: Tensor) -> Tensor:
+            # (B, Q, D). Hidden queries are no keys, and `apart` (Q, Q) keeps groups from seeing each other.
             q = k = with_positions(x, query_pos)
             return self.self_attn(q, k, x, key_padding_mask=hidden, attn_mask=apart)[0]
 
         def cross_attention(x: Tensor) -> Tensor:
+            # `sine` encodes the anchor as the positions of cells are encoded: near means alike.
             return self.multihead_attn.look(x, sine, scene, attn_mask=bias, **asking(attention))
 
         tgt = self.residual(tgt, self.norm1, self_attention)

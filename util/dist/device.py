@@ -30,6 +30,8 @@ def pick_device(name: str) -> torch.device:
     if device.type not in TABLE:
         raise UserError(f"--device {name}: not supported; take one of {_KNOWN}")
     if not accelerator(device).available():
+        # A CPU is a sensible answer for cuda, which is DETR's default. hpu needs a package of its own: who names it
+        # means it.
         if not accelerator(device).falls_back:
             raise UserError(f"--device {name}: torch finds no {device.type} device here")
         print_once(f"--device {name}: torch finds no {device.type} device here, computing on the CPU")

@@ -130,6 +130,7 @@ def detection_grid(
     pairs = [
         (
             draw(image, truth.boxes, truth.labels, masks=truth.masks),
+            # Truth has no scores: it is drawn whole, whatever `min_score` is.
             draw(image, found.boxes, found.labels, scores=found.scores, masks=found.masks, min_score=min_score),
         )
         for image, truth, found in images

@@ -62,16 +62,22 @@ def is_damaged(file: BinaryIO) -> bool:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(-min(size, _LAST_RECORD + _LENGTH), os.SEEK_END)
+    # A zip ends with a record of 22 bytes and a comment, whose length is in the record's last two bytes; the sum is the
+    # comment.
     tail = file.read()
     file.seek(0)
     record = tail.rfind(b"PK\5\6")
     if record >= 0:
         length = int.from_bytes(tail[record + _LAST_RECORD - 2 : record + _LAST_RECORD], "little")
+        # Cut within the comment, or its length changed.
         if len(tail) != record + _LAST_RECORD + length:
             return True
+    # Neither in the place of a file with a sum, nor the mark: one of the original or of torch.save. A single wrong byte
+    # leaves one of the two.
     if record != 0 and not tail[_LAST_RECORD:].startswith(_MARK):
         return False
     digest = hashlib.sha256()
+    # In blocks: a checkpoint must not be in memory twice.
     left = size - _LENGTH
     while left > 0 and (block := file.read(min(_BLOCK, left))):
         digest.update(block)

@@ -204,9 +204,11 @@ class StepGuard:
         """
         bad, self.verdicts = self.verdicts, []
         for verdict in bad:
+            # Verdicts are in the order of steps: a good step between two bad ones begins the count anew.
             self.in_a_row = self.in_a_row + 1 if verdict else 0
         if not any(bad):
             if self.kept is not None:
+                # All steps since the last read were good, so this state may be gone back to.
                 self.kept.take()
             return None
         if self.kept is None:
@@ -220,5 +222,6 @@ class StepGuard:
                 "the last good checkpoint. Try a lower --lr"
             )
         self.kept.put_back()
+        # The flag of the steps that are undone goes with them.
         self._flag = torch.zeros((), device=self.device)
         return f"back to the weights {len(bad)} steps ago (--on_nan rollback, {self.rollbacks} of {MOST_ROLLBACKS})"

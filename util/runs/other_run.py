@@ -42,6 +42,7 @@ def refuse_other_run(folder: Path | None, cfg: argparse.Namespace, *, resumed: s
     profiles = (cfg.section or cfg.torch_profile or cfg.count_costs) and not cfg.profile_continue
     if folder is None or cfg.eval or cfg.overfit or profiles or cfg.overwrite:
         return
+    # resolve(): a link to the folder is the same folder.
     if resumed is not None and Path(resumed).resolve().parent == folder.resolve():
         return
     there = [path for name in ("checkpoint.pth", "best.pth", "previous.pth") if (path := folder / name).is_file()]

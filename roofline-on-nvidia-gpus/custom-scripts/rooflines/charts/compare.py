@@ -69,6 +69,7 @@ def _totals(a: pd.DataFrame, b: pd.DataFrame) -> str:
 def _draw_arrows(axes: Any, a: pd.DataFrame, b: pd.DataFrame, families: list[str]) -> None:
     """Draw each family of both runs, numbered as the bars are; an arrow leads from A to B."""
     before, after = (
+        # Without FLOPs a family has no place on logarithmic axes; its bar shows it.
         rows[(rows["flop"] > 0) & rows["family"].isin(families)].astype({"family": str}).set_index("family")
         for rows in (a, b)
     )
@@ -80,6 +81,7 @@ def _draw_arrows(axes: Any, a: pd.DataFrame, b: pd.DataFrame, families: list[str
                 axes.scatter(
                     [row["ai_hbm"]],
                     [row["rate"]],
+                    # Area, not diameter, stands for the share of time.
                     s=0.45 * areas(pd.Series([row["share"]])),
                     facecolors=face,
                     edgecolors=colours[family],
@@ -95,6 +97,7 @@ def _draw_arrows(axes: Any, a: pd.DataFrame, b: pd.DataFrame, families: list[str
                 zorder=6,
                 arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.2, "shrinkA": 2, "shrinkB": 2},
             )
+    # A number stands at the arrow's head; a family that B no longer has keeps it where A had it.
     heads = pd.concat([after, before.loc[before.index.difference(after.index)]])
     number_points(axes, heads, "HBM", [families.index(family) + 1 for family in heads.index])
 

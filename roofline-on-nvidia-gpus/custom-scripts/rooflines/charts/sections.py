@@ -123,6 +123,7 @@ def _unit_legend(figure: Any, rows: pd.DataFrame, shown: Roofs) -> None:
     def label(unit: str) -> str:
         return UNIT_NAMES[unit] + (f", roof {si(shown.peak[unit], 'FLOP/s')}" if unit in shown.peak else "")
 
+    # Only units that kernels used, the one with most time first.
     units = rows.groupby("unit")["time_s"].sum().sort_values(ascending=False).index
     handles = [
         Line2D(

@@ -70,7 +70,9 @@ def read_run(path: Path, steps: int | None = None) -> Run:
     costs, costs_roofs, memory = (
         folder / f"{COSTS_NAME.partition('.')[0]}{end}" for end in (".csv", ".roofs.toml", ".memory.csv")
     )
+    # The first process stands for all: with data parallelism each does the same work.
     modules = processes[0]
+    # What was named by flag wins over the file beside the table.
     found = roofs or (read_roofs(costs_roofs) if costs_roofs.is_file() else None)
     notes = [*modules.notes]
     if roofs is None and (not costs.is_file() or found is None):

@@ -62,6 +62,7 @@ def read_timed(folder: Path) -> TimedRun | None:
         raise RoofError(f"{file}: no timing of main.py --timing ({error})") from error
     if not rows:
         return None
+    # NaN, not 0: without a table of costs they are unknown.
     points = pd.DataFrame(rows).assign(flop=float("nan"), bytes=float("nan"))
     roofs, roofs_file = None, folder / f"{COSTS_NAME.partition('.')[0]}.roofs.toml"
     if costs.is_file():

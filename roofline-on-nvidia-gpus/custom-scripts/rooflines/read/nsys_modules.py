@@ -30,6 +30,7 @@ def read_nsys(path: Path, costs_path: Path | None = None) -> list[Modules]:
     try:
         places = Places(file)
         found = []
+        # groupby joins neighbours alone: device_rows are sorted by process and device.
         for (pid, device), rows in groupby(file.device_rows(), key=lambda row: (row[0], row[1])):
             steps = places.steps.get(pid, [])
             found.append(_device(path, _Works(places, rows, whole=not steps), steps, file.gpu(device)))

@@ -115,6 +115,8 @@ def fill_capability(report: Report, gpu: dict | None) -> None:
         return
     names = launches["device"].astype(str).unique()
     row = gpu or next((found for name in names if (found := row_of_device(name))), None)
+    # Names such as sm80_xmma say what a kernel was built for, which may be an older GPU than it runs on: the newest is
+    # nearest.
     built = sorted(filter(None, map(capability_in, launches["kernel"].cat.categories)), key=float)
     if row is not None:
         capability, origin = row["compute_capability"], "--gpu" if gpu else "the GPU's name"

@@ -59,6 +59,7 @@ def read_modules(path: Path, costs_path: Path | None = None) -> Modules:
     on_gpu = bool(trace.device.begin)
     rows = device_rows(device_time(trace, found)) if on_gpu else _host_rows(found)
     begin, end = found.steps[0][0], found.steps[-1][1]
+    # A trace is in microseconds. Kernels outlast the step that launched them, so a GPU's time is that of its rows.
     seconds = (rows["time_s"].sum() if on_gpu else sum(stop - start for start, stop in found.steps) / 1e6) or 0.0
     run = path.name.partition(".")[0]
     rows = rows.assign(run=path.resolve().parent.name or run, rank=rank_of(path), source="torch")
