@@ -37,6 +37,7 @@ from benchmarks.killed_run import FLAGS, STEPS_PER_EPOCH, kill_and_damage, let_e
 from benchmarks.long_run import faults_of, summarize
 from benchmarks.mutated_files import give_files
 from benchmarks.report import write_report
+from util.runs.run_info import git_state
 
 PARTS = ("killed_run", "long_run", "mutated_files", "tests")
 #: Tests with SOAK examples each: three of annotations, two of checkpoints.
@@ -133,7 +134,8 @@ def run() -> int:
         for name in [args.only] if args.only else PARTS:
             found = try_part(name, place, args)
             today = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
-            report |= {key: {"ended_at": today, **part} for key, part in found.items()}
+            of = {"ended_at": today, "commit": (git_state(ROOT) or {}).get("sha")}  # parts may be run one by one
+            report |= {key: {**of, **part} for key, part in found.items()}
             # After every part: who stops it after half an hour keeps what is done.
             write_report("reliability", args, medians={}, unit="", **kept | report)
     finally:
