@@ -139,3 +139,17 @@ def test_another_batch_size_goes_on_at_the_same_image(
     assert code == 0, err
     assert "--resume: --batch_size 2 -> 4, --accumulate 2 -> 1: goes on at the same number of images, 4 steps" in out
     assert steps_in(out) == ["Epoch: [0]  [2/2]"]
+
+
+def test_one_process_becomes_two_at_the_same_image(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    flags = f"{FLAGS} --epochs 1 --output_dir {tmp_path}"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        die_after(4, patch)  # 16 of 24 images
+        run(flags)
+    capsys.readouterr()
+    (code, out, err), (other, _, other_err) = start_two(command, f"{flags} --resume auto")
+    assert (code, other) == (0, 0), err + other_err
+    assert "--resume: processes 1 -> 2: goes on at the same number of images, 2 steps" in out
+    assert steps_in(out) == ["Epoch: [0]  [1/1]"]  # the last of three
