@@ -18,7 +18,7 @@ FLAGS = {flag for action in main.get_args_parser()._actions for flag in action.o
 #: Flags of programs that are not part of this project, cut at their first dash: of torchrun, git, nsys, ncu, pip,
 #: Detectron2, Slurm, and what runs containers.
 SLURM = "account cpus error gpu gres image job mail module ntasks nodes output partition qos signal time me"
-CONTAINERS = "bind gpu gpus ipc nccl nv prefix rm"
+CONTAINERS = "bind gpu gpus ipc nccl nv prefix rm shm"
 FOREIGN = {f"--{name}" for name in f"{SLURM} {CONTAINERS}".split()} | {
     "--help",
     "--nproc_per_node",
@@ -130,3 +130,11 @@ def test_the_readme_shows_every_folder() -> None:
     text = (ROOT / "README.md").read_text()
     folders = [path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
     assert not [name for name in folders if name != "runs" and f"{name}/" not in text]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_test_in_a_document_exists(name: str) -> None:
+    file = Path()
+    for path, test in re.findall(r"`([\w./]*)::(test_\w+)`", (ROOT / name).read_text()):
+        file = ROOT / path if path else file  # `::test_...` is in the file that was named last
+        assert f"\ndef {test}(" in file.read_text(), f"{file.relative_to(ROOT)}::{test}"

@@ -92,7 +92,7 @@ class ExportMetadata:
                 canvas=Canvas(_pair(steps["fixed_size"]), steps["least_side"], steps["most_side"]),
                 source=facts["source"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path}: does not say its classes and preprocessing; only files that export.py wrote are read"
             ) from error

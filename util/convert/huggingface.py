@@ -132,7 +132,7 @@ def _read_weights(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"{folder}: has no {WEIGHTS}; other kinds of files are not read: save the model anew with transformers"
         ) from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: truncated, damaged, or not weights at all") from error
     return weights, {key: dict(map(tuple, kept[key])) for key in _KEPT if key in kept}
 
@@ -143,7 +143,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: no folder of Hugging Face: it has no {name}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{folder / name}: cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{folder / name}: is no JSON object")
