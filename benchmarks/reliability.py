@@ -113,7 +113,7 @@ def parse() -> argparse.Namespace:
         "--epochs", type=int, default=40, help=f"of the run, {STEPS_PER_EPOCH} steps each (%(default)s)"
     )
     parser.add_argument("--steps", type=int, default=5000, help="of the long run, with 40 evaluations (%(default)s)")
-    parser.add_argument("--mutated", type=int, default=104_600, help="changed files for the loaders (%(default)s)")
+    parser.add_argument("--mutated", type=int, default=107_600, help="changed files for the loaders (%(default)s)")
     parser.add_argument("--examples", type=int, default=4000, help="of each of the tests (%(default)s)")
     parser.add_argument("--only", choices=PARTS, help="do this part alone, and keep the figures of the others")
     parser.add_argument("--seed", type=int, default=0, help="of moments and places (%(default)s)")

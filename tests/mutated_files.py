@@ -4,10 +4,13 @@
 """
 
 import argparse
+import contextlib
 import gzip
 import io
 import json
 import random
+import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,8 @@ from tests.datasets.panoptic_folder import panoptic_data
 from tests.datasets.test_coco_file_faults import VALID
 from tests.mutations import changed, changed_in_zip, mutate
 from tests.roofline.ncu_files import CONV, Kernel, long_rows, wide_rows
+from tests.roofline.nsys_files import Timeline, write
+from tests.roofline.read.test_nsys import RANGES, TRACE, step
 from tests.roofline.read.test_torch_trace_reader import BACKWARD, FORWARD
 from util.errors import UserError
 from util.plot_precision import read_evaluation
@@ -75,7 +80,7 @@ def outcome(subject: Subject, path: Path, content: bytes) -> str:
         subject.read(path)
     except (UserError, RoofError) as error:
         line = error.line()
-        named = any(str(place) in line for place in (path, *path.parents[:3])) or "--resume" in line
+        named = any(str(place) in line for place in (path.name, *path.parents[:3], "--resume"))
         fine = named and "\n" not in line and len(line) < 1500
         return "refused" if fine else f"a line that says too little or too much: {line[:300]}"
     except Exception as error:  # all that a user would see as a traceback
@@ -175,6 +180,33 @@ def trace(**zipped: bool) -> Callable[[random.Random], bytes]:
     return (lambda dice: gzip.compress(make(dice), 1)) if zipped else make
 
 
+def timeline() -> bytes:
+    """A timeline of Nsight Systems, of one step."""
+    line = Timeline()
+    step(line)
+    with tempfile.TemporaryDirectory() as folder:
+        return write(Path(folder) / "timeline.sqlite", [line]).read_bytes()
+
+
+def changed_timeline(dice: random.Random) -> bytes:
+    """Bytes changed, or up to four cells of its tables."""
+    if dice.random() < 0.5:
+        return changed(TIMELINE, dice)
+    base = sqlite3.connect(":memory:")
+    base.deserialize(TIMELINE)
+    tables = [name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for _ in range(dice.randint(1, 4)):
+        table = dice.choice(tables)
+        column = dice.choice([row[1] for row in base.execute(f"PRAGMA table_info({table})")])
+        odd = dice.choice((None, -1, 0, 3, 2**62, -(2**62), 1.5, 1e300, "", "x", "iteration", b"\xff\0", "9" * 5000))
+        where = dice.choice(("1", "rowid = 1", "rowid % 2 = 0"))
+        with contextlib.suppress(sqlite3.IntegrityError):  # a key must be a whole number
+            base.execute(f"UPDATE OR IGNORE {table} SET {column} = ? WHERE {where}", [odd])
+    base.commit()
+    return base.serialize()
+
+
+TIMELINE = timeline()
 STATE = training_state()
 ROWS = "".join(
     json.dumps({"epoch": epoch, "train_loss": 1.5, "test_coco_eval_bbox": [0.1] * 12}) + "\n" for epoch in range(3)
@@ -258,6 +290,15 @@ SUBJECTS: dict[str, Subject] = {
     "Nsight Compute, a row a kernel": Subject("Nsight reports", "output.csv", as_bytes(WIDE), read_ncu_csvs),
     "Nsight Compute, to roofs": Subject(
         "Nsight reports", "output.csv", lambda dice: changed(dice.choice((LONG, WIDE)), dice), profile, share=600
+    ),
+    "Nsight Systems, a timeline": Subject("Nsight reports", "timeline.sqlite", changed_timeline, profile, share=2000),
+    "Nsight Systems, kernels as CSV": Subject(
+        "Nsight reports",
+        "a_cuda_gpu_trace.csv",
+        as_bytes(TRACE.encode()),
+        profile,
+        lambda folder: (folder / "a_nvtx_gpu_proj_trace.csv").write_text(RANGES),
+        share=1000,
     ),
     "trace of torch.profiler": Subject("Nsight reports", "trace_rank0.json", trace(), profile, share=2000),
 }

@@ -34,6 +34,7 @@ DIRECT = {
     "datasets/convert/folder.py": "in a folder that is renamed",
     "datasets/prepare/__main__.py": "a lock",
     "roofline-on-nvidia-gpus/custom-scripts/rooflines/sweeps/run.py": "a job's output",
+    "roofline-on-nvidia-gpus/custom-scripts/rooflines/bus.py": "in a folder of its own that is thrown away",
 }
 WRITES = re.compile(
     r"""\.write_(text|bytes)\(|open\([^)\n]*["'][wax]b?["']|\.(save|savefig|to_csv)\((path|folder|out)"""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from .nsys_csv import GPU_TRACE, KERNELS, PROJECTION, projection_beside, read_nsys_csv, report_of
 from .nsys_modules import read_nsys
+from .odd_files import naming_file
 from .trace_modules import Modules, read_modules
 
 #: Beside a timeline: what --count_costs counted of the same model, which is no run of its own.
@@ -22,6 +23,11 @@ def read_timelines(path: Path) -> list[Modules] | None:
     """
     costs = path.with_name(COSTS_NAME)
     counted = costs if costs.is_file() else None
+    with naming_file(path):
+        return _read_timelines(path, counted)
+
+
+def _read_timelines(path: Path, counted: Path | None) -> list[Modules] | None:
     if is_trace(path):
         return [read_modules(path, counted)]
     with open(path, encoding="utf-8-sig", errors="replace") as file:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from .. import RoofError
+from .odd_files import naming_file
 
 _CHUNK = 1 << 20
 _HOST = {"cpu_op", "user_annotation", "cuda_runtime", "cuda_driver"}
@@ -101,11 +102,8 @@ class Trace:
 def read_trace(path: Path) -> Trace:
     """Read the events that tell where time went. Raises RoofError."""
     trace = Trace(path)
-    try:
+    with naming_file(path):
         _take_events(trace, read_events(path))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        what = f"{type(error).__name__}: {error}"[:80]
-        raise RoofError(f"{path}: an event that is none of torch.profiler's ({what})") from error
     if not trace.threads:
         raise RoofError(f"{path}: the trace has no operators")
     return trace
