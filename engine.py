@@ -117,8 +117,7 @@ def train_one_epoch(
             if context.guard is not None:
                 context.guard.before(batches)
             losses = add_gradients(model, criterion, batches, device, context)
-            # Read before the step: the schedule moves inside it, and the log names the rates that this step was made
-            # with.
+            # Read before the step: the schedule moves inside it, and the log names the rates that made this step.
             rates = [group["lr"] for group in optimizer.param_groups]
             norm = optimizer_step(model, optimizer, max_norm, context, losses=losses)
             # On a device that collects operators and runs them later (XLA), here they run; elsewhere this does nothing.

@@ -45,6 +45,7 @@ def measure(flags: str, *, size: tuple[int, int], rounds: int) -> dict[str, list
     """Time steps and saves in turns; return (wall, CPU) seconds of each round by what was done."""
     model, criterion, optimizer, _ = build(str(ROOT), flags.split())
     device, context = next(model.parameters()).device, StepContext()
+    # Two images with 7 objects each, COCO's mean.
     batches = [make_batch(size, 2, 7, masks=False)]
     model.train()
 
@@ -63,6 +64,7 @@ def measure(flags: str, *, size: tuple[int, int], rounds: int) -> dict[str, list
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
         for _ in range(rounds):
+            # In turns: a disk or a machine that grows slower slows all kinds alike.
             for name, work in kinds.items():
                 found[name].append(timed(work))
     return found
@@ -82,6 +84,7 @@ def run() -> None:
         kind: {name: round(median(pair[i] for pair in pairs), 3) for name, pairs in found.items()}
         for i, kind in enumerate(("wall", "CPU"))
     }
+    # Percent of the time of the steps between two saves.
     parts = {kind: round(100 * row["save"] / (args.every * row["step"]), 3) for kind, row in medians.items()}
     for kind, row in medians.items():
         print(f"{kind} seconds: {row}; a save every {args.every} steps: {parts[kind]} %")

@@ -385,7 +385,6 @@ def make_coco_transforms(
     )
     finish = to_model_input(as_uint8=as_uint8)
     if image_set == "val":
-        # One size to choose from: nothing is random in an evaluation.
         return Compose([RandomResize([sizes.shorter], max_size=sizes.limit), finish])
     begin = [ToPixels()] if fast_resize else []
     # `finish` last: until then boxes are xyxy in pixels, and it makes them cxcywh in [0, 1].

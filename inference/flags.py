@@ -52,6 +52,7 @@ def _add_input_flags(group: argparse._ArgumentGroup) -> None:
 
 def _add_choice_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        # None: --json lowers the default, and who types a number means it for files and pictures alike.
         "--threshold",
         default=None,
         type=float,
@@ -60,6 +61,7 @@ def _add_choice_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--top", default=None, type=int, metavar="N", help="at most the N surest of an image (all)")
     group.add_argument("--classes", default=None, metavar="NAMES", help="only these, as person,dog (all)")
     group.add_argument(
+        # Off: DETR's queries see each other and learn to leave an object to one of them.
         "--nms",
         default=None,
         type=float,
@@ -69,8 +71,10 @@ def _add_choice_flags(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_model_flags(group: argparse._ArgumentGroup) -> None:
+    # 1: no image is padded beside another.
     group.add_argument("--batch_size", default=1, type=int, help="images, or frames, at a time (%(default)s)")
     group.add_argument(
+        # On, unlike in training: who detects in photos wants the same answer whatever else is in the folder.
         "--padding_invariant",
         action="store_true",
         default=True,
@@ -97,6 +101,7 @@ def _add_output_flags(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--no_images", action="store_true", help="draw nothing")
     group.add_argument(
+        # Three cases: None, no file; "" for the flag alone, the usual place; else the file named.
         "--json",
         nargs="?",
         const="",
@@ -120,6 +125,7 @@ def _add_look_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--queries",
         nargs="?",
+        # The paper's figure 7 shows 20 of the 100 queries.
         const=20,
         default=None,
         type=int,

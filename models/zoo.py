@@ -32,6 +32,7 @@ PUBLISHED = {
     "detr_resnet101_dc5": PublishedModel(
         "detr-r101-dc5-a2e86def.pth", Architecture(backbone="resnet101", dilation=True)
     ),
+    # 250 classes, not 91: COCO's things and stuff share one count of category ids.
     "detr_resnet50_panoptic": PublishedModel(
         "detr-r50-panoptic-00ce5173.pth", Architecture(masks=True, num_classes=250)
     ),
@@ -46,6 +47,7 @@ PUBLISHED = {
 
 def published_under(path: str | os.PathLike) -> Architecture | None:
     """Architecture of the model published under the file name of `path`, a path or an address; None for other names."""
+    # An address may end in ?download=true; its path alone holds the file's name.
     name = Path(urlparse(str(path)).path if is_url(path) else path).name
     return next((model.architecture for model in PUBLISHED.values() if model.file == name), None)
 

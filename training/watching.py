@@ -41,6 +41,7 @@ class Watching:
         def both(log: StepLog, shapes: BatchShapes) -> None:
             watch(log, shapes)
             if self.loggers:
+                # For each epoch anew: it has a log of its own.
                 log.on_read = partial(self._steps, log.progress)
 
         return both
@@ -56,6 +57,7 @@ class Watching:
         values = epoch_values(row) if self.loggers else {}
         for logger in self.loggers:
             logger.log(values, step=step)
+        # Epochs count from 0: N = 5 draws after the fifth.
         if self.run.folder is None or measured is None or not cfg.log_images or (row["epoch"] + 1) % cfg.log_images:
             return
         path = self.run.folder / "images" / f"{row['epoch']:04}.png"

@@ -38,6 +38,7 @@ class SmoothedValue:
 
     def synchronize_between_processes(self) -> None:
         """Add up count and total over the processes; the window stays this one's."""
+        # As in DETR: sharing the windows would cost an exchange of all their numbers.
         counts, totals = zip(*all_gather((self.count, self.total)))
         self.count, self.total = sum(counts), sum(totals)
 
@@ -112,11 +113,14 @@ class MetricLogger:
         step_time, data_time = SmoothedValue(fmt="{avg:.4f}"), SmoothedValue(fmt="{avg:.4f}")
         began = last = time.perf_counter()
         for i, item in enumerate(iterable):
+            # Between two items the loader alone works: this is the wait for data.
             data_time.update(time.perf_counter() - last)
+            # The caller's step runs here, until it asks for the next item.
             yield item
             step_time.update(time.perf_counter() - last)
             if i % print_freq == 0 or i == total - 1:
                 parts = [header or "", f"[{i:{len(str(total))}d}/{total}]"]
+                # The mean of all items, not of the window: a slow one should not make the estimate jump.
                 parts += [f"eta: {_clock(step_time.global_avg * (total - i))}", str(self)]
                 parts += [f"time: {step_time}", f"data: {data_time}", *_gpu_memory()]
                 print(self.delimiter.join(parts), flush=True)

@@ -46,6 +46,7 @@ class Gpu:
 
     def power_watts(self) -> float:
         """Return the power that it draws."""
+        # NVML gives milliwatts.
         return self._ask("nvmlDeviceGetPowerUsage") / 1000
 
     def power_limit_watts(self) -> float:
@@ -100,6 +101,7 @@ def open_gpu(index: int = 0, *, needed_by: str) -> Gpu:
         ask = pynvml.nvmlDeviceGetHandleByIndex if isinstance(name, int) else pynvml.nvmlDeviceGetHandleByUUID
         return Gpu(pynvml, ask(name))
     except pynvml.NVMLError as error:
+        # Opened above, and nobody is left to close it.
         pynvml.nvmlShutdown()
         raise UserError(f"{needed_by}: NVML does not know the GPU cuda:{index}: {error}") from error
 

@@ -74,6 +74,7 @@ def read_annotations(
             num_classes=num_classes if isinstance(num_classes, int) else None,
             fixing=fixing,
         )
+        # Rows that were refused or left out are dead from here on.
         rows = _by_image(table)
         if need_masks:
             # Polygons fit any size; run lengths only that of the file. Crowds are never drawn in training.
@@ -84,10 +85,13 @@ def read_annotations(
         listed = list(categories.values())
         if dense is not None:
             table.labels[rows], listed = dense.renumber(table.labels[rows], categories, path)
+        # Flat arrays: processes of a loader share their pages, which Python's objects lose to reference counts.
         annotations = _pack(table, rows, images, masks, listed)
+        # The parsed file is by far the largest thing here; it should be gone before anything more is made.
         del data, entries
         _note_counts(annotations, num_queries, issues)
         del table
+    # At the end: an error tells all that is wrong, not the first entry alone.
     issues.settle(Findings() if findings is None else findings, strict=strict, fixing=fixing)
     return annotations
 
@@ -121,6 +125,7 @@ def describe_repairs(path: str | Path, findings: Findings) -> str | None:
 def _by_image(table: AnnotationTable) -> np.ndarray:
     """Return the rows that live (m,), by image, within one in the file's order."""
     rows = np.flatnonzero(table.alive)
+    # Stable: objects of an image keep the file's order.
     return rows[np.argsort(table.images[rows], kind="stable")]
 
 
@@ -133,6 +138,7 @@ def _read_masks(table: AnnotationTable, rows: np.ndarray, images: Images, rules:
             builder.append(rules.read(table.entries[row], size=sizes[position], box=box, crowd=crowd))
     except (ValueError, RecursionError) as error:
         raise not_json(rules.issues.path, error) from None
+    # One object without a mask is a fault of its own; a file without any was made for boxes.
     if rules.needed and not rules.drawn and not table.crowd[rows].all():
         first = table.entries[rows[0]]
         rules.issues.add(kinds.NO_MASKS_AT_ALL, "annotation", first.id, "segmentation", first.segmentation)
@@ -162,6 +168,7 @@ def _pack(
 def _note_counts(annotations: Annotations, num_queries: int | None, issues: IssueLog) -> None:
     """Note the images without objects and those with more than `num_queries`."""
     counts = annotations.object_counts()
+    # Nothing is above infinity: without a number of queries no image is crowded.
     most = np.inf if num_queries is None else num_queries
     for kind, odd in ((kinds.NEGATIVES, counts == 0), (kinds.CROWDED, counts > most)):
         found = np.flatnonzero(odd)

@@ -26,6 +26,7 @@ from rooflines.sweeps.run import run_here, submit_array
 def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the flags; `extra` is what stands behind `--`. Raises RoofError for what cannot work."""
     words = list(arguments)
+    # By hand: PARAMETER... would otherwise take the words behind `--`, too.
     end = words.index("--") if "--" in words else len(words)
     parser = FlagParser(
         prog="sweep.py",
@@ -109,6 +110,7 @@ def run(jobs: list[Job], args: argparse.Namespace) -> int:
     if cluster == "local":
         broken = run_here(left, args.output_dir, parallel=args.parallel, gpus=args.gpus, timeout=args.timeout)
         return 1 if broken else 0
+    # At the first sign alone: a value may hold others.
     options = dict(option.split("=", 1) for option in args.slurm)
     ids = submit_array(
         left,

@@ -85,6 +85,7 @@ def _mark_hpu_step() -> None:
 TABLE = {
     "cpu": Accelerator(available=lambda: True, host=True),
     "cuda": Accelerator(
+        # Lambdas, not torch's functions: tests replace these, and a name is then looked up when it is called.
         available=lambda: torch.cuda.is_available(),
         synchronise=lambda device: torch.cuda.synchronize(device),
         peak_memory=lambda device: torch.cuda.max_memory_allocated(device),

@@ -45,6 +45,7 @@ def over_time_page(runs: Sequence[TimedRun]) -> str:
 
 
 def _whole(title: str, parts: Sequence[str]) -> str:
+    # One file without links: it can be sent and opened anywhere.
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
@@ -52,6 +53,7 @@ def _whole(title: str, parts: Sequence[str]) -> str:
 def sentences(run: Run, depth: int, count: int = 5) -> list[str]:
     """Return a line for each of the slowest parts, and what bounds it."""
     lines = []
+    # Slowest first, as `folded` sorts them.
     for _, row in run.folded(depth)[lambda table: table["module"] != OUTSIDE].head(count).iterrows():
         share = f"{row['time_s'] / run.step_s:.1%} of the step"
         text = f"{row['module']} {row['direction']}: {si(row['time_s'], 's')}, {share}"
@@ -107,6 +109,7 @@ def _first(folded: pd.DataFrame, step_s: float) -> str:
     """Return the parts by the time that is won at their roof, or without their waiting where no roof is known."""
     # What would be won if the part ran at its roof.
     at_roof = (folded["time_s"] - folded["least_s"]).clip(lower=0)
+    # Without a roof only the waiting is known to be avoidable.
     rows = folded.assign(won_s=at_roof.where(folded["bound"] != "", folded["waiting_s"]))
     rows = rows.sort_values("won_s", ascending=False).head(_ROWS)
     cells = [
@@ -161,4 +164,5 @@ def _rated(row: pd.Series, side: str) -> str:
 
 
 def _share(row: pd.Series) -> str:
+    # The least time that the roof allows over the time taken: 100 % is at the roof.
     return f"{row['least_s'] / row['time_s']:.0%}" if row["bound"] else "-"
