@@ -214,10 +214,12 @@ class Images:
                     self.issues.add(kinds.CAST_NUMBERS, "image", entry["id"], "[height, width]", listed)
                 return height, width
             kind = kinds.BAD_SIZE
+        # The file is asked only where masks need it: opening every image of a large set takes long.
         size = self.files.size(entry["file_name"], to_int(entry["id"]) or 0, None) if need else None
         if need and size is None:
             kind = kinds.SIZE_FOR_MASKS
         self.issues.add(kind, "image", entry["id"], "[height, width]", listed)
+        # -1 stands for a side that nobody knows.
         return size or (-1, -1)
 
 

@@ -297,6 +297,7 @@ class AnnotationTable:
         repeated, copies = self._repeated(ids, fresh)
         self._find(kinds.COPIES, copies, "id", drop=True)
         self._find(kinds.REPEATED_IDS, repeated & ~copies, "id")
+        # Only now, when it is decided which ids stay: a new one must not be one of those.
         fresh = (fresh | repeated) & self.alive
         ids[fresh] = free_numbers(int(fresh.sum()), taken=ids[self.alive & ~fresh])
         return ids

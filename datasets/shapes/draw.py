@@ -224,6 +224,7 @@ def _shaded(rng: np.random.Generator, colour: np.ndarray, shape: tuple[int, int]
     """Return a (3, h, w) fill: the colour with a soft light across it."""
     slope_x, slope_y = ((rng.random(2) - 0.5) * 0.3).tolist()
     height, width = shape
+    # A plane that is about 1 in the middle of the picture: the colour on the whole stays what was drawn.
     light = np.arange(width, dtype=np.float32) * (2 * slope_x / width) + (1 - slope_x - slope_y)
     light = light + (np.arange(height, dtype=np.float32) * (2 * slope_y / height))[:, None]
     return colour[:, None, None] * light

@@ -21,7 +21,9 @@ def gini(maps: Tensor) -> Tensor:
     n = maps.shape[-1]
     ranks = torch.arange(1, n + 1, dtype=torch.float64, device=maps.device)
     ascending = maps.sort(-1).values.double()
+    # A row without any weight must not divide by 0.
     total = ascending.sum(-1).clamp_min(torch.finfo(torch.float64).tiny)
+    # With x sorted upwards: 2 sum(i x_i) / (n sum(x)) - (n + 1) / n, i from 1.
     return 2 * (ascending * ranks).sum(-1) / (n * total) - (n + 1) / n
 
 

@@ -70,6 +70,7 @@ class _Entmax(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
         p, *learned = ctx.saved_tensors
         alpha = learned[0] if learned else ctx.alpha
+        # p (..., n) as rows (m, n): each is a distribution of its own.
         rows, of_rows = p.reshape(-1, p.shape[-1]), _for_rows(alpha, p)
         gradient = gradient.reshape(rows.shape)
         if _in_parts(p):
@@ -81,6 +82,7 @@ class _Entmax(torch.autograd.Function):
             to_z, to_alpha = _gradients(rows, gradient, of_rows)
         if not learned:
             return to_z.view(p.shape), None
+        # An alpha was broadcast over many rows (one for each head, say): its gradient is the sum of theirs.
         return to_z.view(p.shape), to_alpha.view(*p.shape[:-1], 1).sum_to_size(alpha.shape)
 
 

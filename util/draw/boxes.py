@@ -174,6 +174,7 @@ def _dash(pen: ImageDraw.ImageDraw, box: Rectangle, width: int) -> None:
     left, top, right, bottom = box
     dash = 2 * width
     for x in np.arange(left, right, 2 * dash):
+        # In a box thinner than its outline both sides fall on one another.
         for y in (top, max(top, bottom - width + 1)):
             pen.rectangle((x, y, min(x + dash, right), min(y + width - 1, bottom)), fill=PAPER)
     for y in np.arange(top, bottom, 2 * dash):

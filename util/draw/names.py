@@ -25,6 +25,7 @@ def draw_names(image: Image.Image, boxes: np.ndarray, colours: Sequence[Colour],
     taken: list[Rectangle] = []
     for box, colour, text in reversed(list(zip(boxes, colours, texts, strict=True))):
         text, font = _fit(pen, text, size, image.width - 6)
+        # The width is the text's, the height the font's: patches of one font are equally high.
         ink = pen.textbbox((0, 0), text, font=font)
         width, height = ink[2] + 6, font.size + 4
         patch = free_patch(box, (width, height), image.size, taken)

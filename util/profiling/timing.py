@@ -115,6 +115,7 @@ def summarise_epochs(by_step: dict[str, dict[int, float]], seen: Sequence[tuple[
     """
     timed = sorted(by_step.get(STEP, {}))
     epochs = []
+    # dict.fromkeys: each epoch once, in their order.
     for epoch in dict.fromkeys(seen[step][0] for step in timed):
         steps = [step for step in timed if seen[step][0] == epoch]
         pixels = statistics.fmean(seen[step][1] for step in steps)

@@ -93,6 +93,7 @@ def _mislabelled(diagnosis: Diagnosis, count: int) -> list[ImageChoice]:
         ImageChoice(
             image_id,
             {name: _counts(diagnosis.images.get(image_id, NOTHING_THERE))},
+            # Detections are numbered from 1, as COCO's ids are.
             {name: [diagnosis.found[error["dt_id"] - 1] for error in errors]},
             [_suspect(error) for error in errors],
         )

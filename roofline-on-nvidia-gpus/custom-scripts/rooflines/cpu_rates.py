@@ -64,6 +64,7 @@ def _arithmetic(torch: Any, side: int, kind: Any, threads: int, repeats: int) ->
     channels = max(1, side // 8)
     image, weight = (torch.rand(shape).to(kind) for shape in ((1, channels, 64, 64), (channels, channels, 3, 3)))
     seconds = best_seconds(lambda: torch.conv2d(image, weight, padding=1), 1 << 30, repeats)
+    # 2 operations for each of 3 x 3 weights of every pair of channels, at every place: padding keeps 64 x 64.
     convolution = 2 * 9 * channels**2 * 64**2 / seconds
     found = (("matrix product", product), ("convolution 3x3", convolution))
     return [Rate(what, name, threads, 0, value, "FLOP/s") for what, value in found]

@@ -43,6 +43,7 @@ def measure_shapes(torch: Any, shapes: pd.DataFrame, *, repeats: int = 5) -> lis
         for _, row in shapes.iterrows():
             sizes = [[int(n) for n in text.split("x")] for text in row["grid"].split(", ") if "x" in text]
             made = [[torch.rand(size).to(kind) for size in sizes]]
+            # (N, C, H, W): a library's convolutions may be faster in another layout, and the faster one counts.
             if any(tensor.dim() == 4 for tensor in made[0]):
                 made.append([tensor.to(memory_format=torch.channels_last) for tensor in made[0]])
             calls = [call for tensors in made if (call := _call(torch, row["kernel"], tensors, row["flop"]))]

@@ -101,6 +101,7 @@ def _table(rows: pd.DataFrame, device: str) -> list[str]:
                 f" {level_name(row['bound'], device) or '-'}",
             ]
         )
+    # The sign of the least width says where a column is flush: 0 or below, left.
     widths = [max(abs(least), *map(len, column)) for (_, least), column in zip(_COLUMNS, zip(*cells))]
     padded = (
         [

@@ -105,6 +105,7 @@ def _draw_arrows(axes: Any, a: pd.DataFrame, b: pd.DataFrame, families: list[str
 def _draw_bars(axes: Any, table: pd.DataFrame) -> None:
     """Draw a bar per family: won to the left, lost to the right, with the times before and after."""
     reach = table["change"].abs().max() or 1.0
+    # The y axis points down: the first family is at the top.
     axes.set(xlim=(-reach * 1.9, reach * 1.9), ylim=(max(len(table), 4) - 0.3, -1.1))
     axes.axis("off")
     axes.axvline(0, ymax=0.94, color="#aaaaaa", linewidth=0.8)
@@ -113,6 +114,7 @@ def _draw_bars(axes: Any, table: pd.DataFrame) -> None:
     for place, (family, row) in enumerate(table.iterrows()):
         won = row["change"] <= 0
         axes.barh(place + 0.18, row["change"], height=0.34, color=WON if won else LOST, alpha=0.85)
+        # The name above its bar, the times on the other side of 0, where nothing is drawn.
         side, x = ("right", -reach * 0.04) if won else ("left", reach * 0.04)
         axes.text(x, place - 0.2, f"{place + 1}  {family}", fontsize=10, color=INK, ha=side, va="center")
         share = f"{'-' if won else '+'}{percent(abs(row['change']) / row['time_a'])}" if row["time_a"] > 0 else "new"

@@ -67,6 +67,7 @@ def _kernels(rows: pd.DataFrame, roofs: Roofs) -> list[dict]:
         rows = rows[rows["time_s"] > 0]
     rows = aggregate(rows, ("run", "section", "module", "kernel", "name", "family"))
     rows = rows.sort_values("time_s", ascending=False, kind="stable", ignore_index=True)
+    # The rest is one row, so that the page's times still add up to the run's.
     if len(rows) > _MOST:
         rest = rows.iloc[_MOST:].assign(
             section="", module="", kernel="", family="other", name=f"{len(rows) - _MOST} others"

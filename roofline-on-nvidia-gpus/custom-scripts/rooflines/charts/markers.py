@@ -102,13 +102,16 @@ def _free_place(
     frame: Any,
 ) -> tuple[float, float]:
     """Return a place around the centre for a circle of radius `half`: the nearest free one, going round in steps."""
+    # Rings that grow by a little more than a circle.
     for ring in range(6):
         reach = distance + ring * 1.3 * half
         for step in range(12):
+            # As a clock's hours, from twelve on.
             angle = math.pi / 2 - step * math.pi / 6
             x, y = centre[0] + reach * math.cos(angle), centre[1] + reach * math.sin(angle)
             inside = frame.x0 + half < x < frame.x1 - half and frame.y0 + half < y < frame.y1 - half
             clear = not any(n.x0 - half < x < n.x1 + half and n.y0 - half < y < n.y1 + half for n in names)
             if inside and clear and all(math.dist((x, y), (a, b)) > half + r for a, b, r in taken):
                 return x, y
+    # No free place: above, over whatever is there.
     return centre[0], centre[1] + distance

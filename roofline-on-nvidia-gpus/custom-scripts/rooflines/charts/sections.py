@@ -106,6 +106,7 @@ def _draw_times(axes: Any, parts: dict[str, pd.DataFrame]) -> None:
             axes.barh(place, time, left=left, height=0.62, linewidth=0.5, **bar_style(unit))
             left += time
         axes.text(-longest * 0.012, place, name or "not known", ha="right", va="center", fontsize=10, color=INK)
+        # A section without any time must not divide by 0.
         tensor = times[[unit for unit in times.index if unit.startswith("tensor_")]].sum() / max(left, 1e-30)
         axes.text(
             left + longest * 0.01,

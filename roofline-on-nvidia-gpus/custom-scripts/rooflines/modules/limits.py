@@ -60,6 +60,7 @@ def read_limits(path: Path) -> dict[str, Any]:
         for name in limit.keys() - {"module", "direction"}:
             if name not in NAMES:
                 raise RoofError(f"{path}: {limit['module']} has {name}; known are {', '.join(NAMES)}")
+            # In Python a bool is an int: `true` would count as 1.
             if isinstance(limit[name], bool) or not isinstance(limit[name], (int, float)) or limit[name] < 0:
                 raise RoofError(f"{path}: {limit['module']}: {name} must be a number, at least 0")
     return data

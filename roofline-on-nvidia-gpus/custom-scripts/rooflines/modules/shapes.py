@@ -123,6 +123,7 @@ class Scale:
         (x0, x1), (y0, y1) = self.across, self.up
         lines = []
         for value in _ticks(x0, x1):
+            # Both axes are logarithmic: `across` and `up` are powers of ten.
             x, y = self.place(value, 10.0**y0)
             lines.append(f'<path d="M{x:.1f} {y}V15" stroke="#eee"/>{text_at(x, y + 15, "middle", f"{value:g}")}')
         for value in _ticks(y0, y1):

@@ -87,6 +87,7 @@ def _box(row: pd.Series, step_s: float, box: Box) -> Iterator[str]:
     yield f'<g><title>{tip}</title><rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
     yield f'fill="{colour}" stroke="white"/>'
     wanted = (name, f"{share:.1%}")
+    # What does not fit is left to the tip, which always has everything.
     texts = [text for text in wanted if _fits(text, width)][: max(0, int((height - 4) / _LINE))]
     for line, text in enumerate(texts, start=1):
         yield f'<text x="{x + 4:.1f}" y="{y + _LINE * line:.1f}">{html.escape(text)}</text>'

@@ -89,6 +89,7 @@ def fits(dimension: str | None, wanted: str) -> bool:
 
 def _simple(unit: str) -> tuple[float, str | None]:
     lower = unit.strip().lower()
+    # Plurals, too; the s of "s" and "ms" is the unit itself.
     for known in (lower, lower.removesuffix("s") if len(lower) > 2 else lower):
         if known in _BASES:
             return 1.0, _BASES[known]
