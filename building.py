@@ -26,6 +26,7 @@ from models.parameter_table import format_parameters, parameters_by_module
 from models.segmentation import DETRsegm
 from models.shape_table import format_shapes, shapes_of
 from settings import Place, Weights
+from training.whole_bf16 import compute_in_bfloat16
 from util.dist.accelerator import accelerator
 from util.dist.distributed import Launch, is_main_process, print_once
 from util.runs.checkpoint import load_frozen, load_model
@@ -234,6 +235,8 @@ def build_detector(run: Setup, weights: Weights) -> Detector:
     # Before the model is wrapped, which puts a prefix before the name of every weight.
     load_weights(model, weights, run.data.class_names)
     detr = model.detr if isinstance(model, DETRsegm) else model
+    if run.cfg.bf16:
+        compute_in_bfloat16(detr)
     compiled = LayerCompiler(detr) if run.cfg.compile else None
     return Detector(wrap_model(model, run.place.launch), criterion, postprocessors, compiled)
 

@@ -247,6 +247,16 @@ def check_model_flags(args: argparse.Namespace) -> None:
     refuse_feature_map(args.feature_map, dilation=args.dilation, masks=args.masks)
     check_query_flags(args)
     check_attention_flags(args)
+    check_bf16(args)
+
+
+def check_bf16(args: argparse.Namespace) -> None:
+    """Refuse --bf16 with what computes in float32 beside it, or would never change in so few bits. Raises UserError."""
+    plain = {"amp": "off", "masks": False, "queries": "learned", "local_attention": False, "ema": None}
+    plain |= dict.fromkeys(("encoder_attention", "decoder_self_attention", "cross_attention"), "softmax")
+    for name, value in plain.items():
+        if args.bf16 and getattr(args, name) != value:
+            raise UserError(f"--bf16 is for plain DETR without --{name}: leave that out, or give --amp bf16 instead")
 
 
 def check_query_flags(args: argparse.Namespace) -> None:

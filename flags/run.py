@@ -54,6 +54,12 @@ def _add_device_flags(group: argparse._ArgumentGroup) -> None:
         help="--amp bf16",
     )
     group.add_argument(
+        # Off: weights of 8 bits forget small steps.
+        "--bf16",
+        action="store_true",
+        help="weights and activations in bfloat16, boxes and losses in float32; small steps are lost, see --amp bf16",
+    )
+    group.add_argument(
         # Off: PyTorch lets convolutions round so by itself, but keeps products of matrices in full float32.
         "--tf32",
         action="store_true",

@@ -64,7 +64,6 @@ TABLE: Mapping[str, Mapping[str, str]] = {
         "use_ckpt": "--init_from FILE trains from a checkpoint, --resume FILE --eval evaluates it|--resume FILE",
         "ckpt_path": "--init_from FILE trains from it, --resume FILE --eval evaluates it|--resume FILE",
         "dataset_dir": "--data_path DIR",
-        "bf16": "--amp bf16, with weights in float32",
     },
     "sparse-detector": {
         "decoder_act": "--cross_attention NAME",
