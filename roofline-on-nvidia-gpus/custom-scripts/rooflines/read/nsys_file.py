@@ -65,7 +65,9 @@ class NsysFile:
 
     def _rows(self, query: str, values: Iterable = ()) -> Iterator:
         try:
-            yield from self._base.execute(query, tuple(values))
+            # No `yield from`: where reading ends early that would close the cursor, after the file is closed.
+            for row in self._base.execute(query, tuple(values)):  # noqa: UP028
+                yield row
         except sqlite3.Error as error:
             raise RoofError(f"{self.path}: cannot be read ({error}); was the export stopped?") from error
 
