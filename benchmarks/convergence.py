@@ -132,8 +132,15 @@ def curves_by_variant(logs: Mapping[str, Sequence[Path]], step_times: Mapping[st
     curves = {}
     for name, of_seeds in logs.items():
         columns = ("steps", "minutes", "AP", "AP50")
-        # Needs as many evaluations of every seed: only whole runs come here.
-        runs = np.array([[[point[column] for column in columns] for point in curve_of(log)] for log in of_seeds])
+        points = [curve_of(log) for log in of_seeds]
+        for log, of_seed in zip(of_seeds, points):
+            # Runs of other flags in the folder, such as another batch size, would be averaged without a word.
+            if [p["steps"] for p in of_seed] != [p["steps"] for p in points[0]]:
+                raise SystemExit(
+                    f"{log} was evaluated after other steps than {of_seeds[0]}: one of them was made with other flags; "
+                    "delete that run's folder, and it is made again"
+                )
+        runs = np.array([[[point[column] for column in columns] for point in of_seed] for of_seed in points])
         if name in step_times:
             # Seconds of a step on an idle machine, in minutes: what the runs themselves took depends on what ran beside
             # them.

@@ -23,7 +23,9 @@ from benchmarks.convergence import COMMON, curves_by_variant, draw, is_whole, ru
 
 NORMALISERS = ("softmax", "alpha_entmax", "entmax15", "sparsemax")
 #: 36 cells, 240 steps: two minutes of one idle core a run. Queries of the encoder learn enough in so few steps.
-FLAGS = f"{COMMON['shapes']} --image_size 96 --train_size 960 --val_size 100 --epochs 4 --feature_map c4 "
+FLAGS = (
+    f"{COMMON['shapes']} --image_size 96 --train_size 960 --val_size 100 --batch_size 16 --epochs 4 --feature_map c4 "
+)
 FLAGS += "--queries encoder --focal --print_freq 20"
 
 

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks.convergence import VARIANTS, curves_by_variant, draw, table
 from flags import get_args_parser
 
@@ -23,6 +25,12 @@ def test_seeds_of_a_variant_are_drawn_and_tabulated_together(tmp_path: Path) -> 
     assert "| plain | 2 | 120 | 2.0 | 0.300 (0.200 to 0.400) | 0.600 (0.400 to 0.800) |" in table(curves)
     draw(curves, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_seeds_made_with_other_flags_are_not_averaged(tmp_path: Path) -> None:
+    logs = [write_log(tmp_path / f"{seed}.txt", scores) for seed, scores in ((1, [0.1, 0.2]), (2, [0.1, 0.2, 0.3]))]
+    with pytest.raises(SystemExit, match=r"2\.txt was evaluated after other steps than .*1\.txt"):
+        curves_by_variant({"plain": logs}, {})
 
 
 def test_minutes_are_steps_times_the_time_of_one_where_that_was_measured(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ import export
 from inference.detector import Detector
 from inference.export import check, formats
 from inference.export.metadata import ExportMetadata
+from inference.export.wrapper import Canvas
 from inference.exported import open_exported
 from inference.loading import load_trained
+from models.variants.encoder_queries import NOTHING
 from tests import small_runs
 from tests.helpers import built_once
 from tests.inference.checkpoints import NAMES, write_checkpoint
@@ -219,3 +221,23 @@ def test_help_does_not_wait_for_torch() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(export.__file__).parent
     )
     assert result.stdout == "False\n", result.stderr
+
+
+def test_queries_on_padding_may_stand_in_any_order_and_others_may_not() -> None:
+    def answers(*order: int) -> check.Model:
+        logits, boxes = torch.tensor([2.0, 1.0, NOTHING, NOTHING]), torch.tensor([0.1, 0.2, 0.3, 0.9])
+        picked = list(order)
+
+        def model(batch: NestedTensor) -> dict[str, torch.Tensor]:
+            b = len(batch.tensors)
+            return {
+                "pred_logits": logits[picked, None].expand(b, -1, 3) + torch.tensor([0.0, 1, 2]),
+                "pred_boxes": boxes[picked, None].expand(b, -1, 4),
+            }
+
+        return model
+
+    found = check.check_outputs(answers(0, 1, 2, 3), answers(0, 1, 3, 2), Canvas(), image_size=64)
+    assert [difference.value for difference in found] == [0, 0]
+    with pytest.raises(check.ExportError, match=r"pred_boxes of query 0 of image 1 of 1"):
+        check.check_outputs(answers(0, 1, 2, 3), answers(1, 0, 2, 3), Canvas(), image_size=64)
