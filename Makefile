@@ -8,8 +8,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests run in a process for each core, 8 at most; make test WORKERS= runs them in one.
-WORKERS ?= -n auto --maxprocesses 8 --dist worksteal
+# Tests run in a process for each core and one more, for some wait; 9 at most. make test WORKERS= runs them in one.
+WORKERS ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 9 --dist worksteal
 
 .PHONY: train test test-fast test-slurm soak lint format counts bench clean
 
