@@ -124,7 +124,8 @@ def test_without_an_account_the_script_says_what_to_set(slurm: Slurm) -> None:
 def go_on_after_requeue(slurm: Slurm, job: str, times: int) -> None:
     """Wait until a job is put back into the queue, and start it: Slurm waits two minutes, the test does not."""
     until(lambda: slurm.field(job, "Restarts") == str(times) and slurm.wait(job, "PENDING"), f"requeue {times}")
-    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now")
+    # Not at once: in the second in which Slurm revokes a job's credential, it refuses the one of the next start, too.
+    slurm.run("scontrol", "update", f"JobId={job}", "TimeLimit=30", "StartTime=now+3")
 
 
 def test_a_job_near_its_limit_goes_on_twice_as_if_it_had_not_ended(slurm: Slurm) -> None:
