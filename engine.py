@@ -126,9 +126,10 @@ def train_one_epoch(
         # A profiler has all the steps that it wanted: the rest of the epoch would only take time.
         if context.phases.finished:
             break
-    progress.note(f"{log.header}  {describe_shapes(shapes.summary())}")
+    counts = shapes.summary()  # gathers from all processes: once
+    progress.note(f"{log.header}  {describe_shapes(counts)}")
     progress.note(describe_averages(log.averages()))
-    return log.averages() | shapes.summary()
+    return log.averages() | counts
 
 
 def add_gradients(

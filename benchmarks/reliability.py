@@ -1,6 +1,6 @@
-"""What a run promises, tried long: kills, damaged files, a long run, files with anything in them (`make soak`).
+"""The promises of a run, tried long: kills, damaged files, a long run, files with anything in them (`make soak`).
 
-    python benchmarks/reliability.py                 all of it, half an hour
+    python benchmarks/reliability.py                 all of it: its parts took 75 minutes beside other programs
     python benchmarks/reliability.py --minutes 10    as many kills as fit
     python benchmarks/reliability.py --only long_run one part; the figures of the rest stay
 

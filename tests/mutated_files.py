@@ -1,6 +1,7 @@
-"""What the loaders are given in place of whole files, and what they may do with it: read it, or refuse it in one line.
+"""Damaged files for the loaders, and what they may do with them: read them, or refuse them in one line.
 
-`make soak` gives them 100,000 files (benchmarks/mutated.py), `make test` five hundred (tests/test_mutated_files.py).
+`make soak` gives them 100,000 files (benchmarks/mutated_files.py), `make test` five hundred
+(tests/test_mutated_files.py).
 """
 
 import argparse
@@ -118,7 +119,7 @@ def yolo_folder(folder: Path) -> None:
 
 
 def training_state() -> dict[str, Any]:
-    """What a small training keeps: a layer, its optimizer after a step, and the fields around them."""
+    """The state of a small training: a layer, its optimizer after a step, and the fields around them."""
     layer, optimizer = small_training()
     layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-"""What holds a GPU's memory at its peak, from the snapshot that `main.py --memory_snapshot FILE` has PyTorch write.
+"""Holders of a GPU's memory at its peak, from the snapshot that `main.py --memory_snapshot FILE` has PyTorch write.
 
 The file is a pickle of lists, dicts, numbers and texts; anything else in it is refused, for a pickle can run code.
 """

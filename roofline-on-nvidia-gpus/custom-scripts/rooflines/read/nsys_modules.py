@@ -50,7 +50,7 @@ def read_nsys(path: Path, costs_path: Path | None = None) -> list[Modules]:
 
 
 class _Works:
-    """What ran on a device, read once in order; then `microseconds` has the sums by kind, hidden time included."""
+    """The work of a device, read once in order; then `microseconds` has the sums by kind, hidden time included."""
 
     def __init__(self, places: Places, rows: Iterable[DeviceRow], *, whole: bool) -> None:
         self.places, self.rows, self.whole = places, iter(rows), whole

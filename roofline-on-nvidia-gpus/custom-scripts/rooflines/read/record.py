@@ -1,4 +1,4 @@
-"""What collect.py noted when it made a report: the command, and the GPU's clocks and temperature meanwhile."""
+"""Notes of collect.py beside a report that it made: the command, and the GPU's clocks and temperature meanwhile."""
 
 import json
 import re
