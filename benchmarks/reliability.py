@@ -1,6 +1,6 @@
 """The promises of a run, tried long: kills, damaged files, a long run, files with anything in them (`make soak`).
 
-    python benchmarks/reliability.py                 all of it: its parts took 75 minutes beside other programs
+    python benchmarks/reliability.py                 all of it, a part on each core
     python benchmarks/reliability.py --minutes 10    as many kills as fit
     python benchmarks/reliability.py --only long_run one part; the figures of the rest stay
 
@@ -12,7 +12,8 @@ found. long_run: 40 epochs with a loader's worker and an evaluation each must no
 processes. mutated_files: loaders of annotations, checkpoints, run folders and Nsight reports read 100,000 changed
 files, or refuse them in one line. tests: those that try a little of it in `make test`, with far more examples.
 
-Ends with exit code 1 where any of it is not so. Writes results/reliability.json, after every part.
+Each part is a process of its own with one thread, and as many run at a time as there are cores (--jobs). Ends with exit
+code 1 where any of it is not so. Writes results/reliability.json, after every part.
 """
 
 import argparse
@@ -24,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,10 @@ from benchmarks.mutated_files import give_files
 from benchmarks.report import write_report
 from util.runs.run_info import git_state
 
-PARTS = ("killed_run", "long_run", "mutated_files", "tests")
+#: The longest first: the others then fit beside it.
+PARTS = ("mutated_files", "killed_run", "long_run", "tests")
+#: What write_report makes anew; the rest of the JSON are the parts.
+HEAD = {"date", "command", "better", "unit", "medians", "machine", "seconds"}
 #: Tests with SOAK examples each: three of annotations, two of checkpoints.
 TESTS = ("tests/datasets/test_coco_file_faults.py", "tests/util/runs/test_checksum.py")
 
@@ -116,30 +122,62 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mutated", type=int, default=107_600, help="changed files for the loaders (%(default)s)")
     parser.add_argument("--examples", type=int, default=4000, help="of each of the tests (%(default)s)")
     parser.add_argument("--only", choices=PARTS, help="do this part alone, and keep the figures of the others")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="parts at a time (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of moments and places (%(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "reliability.json", help="(%(default)s)")
     return parser.parse_args()
+
+
+def read_parts(path: Path) -> dict[str, Any]:
+    """Return the parts of a report, without its head; none where there is no file."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return {name: part for name, part in kept.items() if name not in HEAD}
+
+
+def find_part(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Do one of the parts in this process; return its figures, each with time and commit."""
+    place = Path(tempfile.mkdtemp(prefix="reliability-"))
+    try:
+        found = try_part(name, place, args)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    today = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+    # The parts of one file may be run on different days.
+    of = {"ended_at": today, "commit": (git_state(ROOT) or {}).get("sha")}
+    return {key: {**of, **part} for key, part in found.items()}
+
+
+def find_elsewhere(name: str, output: Path) -> dict[str, Any]:
+    """Do one of the parts in another process, with the flags of this one; return its figures."""
+    # Of a flag that is given twice argparse takes the last. Every process has a line of the terminal for its bars.
+    flags = [*sys.argv[1:], "--only", name, "--output", str(output)]
+    line = {"TQDM_POSITION": str(PARTS.index(name))}
+    code = subprocess.run(
+        [sys.executable, __file__, *flags], env=os.environ | line, stdout=subprocess.DEVNULL
+    ).returncode
+    found = read_parts(output)
+    return found if found else {name: {"faults": [f"exit code {code}, and no figures"]}}
+
+
+def find_together(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Do all parts, some at a time; yield the figures of each as soon as it has ended."""
+    with tempfile.TemporaryDirectory(prefix="reliability-") as place, ThreadPoolExecutor(args.jobs) as pool:
+        waiting = [pool.submit(find_elsewhere, name, Path(place, f"{name}.json")) for name in PARTS]
+        for future in as_completed(waiting):
+            yield future.result()
 
 
 def run() -> int:
     """Do all of it and write the report; return the exit code."""
     args = parse()
     torch.set_num_threads(1)
-    place = Path(tempfile.mkdtemp(prefix="reliability-"))
-    head = {"date", "command", "better", "unit", "medians", "machine"}
-    kept = json.loads(args.output.read_text()) if args.only and args.output.exists() else {}
-    # The head is written anew by write_report; what remains are the parts.
-    kept, report = {name: part for name, part in kept.items() if name not in head}, dict[str, Any]()
-    try:
-        for name in [args.only] if args.only else PARTS:
-            found = try_part(name, place, args)
-            today = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
-            of = {"ended_at": today, "commit": (git_state(ROOT) or {}).get("sha")}  # parts may be run one by one
-            report |= {key: {**of, **part} for key, part in found.items()}
-            # After every part: who stops it after half an hour keeps what is done.
-            write_report("reliability", args, medians={}, unit="", **kept | report)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    began = time.monotonic()
+    kept, report = read_parts(args.output) if args.only else {}, dict[str, Any]()
+    for found in (find_part(args.only, args),) if args.only else find_together(args):
+        report |= found
+        # After every part: the figures that there are stay if this is stopped.
+        whole = {} if args.only else {"seconds": round(time.monotonic() - began)}
+        write_report("reliability", args, medians={}, unit="", **kept | report, **whole)
     print(json.dumps(report, indent=2))
     return 0 if is_good(report) else 1
 
