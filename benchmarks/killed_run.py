@@ -36,7 +36,7 @@ def start(flags: str, output: Path, saved: Path | None, looks: Path | None = Non
     Its output goes to a file. After every save the step's number is added to the file `saved`, and after every epoch
     what the run holds to the file `looks`.
     """
-    # A fork has the imports already: starting Python and torch anew for each of 200 kills would take most of the time.
+    # A fork has the imports of this process already.
     child = os.fork()
     if child:
         return child

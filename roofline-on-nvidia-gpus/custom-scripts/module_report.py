@@ -2,7 +2,8 @@
 
 python main.py ... --module_ranges 4 --torch_profile RUN
 python main.py ... --module_ranges 4 --count_costs RUN/costs.csv     adds FLOPs, bytes, roofs and memory
-python module_report.py RUN -o report.html
+python module_report.py RUN                                          what takes longest, in words
+python module_report.py RUN -o report.html                           and the page
 python module_report.py RUN RUN_B -o report.html                     which modules RUN_B makes slower or faster
 python module_report.py timeline.sqlite -o report.html               Nsight Systems; a folder of several: one a rank
 python module_report.py profile -o report.html                       Nsight Compute's counters: collect.py's folder
@@ -24,11 +25,16 @@ from rooflines.modules.run import Run, read_run
 from rooflines.modules.snapshot import peak_section, read_peak
 from rooflines.modules.trajectory import describe_timed, read_timed
 
+#: Printed where no page was asked for.
+PAGE = "-o FILE writes this as a page with charts"
+
 
 def _parser() -> FlagParser:
     parser = FlagParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a folder or a file, or two")
-    parser.add_argument("-o", "--output", type=Path, default=Path("module_report.html"), help="(default: %(default)s)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the page, too; without it, the text alone"
+    )
     parser.add_argument(
         "--depth",
         type=int,
@@ -79,11 +85,11 @@ def main(arguments: list[str] | None = None) -> None:
         limits = read_limits(args.fail_above) if args.fail_above else None
         runs = [read_run(path, args.steps) for path in args.runs]
         more = [peak_section(read_peak(args.memory_snapshot))] if args.memory_snapshot else []
-        with atomic_file(args.output) as file:
-            file.write(page(runs, args.depth, more=more).encode())
+        if args.output:
+            _write(args.output, page(runs, args.depth, more=more))
         for run in runs:
             print("\n".join(_lines(run, args.depth)))
-        print(f"wrote {args.output}")
+        print(f"wrote {args.output}" if args.output else PAGE)
         if args.write_limits:
             count = write_limits(runs[-1], args.depth, args.write_limits, margin=args.margin)
             print(f"wrote {args.write_limits}: limits of {count} modules and directions")
@@ -103,8 +109,8 @@ def _lines(run: Run, depth: int) -> list[str]:
     return lines
 
 
-def _over_time(folders: list[Path], output: Path) -> None:
-    """Write the page of the runs' phases over their epochs."""
+def _over_time(folders: list[Path], output: Path | None) -> None:
+    """Print the runs' phases over their epochs, and write their page."""
     with one_line_errors():
         runs = []
         for folder in folders:
@@ -114,9 +120,14 @@ def _over_time(folders: list[Path], output: Path) -> None:
                 )
             runs.append(run)
             print("\n".join(describe_timed(run)))
-        with atomic_file(output) as file:
-            file.write(over_time_page(runs).encode())
-        print(f"wrote {output}")
+        if output:
+            _write(output, over_time_page(runs))
+        print(f"wrote {output}" if output else PAGE)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The page by module: it adds up, says what to do first, and a browser draws it from one file."""
 
+import json
 import pickle
 import re
 from pathlib import Path
@@ -53,6 +54,24 @@ def test_two_runs_differ_where_the_second_is_slower(folders: list[Path]) -> None
     largest = compare(first, second, 2).iloc[0]
     assert (largest["module"], largest["direction"]) == ("backbone.layer1", "forward")
     assert largest["more_s"] == pytest.approx(100e-6)
+
+
+@pytest.mark.parametrize("flags", [[], ["--over_time"]])
+def test_without_a_name_no_page_is_written(
+    folders: list[Path],
+    flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    epoch = {"epoch": 0, "pixels": 9, "phases": {"forward": {"median_ms": 1, "steps": 2}}}
+    (folders[0] / "timing.json").write_text(json.dumps({"epochs": [epoch], "flags": {}}))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    module_report.main([str(folders[0]), *flags])
+    assert not list(Path().iterdir())
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) > 1 and printed[-1] == module_report.PAGE
 
 
 def test_a_run_stays_within_its_own_limits_and_a_change_fails(
