@@ -29,6 +29,7 @@ from settings import Place, Weights
 from training.whole_bf16 import compute_in_bfloat16
 from util.dist.accelerator import accelerator
 from util.dist.distributed import Launch, is_main_process, print_once
+from util.dist.exchange import Exchange, sharded_adamw, without_effect, wrap
 from util.runs.checkpoint import load_frozen, load_model
 from util.runs.class_names import DataClasses
 from util.runs.plan import TrainingPlan, is_training_state, steps_done, steps_of
@@ -238,7 +239,12 @@ def build_detector(run: Setup, weights: Weights) -> Detector:
     if run.cfg.bf16:
         compute_in_bfloat16(detr)
     compiled = LayerCompiler(detr) if run.cfg.compile else None
-    return Detector(wrap_model(model, run.place.launch), criterion, postprocessors, compiled)
+    cfg = run.cfg
+    exchange = Exchange(cfg.bucket_mb, cfg.static_graph, bf16=cfg.compress_gradients == "bf16")
+    # An evaluation exchanges no gradients, and keeps quiet about it.
+    if not cfg.eval and not run.place.launch.distributed and (idle := without_effect(cfg.zero, exchange)):
+        print_once(f"{', '.join(idle)}: of no effect in a single process")
+    return Detector(wrap_model(model, run.place.launch, exchange), criterion, postprocessors, compiled)
 
 
 def print_shapes(args: argparse.Namespace) -> None:
@@ -273,16 +279,14 @@ def load_weights(model: nn.Module, weights: Weights, class_names: Mapping[int, s
         print_once(init_from(model, weights.start, class_names).describe(weights.paths["start"]))
 
 
-def wrap_model(model: nn.Module, launch: Launch) -> nn.Module:
+def wrap_model(model: nn.Module, launch: Launch, exchange: Exchange | None = None) -> nn.Module:
     """Return the model, inside DistributedDataParallel when there are several processes."""
     if not launch.distributed:
         return model
     # A 1x1 convolution's gradient in channels-last order lies in memory as its weight does; only the strides of the
     # sides of length 1 differ, so nothing has to be rearranged for the exchange.
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    gpus = None if launch.gpu is None else [launch.gpu]
-    # Views: gradients lie in the buckets that are exchanged, which saves a copy of all of them.
-    return DistributedDataParallel(model, device_ids=gpus, gradient_as_bucket_view=True)
+    return wrap(model, launch, exchange)
 
 
 def without_wrapper(model: nn.Module) -> nn.Module:
@@ -296,11 +300,18 @@ def count_trainable(model: nn.Module) -> int:
 
 
 def build_optimizer(
-    model: nn.Module, *, lr: float, lr_backbone: float, weight_decay: float, alpha_lr_mult: float = 10.0
-) -> torch.optim.AdamW:
+    model: nn.Module,
+    *,
+    lr: float,
+    lr_backbone: float,
+    weight_decay: float,
+    alpha_lr_mult: float = 10.0,
+    sharded: bool = False,
+) -> torch.optim.Optimizer:
     """Return AdamW over two groups, the backbone second with its own learning rate, as in DETR's checkpoints.
 
     Alphas that attentions learn are a third: no weight decay, `alpha_lr_mult` times the rate, which no schedule lowers.
+    With `sharded` its state is divided among the processes; checkpoints are the same.
     """
     # DETR's order of groups and of parameters in them: the optimizer's state in a checkpoint goes by numbers.
     trainable = [(n, p) for n, p in without_wrapper(model).named_parameters() if p.requires_grad]
@@ -311,7 +322,8 @@ def build_optimizer(
     if alphas:
         groups.append({"params": alphas, "lr": lr * alpha_lr_mult, "weight_decay": 0.0, KEEPS_RATE: True})
     # Fused: many tensors in one kernel, where the plain form launches several for each.
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
+    make = sharded_adamw if sharded else torch.optim.AdamW
+    return make(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def plan_steps(cfg: argparse.Namespace, checkpoint: dict[str, Any] | None, *, batches: int) -> TrainingPlan:

@@ -49,8 +49,7 @@ def check_flags(args: argparse.Namespace) -> None:
     # With all costs 0 every matching is as good as any other.
     if args.set_cost_class == args.set_cost_bbox == args.set_cost_giou == 0:
         raise UserError("--set_cost_class, --set_cost_bbox and --set_cost_giou cannot all be 0")
-    if args.dist_timeout is not None and args.dist_timeout <= 0:
-        raise UserError(f"--dist_timeout {args.dist_timeout:g}: must be above 0 seconds")
+    check_process_flags(args)
     check_training_flags(args)
     check_profiling_flags(args)
     check_checkpoint_flags(args)
@@ -68,6 +67,19 @@ def check_flags(args: argparse.Namespace) -> None:
     if args.compile and args.grad_checkpoint:
         raise UserError(
             "--compile chooses itself what to keep for the backward pass, --grad_checkpoint too: give one of them"
+        )
+
+
+def check_process_flags(args: argparse.Namespace) -> None:
+    """Refuse flags of several processes that cannot work. Raises UserError."""
+    if args.dist_timeout is not None and args.dist_timeout <= 0:
+        raise UserError(f"--dist_timeout {args.dist_timeout:g}: must be above 0 seconds")
+    if args.bucket_mb is not None and args.bucket_mb <= 0:
+        raise UserError(f"--bucket_mb {args.bucket_mb:g}: must be above 0 megabytes")
+    # PyTorch plans by the first backward pass; with --accumulate that exchanges nothing, and all processes would wait.
+    if args.static_graph and args.accumulate > 1:
+        raise UserError(
+            f"--static_graph plans the exchange of every batch: it is not for --accumulate {args.accumulate}"
         )
 
 

@@ -5,6 +5,8 @@ import argparse
 from util.choices import AMP_TYPES
 from util.environment import PrintEnvironment
 
+from .processes import add_process_flags
+
 
 def add_run_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of output, device and checkpoints."""
@@ -20,7 +22,7 @@ def add_run_flags(group: argparse._ArgumentGroup) -> None:
     _add_device_flags(group)
     _add_checkpoint_flags(group)
     _add_evaluation_flags(group)
-    _add_process_flags(group)
+    add_process_flags(group)
 
 
 def _add_device_flags(group: argparse._ArgumentGroup) -> None:
@@ -189,23 +191,3 @@ def _add_watching_flags(group: argparse._ArgumentGroup) -> None:
         metavar="ID",
         help="--logger wandb: go on with this run; --resume does so by itself, by the id in --output_dir",
     )
-
-
-def _add_process_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags of several processes."""
-    group.add_argument(
-        # As in DETR, the launcher's environment has the last word.
-        "--world_size",
-        default=1,
-        type=int,
-        help="accepted for old scripts; the launcher says how many processes",
-    )
-    group.add_argument(
-        # A process may evaluate or read annotations for minutes while others wait: too small a number ends a sound run.
-        "--dist_timeout",
-        default=None,
-        type=float,
-        metavar="SECONDS",
-        help="end when another process has not answered for so long (PyTorch's: 600 with NCCL, 1800 with gloo)",
-    )
-    group.add_argument("--dist_url", default="env://", help="where processes meet (%(default)s)")

@@ -114,6 +114,7 @@ def run_epochs(
         is_best = measured is not None and training.best.take(measured)
         if whole:
             keep_metrics(run, detector, measured.stats if measured else {}, train_stats, epoch=part.epoch)
+        training.gather_optimizer()
         if store is not None:
             if whole:
                 counts = {"global_step": progress.done, "n_parameters": training.parameters}
@@ -142,6 +143,7 @@ def end_step(training: Training, context: StepContext, part: EpochPart, store: R
     if made == part if stops else training.within.due(progress.done):
         # Gathers from all processes: a rank that writes no files must call it, too.
         place = training.within.state()
+        training.gather_optimizer()
         if store is not None:
             store.save(training.in_checkpoint(context, made, None) | place)
     return stops

@@ -11,6 +11,7 @@ from datasets.resumable import ResumableLoader
 from engine import StepContext
 from settings import Weights, typed_flags
 from util.dist.distributed import get_rank, get_world_size, print_once
+from util.dist.exchange import gather_state
 from util.profiling.from_flags import build_phases, profiling_options
 from util.progress import Progress
 from util.runs.bad_step import NAME, record_of, write_bad_step
@@ -54,6 +55,7 @@ class Training:
             lr_backbone=cfg.lr_backbone,
             weight_decay=cfg.weight_decay,
             alpha_lr_mult=cfg.alpha_lr_mult,
+            sharded=cfg.zero and run.place.launch.distributed,
         )
         # Before the schedule is made, which takes the rates of the optimizer's groups for its start.
         restore_optimizer(self.optimizer, checkpoint, flags=vars(cfg))
@@ -144,6 +146,11 @@ class Training:
         """Follow a step of the optimizer."""
         if self.average is not None:
             self.average.update()
+
+    def gather_optimizer(self) -> None:
+        """Bring the optimizer's state together on rank 0 where it is divided; every process calls it before a save."""
+        if self.run.cfg.output_dir:
+            gather_state(self.optimizer)
 
     def in_checkpoint(self, context: StepContext, made: EpochPart, measured: Measured | None) -> dict[str, Any]:
         """Return the content of a checkpoint under DETR's keys, and what this project adds.

@@ -11,6 +11,7 @@ from datasets.sizes import ImageSizes
 from datasets.workers import warn_of_shared_memory
 from engine import Batch, StepContext, add_gradients
 from util.dist.distributed import print_once
+from util.dist.exchange import own_part
 from util.dist.memory import peak_memory
 from util.runs.memory import OF_TRAINING, naming_memory
 from util.runs.random_state import random_state, set_random_state
@@ -80,7 +81,7 @@ def try_largest(run: Setup, detector: Detector, optimizer: torch.optim.Optimizer
     context = StepContext(run.place.precision)
     with naming_memory("--warmup_worst_case", [batch], device=device, ways=OF_TRAINING):
         # Two numbers for every weight, which AdamW makes in its first step.
-        state = [] if optimizer.state else reserve(optimizer)
+        state = [] if own_part(optimizer).state else reserve(optimizer)
         for _ in range(2):  # the second beside the gradients of the first, as with --accumulate
             add_gradients(model, detector.criterion, [batch], device, context)
     del state
@@ -94,7 +95,7 @@ def try_largest(run: Setup, detector: Detector, optimizer: torch.optim.Optimizer
 
 def reserve(optimizer: torch.optim.Optimizer) -> Sequence[Tensor]:
     """Return tensors as large as the optimizer's state will be."""
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    weights = [p for group in own_part(optimizer).param_groups for p in group["params"]]
     # Zeros, because on a CPU memory that nobody has written to is not yet taken from the machine.
     return [torch.zeros_like(p) for p in weights for _ in range(2)]
 

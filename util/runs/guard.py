@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..dist.accelerator import accelerator
 from ..dist.distributed import get_rank, get_world_size
+from ..dist.exchange import own_part
 from ..errors import NonFiniteLossError
 from ..targets import Target, object_count
 from .random_state import RandomState, random_state
@@ -156,7 +157,7 @@ class StepGuard:
             buffer.copy_(torch.where(flag > 0, buffers[name], buffer))
         if not self.scaled:
             if self.fused:
-                self.optimizer.found_inf = flag  # type: ignore[attr-defined]  # which fused optimizers look for
+                own_part(self.optimizer).found_inf = flag  # type: ignore[attr-defined]  # fused ones look for it
             else:
                 self.left_out = bool(flag)
             return

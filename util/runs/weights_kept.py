@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..dist.exchange import own_part
+
 
 class KeptWeights:
     """A copy of a model's state and its optimizer's, where they are.
@@ -41,7 +43,7 @@ class KeptWeights:
 
     def _tensors(self) -> dict[Any, Tensor]:
         found: dict[Any, Tensor] = dict(self.model.state_dict()) | dict(enumerate(self.also))
-        for number, state in enumerate(self.optimizer.state.values()):
+        for number, state in enumerate(own_part(self.optimizer).state.values()):
             # AdamW's step counts are tensors, too, and go back with the moments.
             found |= {(number, what): value for what, value in state.items() if isinstance(value, Tensor)}
         return found
