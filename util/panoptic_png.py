@@ -19,6 +19,6 @@ def encode_segments(ids: np.ndarray) -> bytes:
 def decode_segments(file: str | os.PathLike | BinaryIO) -> np.ndarray:
     """Segment ids (H, W) int64 of a PNG. Raises what PIL does for one that cannot be read (see `datasets.images`)."""
     with Image.open(file) as image:
-        channels = np.array(image.convert("RGB"), dtype=np.int64)
-    # (H, W, 3) @ (3,) = (H, W); in int64, for bytes would overflow.
-    return channels @ np.array([1, 256, 65536])
+        # Opaque RGBA: four bytes a pixel, which read as one number are red + 256 green + 65536 blue + 2^24 * 255.
+        pixels = np.asarray(image.convert("RGB").convert("RGBA"))  # (H, W, 4)
+    return (pixels.view("<u4")[..., 0] & 0xFFFFFF).astype(np.int64)

@@ -100,19 +100,24 @@ def _overlaps(
     truth: np.ndarray, true_segments: Sequence[Mapping], found: np.ndarray, found_segments: Sequence[Mapping]
 ) -> np.ndarray:
     """Count the pixels that true and predicted segments share (T + 1, F + 1); void is the last row and column."""
-    rows, columns = _places(truth, true_segments), _places(found, found_segments)
+    # Along the rows both images stay the same for many pixels: one look at each such run instead of each pixel.
+    true_ids, found_ids = truth.ravel(), found.ravel()
+    begins = np.flatnonzero((true_ids[1:] != true_ids[:-1]) | (found_ids[1:] != found_ids[:-1])) + 1
+    begins = np.concatenate([np.zeros(min(1, true_ids.size), dtype=begins.dtype), begins])  # (runs,)
+    lengths = np.diff(begins, append=true_ids.size)
+    rows, columns = _places(true_ids[begins], true_segments), _places(found_ids[begins], found_segments)
     width = len(found_segments) + 1
-    # Each pixel's pair of places as one number, counted at once.
-    pairs = np.bincount(rows.ravel() * width + columns.ravel(), minlength=(len(true_segments) + 1) * width)
-    return pairs.reshape(-1, width)
+    # Each run's pair of places as one number. The sums are float64, exact for far more pixels than an image has.
+    pairs = np.bincount(rows * width + columns, weights=lengths, minlength=(len(true_segments) + 1) * width)
+    return pairs.astype(np.int64).reshape(-1, width)
 
 
 def _places(ids: np.ndarray, segments: Sequence[Mapping]) -> np.ndarray:
-    """Return for each pixel the place of its segment in the list, `len(segments)` where it has none."""
-    # A few ids instead of a dictionary look-up for each of 300,000 pixels.
+    """Return for each id (N,) the place of its segment in the list, `len(segments)` where it has none."""
+    # A few ids instead of a dictionary look-up for each of thousands of runs.
     seen, inverse = np.unique(ids, return_inverse=True)
     place = {segment["id"]: k for k, segment in enumerate(segments)}
-    return np.array([place.get(int(id_), len(segments)) for id_ in seen])[inverse].reshape(ids.shape)
+    return np.array([place.get(int(id_), len(segments)) for id_ in seen], dtype=np.int64)[inverse]
 
 
 def _add(counts: dict[int, Counts], category: int, found: Counts) -> None:
