@@ -164,7 +164,7 @@ def panoptic_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def narrow_resnet18() -> Iterator[None]:
-    """ResNet-18 has an eighth of its channels in this module's tests, and in the processes that they fork."""
+    """ResNet-18 has an eighth of its channels and one block a stage in this module, and in processes that it forks."""
     from tests import small_runs  # not above, as `main` below
 
     with pytest.MonkeyPatch.context() as patch:
@@ -172,19 +172,9 @@ def narrow_resnet18() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def shallow_resnet18() -> Iterator[None]:
-    """ResNet-18 has an eighth of its channels and one block a stage: for a test that traces a model."""
-    from tests import small_runs
-
-    with pytest.MonkeyPatch.context() as patch:
-        small_runs.make_shallow(patch)
-        yield
-
-
 @pytest.fixture(scope="module")
 def undrawn_curves() -> Iterator[None]:
-    """Runs of this module's tests, and of the processes that they fork, draw no curves."""
+    """Runs of this module's tests, and of the processes that they fork, draw no curves and small detections."""
     from tests import small_runs
 
     with pytest.MonkeyPatch.context() as patch:

@@ -22,7 +22,17 @@ from tests import small_runs
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
-    ["main", "tests.small_runs", "torch._dynamo", "matplotlib.backends.backend_agg", "pycocotools.cocoeval"]
+    [
+        "main",
+        "tests.small_runs",
+        # What runs import when they need it, or each process would import it again.
+        "matplotlib.backends.backend_agg",
+        "matplotlib.figure",
+        "nvtx",
+        "pycocotools.cocoeval",
+        "scipy.optimize",
+        "torch._dynamo",
+    ]
 )
 
 #: Variables of rank `rank` of two, as the launchers set them; the port is rank 0's.
@@ -90,6 +100,8 @@ def _run(function: Callable, args: tuple, environ: dict[str, str], names: list[s
     os.environ.clear()
     os.environ.update(environ)
     torch.set_num_threads(1)
+    # Or the workers of its loaders would come from a fork server too, which first imports all that is named above.
+    multiprocessing.set_start_method(None, force=True)
     small_runs.repeat(smaller)
     sys.exit(function(*args))
 

@@ -1,4 +1,4 @@
-"""Runs in a fraction of the time: ResNet-18 with an eighth of its channels, and curves that are read but not drawn.
+"""Runs in a fraction of the time: ResNet-18 with an eighth of its channels and half of its blocks, and small pictures.
 
 For tests of what a run does and leaves. A module asks for them by its mark
 `pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")`.
@@ -12,6 +12,7 @@ import torchvision
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from models import checkpoint_config
+from util.draw import sheets
 from util.plot_utils import read_log
 from util.runs import run_folder
 from util.runs.atomic import atomic_file
@@ -21,12 +22,10 @@ CHANNELS = 64
 
 
 class NarrowResNet18(ResNet):
-    """ResNet-18's layers under their names, with 170,000 parameters instead of 11 million."""
-
-    blocks = (2, 2, 2, 2)
+    """ResNet-18's layers under their names, one block a stage, with 90,000 parameters instead of 11 million."""
 
     def __init__(self, *, weights: None = None, **more: Any) -> None:
-        super().__init__(BasicBlock, list(self.blocks), **more)
+        super().__init__(BasicBlock, [1, 1, 1, 1], **more)
 
     def _make_layer(self, block: Any, planes: int, *args: Any, **more: Any) -> Any:
         return super()._make_layer(block, planes * CHANNELS // 512, *args, **more)
@@ -36,20 +35,13 @@ def narrow(patch: pytest.MonkeyPatch) -> None:
     """Put the narrow network in ResNet-18's place, also where checkpoints are told apart by their weights."""
     patch.setattr(torchvision.models, "resnet18", NarrowResNet18)
     first = (CHANNELS // 8, CHANNELS // 8)
-    patch.setitem(checkpoint_config._RESNETS, ((2, 2, 2, 2), first, False), "resnet18")
-
-
-def make_shallow(patch: pytest.MonkeyPatch) -> None:
-    """Leave the narrow network one block a stage: tracing it takes its time by the number of layers."""
-    narrow(patch)
-    patch.setattr(NarrowResNet18, "blocks", (1, 1, 1, 1))
-    first = (CHANNELS // 8, CHANNELS // 8)
     patch.setitem(checkpoint_config._RESNETS, ((1, 1, 1, 1), first, False), "resnet18")
 
 
 def leave_undrawn(patch: pytest.MonkeyPatch) -> None:
-    """Read the log as for its curves, and write a file in their place."""
+    """Read the log as for its curves and write a file in their place; draw small images of detections."""
     patch.setattr(run_folder, "plot_curves", note)
+    patch.setattr(sheets, "GRID_TILE", 32)
 
 
 def note(log_file: str | os.PathLike, path: str | os.PathLike) -> None:

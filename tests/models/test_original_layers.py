@@ -17,7 +17,7 @@ from models.transformer import (
 )
 from tests.helpers import batch, build
 
-pytestmark = pytest.mark.usefixtures("shallow_resnet18")
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
 
 CELLS, QUERIES, IMAGES, WIDTH = 6, 4, 2, 16
 

@@ -291,7 +291,7 @@ def test_a_backbone_without_weights_to_be_had_says_so(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shallow_resnet18")
+@pytest.mark.usefixtures("narrow_resnet18")
 @pytest.mark.parametrize("masks", [False, True])
 def test_export_takes_the_place_of_script(masks: bool) -> None:
     model = build_detector(Architecture(**vars(SMALL) | {"masks": masks})).eval()

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from inference.export.wrapper import Canvas
 from inference.exported import open_exported
 from inference.loading import load_trained
 from models.variants.encoder_queries import NOTHING
-from tests import small_runs
 from tests.helpers import built_once
 from tests.inference.checkpoints import NAMES, write_checkpoint
 from util.errors import CheckpointError, UserError
@@ -31,12 +29,7 @@ PLAIN = {"device": CPU, "padding_invariant": None}
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shallow_resnet18() -> Iterator[None]:
-    """Tracing takes its time by the number of layers."""
-    with pytest.MonkeyPatch.context() as patch:
-        small_runs.make_shallow(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
 
 
 def run(flags: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -50,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def onnx_file(tmp_path_factory: pytest.TempPathFactory, shallow_resnet18: None) -> Path:
+def onnx_file(tmp_path_factory: pytest.TempPathFactory, narrow_resnet18: None) -> Path:
     """A model with masks, as ONNX, beside its checkpoint and its torch.export; tracing them takes seconds."""
     return built_once(tmp_path_factory, "exported", write_onnx) / "model.onnx"
 

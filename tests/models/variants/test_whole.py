@@ -97,7 +97,7 @@ def test_local_attention_leaves_nothing_outside_the_box() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shallow_resnet18")
+@pytest.mark.usefixtures("narrow_resnet18")
 def test_it_is_exported_with_free_sizes() -> None:
     model = built("--queries encoder --focal --local_attention --dec_layers 1")[0].eval()
     canvas = Canvas()
