@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.attention import AttentionMaps
 from models.config import build_detector
+from models.empty_weights import EmptyWeights
 from util.dist.accelerator import accelerator
 from util.errors import CheckpointError, UserError
 from util.nested_tensor import NestedTensor
@@ -144,7 +145,8 @@ def _open_safetensors(path: str | os.PathLike, device: torch.device) -> Exported
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from error
     metadata = ExportMetadata.from_strings(texts, path)
-    model = build_detector(metadata.architecture)
+    with EmptyWeights():
+        model = build_detector(metadata.architecture)
     load_model(model, {"model": weights}, path)
     model.eval().to(device)
 

@@ -14,6 +14,7 @@ from .attention_choice import PLACES, attention_differs, is_attention, learned_f
 from .backbones.from_torchvision import BACKBONES, ROWS, is_timm
 from .config import Architecture, build_detector
 from .detector import DETR
+from .empty_weights import EmptyWeights
 from .segmentation import DETRsegm
 from .zoo import published_under
 
@@ -51,7 +52,8 @@ def model_from_checkpoint(
     Arguments are as in `architecture_of`. Raises UserError and CheckpointError as that and `load_model` do.
     """
     architecture, line = architecture_of(checkpoint, path, given=given)
-    model = build_detector(architecture)
+    with EmptyWeights():
+        model = build_detector(architecture)
     load_model(model, checkpoint, path)
     return model, architecture, line
 

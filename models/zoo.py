@@ -1,6 +1,7 @@
 """The models that the authors of DETR published, by the names of their torch hub entry points."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,6 +13,7 @@ from util.web.download import is_url
 from .backbone import load_imagenet_weights_if_possible
 from .config import Architecture, backbone_of, build_detector
 from .detector import DETR
+from .empty_weights import EmptyWeights
 from .segmentation import DETRsegm
 
 BASE_URL = "https://dl.fbaipublicfiles.com/detr/"
@@ -68,7 +70,8 @@ def hub_model(name: str, *, pretrained: bool, num_classes: int) -> DETR | DETRse
         )
     checkpoint = load_checkpoint(BASE_URL + published.file) if pretrained else None
     # After the download, so that a failed one costs no building; before the weights, which fill what is random.
-    model = build_detector(replace(published.architecture, num_classes=num_classes))
+    with EmptyWeights() if checkpoint else nullcontext():
+        model = build_detector(replace(published.architecture, num_classes=num_classes))
     if checkpoint is not None:
         load_model(model, checkpoint, published.file)
         return model

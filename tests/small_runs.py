@@ -5,11 +5,12 @@ For tests of what a run does and leaves. A module asks for them by its mark
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torchvision
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from models import checkpoint_config
 from util.draw import sheets
@@ -17,25 +18,46 @@ from util.plot_utils import read_log
 from util.runs import run_folder
 from util.runs.atomic import atomic_file
 
-#: Channels of the last feature map; ResNet-18 has 512.
-CHANNELS = 64
+#: Of the channels of a ResNet one in so many is left.
+SHARE = 8
 
 
-class NarrowResNet18(ResNet):
-    """ResNet-18's layers under their names, one block a stage, with 90,000 parameters instead of 11 million."""
-
-    def __init__(self, *, weights: None = None, **more: Any) -> None:
-        super().__init__(BasicBlock, [1, 1, 1, 1], **more)
+class NarrowResNet(ResNet):
+    """A ResNet's layers under their names, with an eighth of the channels."""
 
     def _make_layer(self, block: Any, planes: int, *args: Any, **more: Any) -> Any:
-        return super()._make_layer(block, planes * CHANNELS // 512, *args, **more)
+        return super()._make_layer(block, planes // SHARE, *args, **more)
+
+
+class NarrowResNet18(NarrowResNet):
+    """ResNet-18's layers under their names, one block a stage: 90,000 parameters instead of 11 million."""
+
+    def __init__(self, *, blocks: Sequence[int] = (1, 1, 1, 1), weights: None = None, **more: Any) -> None:
+        super().__init__(BasicBlock, list(blocks), **more)
+
+
+class NarrowResNet50(NarrowResNet):
+    """All of ResNet-50's layers, with 400,000 parameters instead of 23 million."""
+
+    def __init__(self, *, weights: None = None, **more: Any) -> None:
+        super().__init__(Bottleneck, [3, 4, 6, 3], **more)
 
 
 def narrow(patch: pytest.MonkeyPatch) -> None:
     """Put the narrow network in ResNet-18's place, also where checkpoints are told apart by their weights."""
-    patch.setattr(torchvision.models, "resnet18", NarrowResNet18)
-    first = (CHANNELS // 8, CHANNELS // 8)
-    patch.setitem(checkpoint_config._RESNETS, ((1, 1, 1, 1), first, False), "resnet18")
+    _replace(patch, "resnet18", NarrowResNet18, (1, 1, 1, 1), bottleneck=False)
+
+
+def narrow_resnet50(patch: pytest.MonkeyPatch) -> None:
+    """Put the narrow network in ResNet-50's place likewise."""
+    _replace(patch, "resnet50", NarrowResNet50, (3, 4, 6, 3), bottleneck=True)
+
+
+def _replace(
+    patch: pytest.MonkeyPatch, name: str, network: type[ResNet], blocks: tuple[int, ...], *, bottleneck: bool
+) -> None:
+    patch.setattr(torchvision.models, name, network)
+    patch.setitem(checkpoint_config._RESNETS, (blocks, (64 // SHARE, 64 // SHARE), bottleneck), name)
 
 
 def leave_undrawn(patch: pytest.MonkeyPatch) -> None:

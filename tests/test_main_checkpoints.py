@@ -8,6 +8,7 @@ import torch
 
 import building
 import main
+from tests import small_runs
 from tests.file_server import serve
 from tests.helpers import TINY, Run, assert_refused, rows
 from tests.models.official import constant_state, write_published, write_training
@@ -184,12 +185,18 @@ def test_flags_of_another_parser_count_as_given_if_they_differ_from_the_defaults
 # ---- training from published files, in small
 
 
-SMALL = {"hidden": 16, "ffn": 24}
+SMALL = {"hidden": 16, "ffn": 24, "width": 8}
 TRAIN = f"{PLAIN} --dataset_file shapes --train_size 2 --val_size 1 --epochs 1 --hidden_dim 16 --dim_feedforward 24"
 
 
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def narrow_resnet50(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-50 has an eighth of its channels."""
+    small_runs.narrow_resnet50(monkeypatch)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrow_resnet50: None):
     """Write a small file of the published kind; its path, or its address on a server of this machine."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
@@ -241,6 +248,7 @@ def test_a_mask_head_trains_on_published_weights(run: Run, tmp_path: Path, publi
             assert torch.equal(weights[name if masks else f"detr.{name}"], value)
 
 
+@pytest.mark.usefixtures("narrow_resnet50")
 def test_a_mask_head_on_a_dilated_detector_needs_the_flag(run: Run, tmp_path: Path) -> None:
     file = write_training(tmp_path / "checkpoint.pth", sizes=SMALL, dilation=True)
     assert_refused(run(f"{TRAIN} --masks --frozen_weights {file}"), "made with --dilation, this run has no --dilation")

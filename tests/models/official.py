@@ -20,16 +20,20 @@ def official_shapes(
     hidden: int = 256,
     ffn: int = 2048,
     masks: bool = False,
+    width: int = 64,
 ) -> dict[str, tuple]:
-    """Every tensor of a released R50 or R101 file, by name; with masks, of a panoptic one. DC5 has the same."""
+    """Every tensor of a released R50 or R101 file, by name; with masks, of a panoptic one. DC5 has the same.
+
+    `width` is the number of channels in the backbone's first stage, from which those of the later ones follow.
+    """
     shapes = _transformer(hidden, ffn)
     shapes |= _linear("class_embed", (num_classes or (250 if masks else 91)) + 1, hidden)
-    for i, width in enumerate((hidden, hidden, 4)):
-        shapes |= _linear(f"bbox_embed.layers.{i}", width, hidden)
+    for i, outputs in enumerate((hidden, hidden, 4)):
+        shapes |= _linear(f"bbox_embed.layers.{i}", outputs, hidden)
     shapes["query_embed.weight"] = (100, hidden)
-    shapes |= {"input_proj.weight": (hidden, 2048, 1, 1), "input_proj.bias": (hidden,)}
-    shapes |= {f"backbone.0.body.{name}": shape for name, shape in _resnet(BLOCKS[backbone]).items()}
-    return {f"detr.{name}": shape for name, shape in shapes.items()} | _mask_head(hidden) if masks else shapes
+    shapes |= {"input_proj.weight": (hidden, 32 * width, 1, 1), "input_proj.bias": (hidden,)}
+    shapes |= {f"backbone.0.body.{name}": shape for name, shape in _resnet(BLOCKS[backbone], width).items()}
+    return {f"detr.{name}": shape for name, shape in shapes.items()} | _mask_head(hidden, width) if masks else shapes
 
 
 def official_checkpoint(**sizes) -> dict[str, torch.Tensor]:
@@ -80,18 +84,20 @@ def _norm(name: str, width: int) -> dict[str, tuple]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def _mask_head(hidden: int, heads: int = 8) -> dict[str, tuple]:
+def _mask_head(hidden: int, width: int, heads: int = 8) -> dict[str, tuple]:
     shapes = _linear("bbox_attention.q_linear", hidden, hidden) | _linear("bbox_attention.k_linear", hidden, hidden)
     widths = [hidden + heads, hidden + heads, hidden // 2, hidden // 4, hidden // 8, hidden // 16]
     layers = [
         *((f"lay{i}", n, m, 3) for i, (n, m) in enumerate(zip(widths, widths[1:]), 1)),
         ("out_lay", widths[-1], 1, 3),
     ]
-    layers += [(f"adapter{i}", n, m, 1) for i, (n, m) in enumerate(zip((1024, 512, 256), widths[2:]), 1)]
+    layers += [
+        (f"adapter{i}", n, m, 1) for i, (n, m) in enumerate(zip((16 * width, 8 * width, 4 * width), widths[2:]), 1)
+    ]
     for name, inputs, outputs, kernel in layers:
         shapes |= {f"mask_head.{name}.weight": (outputs, inputs, kernel, kernel), f"mask_head.{name}.bias": (outputs,)}
-    for i, width in enumerate(widths[1:], 1):
-        shapes |= _norm(f"mask_head.gn{i}", width)
+    for i, channels in enumerate(widths[1:], 1):
+        shapes |= _norm(f"mask_head.gn{i}", channels)
     return shapes
 
 
@@ -115,11 +121,11 @@ def _frozen_norm(name: str, width: int) -> dict[str, tuple]:
     return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
 
 
-def _resnet(blocks: tuple[int, ...]) -> dict[str, tuple]:
+def _resnet(blocks: tuple[int, ...], first: int) -> dict[str, tuple]:
     shapes = {"conv1.weight": (64, 3, 7, 7)} | _frozen_norm("bn1", 64)
     inputs = 64
     for stage, count in enumerate(blocks):
-        width, outputs = 64 * 2**stage, 256 * 2**stage
+        width, outputs = first * 2**stage, 4 * first * 2**stage
         for block in range(count):
             name = f"layer{stage + 1}.{block}"
             convolutions = ((width, inputs, 1, 1), (width, width, 3, 3), (outputs, width, 1, 1))

@@ -7,6 +7,7 @@ from torch import nn
 
 from models.backbone import RESNETS, Backbone, FrozenBatchNorm2d, resize_mask
 from models.backbone_weights import load_backbone_weights
+from models.empty_weights import EmptyWeights
 from util.errors import CheckpointError, UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 
@@ -68,7 +69,7 @@ def test_trainable_norms_train_everything_and_move_in_training() -> None:
 @pytest.mark.parametrize("name", [*RESNETS, "mobilenet_v2"])
 @pytest.mark.parametrize(("feature_map", "side"), [("c5", 2), ("c4", 4)])
 def test_every_name_builds_and_says_its_width(name: str, feature_map: str, side: int) -> None:
-    with torch.device("meta"):
+    with torch.device("meta"), EmptyWeights():
         backbone = Backbone(weights="none", name=name, feature_map=feature_map)
         batch = NestedTensor(torch.zeros(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
         features = backbone.body(batch.tensors)["0"]

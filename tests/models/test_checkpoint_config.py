@@ -13,6 +13,7 @@ import torch
 from models.backbone import RESNETS
 from models.checkpoint_config import architecture_of, model_from_checkpoint, refuse_other_architecture
 from models.config import Architecture, build_detector
+from models.empty_weights import EmptyWeights
 from models.zoo import BASE_URL, PUBLISHED
 from tests.models.official import constant_state, write_published, write_training
 from util.errors import CheckpointError, UserError
@@ -33,7 +34,7 @@ SMALL = Architecture(
 @cache
 def meta_state(architecture: Architecture) -> dict[str, torch.Tensor]:
     """The names and shapes of a model's weights; of a published one they are asked for many times."""
-    with torch.device("meta"):
+    with torch.device("meta"), EmptyWeights():
         return build_detector(architecture).state_dict()
 
 

@@ -12,6 +12,8 @@ from training.fake_step import count_step, fake_batch, fake_training
 from util.flags import FlagParser
 from util.profiling.step_counter import StepCounter
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 CUDA = torch.device("cuda")
 SIZE = (64, 96)
 

@@ -1,16 +1,19 @@
 """Frozen norms inside the convolutions before them: the same numbers, gradients and names, and nothing stale."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models import MobileNetV2
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from models import backbone as backbone_module
 from models.backbone import Backbone
 from models.fast.folded_norm import FrozenBatchNorm2d, NormedConv2d, fold_frozen_norms
+from tests.small_runs import NarrowResNet18
 from util.nested_tensor import NestedTensor
 
 
@@ -34,12 +37,15 @@ def results(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def shortened(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Leave a ResNet the two kinds of blocks that it has, one of them only in its first stage, and make it narrow."""
-    more = {"resnet18": {}, "resnet50": {"width_per_group": 16}, "resnext50_32x4d": {"groups": 4, "width_per_group": 4}}
-    if name in more:
-        block = BasicBlock if name == "resnet18" else Bottleneck
-        build = lambda weights, **given: ResNet(block, [2, 2, 1, 1], **more[name], **given)
-        monkeypatch.setattr(torchvision.models, name, build)
+    """Make a network narrow, and leave a ResNet its two kinds of blocks, one of them only in the first stage."""
+    bottlenecks = partial(ResNet, Bottleneck, [2, 2, 1, 1])
+    build = {
+        "resnet18": partial(NarrowResNet18, blocks=[2, 2, 1, 1]),
+        "resnet50": partial(bottlenecks, width_per_group=16),
+        "resnext50_32x4d": partial(bottlenecks, groups=4, width_per_group=4),
+        "mobilenet_v2": partial(MobileNetV2, width_mult=0.25),
+    }[name]
+    monkeypatch.setattr(torchvision.models, name, lambda weights, **given: build(**given))
 
 
 @pytest.mark.slow
@@ -134,7 +140,8 @@ def test_inference_mode_computes_what_no_grad_does() -> None:
 
 
 @pytest.mark.slow
-def test_channels_last_is_the_layout_of_features_and_not_of_parameters() -> None:
+def test_channels_last_is_the_layout_of_features_and_not_of_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    shortened(monkeypatch, "resnet18")
     images = NestedTensor(torch.rand(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.bool))
     for asked, expected in ((None, False), (True, True), (False, False)):
         backbone = Backbone(weights="none", name="resnet18", channels_last=asked)

@@ -17,6 +17,8 @@ from models.config import Architecture, build_detector
 from tests.helpers import SMALL, TINY, Run, rows
 from util.nested_tensor import NestedTensor
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 VARIANTS = (
     "--queries dab",
     "--queries dab --local_attention --focal",
@@ -97,7 +99,6 @@ def test_local_attention_leaves_nothing_outside_the_box() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("narrow_resnet18")
 def test_it_is_exported_with_free_sizes() -> None:
     model = built("--queries encoder --focal --local_attention --dec_layers 1")[0].eval()
     canvas = Canvas()
@@ -136,7 +137,7 @@ def test_flags_that_cannot_work_are_one_line(run: Run, flags: str, named: str) -
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+@pytest.mark.usefixtures("undrawn_curves")
 def test_a_run_is_evaluated_resumed_and_used_from_its_checkpoint_alone(run: Run, tmp_path: Path) -> None:
     from inference.detector import Detector
 
