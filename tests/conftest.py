@@ -173,6 +173,16 @@ def narrow_resnet18() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def narrow_resnet50() -> Iterator[None]:
+    """ResNet-50 has an eighth of its channels in this module's tests."""
+    from tests import small_runs
+
+    with pytest.MonkeyPatch.context() as patch:
+        small_runs.narrow_resnet50(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
 def undrawn_curves() -> Iterator[None]:
     """Runs of this module's tests, and of the processes that they fork, draw no curves and small detections."""
     from tests import small_runs

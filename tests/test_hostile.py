@@ -21,6 +21,8 @@ from util.plot_precision import plot_precision_recall
 from util.runs.checkpoint import save_checkpoint
 from util.runs.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 class Marked:
     """Makes a folder when it is unpickled by a reader that runs what it reads."""

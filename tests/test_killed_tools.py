@@ -15,6 +15,8 @@ from tests.inference.checkpoints import NAMES, write_checkpoint
 from tests.processes import Started
 from tests.roofline.ncu_files import CONV, Kernel, long_rows
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 resource = pytest.importorskip("resource", reason="file size limits are POSIX's")
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -190,13 +190,13 @@ TRAIN = f"{PLAIN} --dataset_file shapes --train_size 2 --val_size 1 --epochs 1 -
 
 
 @pytest.fixture
-def narrow_resnet50(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet-50 has an eighth of its channels."""
+def small_resnet50(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one test, unlike `narrow_resnet50`: others of this module need a real one."""
     small_runs.narrow_resnet50(monkeypatch)
 
 
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrow_resnet50: None):
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_resnet50: None):
     """Write a small file of the published kind; its path, or its address on a server of this machine."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
@@ -248,7 +248,7 @@ def test_a_mask_head_trains_on_published_weights(run: Run, tmp_path: Path, publi
             assert torch.equal(weights[name if masks else f"detr.{name}"], value)
 
 
-@pytest.mark.usefixtures("narrow_resnet50")
+@pytest.mark.usefixtures("small_resnet50")
 def test_a_mask_head_on_a_dilated_detector_needs_the_flag(run: Run, tmp_path: Path) -> None:
     file = write_training(tmp_path / "checkpoint.pth", sizes=SMALL, dilation=True)
     assert_refused(run(f"{TRAIN} --masks --frozen_weights {file}"), "made with --dilation, this run has no --dilation")

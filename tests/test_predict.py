@@ -16,6 +16,8 @@ import predict
 from tests.helpers import assert_refused
 from tests.inference.checkpoints import NAMES, write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 SIZES = {1: (90, 60), 2: (64, 64), 5: (50, 130), 7: (200, 40), 8: (64, 70)}
 
 

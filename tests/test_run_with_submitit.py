@@ -23,7 +23,6 @@ from tests.stand_ins import StandIns
 
 submitit = pytest.importorskip("submitit", reason="no submitit: pip install -r requirements-dev.txt")
 
-Run = Callable[..., subprocess.CompletedProcess]
 SCRIPT = Path(run_with_submitit.__file__)
 TINY = (
     "--device cpu --dataset_file shapes --image_size 64 --train_size 8 --val_size 2 --num_workers 0 "
@@ -32,10 +31,9 @@ TINY = (
 ).split()
 
 
-def submit(stand_ins: StandIns, *flags: str, alone: bool = False, run: Run = run_python) -> subprocess.CompletedProcess:
-    """Run the launcher, by default in a fork."""
-    command = [sys.executable, str(SCRIPT), *flags]
-    return run(command, env=stand_ins.environ(alone=alone), cwd=stand_ins.folder, capture_output=True, text=True)
+def submit(stand_ins: StandIns, *flags: str, alone: bool = False) -> subprocess.CompletedProcess:
+    """Run the launcher in a fork."""
+    return run_python([sys.executable, str(SCRIPT), *flags], env=stand_ins.environ(alone=alone), cwd=stand_ins.folder)
 
 
 @pytest.fixture
@@ -79,7 +77,7 @@ def test_a_job_with_a_task_for_each_gpu(stand_ins: StandIns, tmp_path: Path) -> 
 def test_the_submitted_job_trains(stand_ins: StandIns, tmp_path: Path) -> None:
     """As Slurm would start it: from another folder, a single task."""
     flags = [*TINY, "--ngpus", "1", "--nodes", "1", "--job_dir", str(tmp_path / "runs" / "%j")]
-    assert submit(stand_ins, *flags, run=subprocess.run).returncode == 0
+    assert submit(stand_ins, *flags).returncode == 0
     slurm = {
         "SLURM_JOB_ID": "42",
         "SLURM_NTASKS": "1",

@@ -12,6 +12,8 @@ from tests.inference.checkpoints import NAMES, write_checkpoint
 from util.coco_classes import COCO_NAMES, COCO_PANOPTIC_NAMES
 from util.errors import CheckpointError, ImageError, UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 SIZES = ((90, 60), (64, 64), (50, 130), (200, 40))
 
 

@@ -15,6 +15,8 @@ from inference.writers.looks import AttentionPages
 from tests.inference.checkpoints import NAMES, write_checkpoint
 from util.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:

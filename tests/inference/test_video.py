@@ -15,6 +15,8 @@ from inference.video import VideoReader, VideoWriter
 from tests.inference.checkpoints import NAMES, write_checkpoint
 from util.errors import ImageError
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 pytest.importorskip("av", reason="PyAV is not installed")
 
 RATE = Fraction(30000, 1001)

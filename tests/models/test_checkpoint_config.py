@@ -234,6 +234,13 @@ def test_a_file_of_the_originals_training_becomes_its_model(tmp_path: Path) -> N
     assert model(torch.rand(1, 3, 64, 64))["pred_boxes"].isfinite().all()
 
 
+def test_a_model_of_a_file_is_built_without_drawing_a_number() -> None:
+    state, before = OrderedDict(constant_state(hidden=16, ffn=16)), torch.get_rng_state()
+    model = model_from_checkpoint({"model": state}, "own.pth")[0]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_a_tensor_too_few_is_refused() -> None:
     state = OrderedDict(constant_state(hidden=16, ffn=16))
     del state["bbox_embed.layers.1.bias"]

@@ -164,6 +164,7 @@ def test_training_computes_matched_queries_only(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow_resnet18")
 @pytest.mark.parametrize(
     ("flags", "train"),
     [

@@ -19,6 +19,8 @@ from datasets.shapes.dataset import ShapesDataset
 from tests.datasets.fault_folder import exif
 from util.errors import DatasetError
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 def build(folder: Path) -> dict:
     args = Namespace(dataset_file="coco", data_path=folder, masks=False)

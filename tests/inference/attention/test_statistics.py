@@ -21,6 +21,8 @@ from models.matcher import HungarianMatcher
 from tests.inference.checkpoints import write_checkpoint
 from util.nested_tensor import nested_tensor_from_tensor_list
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 def test_gini_of_equal_weights_is_0_and_of_one_weight_almost_1() -> None:
     maps = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]])

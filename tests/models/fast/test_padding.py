@@ -2,14 +2,11 @@
 
 import argparse
 import copy
-from functools import partial
 
 import pytest
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
-from torchvision.models.resnet import BasicBlock, ResNet
 
 import main
 from models import build_model
@@ -18,6 +15,8 @@ from models.fast.padding import PaddingEraser, mask_pyramid
 from util.errors import UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 from util.runs.checkpoint import load_model
+
+pytestmark = pytest.mark.usefixtures("narrow_resnet18", "narrow_resnet50")
 
 SMALL = "--enc_layers 1 --dec_layers 2 --hidden_dim 32 --nheads 2 --dim_feedforward 32 --num_queries 6 --num_classes 4"
 MODELS = [
@@ -162,10 +161,7 @@ def test_nothing_is_read_from_the_device() -> None:
 
 
 @pytest.mark.slow
-def test_one_compiled_graph_serves_every_canvas(monkeypatch: pytest.MonkeyPatch) -> None:
-    # One block a stage: tracing takes its time by the number of layers, and a second block has none of another kind.
-    shallow = partial(ResNet, BasicBlock, [1, 1, 1, 1])
-    monkeypatch.setattr(torchvision.models, "resnet18", lambda *, weights, **more: shallow(**more))
+def test_one_compiled_graph_serves_every_canvas() -> None:
     backbone, counter = Backbone(weights="none", name="resnet18", padding_invariant=True).eval(), CompileCounter()
 
     @torch.compile(backend=counter, fullgraph=True, dynamic=True)

@@ -16,6 +16,8 @@ from util.dist.device import pick_device
 from util.errors import UserError
 from util.runs.random_state import random_state, set_random_state
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[3]
 #: Whoever asks for the kind of a device by itself.
