@@ -14,7 +14,7 @@ from util.draw.boxes import class_colour
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
+@pytest.mark.usefixtures("narrow_resnet18")
 def test_a_run_with_the_sheet_has_the_losses_of_one_without(run: Run, tmp_path: Path) -> None:
     flags = f"{TINY} --epochs 1 --mosaic 0.5 --color_jitter 0.3 --output_dir"
     code, out, _ = run(f"{flags} {tmp_path / 'with'} --save_augmented 6")

@@ -9,6 +9,8 @@ from training.cost_card import rates
 from training.cost_card.rates import find_gpu, gpu_rates
 from util.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 @pytest.mark.parametrize(
     ("typed", "name"),

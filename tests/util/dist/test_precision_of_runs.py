@@ -1,4 +1,4 @@
-"""A training in bfloat16 beside one in float32, with ResNet-18 at its full width: a narrow one learns too slowly."""
+"""A training in bfloat16 beside one in float32."""
 
 import pytest
 import torch
@@ -7,12 +7,14 @@ from engine import StepContext, train_one_epoch
 from tests.helpers import CPU, batch, build
 from util.dist.precision import Precision
 
+pytestmark = pytest.mark.usefixtures("narrow_resnet18")
+
 
 def losses_of_training(precision: Precision, steps: int = 24) -> list[float]:
     """Loss of every step on two images that are learned by heart."""
     torch.manual_seed(0)
     model, criterion, _ = build("--backbone_norm batch")
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
     return [
         train_one_epoch(model, criterion, [batch()], optimizer, CPU, epoch, 0.1, context=StepContext(precision=precision))["loss"]
         for epoch in range(steps)
