@@ -14,6 +14,7 @@ import hubconf
 from models import zoo as published
 from models.panoptic import PostProcessPanoptic
 from models.postprocess import PostProcess
+from tests import small_runs
 from tests.file_server import FileServer, serve
 from tests.models.official import constant_state, write_published
 from util.errors import CheckpointError, UserError
@@ -116,7 +117,13 @@ def test_files_and_addresses_are_the_originals() -> None:
 # ---- without pretrained weights
 
 
-@pytest.mark.slow
+@pytest.fixture
+def small_resnet50(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-50 has an eighth of its channels."""
+    small_runs.narrow_resnet50(monkeypatch)
+
+
+@pytest.mark.usefixtures("small_resnet50")
 def test_an_untrained_model_runs_an_image_and_says_that_it_is_offline(capsys: pytest.CaptureFixture) -> None:
     model, postprocessor = load("detr_resnet50", pretrained=False, num_classes=5, return_postprocessor=True)
     assert isinstance(postprocessor, PostProcess) and model.training
@@ -128,7 +135,7 @@ def test_an_untrained_model_runs_an_image_and_says_that_it_is_offline(capsys: py
     assert result["boxes"].shape == (100, 4) and result["labels"].max() < 5
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_resnet50")
 def test_an_untrained_backbone_has_imagenet_weights_as_in_the_original(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     import torchvision
 
@@ -145,7 +152,7 @@ def test_an_untrained_backbone_has_imagenet_weights_as_in_the_original(monkeypat
     assert model.backbone[0].body.layer4[1].conv2.dilation == (2, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("small_resnet50")
 def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
     model, postprocessor = load("detr_resnet50_panoptic", threshold=0.0, return_postprocessor=True)
     assert isinstance(postprocessor, PostProcessPanoptic) and postprocessor.threshold == 0.0
@@ -161,15 +168,7 @@ def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
 # ---- with pretrained weights
 
 
-@pytest.fixture
-def no_random_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New layers keep whatever is in their memory; half the time of building a detector is drawing its weights."""
-    for name in ("kaiming_normal_", "kaiming_uniform_", "xavier_uniform_"):
-        monkeypatch.setattr(torch.nn.init, name, lambda tensor, **_: tensor)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_random_start")
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [

@@ -19,7 +19,7 @@ import building
 import main
 from models import build_model
 from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
-from tests.models.official import official_checkpoint
+from tests.models.official import constant_state
 from tests.original_flags import DEFAULTS
 from tests.processes import Started
 from training import loop
@@ -265,7 +265,7 @@ def test_published_weights_evaluate_without_touching_the_network(
     run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("went to the network"))
-    torch.save({"model": official_checkpoint()}, tmp_path / "detr-r50.pth")
+    torch.save({"model": constant_state()}, tmp_path / "detr-r50.pth")
     flags = f"--device cpu --num_workers 0 --eval --coco_path {coco_folder} --num_classes 91 --image_size 64"
     code, out, err = run(f"{flags} --resume {tmp_path / 'detr-r50.pth'}")
     assert code == 0, err

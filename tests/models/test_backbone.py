@@ -8,6 +8,7 @@ from torch import nn
 from models.backbone import RESNETS, Backbone, FrozenBatchNorm2d, resize_mask
 from models.backbone_weights import load_backbone_weights
 from models.empty_weights import EmptyWeights
+from tests.small_runs import narrow
 from util.errors import CheckpointError, UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
 
@@ -116,15 +117,19 @@ def test_the_map_of_stride_16_is_the_one_that_a_mask_head_sees() -> None:
 
 @pytest.mark.parametrize("feature_map", ["c5", "c4"])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
-def test_weights_from_a_file_classifier_and_half_precision_included(tmp_path, name: str, feature_map: str) -> None:
+def test_weights_from_a_file_classifier_and_half_precision_included(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, name: str, feature_map: str
+) -> None:
     import torchvision
+
+    narrow(monkeypatch)
 
     theirs = getattr(torchvision.models, name)(weights=None).half()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
     backbone = Backbone(weights=str(tmp_path / "w.pth"), name=name, feature_map=feature_map)
     own = backbone.body.state_dict()
     assert all(torch.equal(v, theirs.state_dict()[k].float()) for k, v in own.items())
-    with pytest.raises(CheckpointError, match="does not fit --backbone resnet34"):
+    with EmptyWeights(), pytest.raises(CheckpointError, match="does not fit --backbone resnet34"):
         Backbone("resnet34", weights=str(tmp_path / "w.pth"))
 
 

@@ -123,9 +123,7 @@ def test_a_row_without_any_key_gives_zeros_and_no_nan(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["entmax15", "alpha_entmax", "topk"])
 def test_the_compiler_takes_it_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        entmax_steps.STEPS, torch.float32, 6
-    )  # all are alike, and tracing each takes time
+    monkeypatch.setitem(entmax_steps.STEPS, torch.float32, 6)  # all are alike, and tracing each takes time
     torch.manual_seed(0)
     module, scores = normalizer(name), torch.randn(2, 2, 5, 20, requires_grad=True)
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
