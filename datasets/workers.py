@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from functools import cache
 from multiprocessing import active_children
@@ -85,6 +86,9 @@ def end_workers_at_exit() -> None:
 
 
 def _end_left_workers() -> None:
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        # PyTorch's handler raises where a worker ends by a signal, as those here are about to.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     end_workers(process for process in active_children() if process.daemon)
 
 

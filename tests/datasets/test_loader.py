@@ -131,4 +131,5 @@ def leave_a_loader_open() -> int:
 @pytest.mark.slow
 def test_a_program_ends_that_leaves_a_pass_under_way() -> None:
     """Its worker ignores the first SIGTERM, the only one that multiprocessing would send before it waits."""
-    assert Started(leave_a_loader_open).end(timeout=30)[0] == 3
+    code, _, err = Started(leave_a_loader_open).end(timeout=30)
+    assert code == 3 and "Traceback" not in err, err  # PyTorch raises where a worker ends by a signal
