@@ -98,12 +98,20 @@ def fake_training(flags: argparse.Namespace, device: torch.device) -> Iterator[F
 
 
 def count_step(
-    flags: argparse.Namespace, device: torch.device, size: tuple[int, int], *, objects: int = 7
+    flags: argparse.Namespace,
+    device: torch.device,
+    size: tuple[int, int],
+    *,
+    objects: int = 7,
+    with_calls: bool = False,
 ) -> StepCounts:
-    """Count a training step of the flags on images of `size`, height and width, with as many objects each."""
+    """Count a training step of the flags on images of `size`, height and width, with as many objects each.
+
+    `with_calls` keeps the forms of all calls, by which they can be made again with numbers.
+    """
     with fake_training(flags, device) as parts:
         batch = fake_batch(flags.batch_size, size, objects=objects, masks=flags.masks)
-        counter = StepCounter()
+        counter = StepCounter(with_calls=with_calls)
         phases = StepPhases([SectionNames(counter, parts.model)])
         context = StepContext(precision=parts.context.precision, phases=phases)
         # Outside of the counter: AdamW makes its moments in the first step alone, and thousands follow.

@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-import datasets
 from building import Data
-from datasets.sizes import ImageSizes
 from util.dist.accelerator import accelerator
 from util.profiling.step_counter import StepCounts
 
 from ..fake_step import count_step
 from .prediction import Prediction, predict_cpu, predict_gpu
 from .rates import Rates, cpu_rates, find_gpu, gpu_rates
+from .sizes import typical_objects, typical_size
 
 #: What --cost_card means without a name: the device of the run.
 HERE = "here"
@@ -78,7 +77,8 @@ def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: i
     named = cfg.cost_card if cfg.cost_card != HERE else None
     on_gpu = bool(named) or accelerator(device).cuda
     size = typical_size(cfg, data)
-    counts = count_step(cfg, torch.device("cuda" if on_gpu else "cpu"), size)
+    objects = typical_objects(data)
+    counts = count_step(cfg, torch.device("cuda" if on_gpu else "cpu"), size, objects=objects, with_calls=not on_gpu)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     weights = float(sum(t.numel() * t.element_size() for t in model.state_dict().values()))
     # Bytes: two float32 moments are 8 bytes for each trained number.
@@ -89,7 +89,7 @@ def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: i
     else:
         dtype = torch.bfloat16 if cfg.amp == "bf16" else torch.float32
         rates = cpu_rates(dtype, torch.get_num_threads())
-        prediction = predict_cpu(counts.ops, rates)
+        prediction = predict_cpu(counts, rates)
     memory = {
         "weights": weights * (2 if cfg.ema else 1),
         # float32, also with --amp: weights and their gradients keep that type.
@@ -113,24 +113,6 @@ def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: i
         checkpoint=checkpoint,
         files=3 + kept,  # checkpoint.pth, previous.pth, best.pth, and those that are kept
     )
-
-
-def typical_size(cfg: argparse.Namespace, data: Data) -> tuple[int, int]:
-    """Height and width of a training image: of the mean of the scales, and of the median shape of the images."""
-    if cfg.pad:
-        height, width = cfg.pad_size or (1333, 1333)
-        return height, width
-    if cfg.dataset_file == "shapes":
-        return cfg.image_size, cfg.image_size
-    sizes = ImageSizes(image_size=cfg.image_size, max_size=cfg.max_size, train_scales=cfg.train_scales)
-    aspect = float(np.median(datasets.aspect_ratios(data.val if data.train is None else data.train)))
-    short = float(np.mean(sizes.scales))
-    # The resizing rule: the shorter side gets its scale, unless the longer one then passes the limit.
-    long = min(short * max(aspect, 1 / aspect), sizes.limit)
-    short = min(short, long / max(aspect, 1 / aspect))
-    # Aspect is width / height: 1 and more lies on its long side.
-    height, width = (short, long) if aspect >= 1 else (long, short)
-    return round(height), round(width)
 
 
 def describe_card(card: CostCard) -> str:
@@ -161,7 +143,8 @@ def describe_rates(rates: Rates) -> str:
     """Return where the prediction's rates come from."""
     if rates.measured:
         work = ", ".join(f"{name}s {rate / 1e9:,.0f} GFLOP/s" for name, rate in rates.flops.items())
-        return f"{rates.name}, measured just now: {work}, memory {rates.bandwidth / 1e9:,.0f} GB/s"
+        each = "each operator of the step by itself"
+        return f"{rates.name}, measured just now: {each}; at best {work}, memory {rates.bandwidth / 1e9:,.0f} GB/s"
     return f"{rates.name}, by its datasheet and 60 % of each roof: nobody has measured this prediction"
 
 

@@ -4,7 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from util.profiling.step_counter import Op
+import torch
+
+from util.profiling.call_times import time_calls
+from util.profiling.step_counter import Op, StepCounts
 
 from .rates import KERNEL_S, Rates
 
@@ -39,18 +42,17 @@ class Prediction:
         return max(self.device, self.host)
 
 
-def predict_cpu(ops: Sequence[Op], rates: Rates) -> Prediction:
-    """Predict a step on a CPU whose rates were measured: operators one after the other, launches included."""
-    seconds = 0.0
-    for op in ops:
-        cost = op.cost
-        kind = "convolution" if cost.family == "convolution" else "product"
-        # Work and memory overlap inside of an operator: the longer counts.
-        work = cost.flops / rates.flops[kind] if cost.matrix else 0.0
-        seconds += max(work, cost.bytes / rates.bandwidth) + rates.launch
-        if op.name in ("bernoulli", "random"):
-            seconds += op.numbers / rates.random
-    return Prediction(seconds, 0.0, 0)
+def predict_cpu(counts: StepCounts, rates: Rates) -> Prediction:
+    """Predict a step on this CPU: its operators one after the other, each timed, and what calls them.
+
+    Args:
+        counts: of a step, with its calls.
+        rates: of this CPU, measured.
+    """
+    with torch.random.fork_rng(devices=[]):  # dropout draws numbers, which are none of the run's
+        seconds = time_calls(counts.calls, rates.bandwidth)
+    # Modules and autograd handle every operator, views too: about as long as a call of one.
+    return Prediction(seconds + sum(counts.operators.values()) * rates.launch, 0.0, 0)
 
 
 def predict_gpu(ops: Sequence[Op], rates: Rates, calls: int) -> Prediction:

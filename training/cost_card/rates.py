@@ -28,7 +28,6 @@ class Rates:
         name: of the device.
         flops: FLOP/s by unit (fp32, tensor_bf16, ...) on a GPU; by kind of work (convolution, product) on a CPU.
         bandwidth: bytes a second to and from memory.
-        random: random numbers a second; 0 where they cost no more than their bytes.
         launch: seconds of the host for an operator.
         measured: on this machine, not taken from a datasheet.
     """
@@ -36,7 +35,6 @@ class Rates:
     name: str
     flops: Mapping[str, float]
     bandwidth: float
-    random: float
     launch: float
     measured: bool
 
@@ -55,7 +53,7 @@ def gpu_rates(row: dict) -> Rates:
         unit: row["sms"] * each * (tensor if unit.startswith("tensor") else row["clock_hz"])
         for unit, each in row["flop_per_clock_per_sm"].items()
     }
-    return Rates(row["name"], flops, row["hbm_bytes_per_second"], 0.0, LAUNCH_S, measured=False)
+    return Rates(row["name"], flops, row["hbm_bytes_per_second"], LAUNCH_S, measured=False)
 
 
 def find_gpu(name: str) -> dict:
@@ -88,20 +86,15 @@ def gpu_table() -> tuple[dict, ...]:
 
 @cache
 def cpu_rates(dtype: torch.dtype, threads: int) -> Rates:
-    """Measure this CPU, in about half a second: convolutions and products as a step has them, sums, random numbers.
+    """Measure this CPU, in about half a second: convolutions and products as a step has them, and sums.
 
     Args:
         dtype: the type of convolutions and products.
         threads: those of torch, so that another number is measured anew.
     """
-    state = torch.get_rng_state()  # the measured random numbers are none of the run's
-    try:
-        with torch.no_grad():
-            flops = {"convolution": _convolution(dtype), "product": _product(dtype)}
-            bandwidth, random, launch = _bandwidth(), _random(), _launch()
-    finally:
-        torch.set_rng_state(state)
-    return Rates(f"this CPU, {threads} threads", flops, bandwidth, random, launch, measured=True)
+    with torch.no_grad():
+        flops = {"convolution": _convolution(dtype), "product": _product(dtype)}
+        return Rates(f"this CPU, {threads} threads", flops, _bandwidth(), _launch(), measured=True)
 
 
 def _convolution(dtype: torch.dtype) -> float:
@@ -126,12 +119,6 @@ def _bandwidth() -> float:
     a, b, out = (torch.ones(2**22) for _ in range(3))
     # Three maps of 2^22 floats of 4 bytes: two are read, one is written. `out` is there before: no page faults.
     return 3 * 2**24 / fastest(lambda: torch.add(a, b, out=out))
-
-
-def _random() -> float:
-    """Random zeros and ones a second."""
-    x = torch.empty(2**18)
-    return x.numel() / fastest(lambda: x.bernoulli_(0.9))
 
 
 def _launch() -> float:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,22 @@ class Op:
     numbers: int
 
 
+class Spec(NamedTuple):
+    """The form of a tensor, which holds no numbers."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class Call(NamedTuple):
+    """One call of an operator by the forms of its tensors: calls that cost the same are equal."""
+
+    func: Any
+    args: tuple
+    kwargs: tuple[tuple[str, Any], ...]
+
+
 @dataclass
 class StepCounts:
     """Counts of one step.
@@ -42,9 +58,11 @@ class StepCounts:
         reads: copies from the device to the host.
         saved: bytes that the forward pass keeps for the backward pass, each memory once, parameters left out.
         optimizer: for each call of the fused optimizer, the tensors and the numbers that it changes.
+        calls: how often each call that does work was made, and its cost.
     """
 
     ops: list[Op] = field(default_factory=list)
+    calls: Counter[tuple[Call, OpCost]] = field(default_factory=Counter)
     operators: Counter[str] = field(default_factory=Counter)
     sections: Counter[str] = field(default_factory=Counter)
     overloads: set[str] = field(default_factory=set)
@@ -64,12 +82,17 @@ class StepCounts:
 
 
 class StepCounter(TorchDispatchMode):
-    """Counts the operators of what is run in its context; `section` is the name of what runs now."""
+    """Counts the operators of what is run in its context; `section` is the name of what runs now.
 
-    def __init__(self) -> None:
+    Args:
+        with_calls: count equal calls, too.
+    """
+
+    def __init__(self, *, with_calls: bool = False) -> None:
         super().__init__()
         self.counts = StepCounts()
         self.section = ""
+        self.with_calls = with_calls
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -91,7 +114,17 @@ class StepCounter(TorchDispatchMode):
             tensors = len(args[0]) if args and isinstance(args[0], (list, tuple)) else 1
             numbers = result.numel() if isinstance(result, Tensor) else 0
             counts.ops.append(Op(self.section, name, cost, compute_unit(args, cost), tensors, numbers))
+            if self.with_calls:
+                named = tuple((name, _form(value)) for name, value in kwargs.items())
+                counts.calls[Call(func, _form(args), named), cost] += 1
         return result
+
+
+def _form(value: Any) -> Any:
+    """Return an argument with tensors replaced by their forms and lists by tuples, which can be compared."""
+    if isinstance(value, Tensor):
+        return Spec(tuple(value.shape), value.stride(), value.dtype)
+    return tuple(map(_form, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _to_host(name: str, args: tuple, result: Tensor) -> bool:
