@@ -29,8 +29,8 @@ from benchmarks.report import ROOT, benchmark_parser, write_report
 
 #: Commands by case, DATA standing for the folder of images; what follows them are flags of main.py.
 CASES = {
-    "r50": "main.py --dataset_file custom --data_path DATA --batch_size 2 --pad --pad_size 800 1066 "
-    "--backbone_weights none --num_workers 0 --device cpu",
+    "r50": "main.py --dataset_file custom --data_path DATA --batch_size 2 --train_scales 800 "
+    "--crop_probability 0 --backbone_weights none --num_workers 0 --device cpu",
     "r50 small": "main.py --dataset_file custom --data_path DATA --batch_size 4 --image_size 320 "
     "--backbone_weights none --num_workers 0 --device cpu",
     "shapes": "recipes/shapes.sh",

@@ -24,13 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from flags import get_args_parser
 from training.fake_step import count_step, fake_training, make_state
 from util.flags import FlagParser
 from util.profiling import Section
-from util.profiling.fake_device import fake_device
+from util.profiling.fake_device import ReadNumbers, fake_device
 from util.profiling.step_counter import StepCounter, StepCounts, saved_for_backward
 
 FILE = Path(__file__).with_name("counts.json")
@@ -99,15 +98,6 @@ def fill_buckets(sizes: Sequence[int]) -> list[int]:
 # ---- the original
 
 
-class _Numbers(TorchDispatchMode):
-    """Answers the host's reads of fake tensors with 1."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return 1.0 if args[0].is_floating_point() else args[0].dtype is torch.bool or 1
-        return func(*args, **(kwargs or {}))
-
-
 def count_original(checkout: Path, device: str) -> dict[str, Any]:
     """Count a step of the original: forward, loss, backward, clipping and optimizer."""
     models, args = import_original(checkout, device)
@@ -115,7 +105,7 @@ def count_original(checkout: Path, device: str) -> dict[str, Any]:
     # pairs.
     importlib.import_module("models.matcher").linear_sum_assignment = lambda cost: (range(cost.shape[1]),) * 2
     counter = StepCounter()
-    with fake_device(torch.device(device)) as fake, _Numbers():
+    with fake_device(torch.device(device)) as fake, ReadNumbers():
         model, criterion, _ = models.build_model(args)
         model.to(device).train()
         criterion.to(device).train()

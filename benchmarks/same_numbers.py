@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 #: Parts of the names of quantities that are measured and not computed: they differ from run to run.
-MEASURED = ("_time", "_memory", "_per_second", "_share")
+MEASURED = ("_time", "_memory", "_per_second", "_share", "_mfu")
 #: Differences that are printed, of possibly many.
 SHOWN = 5
 

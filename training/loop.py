@@ -45,6 +45,8 @@ def train(
         return None
     context = training.make_context()
     store = open_folder(run, first_epoch=plan.first_epoch)
+    if line := training.utilisation.describe():
+        print_once(line)
     # Not the wall clock: a clock that is set during the night would give a negative training time.
     began = time.monotonic()
 
@@ -113,6 +115,7 @@ def run_epochs(
         # In every process, so that all agree on --early_stop; rank 0 alone writes the file.
         is_best = measured is not None and training.best.take(measured)
         if whole:
+            train_stats |= training.utilisation.of_epoch(train_stats)
             keep_metrics(run, detector, measured.stats if measured else {}, train_stats, epoch=part.epoch)
         training.gather_optimizer()
         if store is not None:

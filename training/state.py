@@ -12,6 +12,8 @@ from engine import StepContext
 from settings import Weights, typed_flags
 from util.dist.distributed import get_rank, get_world_size, print_once
 from util.dist.exchange import gather_state
+from util.metrics import StepLog
+from util.profiling.batch_shapes import BatchShapes
 from util.profiling.from_flags import build_phases, profiling_options
 from util.progress import Progress
 from util.runs.bad_step import NAME, record_of, write_bad_step
@@ -28,6 +30,7 @@ from .energy import start_meter
 from .evaluation import Measured
 from .freeze import FrozenStart
 from .stop import Stop
+from .utilisation import Utilisation
 from .within import WithinEpoch
 
 
@@ -41,6 +44,7 @@ class Training:
         best: the best AP so far.
         frozen_start: of the backbone, with --freeze_backbone.
         within: the place in the epoch, for checkpoints within it.
+        utilisation: what a step costs, and the share of the device's peak.
         stop: collects wishes to end before the plan does.
         ended_early: the run ended before its plan.
         parameters: how many numbers are trained.
@@ -76,6 +80,7 @@ class Training:
             every=parse_interval(cfg.checkpoint_every),
             agree_every=cfg.print_freq,
         )
+        self.utilisation = Utilisation(run, detector)
         self.ended_early = False
         self.stop = Stop(began=run.place.began, max_hours=cfg.max_hours, agree_every=cfg.print_freq)
 
@@ -112,12 +117,17 @@ class Training:
             before_step=self.frozen_start.drop_gradients,
             after_step=self.after_step,
             guard=self.make_guard(),
-            watch=self.within.watch,
+            watch=self.watch,
             ended=self.stop.after_step,
             progress=Progress(total=plan.total, done=plan.done),
             print_freq=cfg.print_freq,
             accumulate=cfg.accumulate,
         )
+
+    def watch(self, log: StepLog, shapes: BatchShapes) -> None:
+        """Follow an epoch's log and counts; a checkpoint's come first."""
+        self.within.watch(log, shapes)
+        self.utilisation.watch(log, shapes)
 
     def make_guard(self) -> StepGuard | None:
         """Return what watches for steps that are not finite; None where it would have nothing to do."""

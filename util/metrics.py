@@ -22,8 +22,10 @@ from .progress import Progress
 from .runs.guard import BAD, SOUND, StepGuard
 from .runs.pace import Pace
 
+#: Times and memory of a training epoch.
+TIMES = ("step_time", "data_time", "max_memory", "host_memory", "images_per_second", "data_share")
 #: Averages of a training epoch that are measured and not computed: two equal runs differ in them.
-MEASURED = ("step_time", "data_time", "max_memory", "host_memory", "images_per_second", "data_share")
+MEASURED = (*TIMES, "mfu")
 #: Learning rates of an optimizer's groups, in their order; groups beyond these have none in the log.
 RATES = ("lr", "lr_backbone", "lr_alpha")
 
@@ -141,7 +143,7 @@ class StepLog:
         """Means over all steps with DETR's names: `loss`, each weighted loss, `<name>_unscaled`, and `class_error`.
 
         Of training steps, which have learning rates, also those of RATES, `grad_norm` before it is clipped, where it
-        is, and those of MEASURED: seconds a step (with its wait for data), seconds of that wait, the peaks of memory
+        is, and those of TIMES: seconds a step (with its wait for data), seconds of that wait, the peaks of memory
         so far in MiB, of the device and of this process, images a second of all processes, and the part of the time
         that was spent waiting for data.
         """
@@ -158,7 +160,7 @@ class StepLog:
         waited, images = sum(self.waits[:steps]), self.images * get_world_size()
         memory = (peak_memory(self.device), peak_memory(torch.device("cpu")))
         # Images of all processes by this one's clock: they step together.
-        return dict(zip(MEASURED, (seconds / steps, waited / steps, *memory, images / seconds, waited / seconds)))
+        return dict(zip(TIMES, (seconds / steps, waited / steps, *memory, images / seconds, waited / seconds)))
 
     def _weighted(self, values: dict[str, float]) -> dict[str, float]:
         weighted = {n: v * self.weight_dict[n] for n, v in values.items() if n in self.weight_dict}

@@ -56,8 +56,7 @@ class CostCard:
     def mfu(self, seconds: float) -> float:
         """Share of the device's best rate that a step of so many seconds reaches (0..1)."""
         units = {op.unit for op in self.counts.ops if op.cost.matrix} & self.rates.flops.keys()
-        # A CPU's rates are by kind of work: the best of them.
-        peak = max(self.rates.flops[unit] for unit in units) if units else self.rates.peak
+        peak = max(self.rates.flops[unit] for unit in units) if units else self.rates.flops["product"]
         # Matrix products alone, as MFU is defined for language models: norms and activations are no "useful" FLOP.
         return self.counts.products / seconds / peak
 

@@ -12,8 +12,8 @@ from datasets.transforms import resized_shape
 
 #: Batches whose shapes are drawn.
 BATCHES = 64
-#: Pixels of an image's file whose aspect ratio alone is known: crops are in pixels.
-FILE_PIXELS = 640 * 480
+#: Height and width of a file whose annotations do not tell: COCO's usual.
+UNKNOWN = (480, 640)
 
 
 def typical_objects(data: Data) -> int:
@@ -32,12 +32,13 @@ def typical_size(cfg: argparse.Namespace, data: Data) -> tuple[int, int]:
         return height, width
     if cfg.dataset_file == "shapes":
         return cfg.image_size, cfg.image_size
-    aspects = datasets.aspect_ratios(data.val if data.train is None else data.train)
+    dataset = datasets.unwrap(data.val if data.train is None else data.train)
     generator = random.Random(0)  # its own: the run's random numbers stay where they are
-    # Sorted, where batches are made of images of like shape: neighbours are alike.
-    chosen = generator.choices(aspects.tolist(), k=BATCHES * cfg.batch_size)
-    chosen = sorted(chosen) if cfg.aspect_grouping else chosen
-    images = [drawn_size(cfg, aspect, generator) for aspect in chosen]
+    chosen = [generator.randrange(len(dataset)) for _ in range(BATCHES * cfg.batch_size)]
+    files = [dataset.get_height_and_width(index) or UNKNOWN for index in chosen]
+    if cfg.aspect_grouping:  # batches are made of images of like shape: neighbours are alike
+        files.sort(key=lambda size: size[1] / size[0])
+    images = [drawn_size(cfg, *file, generator) for file in files]
     batches = [images[i : i + cfg.batch_size] for i in range(0, len(images), cfg.batch_size)]
     # A batch is as high as the highest and as wide as the widest of its images.
     heights = [max(height for height, _ in batch) for batch in batches]
@@ -52,8 +53,8 @@ def typical_size(cfg: argparse.Namespace, data: Data) -> tuple[int, int]:
     return height, width
 
 
-def drawn_size(cfg: argparse.Namespace, aspect: float, generator: random.Random) -> tuple[int, int]:
-    """Draw height and width of a training image of a file with this aspect ratio, as its transforms would."""
+def drawn_size(cfg: argparse.Namespace, height: int, width: int, generator: random.Random) -> tuple[int, int]:
+    """Draw height and width of a training image of a file of this height and width, as its transforms would."""
     sizes = ImageSizes(
         image_size=cfg.image_size,
         max_size=cfg.max_size,
@@ -61,7 +62,6 @@ def drawn_size(cfg: argparse.Namespace, aspect: float, generator: random.Random)
         crop_resize=cfg.crop_resize,
         crop_size=cfg.crop_size,
     )
-    width, height = round(math.sqrt(FILE_PIXELS * aspect)), round(math.sqrt(FILE_PIXELS / aspect))
     if cfg.scale_jitter is not None or cfg.overfit:  # the canvas is that of the evaluation
         return resized_shape(width, height, sizes.shorter, sizes.limit)
     if generator.random() < cfg.crop_probability:

@@ -45,8 +45,25 @@ def follow_ranges(follower: Callable[[str], AbstractContextManager] | None) -> N
     _follower = follower
 
 
+#: True while a pass runs that is no part of the training; see `without_ranges`.
+_silent = False
+
+
+@contextmanager
+def without_ranges() -> Iterator[None]:
+    """A context in which `annotate` opens no range, for a pass over shapes that no profiler should see."""
+    global _silent
+    _silent, before = True, _silent
+    try:
+        yield
+    finally:
+        _silent = before
+
+
 def annotate(name: Section | str) -> AbstractContextManager:
     """Return a context in which what the calling thread does is in the NVTX range `name`."""
+    if _silent:
+        return nullcontext()
     if _recording or _follower:
         return _recorded(str(name))
     return nvtx_range(str(name))

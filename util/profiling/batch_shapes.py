@@ -1,6 +1,7 @@
 """The costs of padding over an epoch: share of padded pixels and number of distinct shapes, counted on the host."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ class BatchShapes:
     def __init__(self) -> None:
         self.visible = 0
         self.canvas = 0
-        self.shapes: set[tuple[int, ...]] = set()
+        #: Batches of each shape (B, C, H, W).
+        self.shapes: Counter[tuple[int, ...]] = Counter()
         self.object_sizes: set[int] = set()
 
     def add(self, samples: NestedTensor | Tensor, targets: Sequence[Mapping[str, Any]]) -> None:
@@ -31,17 +33,21 @@ class BatchShapes:
             # `size` is that of the image without padding, on the host: no device is read.
             self.visible += math.prod(target["size"].tolist() if "size" in target else canvas)
             self.object_sizes.add(len(target["labels"]))
-        self.shapes.add(shape)
+        self.shapes[shape] += 1
 
     def state(self) -> dict[str, Any]:
         """Return the counts of this process in plain types, for a checkpoint within the epoch."""
-        sets = {"shapes": sorted(self.shapes), "object_sizes": sorted(self.object_sizes)}
-        return {"visible": self.visible, "canvas": self.canvas} | sets
+        shapes = sorted(self.shapes)
+        lists = {"shapes": shapes, "batches": [self.shapes[shape] for shape in shapes]}
+        return {"visible": self.visible, "canvas": self.canvas, "object_sizes": sorted(self.object_sizes)} | lists
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the counts of `state`."""
         self.visible, self.canvas = state["visible"], state["canvas"]
-        self.shapes, self.object_sizes = set(map(tuple, state["shapes"])), set(state["object_sizes"])
+        self.object_sizes = set(state["object_sizes"])
+        # A checkpoint of an earlier version does not say how many batches had a shape.
+        batches = state.get("batches") or [0] * len(state["shapes"])
+        self.shapes = Counter(dict(zip(map(tuple, state["shapes"]), batches)))
 
     def summary(self) -> dict[str, float]:
         """Return the counts over all processes.

@@ -52,6 +52,8 @@ def fake_device(device: torch.device) -> Iterator[FakeDevice]:
             open_.enter_context(streams)
             open_.enter_context(_GpuStandIns(streams))
             open_.enter_context(_functions_without_streams(streams))
+        if accelerator(device).host:  # where a read waits for nobody, and code may look at numbers
+            open_.enter_context(ReadNumbers())
         # Operators over lists are for PyTorch's own classes of tensors; a fake one stands for them.
         open_.callback(_foreach_supported_types.remove, FakeTensor)
         _foreach_supported_types.append(FakeTensor)
@@ -59,6 +61,15 @@ def fake_device(device: torch.device) -> Iterator[FakeDevice]:
         open_.callback(setattr, nn.Module, "to", nn.Module.to)
         nn.Module.to = _move  # type: ignore[assignment,method-assign]
         yield FakeDevice(device, streams)
+
+
+class ReadNumbers(TorchDispatchMode):
+    """Answers reads of a fake tensor's number with 1 or True: a loop that ends by a look runs as long as it can."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0 if args[0].is_floating_point() else args[0].dtype is torch.bool or 1
+        return func(*args, **(kwargs or {}))
 
 
 def _move(module: nn.Module, device: torch.device | str) -> nn.Module:
