@@ -65,13 +65,15 @@ class Utilisation:
         each = f" in each of {get_world_size()} processes" if get_world_size() > 1 else ""
         work = f"about {cfg.accumulate * flops / 1e9:,.1f} GFLOP" if flops else f"FLOPs not known ({self.unknown})"
         peak = gpu_peak(cfg, self.run.place.device)
+        shards = get_world_size() if cfg.zero else 1
+        weights = describe_weights(self.model, copies=2 if cfg.ema else 1, shards=shards)
         rate = ""
         if peak and flops:
             most = get_world_size() * cfg.batch_size * peak.flops / flops
             rate = f"; at the peak of {peak.name} it would be {most:,.0f} images a second"
         return (
             f"a step: {times}{cfg.batch_size} images of {size[0]} x {size[1]}{each}, {work}{rate}; "
-            f"{describe_weights(self.model, ema=cfg.ema)}; --cost_card counts activations and predicts the time"
+            f"{weights}; --cost_card counts activations and predicts the time"
         )
 
     def watch(self, log: StepLog, shapes: BatchShapes) -> None:
@@ -151,11 +153,14 @@ def gpu_peak(cfg: argparse.Namespace, device: torch.device) -> Peak | None:
     return Peak(f"{row['name']} ({unit if unit in rates else 'fp32'})", rates.get(unit) or rates["fp32"])
 
 
-def describe_weights(model: nn.Module, *, ema: float) -> str:
-    """Return how many parameters there are and what they hold in memory, in training."""
-    weights = sum(p.numel() * p.element_size() for p in model.parameters()) * (2 if ema else 1)
+def describe_weights(model: nn.Module, *, copies: int, shards: int) -> str:
+    """Return how many parameters there are and what they hold in memory, in training.
+
+    `copies` of the weights are kept, and each process holds one of so many `shards` of the moments.
+    """
+    weights = copies * sum(p.numel() * p.element_size() for p in model.parameters())
     # Gradient and AdamW's two moments are of the weight's type.
-    trained = sum(3 * p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    trained = sum((1 + 2 / shards) * p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     count = sum(p.numel() for p in model.parameters())
     return (
         f"{count:,} parameters, {count_trainable(model):,} of them trained: {(weights + trained) / 1e6:,.0f} MB with "

@@ -11,6 +11,7 @@ from torch import nn
 
 from building import Data
 from util.dist.accelerator import accelerator
+from util.dist.distributed import get_world_size
 from util.profiling.step_counter import StepCounts
 
 from ..fake_step import count_step
@@ -93,7 +94,7 @@ def make_card(cfg: argparse.Namespace, data: Data, model: nn.Module, *, steps: i
         "weights": weights * (2 if cfg.ema else 1),
         # float32, also with --amp: weights and their gradients keep that type.
         "gradients": 4.0 * trained,
-        "optimizer": 8.0 * trained,
+        "optimizer": 8.0 * trained / (get_world_size() if cfg.zero else 1),
         "activations": float(counts.saved),
         "cuDNN, CUDA" if on_gpu else "Python, torch": MARGIN["cuda" if on_gpu else "cpu"],
     }
