@@ -53,8 +53,8 @@ def test_a_training_step_has_all_in_place(flags: str) -> None:
     assert counts.saved > 0 and len(counts.optimizer) in (2, 3)
     model, criterion, _ = build_model(args)
     by_shapes = args.accumulate * batch_flops(model, criterion, (args.batch_size, *SIZE), objects=7)
-    # All but what is computed again for the backward pass.
-    assert by_shapes == pytest.approx(counts.products, rel=0.4 if args.grad_checkpoint else 0.01)
+    # All but what is computed again for the backward pass: layers, and a fused attention's scores.
+    assert by_shapes == pytest.approx(counts.products, rel=0.4 if args.grad_checkpoint else 0.02)
 
 
 @pytest.mark.slow
