@@ -13,6 +13,7 @@ from util.dist.distributed import print_once
 from util.errors import DatasetError
 
 from . import coco, coco_panoptic
+from .annotations.cache import use_cache
 from .annotations.classes import ChosenClasses, words_of
 from .annotations.dense import DenseLabels
 from .annotations.losses import describe_losses, describe_nothing_to_measure, refuse_no_objects
@@ -38,8 +39,8 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     """Build the "train", "val" or "test" part of the dataset that `args.dataset_file` names.
 
     Reads dataset_file, masks, num_classes, overfit; for shapes: train_size, val_size, image_size, seed; for the others:
-    what `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, classes and whether all
-    of them must be there (`need_classes`), dense_labels and the `category_ids` of its labels; for training without
+    what `layout_from_flags` reads, image_size, max_size, train_scales, crop_resize, crop_size, cache, classes and if
+    all of them must be there (`need_classes`), dense_labels and the `category_ids` of its labels; for training without
     overfit what `augmentation_from_flags` reads (see `with_mosaic` for the rest of it). Flags that DETR does not have
     may be missing. Images are float32 tensors (3, H, W), normalised by ImageNet's mean and deviation, as in DETR; with
     `as_uint8` they are bytes, a quarter of the memory, and `engine.to_device` normalises a batch of them.
@@ -51,6 +52,7 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
         return _build_shapes(image_set, args, as_uint8=as_uint8)
     layout = layout_from_flags(args)
     split = layout.split(image_set)
+    use_cache(_flag(args, "cache", False))
     parts = {
         "img_folder": split.images,
         "ann_file": split.annotations,

@@ -21,7 +21,8 @@ from util.dist.distributed import print_once
 from util.errors import DatasetError, ImageError
 from util.targets import Target
 
-from .annotations import describe_repairs, read_annotations
+from .annotations import describe_repairs
+from .annotations.cache import Reading, open_annotations
 from .annotations.classes import ChosenClasses
 from .annotations.dense import DenseLabels, listed_ids
 from .annotations.findings import Findings
@@ -64,10 +65,9 @@ class CocoDetection(TorchvisionCocoDetection):
             raise DatasetError(f"{img_folder}: no such image folder (see --data_path)")
         self.files = ImageFolder(self.img_folder, find_image)
         self.findings = Findings()
-        self.annotations = read_annotations(
+        self.annotations = open_annotations(
             ann_file,
-            num_classes=num_classes if labels is None else labels,
-            need_masks=return_masks,
+            Reading(num_classes=num_classes if labels is None else labels, need_masks=return_masks),
             strict=strict,
             findings=self.findings,
             files=self.files,

@@ -20,7 +20,8 @@ from util.errors import DatasetError, ImageError
 from util.panoptic_png import decode_segments
 from util.targets import Target
 
-from .annotations import read_annotations
+from .annotations.cache import Reading, open_annotations
+from .annotations.findings import Findings
 from .annotations.panoptic import read_panoptic_file
 from .image_files import by_file_name
 from .images import DECODE_ERRORS, load_transformed, one_line, read_image
@@ -88,7 +89,7 @@ class CocoPanoptic(Dataset):
         """
         if self.instances_file is None:
             raise DatasetError(f"{self.ann_file}: judging boxes needs COCO's instances_*.json beside the images")
-        return read_annotations(self.instances_file).to_coco()
+        return open_annotations(self.instances_file, Reading(), findings=Findings()).to_coco()
 
     def image_id(self, index: int) -> int:
         """Return the id, in the annotation file, of image number `index`."""

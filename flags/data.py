@@ -14,6 +14,12 @@ def add_data_flags(group: argparse._ArgumentGroup) -> None:
         help="do not look at the data before the run (python -m datasets.check looks at all of it)",
     )
     group.add_argument(
+        "--no_cache",
+        dest="cache",
+        action="store_false",
+        help="parse the annotation files anew; else large ones (8 MB) are kept parsed, beside them or in ~/.cache/detr",
+    )
+    group.add_argument(
         # Off: DETR's labels are COCO's category ids, 91 classes with gaps, and its checkpoints have that head.
         "--dense_labels",
         action="store_true",

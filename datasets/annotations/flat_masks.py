@@ -5,6 +5,7 @@ loader worker ends up with a copy of all. Flat memory is only read.
 """
 
 from array import array
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,14 @@ class FlatMasks:
         self._run_ends = _tensor(builder.run_ends, np.int64)
         # (m, 2) height, width; 0, 0 for objects without run lengths.
         self._run_sizes = _tensor(builder.run_sizes, np.int32).reshape(-1, 2)
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Tensor]) -> "FlatMasks":
+        """Make the masks over tensors named as the attributes are, without copying. Raises KeyError for one less."""
+        made = cls.__new__(cls)
+        for name in ("coordinates", "polygon_ends", "object_ends", "runs", "run_ends", "run_sizes"):
+            setattr(made, f"_{name}", columns[name])
+        return made
 
     def __len__(self) -> int:
         return len(self._object_ends) - 1

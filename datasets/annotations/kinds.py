@@ -4,6 +4,7 @@ Repaired is what has one harmless reading; refused is what would train on someth
 """
 
 import reprlib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from util.errors import DatasetError
@@ -164,11 +165,17 @@ class IssueLog:
             if found.action is Action.REFUSED and not passes:
                 # After all were handed on: `datasets.check` shows every finding, also those behind the first refusal.
                 raise DatasetError(f"{found.example} ({found.remedy}){_others(found)}")
-        for found in self._found.values():
-            if strict and found.action is Action.REPAIRED:
-                raise DatasetError(
-                    f"{found.example}{_others(found)}: strict reading refuses {found.kind} (otherwise: {found.remedy})"
-                )
+        if strict:
+            refuse_repaired(self._found.values())
+
+
+def refuse_repaired(findings: Iterable[Finding]) -> None:
+    """Raise DatasetError for the first that would be repaired, as strict reading does."""
+    for found in findings:
+        if found.action is Action.REPAIRED:
+            raise DatasetError(
+                f"{found.example}{_others(found)}: strict reading refuses {found.kind} (otherwise: {found.remedy})"
+            )
 
 
 def shorten(value: Any) -> str:

@@ -13,6 +13,20 @@ from torch import Tensor
 
 from .flat_masks import FlatMasks
 
+#: The tensors of `Annotations` beside those of the masks.
+COLUMNS = (
+    "image_ids",
+    "names",
+    "name_ends",
+    "sizes",
+    "first",
+    "object_ids",
+    "labels",
+    "boxes",
+    "areas",
+    "crowd",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageColumns:
@@ -142,10 +156,35 @@ class Annotations:
         objects = [annotation for index in range(len(self)) for annotation in self.objects_of(index)]
         return {"images": images, "annotations": objects, "categories": [dict(c) for c in self.categories]}
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return all tensors by their names, for `from_columns`."""
+        parts = (vars(self), vars(self._masks))
+        tensors = {name: value for part in parts for name, value in part.items() if isinstance(value, Tensor)}
+        return {name.removeprefix("_"): tensor.numpy() for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_columns(
+        cls,
+        columns: dict[str, Tensor],
+        *,
+        categories: list[dict[str, Any]],
+        listed: int,
+        left_out: dict[str, int],
+    ) -> "Annotations":
+        """Make the table over tensors that `columns` returned, without copying them. Raises KeyError for one less."""
+        made = cls.__new__(cls)
+        made.listed, made.left_out, made.categories = listed, left_out, categories
+        made.class_names = {category["id"]: category["name"] for category in categories}
+        made._masks = FlatMasks.from_columns(columns)
+        for name in COLUMNS:
+            setattr(made, f"_{name}", columns[name])
+        # The one that `set_image_size` writes into.
+        made._sizes = columns["sizes"].clone()
+        return made
+
     def memory(self) -> int:
         """Count the bytes of all tensors."""
-        tensors = [value for part in (self, self._masks) for value in vars(part).values() if isinstance(value, Tensor)]
-        return sum(tensor.nbytes for tensor in tensors)
+        return sum(column.nbytes for column in self.columns().values())
 
     def _part(self, index: int) -> slice:
         first, last = self._first[index : index + 2].tolist()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,13 +15,14 @@ except ImportError:  # Windows, which does not let go of a file that is open
 
 @contextmanager
 def atomic_file(
-    path: str | os.PathLike, *, previous: str | os.PathLike | None = None, sync: bool = True
+    path: str | os.PathLike, *, previous: str | os.PathLike | None = None, sync: bool = True, mark: str = ""
 ) -> Iterator[BinaryIO]:
     """Open a file for binary writing that takes the place of `path` when the block ends without an error.
 
     The bytes go to a hidden file in the same folder (a rename is atomic only within one file system), reach the
     disk, and are renamed; then the folder reaches the disk. After an error the old `path` is untouched and the
-    hidden file is gone. Folders on the way are created. One writer at a time. Raises OSError.
+    hidden file is gone. Folders on the way are created. One writer at a time, or each with a `mark` of its own in the
+    hidden file's name. Raises OSError.
 
     What was at `path` is kept as `previous`, in the same folder, where the file system has links. Without `sync`, for
     many small files, nothing waits for the disk: a program that is killed leaves a file whole or not there, a machine
@@ -29,7 +31,7 @@ def atomic_file(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A fixed name, so that what a killed run left behind is overwritten by the next.
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = path.with_name(f".{path.name}{mark}.unfinished")
     try:
         with open(unfinished, "wb") as file:
             with suppress(OSError):  # some network file systems have no locks
@@ -58,12 +60,13 @@ def disk_error(error: Exception) -> OSError | None:
     return cause if isinstance(cause, OSError) else None
 
 
-def remove_unfinished(folder: str | os.PathLike) -> None:
+def remove_unfinished(folder: str | os.PathLike, *, of: str = "") -> None:
     """Remove the hidden files that killed processes left in a folder and in its folder `eval`.
 
-    Those that a process is writing now stay.
+    Those that a process is writing now stay. `of` is the beginning of the names of the files meant.
     """
-    for path in [*Path(folder).glob(".*.unfinished"), *Path(folder).glob("eval/.*.unfinished")]:
+    name = f".{escape(of)}*.unfinished" if of else ".*.unfinished"
+    for path in [*Path(folder).glob(name), *Path(folder).glob(f"eval/{name}")]:
         if path.is_file() and not _is_being_written(path):
             with suppress(OSError):  # on Windows an open file cannot be removed; another process may have been faster
                 path.unlink()
