@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import main
-from datasets import coco
-from datasets.coco import read_annotations as read_once
+from datasets.annotations import cache
+from datasets.annotations import read_annotations as read_once
 from tests.helpers import Run
 from training.choices import Choice
 from training.preset import choosing
@@ -126,7 +126,7 @@ def test_a_run_follows_records_and_resumes_its_choices(
     flags = f"--data_path {coco_folder} --device cpu --image_size 32 --num_workers 0 --output_dir {tmp_path}"
     with monkeypatch.context() as patched:
         read: list[str] = []
-        patched.setattr(coco, "read_annotations", lambda path, **how: read.append(path.name) or read_once(path, **how))
+        patched.setattr(cache, "read_annotations", lambda path, **how: read.append(path.name) or read_once(path, **how))
         code, out, err = run(f"{flags} --max_steps 1 --preset auto --num_queries 7")
     assert code == 0, err
     assert sorted(read) == ["instances_train2017.json", "instances_val2017.json"], "each once"

@@ -51,6 +51,26 @@ def atomic_file(
         _sync_folder(path.parent)
 
 
+def link_file(path: Path, source: Path, *, previous: Path | None = None) -> bool:
+    """Make `path` a second name of the file `source`, in the place of what had it; False where there are no links.
+
+    Whoever replaces one of the names by a new file, as `atomic_file` does, leaves the other as it is. What was at
+    `path` is kept as `previous`.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)
+        os.link(source, unfinished)
+        if previous is not None:
+            _keep(path, previous)
+        os.replace(unfinished, path)
+        unfinished.unlink(missing_ok=True)  # two names of one file are left alone by a rename
+        _sync_folder(path.parent)
+    except OSError:
+        return False
+    return True
+
+
 def disk_error(error: Exception) -> OSError | None:
     """Return the system's error that an error while writing is about; None for one of another kind.
 

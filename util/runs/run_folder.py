@@ -14,7 +14,7 @@ import torch
 from ..dist.distributed import print_once
 from ..errors import CheckpointError
 from ..plot_utils import plot_curves
-from .atomic import atomic_file, disk_error
+from .atomic import atomic_file, disk_error, link_file
 from .averaged import with_better_weights
 from .checkpoint import save_checkpoint
 
@@ -94,14 +94,18 @@ class RunFolder:
         """Write `checkpoint.pth`, before it `best.pth`, and `checkpoint####.pth` (by epoch) for one to keep.
 
         Called after the row is logged: a run cut off in between repeats the epoch and drops the row. `checkpoint.pth`
-        comes last, so that the files it speaks of are there; each is a file of its own, because a script that writes
-        into one of them must not change another. Returns False where it is the best and `best.pth` was not written.
+        comes last, so that the files it speaks of are there. Files of equal content are one file with several names
+        where the file system has links: the next save gives `checkpoint.pth` a new file, and the others stay. Returns
+        False where it is the best and `best.pth` was not written.
         """
         # Where averaged weights were better, `best.pth` has them as its model.
-        has_best = not is_best or self._save("best.pth", with_better_weights(state))
-        if keep:
-            self._save(f"checkpoint{state['epoch']:04}.pth", state)
-        if self._save("checkpoint.pth", state, previous=self.folder / "previous.pth"):
+        best = with_better_weights(state) if is_best else None
+        has_best = best is None or self._save("best.pth", best)
+        written = self.folder / "best.pth" if best and has_best and best["model"] is state["model"] else None
+        kept = f"checkpoint{state['epoch']:04}.pth"
+        if keep and self._save(kept, state, equal=written):
+            written = self.folder / kept
+        if self._save("checkpoint.pth", state, previous=self.folder / "previous.pth", equal=written):
             self._unsaved = None
         return has_best
 
@@ -121,7 +125,12 @@ class RunFolder:
         for name in ("eval/latest.pth", *kept, "eval.pth"):
             self._try(name, partial(_write_precision, self.folder / name, evaluator))
 
-    def _save(self, name: str, state: dict[str, Any], *, previous: Path | None = None) -> bool:
+    def _save(
+        self, name: str, state: dict[str, Any], *, previous: Path | None = None, equal: Path | None = None
+    ) -> bool:
+        """Write a checkpoint, or link it to the file `equal`, which has the same content; say so if neither works."""
+        if equal is not None and link_file(self.folder / name, equal, previous=previous):
+            return True
         try:
             save_checkpoint(self.folder / name, state, previous=previous)
         except CheckpointError as error:
