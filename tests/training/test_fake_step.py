@@ -1,17 +1,23 @@
 """Training and evaluation on a GPU that is not there: every tensor in its place, one read, and kernels for all."""
 
 import argparse
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import main
 from engine import compute_losses, to_device
-from models import build_model
+from inference.export import wrapper
+from inference.export.wrapper import Canvas, TensorDetector
+from models import build_model, panoptic, postprocess
 from tests.helpers import SMALL
 from training.fake_step import count_step, fake_batch, fake_training
 from training.model_flops import batch_flops
 from util.flags import FlagParser
+from util.profiling.fake_device import fake_device
 from util.profiling.step_counter import StepCounter
 
 pytestmark = pytest.mark.usefixtures("narrow_resnet18")
@@ -58,16 +64,43 @@ def test_a_training_step_has_all_in_place(flags: str) -> None:
 
 
 @pytest.mark.slow
-def test_an_evaluation_has_all_in_place() -> None:
-    args = parse("--masks --padding_invariant")
+def test_evaluation_and_postprocessing_have_all_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses, boxes, masks and panoptic images; what looks at numbers there is answered as if query 0 had found all."""
+    sizes = np.array([SIZE, SIZE])  # of the host, with numbers
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(postprocess, "canvas_of", lambda outputs: SIZE)
+    choice = lambda self, logits: (seen.append(logits), (torch.tensor([0], device=logits.device), [1]))[1]
+    monkeypatch.setattr(panoptic.PostProcessPanoptic, "_choose", choice)
+    winners = lambda masks: (seen.append(masks), np.zeros(masks.shape[1:], int))[1]
+    monkeypatch.setattr(panoptic, "_surest", winners)
+    args = parse("--masks --padding_invariant --dataset_file coco_panoptic")
     with fake_training(args, CUDA) as parts, torch.no_grad(), StepCounter() as counter:
         parts.model.eval()
         samples, targets = to_device(*fake_batch(2, SIZE, objects=3, masks=True), CUDA)
         outputs, losses = compute_losses(parts.model, parts.criterion, samples, targets, context=parts.context)
-        results = parts.postprocessors["bbox"](outputs, torch.tensor([SIZE, SIZE]).to(CUDA))
-    assert all(loss.device.type == "cuda" for loss in losses.values())
-    assert results[0]["boxes"].device.type == "cuda" and counter.counts.reads == 1
+        boxes = parts.postprocessors["bbox"](outputs, torch.tensor([SIZE, SIZE]).to(CUDA))
+        reads = counter.counts.reads
+        masks = [r["masks"] for r in parts.postprocessors["segm"](list(map(dict, boxes)), outputs, sizes, sizes)]
+        images = parts.postprocessors["panoptic"](outputs, [SIZE] * 2, [SIZE] * 2)
+    on_device = [*losses.values(), *(value for result in boxes for value in result.values()), *seen]
+    assert {tensor.device.type for tensor in on_device} == {"cuda"} and {m.device.type for m in masks} == {"cpu"}
+    assert reads == 1 and counter.counts.reads == 3, "the matcher's, and the masks of each image"
+    assert [image["segments_info"][0]["area"] for image in images] == [SIZE[0] * SIZE[1]] * 2
     assert without_cuda_kernel(counter.counts.overloads) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", ["--masks", "--queries encoder --local_attention --feature_map c4"])
+def test_a_graph_for_export_leaves_nothing_behind_on_the_host(flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is on the host, and nobody else's: fake tensors neither move nor are copied.
+    monkeypatch.setattr(nn.Module, "cpu", lambda self: self)
+    monkeypatch.setattr(wrapper, "copy", SimpleNamespace(deepcopy=lambda model: model))
+    args = parse(flags)
+    with fake_device(CUDA), torch.no_grad(), StepCounter() as counter:
+        exported = TensorDetector(build_model(args)[0]).to(CUDA)
+        images, mask = (tensor.to(CUDA) for tensor in Canvas().example())
+        found = exported(images, mask)
+    assert {tensor.device.type for tensor in found} == {"cuda"} and counter.counts.reads == 0
 
 
 def test_a_misplaced_tensor_is_found() -> None:

@@ -14,7 +14,8 @@ from util.errors import UserError
 
 #: The datasheets' figures; a file to read, for the roofline scripts stand alone.
 GPU_TABLE = Path(__file__).parents[2] / "roofline-on-nvidia-gpus" / "custom-scripts" / "gpus.toml"
-#: Seconds that PyTorch's host side takes for an operator, autograd's part included, where nobody measured it: 8 µs.
+#: Seconds that PyTorch's host side takes for an operator, autograd's part included, where nobody measured it: 8 µs. A
+#: launch alone is below 4 (NVIDIA's blog, "Getting Started with CUDA Graphs", 2019); the rest is PyTorch's.
 LAUNCH_S = 8e-6
 #: The shortest kernel of a GPU: about 2 µs.
 KERNEL_S = 2e-6
