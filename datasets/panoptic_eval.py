@@ -13,6 +13,7 @@ from util.runs.atomic import atomic_file
 
 from .annotations.panoptic import read_panoptic_file
 from .coco_panoptic import read_segments
+from .scoring.hotcoco_panoptic import match_by_hotcoco
 from .scoring.panoptic_quality import Counts, match_segments, panoptic_quality
 
 
@@ -35,6 +36,7 @@ class PanopticEvaluator:
         data = read_panoptic_file(Path(ann_file))
         self.ann_folder = Path(ann_folder)
         self.annotations = {annotation["image_id"]: annotation for annotation in data["annotations"]}
+        self.images = {image["id"]: image for image in data["images"]}
         self.categories = {category["id"]: category for category in data["categories"]}
         self.output_dir = Path(output_dir) if output_dir else None
         if self.output_dir is not None:
@@ -55,20 +57,37 @@ class PanopticEvaluator:
                 continue
             if image_id not in self.annotations:
                 raise ValueError(f"image id {image_id} is not among the panoptic annotations")
-            annotation = self.annotations[image_id]
-            truth = read_segments(
-                self.ann_folder / annotation["file_name"], described=f"the segments of image id {image_id}"
-            )
-            found = decode_segments(io.BytesIO(prediction["png_string"]))
-            segments = [dict(segment) for segment in prediction["segments_info"]]
-            # Matched at once, and the pixels forgotten: those of 5,000 images would take gigabytes.
-            counts = match_segments(truth.numpy(), annotation["segments_info"], found, segments)
             file_name = prediction.get("file_name", f"{image_id:012d}.png")
             if self.output_dir is not None:
                 with atomic_file(self.output_dir / file_name, sync=False) as file:
                     file.write(prediction["png_string"])
+            segments = [dict(segment) for segment in prediction["segments_info"]]
             row = {"image_id": image_id, "file_name": file_name, "segments_info": segments}
+            # Matched at once, and the pixels forgotten: those of 5,000 images would take gigabytes.
+            counts = self._by_hotcoco(row)
+            if counts is None:
+                counts = self._match(row, prediction["png_string"])
             self._images[image_id] = row, counts
+
+    def _by_hotcoco(self, row: dict[str, Any]) -> dict[int, Counts] | None:
+        if self.output_dir is None:  # it reads files
+            return None
+        image_id = row["image_id"]
+        return match_by_hotcoco(
+            self.annotations[image_id],
+            row,
+            image=self.images[image_id],
+            categories=list(self.categories.values()),
+            folders=(self.ann_folder, self.output_dir),
+        )
+
+    def _match(self, row: dict[str, Any], png: bytes) -> dict[int, Counts]:
+        annotation = self.annotations[row["image_id"]]
+        truth = read_segments(
+            self.ann_folder / annotation["file_name"], described=f"the segments of image id {row['image_id']}"
+        )
+        found = decode_segments(io.BytesIO(png))
+        return match_segments(truth.numpy(), annotation["segments_info"], found, row["segments_info"])
 
     def synchronize_between_processes(self) -> None:
         """Give every process the predictions of all; an image that several had counts once."""

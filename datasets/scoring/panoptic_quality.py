@@ -79,7 +79,8 @@ def match_segments(
     missed = ~match.any(1) & ~crowd
 
     counts: dict[int, Counts] = {}
-    for t, f in zip(*match.nonzero()):
+    # By the true segments' ids, as panopticapi and hotcoco add them up: sums of floats depend on the order.
+    for t, f in sorted(zip(*match.nonzero()), key=lambda pair: true_segments[pair[0]]["id"]):
         _add(counts, true_class[t], Counts(iou=float(iou[t, f]), tp=1))
     for f in wrong.nonzero()[0]:
         _add(counts, found_class[f], Counts(fp=1))
