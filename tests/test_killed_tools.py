@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,8 @@ WRITES = re.compile(
 
 def killed_at_limit(tool: str, words: list[str]) -> int:
     """Run a tool that the system kills as soon as a file grows beyond the limit."""
+    # Python takes the first write up to the limit for a whole one: it would leave torn byte code of what is imported.
+    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python takes it for an error of the file
     return {"predict": predict.cli, "export": export.cli, "postprocess": postprocess.main}[tool](words)
