@@ -76,6 +76,9 @@ def switch_on(model: torch.nn.Module, args: argparse.Namespace) -> Any:
     if precision is None:
         return None
     device = torch.device(args.device)
+    host_memory = own_module("util.dist.host_memory")  # younger than some checkouts of --before
+    if host_memory is not None:
+        host_memory.keep_freed_memory(device)
     if args.tf32:
         precision.use_tf32(device)
     if args.compile:

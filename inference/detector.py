@@ -16,6 +16,7 @@ from models.attention import AttentionMaps, asking
 from models.postprocess import PostProcess
 from util.dist.accelerator import TABLE
 from util.dist.device import pick_device
+from util.dist.host_memory import keep_freed_memory
 from util.dist.precision import pick_precision
 from util.errors import UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
@@ -70,6 +71,7 @@ class Detector:
             device = "cuda" if TABLE["cuda"].available() else "cpu"
         self.device = pick_device(str(device))
         self.precision = pick_precision(amp, self.device)
+        keep_freed_memory(self.device)
         loaded = checkpoint
         if not isinstance(loaded, LoadedModel):
             loaded = load_trained(loaded, device=self.device, padding_invariant=padding_invariant)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from util.dist.precision import product_dtype
 
+from .pointwise import pointwise_conv, suits_products
+
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm whose statistics and affine parameters are constants (buffers, so no optimiser touches them).
@@ -101,7 +103,13 @@ class NormedConv2d(nn.Conv2d):
         if self._trains() and not torch.compiler.is_compiling() and self._map_size(x) < self.weight.numel():
             # Scaling the weight costs as many products as it has numbers; the norm as many as the map has.
             return self._norm[0].normalize(self._conv_forward(x, self.weight, None))
-        return self._conv_forward(x, *self._weight_and_bias())
+        weight, bias = self._weight_and_bias()
+        if self._trains() and not torch.compiler.is_compiling() and product_dtype(x) == torch.bfloat16:
+            if suits_products(x, weight, padding=self.padding, groups=self.groups):
+                # As autocast would cast them: once, and the weight's gradient comes back in its own type.
+                x, weight, bias = (t.to(torch.bfloat16) for t in (x, weight, bias))
+                return pointwise_conv(x, weight, bias, stride=self.stride)
+        return self._conv_forward(x, weight, bias)
 
     @torch.no_grad()
     def keep_product(self) -> None:
