@@ -1,0 +1,96 @@
+"""`scaling_model.py --check`: the model's prediction of one and two gloo processes on this CPU, beside measured steps.
+
+One process: the counted operators, each timed, as the cost card does. Two: the two processes' steps without exchange,
+which shows how they slow each other, and the exchange of all buckets by a line through measured all-reduces. On a CPU
+it takes the cores that compute: nothing of it is hidden behind the backward pass. Two cases, because the exchange is a
+large part of a small model's step and a small part of a large one's.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.counts import buckets
+from benchmarks.exchange_model import Work, fit_line, step
+from benchmarks.report import ROOT, print_medians, write_report
+from flags import get_args_parser
+from training.cost_card.prediction import predict_cpu
+from training.cost_card.rates import cpu_rates
+from training.fake_step import count_step
+from util.flags import FlagParser
+
+#: Bytes of the all-reduces that the line goes through: those of DistributedDataParallel's buckets.
+SIZES = (2**20, 8 * 2**20, 25 * 2**20)
+FLAGS = "--num_classes 91 --device cpu --batch_size 2".split()
+#: Flags and the shorter side of the images, by name.
+CASES = {"R18, side 64": ("--backbone resnet18", 64), "R50, side 320": ("", 320)}
+
+
+def run_processes(order: dict[str, Any], processes: int) -> list[dict]:
+    """Measure in as many processes at once. Raises SystemExit when they fail."""
+    script = str(Path(__file__).with_name("exchange_worker.py"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", script]
+    # PASSIVE: a thread that spins while it waits takes the other process's core.
+    environment = os.environ | {"OMP_NUM_THREADS": str(order["threads"]), "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run([*command, json.dumps(order)], stdout=subprocess.PIPE, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{processes} processes ended with exit code {done.returncode}; see above")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def predict_two(rows: list[dict], sizes: list[int]) -> float:
+    """Predict a step of two processes from their steps without exchange, and from all-reduces alone.
+
+    Args:
+        rows: of the rounds.
+        sizes: bytes of the buckets.
+    """
+    times = [statistics.median(row["all_reduce"][str(size)] for row in rows) for size in SIZES]
+    start, each = fit_line(SIZES, times)
+    without = statistics.median(row["without"] for row in rows)
+    # Every bucket is full at the end only, which hides nothing: the last part of the backward pass takes no time.
+    work = Work(without, 0.0, ((0.0, 0.0), (float(sum(sizes)), 0.0)), 0.0)
+    return step(work, [start + each * size for size in sizes], [float(size) for size in sizes]).seconds
+
+
+def check_case(args: argparse.Namespace, given: str, side: int) -> dict[str, Any]:
+    """Measure and predict with more flags, and images of `side` x 4/3 `side`."""
+    typed = [*FLAGS, *given.split()]
+    flags = FlagParser(parents=[get_args_parser()]).parse_args(typed)
+    size, threads = (side, round(side * 4 / 3)), max(1, (os.cpu_count() or 1) // 2)
+    order = {"checkout": str(ROOT), "flags": typed, "size": size, "objects": 7, "threads": threads}
+    order |= {"rounds": args.rounds, "all_reduce": SIZES}
+    torch.set_num_threads(threads)
+    counts = count_step(flags, torch.device("cpu"), size, with_calls=True)
+    predicted = predict_cpu(counts, cpu_rates(torch.float32, threads)).seconds
+    one, two = run_processes(order, 1), run_processes(order, 2)
+    return {
+        "1 process": {"predicted": predicted, "measured": statistics.median(row["without"] for row in one)},
+        "2 processes": {
+            "predicted": predict_two(two, buckets(flags)),
+            "measured": statistics.median(row["with"] for row in two),
+            "without exchange": statistics.median(row["without"] for row in two),
+        },
+        "rows": {"1 process": one, "2 processes": two},
+    }
+
+
+def check(args: argparse.Namespace) -> int:
+    """Print predicted beside measured steps and write the JSON; return 1 where they are more than 20 % apart."""
+    found = {name: check_case(args, *case) for name, case in CASES.items()}
+    medians = {f"{case}, {name}": one[name] for case, one in found.items() for name in ("1 process", "2 processes")}
+    print_medians(medians, "s a step", against=())
+    wrong = 0
+    for name, values in medians.items():
+        off = values["predicted"] / values["measured"] - 1
+        wrong += abs(off) > 0.2
+        print(f"{name}: predicted {off:+.0%} of the measured step")
+    write_report("scaling_model", args, medians=medians, unit="s a step", runs={n: v["rows"] for n, v in found.items()})
+    return int(wrong > 0)

@@ -1,0 +1,72 @@
+"""A training step with and without exchange of gradients, and all-reduces alone, in processes that torchrun starts.
+
+Started by `exchange_check.py` with its order as the only argument. Rank 0 prints a list of rounds: seconds of a step
+`without` and, among several processes, `with` the exchange, and of `all_reduce` by bytes.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from step_worker import build, make_batch
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds of work that all processes begin together."""
+    if dist.is_initialized():
+        dist.barrier()
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def measure(order: dict) -> list[dict]:
+    """Time the rounds after one that does not count; empty on other ranks than 0."""
+    model, criterion, optimizer, args = build(order["checkout"], order["flags"])
+    engine = importlib.import_module("engine")
+    launch = importlib.import_module("util.dist.distributed").init_distributed(device="cpu")
+    wrapped = importlib.import_module("building").wrap_model(model, launch)
+    batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=False)
+    tensors = {size: torch.zeros(size // 4) for size in order["all_reduce"]}
+
+    def train() -> None:
+        engine.train_one_epoch(wrapped, criterion, [batch], optimizer, torch.device("cpu"), 0, args.clip_max_norm)
+
+    rows = []
+    for _ in range(order["rounds"] + 1):
+        # The same model and the same moment: only the exchange is left out.
+        with wrapped.no_sync() if launch.distributed else contextlib.nullcontext():
+            row: dict = {"without": timed(train)}
+        if launch.distributed:
+            row["with"] = timed(train)
+            row["all_reduce"] = {size: timed(lambda data=data: dist.all_reduce(data)) for size, data in tensors.items()}
+        rows.append(row)
+    return rows[1:] if launch.rank == 0 else []
+
+
+def main() -> None:
+    """Time the steps; rank 0 prints."""
+    warnings.simplefilter("ignore")
+    order = json.loads(sys.argv[1])
+    torch.set_num_threads(order["threads"])
+    answers = sys.stdout
+    with contextlib.redirect_stdout(io.StringIO()):
+        rows = measure(order)
+        importlib.import_module("util.dist.distributed").shutdown()
+    if rows:
+        print(json.dumps(rows), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
