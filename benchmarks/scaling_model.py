@@ -3,7 +3,7 @@
     python benchmarks/scaling_model.py                                        R50 in bfloat16 on A100s, two networks
     python benchmarks/scaling_model.py --gpu "H100 SXM5 80 GB" --networks ndr --batch_sizes 2 8
     python benchmarks/scaling_model.py --global_batch 64                      a batch that more GPUs divide
-    python benchmarks/scaling_model.py --figure docs/figures/scaling_model.png
+    python benchmarks/scaling_model.py --figure benchmarks/scaling_model-2026-11-29.png
     python benchmarks/scaling_model.py --check                                   beside measured processes of this CPU
 
 FLOPs, bytes and calls of a step on images of 800 x 1066 are counted as for `--cost_card`, at two batch sizes, with a

@@ -1,6 +1,7 @@
 """Files that are either the old one or the whole new one, whenever the machine stops."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -51,24 +52,13 @@ def atomic_file(
         _sync_folder(path.parent)
 
 
-def link_file(path: Path, source: Path, *, previous: Path | None = None) -> bool:
-    """Make `path` a second name of the file `source`, in the place of what had it; False where there are no links.
+def copy_file(path: Path, source: Path, *, previous: Path | None = None) -> None:
+    """Make `path` a copy of the file `source`, written as `atomic_file` does. Raises OSError.
 
-    Whoever replaces one of the names by a new file, as `atomic_file` does, leaves the other as it is. What was at
-    `path` is kept as `previous`.
+    Not a second name of one file: a script that writes into one of them would change the other.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        unfinished.unlink(missing_ok=True)
-        os.link(source, unfinished)
-        if previous is not None:
-            _keep(path, previous)
-        os.replace(unfinished, path)
-        unfinished.unlink(missing_ok=True)  # two names of one file are left alone by a rename
-        _sync_folder(path.parent)
-    except OSError:
-        return False
-    return True
+    with open(source, "rb") as original, atomic_file(path, previous=previous) as file:
+        shutil.copyfileobj(original, file, 16 << 20)
 
 
 def disk_error(error: Exception) -> OSError | None:

@@ -14,7 +14,7 @@ import torch
 from ..dist.distributed import print_once
 from ..errors import CheckpointError
 from ..plot_utils import plot_curves
-from .atomic import atomic_file, disk_error, link_file
+from .atomic import atomic_file, copy_file, disk_error
 from .averaged import with_better_weights
 from .checkpoint import save_checkpoint
 
@@ -94,9 +94,9 @@ class RunFolder:
         """Write `checkpoint.pth`, before it `best.pth`, and `checkpoint####.pth` (by epoch) for one to keep.
 
         Called after the row is logged: a run cut off in between repeats the epoch and drops the row. `checkpoint.pth`
-        comes last, so that the files it speaks of are there. Files of equal content are one file with several names
-        where the file system has links: the next save gives `checkpoint.pth` a new file, and the others stay. Returns
-        False where it is the best and `best.pth` was not written.
+        comes last, so that the files it speaks of are there; each is a file of its own, because a script that writes
+        into one of them must not change another. Those of equal content are packed once and copied. Returns False where
+        it is the best and `best.pth` was not written.
         """
         # Where averaged weights were better, `best.pth` has them as its model.
         best = with_better_weights(state) if is_best else None
@@ -128,9 +128,11 @@ class RunFolder:
     def _save(
         self, name: str, state: dict[str, Any], *, previous: Path | None = None, equal: Path | None = None
     ) -> bool:
-        """Write a checkpoint, or link it to the file `equal`, which has the same content; say so if neither works."""
-        if equal is not None and link_file(self.folder / name, equal, previous=previous):
-            return True
+        """Write a checkpoint, or copy the file `equal`, which has the same content; say so if it cannot be written."""
+        if equal is not None:
+            with suppress(OSError):
+                copy_file(self.folder / name, equal, previous=previous)
+                return True
         try:
             save_checkpoint(self.folder / name, state, previous=previous)
         except CheckpointError as error:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from util.errors import CheckpointError
-from util.runs.checkpoint import load_checkpoint
+from util.runs import run_folder
+from util.runs.checkpoint import load_checkpoint, save_checkpoint
 from util.runs.run_folder import RunFolder, write_predictions, write_results
 
 
@@ -32,38 +33,35 @@ def test_which_files_a_save_writes(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("links", [True, False])
-def test_equal_checkpoints_are_one_file_until_one_is_rewritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+def test_equal_checkpoints_are_packed_once_and_stay_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`best.pth` stays what it was, with links and on a file system without."""
-    if not links:
-        monkeypatch.setattr("os.link", _no_links)
-    folder = RunFolder(tmp_path, first_epoch=0)
+    folder, packed = RunFolder(tmp_path, first_epoch=0), list[str]()
 
-    def save(value: float, **more: bool) -> None:
+    def save_and_note(path: Path, state: dict, **more: Path) -> None:
+        packed.append(path.name)
+        save_checkpoint(path, state, **more)
+
+    def save(value: float, **more: bool) -> list[str]:
         raw = {"model": {"w": torch.full((1,), value)}, "ema": {"w": torch.full((1,), -value)}, "epoch": int(value)}
+        packed.clear()
         folder.save(raw | {"best_weights": "ema" if more.pop("averaged", False) else "raw"}, **more)
+        return packed
 
     def value(name: str) -> float:
         return load_checkpoint(tmp_path / f"{name}.pth")["model"]["w"].item()
 
-    save(1, is_best=True, keep=True)
-    last = tmp_path / "checkpoint.pth"
-    assert all(last.samefile(tmp_path / f"{name}.pth") == links for name in ("best", "checkpoint0001"))
+    monkeypatch.setattr(run_folder, "save_checkpoint", save_and_note)
+    assert save(1, is_best=True, keep=True) == ["best.pth"]
     assert value("checkpoint") == value("best") == value("checkpoint0001") == 1
-    save(2)
-    assert (value("checkpoint"), value("best"), value("checkpoint0001")) == (2, 1, 1)
-    assert not links or value("previous") == 1
-    save(3, is_best=True, averaged=True)  # best.pth has other weights first: a file of its own
-    assert (value("checkpoint"), value("best")) == (3, -3) and not last.samefile(tmp_path / "best.pth")
-    save(4, is_best=True)
-    assert (value("checkpoint"), value("best")) == (4, 4) and (not links or value("previous") == 3)
+    assert save(2) == ["checkpoint.pth"]
+    assert (value("checkpoint"), value("best"), value("checkpoint0001"), value("previous")) == (2, 1, 1, 1)
+    # best.pth has other weights: nothing to copy.
+    assert save(3, is_best=True, averaged=True) == ["best.pth", "checkpoint.pth"]
+    assert (value("checkpoint"), value("best")) == (3, -3)
+    assert save(4, is_best=True) == ["best.pth"]
+    assert (value("checkpoint"), value("best"), value("previous")) == (4, 4, 3)
     assert not list(tmp_path.glob(".*"))
-
-
-def _no_links(*paths: object) -> None:
-    raise PermissionError("no links here")
 
 
 def test_evaluations_are_kept_under_detrs_names(tmp_path: Path) -> None:
