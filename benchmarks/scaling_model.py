@@ -61,7 +61,7 @@ class Counted:
 
     @property
     def stretch(self) -> float:
-        """Where launches take longer than the GPU's work, all parts take so many times their work."""
+        """Factor on all parts of a step, above 1 if launches take longer than the GPU's work."""
         return max(1.0, self.launches / sum(self.seconds.values()))
 
 

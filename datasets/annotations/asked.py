@@ -1,4 +1,4 @@
-"""What reading an annotation file asked of the image files: part of the result, and so part of what must not change."""
+"""Questions of an annotation file's reader to the image files: the answers are part of what must not change."""
 
 from collections.abc import Iterable
 from pathlib import Path

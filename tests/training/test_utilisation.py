@@ -1,4 +1,4 @@
-"""What a step costs, by shapes alone, and the share of the device's peak in the log."""
+"""Costs of a step, by shapes alone, and the share of the device's peak in the log."""
 
 from pathlib import Path
 from types import SimpleNamespace

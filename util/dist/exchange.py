@@ -1,4 +1,4 @@
-"""How processes exchange gradients, and who holds the optimizer's state: the flags for many GPUs.
+"""The exchange of gradients between processes, and the division of the optimizer's state: the flags for many GPUs.
 
 With all of it off, every process exchanges float32 gradients in buckets of 25 MB while the backward pass goes on, and
 holds the optimizer's whole state.
