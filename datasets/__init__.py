@@ -13,7 +13,7 @@ from util.dist.distributed import print_once
 from util.errors import DatasetError
 
 from . import coco, coco_panoptic
-from .annotations.cache import use_cache
+from .annotations.cache import ReadOptions
 from .annotations.classes import ChosenClasses, words_of
 from .annotations.dense import DenseLabels
 from .annotations.losses import describe_losses, describe_nothing_to_measure, refuse_no_objects
@@ -52,13 +52,13 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
         return _build_shapes(image_set, args, as_uint8=as_uint8)
     layout = layout_from_flags(args)
     split = layout.split(image_set)
-    use_cache(_flag(args, "cache", False))
     parts = {
         "img_folder": split.images,
         "ann_file": split.annotations,
         "transforms": _transforms(image_set, args, as_uint8=as_uint8),
         "return_masks": args.masks,
         "num_classes": _flag(args, "num_classes"),
+        "options": ReadOptions(cached=_flag(args, "cache", False)),
     }
     if args.dataset_file == "coco_panoptic":
         panoptic = coco_panoptic.open_split(**parts)

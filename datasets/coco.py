@@ -22,7 +22,7 @@ from util.errors import DatasetError, ImageError
 from util.targets import Target
 
 from .annotations import describe_repairs
-from .annotations.cache import Reading, open_annotations
+from .annotations.cache import PLAIN, Reading, ReadOptions, open_annotations
 from .annotations.classes import ChosenClasses
 from .annotations.dense import DenseLabels, listed_ids
 from .annotations.findings import Findings
@@ -42,8 +42,8 @@ class CocoDetection(TorchvisionCocoDetection):
     `num_classes` is by default the largest category id + 1; a larger one leaves room, a label beyond it is refused.
     `labels` may keep some classes only, or make labels that are not the category ids but count from 0; `category_ids`
     then has the id of each label. `find_image` knows a dataset's own names of image files. What is repaired on reading
-    is printed in one line, or refused with `strict`; `findings` holds it. Raises DatasetError for a folder or file that
-    is not there, not COCO or contradicts itself (`annotation_kinds` has the list).
+    is printed in one line, or refused where `options` are strict; `findings` holds it. Raises DatasetError for a folder
+    or file that is not there, not COCO or contradicts itself (`annotations.kinds` has the list).
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CocoDetection(TorchvisionCocoDetection):
         *,
         num_classes: int | None = None,
         find_image: FindImage = by_file_name,
-        strict: bool = False,
+        options: ReadOptions = PLAIN,
         labels: DenseLabels | ChosenClasses | None = None,
     ) -> None:
         # Not torchvision's constructor: it reads the annotations at once, and keeps them as dictionaries.
@@ -68,7 +68,7 @@ class CocoDetection(TorchvisionCocoDetection):
         self.annotations = open_annotations(
             ann_file,
             Reading(num_classes=num_classes if labels is None else labels, need_masks=return_masks),
-            strict=strict,
+            options,
             findings=self.findings,
             files=self.files,
         )
@@ -244,7 +244,7 @@ def open_split(
         transforms=transforms,
         return_masks=return_masks,
         num_classes=num_classes,
-        strict=strict,
+        options=ReadOptions(strict=strict),
     )
 
 

@@ -20,7 +20,7 @@ from util.errors import DatasetError, ImageError
 from util.panoptic_png import decode_segments
 from util.targets import Target
 
-from .annotations.cache import Reading, open_annotations
+from .annotations.cache import PLAIN, Reading, ReadOptions, open_annotations
 from .annotations.findings import Findings
 from .annotations.panoptic import read_panoptic_file
 from .image_files import by_file_name
@@ -35,6 +35,7 @@ class CocoPanoptic(Dataset):
     `CocoDetection`, `masks` (n, H, W) bool with `return_masks`. `is_thing` has each category id, True for things.
     Segments without a single pixel in their PNG are left out. Raises DatasetError for a folder or file that
     is absent, no panoptic annotation file, or contradicts itself; with `num_classes` for a label beyond it.
+    `options` are those of reading the instance annotations.
     """
 
     def __init__(
@@ -47,13 +48,14 @@ class CocoPanoptic(Dataset):
         *,
         instances_file: str | Path | None = None,
         num_classes: int | None = None,
+        options: ReadOptions = PLAIN,
     ) -> None:
         self.img_folder, self.ann_folder, self.ann_file = Path(img_folder), Path(ann_folder), Path(ann_file)
         # Before the JSON is read, which takes seconds.
         for folder, content in ((self.img_folder, "image"), (self.ann_folder, "panoptic PNG")):
             if not folder.is_dir():
                 raise DatasetError(f"{folder}: no such {content} folder (COCO's layout is expected, see --data_path)")
-        self.instances_file = instances_file
+        self.instances_file, self.options = instances_file, options
         self.transforms = transforms
         self.return_masks = return_masks
         data = read_panoptic_file(self.ann_file)
@@ -89,7 +91,7 @@ class CocoPanoptic(Dataset):
         """
         if self.instances_file is None:
             raise DatasetError(f"{self.ann_file}: judging boxes needs COCO's instances_*.json beside the images")
-        return open_annotations(self.instances_file, Reading(), findings=Findings()).to_coco()
+        return open_annotations(self.instances_file, Reading(), self.options, findings=Findings()).to_coco()
 
     def image_id(self, index: int) -> int:
         """Return the id, in the annotation file, of image number `index`."""
@@ -185,6 +187,7 @@ def open_split(
     transforms: Transform | None = None,
     return_masks: bool = True,
     num_classes: int | None = None,
+    options: ReadOptions = PLAIN,
 ) -> CocoPanoptic:
     """Open the split of an annotation file panoptic_*.json, with the rest of it where COCO has it.
 
@@ -205,4 +208,5 @@ def open_split(
         transforms=transforms,
         return_masks=return_masks,
         num_classes=num_classes,
+        options=options,
     )

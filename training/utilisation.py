@@ -136,8 +136,14 @@ class Utilisation:
             try:
                 _known[key] = batch_flops(self.model, self.criterion, shape, objects=self.objects)
             except Exception as error:  # a figure beside the training must not end it, whatever a model does
-                self.unknown = type(error).__name__
+                self.unknown = _describe_error(error)
         return _known.get(key)
+
+
+def _describe_error(error: Exception) -> str:
+    """Return kind and message of an error, of which PyTorch's can have pages, in a short line."""
+    message = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {message[:160]}" if message else type(error).__name__
 
 
 def gpu_peak(cfg: argparse.Namespace, device: torch.device) -> Peak | None:

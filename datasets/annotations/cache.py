@@ -43,14 +43,6 @@ BLOCKS, BLOCK = 64, 64 << 10
 #: More questions to image files than this would take longer to ask again than the JSON takes to parse.
 MOST_ASKED = 100_000
 
-_enabled = False
-
-
-def use_cache(enabled: bool) -> None:
-    """Keep parsed annotation files from now on, and take those that are kept; at first nothing is."""
-    global _enabled
-    _enabled = enabled
-
 
 class Reading(NamedTuple):
     """The arguments of `read_annotations` that decide on the result."""
@@ -59,14 +51,29 @@ class Reading(NamedTuple):
     need_masks: bool = False
 
 
+class ReadOptions(NamedTuple):
+    """Ways to read a file that do not change the result: refuse what would be repaired, keep and take columns."""
+
+    strict: bool = False
+    cached: bool = False
+
+
+PLAIN = ReadOptions()
+
+
 def open_annotations(
-    path: str | Path, reading: Reading, *, strict: bool = False, findings: Findings, files: ImageFiles | None = None
+    path: str | Path,
+    reading: Reading,
+    options: ReadOptions = PLAIN,
+    *,
+    findings: Findings,
+    files: ImageFiles | None = None,
 ) -> Annotations:
     """Return what `read_annotations` does, from the columns that are kept if there are any. Raises DatasetError."""
     path, files = Path(path), files or NoFiles()
-    key = _key(path, reading, files) if _enabled else None
+    key = _key(path, reading, files) if options.cached else None
     if key is None:
-        return read_annotations(path, **reading._asdict(), strict=strict, findings=findings, files=files)
+        return read_annotations(path, **reading._asdict(), strict=options.strict, findings=findings, files=files)
     found = Findings()
     try:
         annotations = _kept(path, key, found, files)
@@ -80,7 +87,7 @@ def open_annotations(
         # Also before an error: the check shows all that is odd, not the refusal alone.
         for one in found:
             findings.add(one.kind, one.action, remedy=one.remedy, example=one.example, count=one.count)
-    if strict:
+    if options.strict:
         refuse_repaired(found)
     return annotations
 

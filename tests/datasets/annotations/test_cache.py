@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from datasets.annotations import cache, read_annotations
-from datasets.annotations.cache import Reading, open_annotations
+from datasets.annotations.cache import Reading, ReadOptions, open_annotations
 from datasets.annotations.classes import ChosenClasses
 from datasets.annotations.dense import DenseLabels
 from datasets.annotations.findings import Findings
@@ -21,6 +21,7 @@ from datasets.coco import CocoDetection
 from util.errors import DatasetError
 
 PLAIN = Reading()
+CACHED = ReadOptions(cached=True)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,6 @@ def small_files_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Keep files of any size, and nothing in the user's own folder."""
     monkeypatch.setattr(cache, "LEAST_BYTES", 0)
     monkeypatch.setattr(cache, "BLOCK", 16)
-    monkeypatch.setattr(cache, "_enabled", True)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
 
 
@@ -43,10 +43,10 @@ def path(tmp_path: Path, tiny_annotations: dict[str, Any]) -> Path:
     return file
 
 
-def opened(path: Path, reading: Reading = PLAIN) -> tuple[dict[str, Any], list[str]]:
+def opened(path: Path, reading: Reading = PLAIN, options: ReadOptions = CACHED) -> tuple[dict[str, Any], list[str]]:
     """Everything that is read, and the findings' lines."""
     findings = Findings()
-    annotations = open_annotations(path, reading, findings=findings)
+    annotations = open_annotations(path, reading, options, findings=findings)
     return annotations.to_dict(), [finding.line() for finding in findings]
 
 
@@ -66,15 +66,13 @@ def kept(path: Path) -> list[Path]:
 def test_what_is_kept_equals_what_is_parsed(
     path: Path, reading: Reading, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cache, "_enabled", False)
-    plain = opened(path, reading)
+    plain = opened(path, reading, ReadOptions())
     assert kept(path) == []
-    monkeypatch.setattr(cache, "_enabled", True)
     assert opened(path, reading) == plain and len(kept(path)) == 1
     assert re.search(r"parsed in .* s; kept for later runs as .*\.columns", capsys.readouterr().out)
     monkeypatch.setattr(cache, "read_annotations", None)  # it is not parsed again
     assert opened(path, reading) == plain and capsys.readouterr().out == ""
-    annotations = open_annotations(path, reading, findings=Findings())
+    annotations = open_annotations(path, reading, CACHED, findings=Findings())
     parsed = read_annotations(path, **reading._asdict())
     assert annotations.listed == parsed.listed and annotations.left_out == parsed.left_out
     for name, column in parsed.columns().items():
@@ -89,7 +87,7 @@ def test_strict_reading_refuses_from_what_is_kept_as_from_the_file(path: Path) -
     opened(path)
     findings = Findings()
     with pytest.raises(DatasetError, match="strict reading refuses"):
-        open_annotations(path, Reading(), strict=True, findings=findings)
+        open_annotations(path, Reading(), ReadOptions(strict=True, cached=True), findings=findings)
     assert len(findings)
 
 
@@ -167,7 +165,7 @@ def test_images_that_were_asked_for_their_size_are_asked_again(
     images.mkdir()
     for width in (60, 60, 28):
         Image.new("RGB", (width, 40)).save(images / "6.png")
-        dataset = CocoDetection(images, path)
+        dataset = CocoDetection(images, path, options=CACHED)
         box = dataset.annotations.boxes_of(1)[0].tolist()
         assert box == [[10, 10, min(width, 30) - 10, 10]] and dataset.get_height_and_width(1) == (40, width)
     assert "image files have changed" in capsys.readouterr().out
@@ -202,7 +200,7 @@ def test_targets_are_equal(path: Path, tmp_path: Path) -> None:
         "000000000009.png": (60, 40),
     }.items():
         Image.new("RGB", size).save(tmp_path / "images" / name)
-    parsed, mapped = (CocoDetection(tmp_path / "images", path, return_masks=True) for _ in range(2))
+    parsed, mapped = (CocoDetection(tmp_path / "images", path, return_masks=True, options=CACHED) for _ in range(2))
     for index in (1, 2, 3):
         one, other = parsed.load(index)[1], mapped.load(index)[1]
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
