@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import MultiheadAttention, asking
+from .fast.dropout import dropout
 from .fast.relu_dropout import relu_dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
@@ -67,18 +68,26 @@ class Layer(nn.Module):
 
     def _activate(self, hidden: Tensor) -> Tensor:
         """Activation and dropout of the inner numbers (..., F)."""
-        drops = type(self.dropout) is nn.Dropout and self.dropout.training and 0 < self.dropout.p < 1
-        if drops and self.activation is F.relu and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if self._drops() and self.activation is F.relu and torch.is_grad_enabled():
             # The widest map of a layer, (B, L, F) with F = 8 D in DETR: kept once instead of three times.
             return relu_dropout(hidden, self.dropout.p)
         return self.dropout(self.activation(hidden))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        """Drop numbers of a block's output (..., D)."""
+        return dropout(x, self.dropout.p) if x.device.type == "cpu" and self._drops() else self.dropout(x)
+
+    def _drops(self) -> bool:
+        """True where functions of `models.fast` may take the place of the dropout module."""
+        drops = type(self.dropout) is nn.Dropout and self.dropout.training and 0 < self.dropout.p < 1
+        return drops and not torch.compiler.is_compiling()
 
     def residual(self, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:
         """x + block(norm(x)) for pre-norm, norm(x + block(x)) for post-norm."""
         if self.normalize_before:
             # Pre-norm: the sum itself is never normalised, so a final norm follows the stack.
-            return x + self.dropout(block(norm(x)))
-        return norm(x + self.dropout(block(x)))
+            return x + self._drop(block(norm(x)))
+        return norm(x + self._drop(block(x)))
 
 
 class TransformerEncoderLayer(Layer):

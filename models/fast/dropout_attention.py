@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .dropout import as_mask, clear_dropped
+
 #: Scores at a time: about what a core's cache and its share of the common one hold.
 CHUNK = 2**20
 
@@ -42,31 +44,34 @@ class _Attention(torch.autograd.Function):
         ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
         ctx.kept = 1 - dropped / 2**16
         out = v.new_empty(len(q), q.shape[1], v.shape[2])
-        drop = torch.empty(len(q), q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)  # (N, L, S)
-        for q_, k_, v_, bias_, out_, drop_ in _parts(drop, q, k, v, bias, out, drop):
+        # All bits of a byte, or none where a score is dropped.
+        kept = torch.empty(len(q), q.shape[1], k.shape[1], dtype=torch.int8, device=q.device)  # (N, L, S)
+        for q_, k_, v_, bias_, out_, kept_ in _parts(kept, q, k, v, bias, out, kept):
             probability = _probability(q_, k_, bias_, ctx.scale)
             # Signed numbers: the lowest `dropped` of the 2^16 values begin at -2^15.
-            torch.lt(_random_int16(drop_.shape), dropped - 2**15, out=drop_)
-            torch.bmm(probability.masked_fill_(drop_, 0), v_, out=out_)
-        ctx.save_for_backward(q, k, v, bias, drop)
+            torch.ge(_random_int16(kept_.shape), dropped - 2**15, out=kept_).neg_()
+            torch.bmm(clear_dropped(probability, as_mask(kept_, q.dtype)), v_, out=out_)
+        ctx.save_for_backward(q, k, v, bias, kept)
         # Once on the result (N, L, d) instead of on the scores (N, L, S), which are S / d times as many.
         return out.div_(ctx.kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias, drop = ctx.saved_tensors
+        q, k, v, bias, kept = ctx.saved_tensors
         # Not in place: autograd may hand the same gradient to others.
         gradient = gradient / ctx.kept
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        parts = _parts(drop, q, k, v, bias, drop, gradient, to_q, to_k, to_v)
-        for q_, k_, v_, bias_, drop_, g, to_q_, to_k_, to_v_ in parts:
+        parts = _parts(kept, q, k, v, bias, kept, gradient, to_q, to_k, to_v)
+        for q_, k_, v_, bias_, kept_, g, to_q_, to_k_, to_v_ in parts:
+            mask = as_mask(kept_, q.dtype)
             # To the last bit those of the forward pass: the same operations on the same heads.
             probability = _probability(q_, k_, bias_, ctx.scale)
             # d(P v)/dv = P^T g with the dropped entries at zero.
-            torch.bmm(probability.masked_fill(drop_, 0).transpose(1, 2), g, out=to_v_)
-            # g v^T (., L, S), and nothing through what was dropped.
-            to_probability = torch.bmm(g, v_.transpose(1, 2)).masked_fill_(drop_, 0)
+            used = (probability.view(mask.dtype) & mask).view(q.dtype)
+            torch.bmm(used.transpose(1, 2), g, out=to_v_)
+            # g v^T (., L, S), and nothing through what was dropped; in the place of what is not wanted any more.
+            to_probability = clear_dropped(torch.bmm(g, v_.transpose(1, 2), out=used), mask)
             # The softmax's own output is wanted here, dropped entries included.
             to_scores = torch._softmax_backward_data(to_probability, probability, -1, probability.dtype)
             torch.bmm(to_scores, k_, out=to_q_)

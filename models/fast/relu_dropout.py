@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .dropout import as_mask, clear_dropped, draw_kept, kept_scale
+
 
 def relu_dropout(x: Tensor, dropout: float) -> Tensor:
     """dropout(relu(x)) of training, 0 < dropout < 1, with PyTorch's random numbers and to the last bit its values."""
@@ -21,9 +23,8 @@ class _ReluDropout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, dropout: float) -> Tensor:
         out = torch.relu(x)
         if x.device.type == "cpu":
-            # As PyTorch's dropout on the CPU: 0 or 1 / (1 - p), rounded to the type of x, times x.
-            noise = torch.empty_like(out).bernoulli_(1 - dropout)
-            out.mul_(noise.div_(1 - dropout))
+            mask = as_mask(draw_kept(out.shape, dropout), out.dtype)
+            clear_dropped(out.mul_(kept_scale(out.dtype, dropout)), mask)
         else:
             # Its mask is not kept: in the backward pass zeros of `out` say the same.
             out, _ = torch.native_dropout(out, dropout, True)
@@ -36,8 +37,7 @@ class _ReluDropout(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (out,) = ctx.saved_tensors
         if out.device.type == "cpu":  # rounded as in the forward pass
-            scale = torch.ones((), dtype=out.dtype).div_(1 - ctx.dropout)
-            scaled = gradient * scale
+            scaled = gradient * kept_scale(out.dtype, ctx.dropout)
         else:
             scaled = gradient * (1 / (1 - ctx.dropout))
         # Nothing where `out` is 0: there x was negative, or dropped.
