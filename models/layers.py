@@ -75,7 +75,7 @@ class Layer(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         """Drop numbers of a block's output (..., D)."""
-        return dropout(x, self.dropout.p) if x.device.type == "cpu" and self._drops() else self.dropout(x)
+        return dropout(x, self.dropout.p) if self._drops() else self.dropout(x)
 
     def _drops(self) -> bool:
         """True where functions of `models.fast` may take the place of the dropout module."""

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -19,8 +20,8 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """`F.dropout(x, p)` of training on the CPU, 0 < p < 1; gradients flow once."""
-    return _Dropout.apply(x, p)
+    """`F.dropout(x, p)` of training, 0 < p < 1; on the CPU gradients flow once."""
+    return _Dropout.apply(x, p) if x.device.type == "cpu" else F.dropout(x, p)
 
 
 class _Dropout(torch.autograd.Function):
