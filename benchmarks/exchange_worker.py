@@ -6,11 +6,8 @@ Started by `exchange_check.py` with its order as the only argument. Rank 0 print
 
 import contextlib
 import importlib
-import io
-import json
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +16,7 @@ import torch.distributed as dist
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
+from processes_worker import main
 from step_worker import build, make_batch
 
 
@@ -55,18 +53,5 @@ def measure(order: dict) -> list[dict]:
     return rows[1:] if launch.rank == 0 else []
 
 
-def main() -> None:
-    """Time the steps; rank 0 prints."""
-    warnings.simplefilter("ignore")
-    order = json.loads(sys.argv[1])
-    torch.set_num_threads(order["threads"])
-    answers = sys.stdout
-    with contextlib.redirect_stdout(io.StringIO()):
-        rows = measure(order)
-        importlib.import_module("util.dist.distributed").shutdown()
-    if rows:
-        print(json.dumps(rows), file=answers, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(measure)
