@@ -119,11 +119,19 @@ class ResumableLoader(DataLoader):
         # The batches go to workers in turn, from worker 0: it is the one that batch `first` belongs to.
         turned = [self.states[(first + worker) % workers] for worker in range(workers)]
         cast(_Start, self.worker_init_fn).states = turned
-        for number, made in enumerate(super().__iter__(), start=first):
-            batch = made
+        batches = super().__iter__()
+        try:
+            for number, made in enumerate(batches, start=first):
+                batch = made
+                if workers:
+                    batch, after = made
+                    # The state comes with the batch, not when it is made: workers are batches ahead of the training.
+                    self.states[number % workers] = after.state
+                if number >= unused:
+                    yield batch
+        except Exception:
+            # The error and its traceback hold each other, and with them this pass. A program that goes on after it
+            # would wait ten seconds for its workers when Python finds that circle: by then they cannot be told to end.
             if workers:
-                batch, after = made
-                # The state comes with the batch, not when it is made: workers are batches ahead of the training.
-                self.states[number % workers] = after.state
-            if number >= unused:
-                yield batch
+                cast(Any, batches)._shutdown_workers()
+            raise
