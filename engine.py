@@ -1,9 +1,9 @@
 """One epoch of training and one pass of evaluation: forward, loss, backward, optimizer step."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from pycocotools.coco import COCO
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
-from datasets.panoptic_eval import PanopticEvaluator
+from datasets.evaluation import add_results, coco_stats, panoptic_evaluator, panoptic_stats
 from models.criterion import SetCriterion, weighted_sum
+from util.batches import Batch, Loader, ids_of, to_device
 from util.dist.accelerator import accelerator
 from util.dist.distributed import reduce_mean
-from util.dist.precision import Precision
 from util.metrics import StepLog
 from util.nested_tensor import NestedTensor
 from util.profiling import Section, annotate
@@ -23,56 +23,9 @@ from util.profiling.batch_shapes import BatchShapes, describe_shapes
 from util.profiling.phases import StepPhases
 from util.progress import Progress
 from util.runs.accumulate import StepBatches, add_losses, without_exchange
-from util.runs.guard import StepGuard
 from util.runs.memory import OF_EVALUATION, OF_TRAINING, naming_memory
-from util.runs.plan import EpochPart
+from util.step_context import StepContext
 from util.targets import Target, object_count
-
-#: Images of a batch and their targets, as a loader yields them.
-Batch = tuple[NestedTensor, Sequence[Target]]
-
-
-class Loader(Protocol):
-    """Batches with a length, as of a DataLoader."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-
-@dataclass(frozen=True)
-class StepContext:
-    """Constants of a run that its steps are made with; every default is plain DETR.
-
-    Attributes:
-        precision: number type of the model's products, and the scale of the loss; by default float32, unscaled.
-        phases: tells profilers which part of a step is under way; once it is `finished` no further step is made.
-        lr_scheduler: moves after every step.
-        before_step: called when a step's gradients are there, before they are clipped.
-        after_step: called after every step of the optimizer.
-        guard: leaves out steps that are not finite; None: the log alone looks for them.
-        watch: given the log and the counts of the epoch before its first step.
-        ended: asked after every step; True ends the epoch there.
-        progress: counts the steps of the whole run; None makes one for this epoch.
-        print_freq: steps between two lines of the log, and between two reads of the device.
-        accumulate: batches a step, whose gradient is that of one batch of all their images.
-        part: the steps of the epoch to make, of which the loader begins with the first; None for all.
-        max_dets: detections of a class in an image that count in an evaluation.
-    """
-
-    precision: Precision = field(default_factory=lambda: Precision(torch.device("cpu")))
-    phases: StepPhases = field(default_factory=StepPhases)
-    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
-    before_step: Callable[[], None] = lambda: None
-    after_step: Callable[[], None] = lambda: None
-    guard: StepGuard | None = None
-    watch: Callable[[StepLog, BatchShapes], None] = lambda log, shapes: None
-    ended: Callable[[], bool] = lambda: False
-    progress: Progress | None = None
-    print_freq: int = 10
-    accumulate: int = 1
-    part: EpochPart | None = None
-    max_dets: int = 100
 
 
 def train_one_epoch(
@@ -284,7 +237,7 @@ def evaluate(
     # "panoptic" is no kind of COCO's evaluation: it has an evaluator of its own.
     kinds = [kind for kind in ("bbox", "segm") if kind in postprocessors]
     evaluator = CocoEvaluator(base_ds, kinds, max_dets=context.max_dets)
-    panoptic = _panoptic_evaluator(data_loader, output_dir) if "panoptic" in postprocessors else None
+    panoptic = panoptic_evaluator(unwrap(data_loader.dataset), output_dir) if "panoptic" in postprocessors else None
     steps = len(data_loader)
     progress = Progress(total=steps, label="test")
     log = _step_log("Test:", criterion, context, progress)
@@ -294,13 +247,13 @@ def evaluate(
                 outputs, losses = _outputs_and_losses(model, criterion, samples, targets, device, context)
                 if losses is not None:
                     log.add(losses, ids_of(targets))
-                _add_results(evaluator, panoptic, postprocessors, outputs, targets, device)
+                add_results(evaluator, panoptic, postprocessors, outputs, targets, device)
         if criterion is not None:
             progress.note(describe_averages(log.averages()))
         progress.close()
-        stats: dict[str, Any] = log.averages() | _coco_stats(evaluator)
+        stats: dict[str, Any] = log.averages() | coco_stats(evaluator)
         if panoptic is not None:
-            stats |= _panoptic_stats(panoptic)
+            stats |= panoptic_stats(panoptic)
             evaluator.panoptic_quality = panoptic.quality
     return stats, evaluator
 
@@ -320,56 +273,6 @@ def _outputs_and_losses(
     return compute_losses(model, criterion, samples, on_device, context=context)
 
 
-def _add_results(
-    evaluator: CocoEvaluator,
-    panoptic: PanopticEvaluator | None,
-    postprocessors: dict[str, nn.Module],
-    outputs: dict[str, Any],
-    targets: Sequence[Target],
-    device: torch.device,
-) -> None:
-    """Give the evaluators what was found in a batch, in pixels of the original images, as COCO's annotations are."""
-    image_ids = ids_of(targets)
-    originals = _sizes(targets, "orig_size")
-    # xyxy in pixels of the file's size: predictions are relative, so the resized size does not matter.
-    results = postprocessors["bbox"](outputs, originals.to(device))
-    if "segm" in postprocessors:
-        results = postprocessors["segm"](results, outputs, originals, _sizes(targets, "size"))
-    evaluator.update(dict(zip(image_ids, results)))
-    if panoptic is not None:
-        # The size without padding first, to cut the canvas; then the original's, to which COCO's PNGs belong.
-        images = postprocessors["panoptic"](outputs, _sizes(targets, "size"), originals)
-        panoptic.update(image | {"image_id": i} for i, image in zip(image_ids, images))
-
-
-def _sizes(targets: Sequence[Target], name: str) -> Tensor:
-    """Heights and widths (B, 2) of a batch, on the host."""
-    return torch.stack([t[name] for t in targets])
-
-
-def _coco_stats(evaluator: CocoEvaluator) -> dict[str, list[float]]:
-    """Bring the processes' detections together, print the tables; COCO's 12 numbers under DETR's names."""
-    evaluator.synchronize_between_processes()
-    evaluator.accumulate()
-    evaluator.summarize()
-    names = {"bbox": "coco_eval_bbox", "segm": "coco_eval_masks"}
-    return {names[kind]: list(evaluator.stats(kind).values()) for kind in evaluator.iou_types}
-
-
-def _panoptic_evaluator(data_loader: Any, output_dir: str | Path) -> PanopticEvaluator:
-    dataset = unwrap(data_loader.dataset)
-    assert dataset.ann_file is not None and dataset.ann_folder is not None  # of a panoptic dataset they are there
-    folder = Path(output_dir) / "panoptic_eval" if output_dir else None
-    return PanopticEvaluator(dataset.ann_file, dataset.ann_folder, folder)
-
-
-def _panoptic_stats(evaluator: PanopticEvaluator) -> dict[str, dict[str, float]]:
-    """Bring the processes' panoptic images together, print the table; panoptic quality under DETR's names."""
-    evaluator.synchronize_between_processes()
-    quality = evaluator.summarize()
-    return {"PQ_all": quality["All"], "PQ_th": quality["Things"], "PQ_st": quality["Stuff"]}
-
-
 def describe_averages(averages: dict[str, float]) -> str:
     """Return DETR's line at the end of a pass, which scripts search logs for."""
     return "Averaged stats: " + "  ".join(f"{name}: {value:.4f}" for name, value in averages.items())
@@ -378,23 +281,3 @@ def describe_averages(averages: dict[str, float]) -> str:
 def _step_log(header: str, criterion: nn.Module | None, context: StepContext, progress: Progress) -> StepLog:
     weights = {} if criterion is None else weights_of(criterion)
     return StepLog(header=header, weight_dict=weights, print_freq=context.print_freq, progress=progress)
-
-
-def ids_of(targets: Sequence[Target]) -> list[int]:
-    """Image ids of a batch, for messages and results; none for targets that do not have them."""
-    return [int(t["image_id"]) for t in targets if "image_id" in t]
-
-
-def to_device(
-    samples: NestedTensor, targets: Sequence[Target], device: torch.device
-) -> tuple[NestedTensor, Sequence[Target]]:
-    """Move a batch and normalise bytes there; copies from pinned memory do not wait.
-
-    A batch of another class than ours only needs `to(device)`, and holds floats.
-    """
-    moved = [
-        {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in t.items()} for t in targets
-    ]
-    if not isinstance(samples, NestedTensor):
-        return samples.to(device), moved
-    return samples.to(device, non_blocking=True).normalized(), moved

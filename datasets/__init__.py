@@ -43,7 +43,7 @@ def build_dataset(image_set: str, args: Namespace, *, as_uint8: bool = False) ->
     all of them must be there (`need_classes`), dense_labels and the `category_ids` of its labels; for training without
     overfit what `augmentation_from_flags` reads (see `with_mosaic` for the rest of it). Flags that DETR does not have
     may be missing. Images are float32 tensors (3, H, W), normalised by ImageNet's mean and deviation, as in DETR; with
-    `as_uint8` they are bytes, a quarter of the memory, and `engine.to_device` normalises a batch of them.
+    `as_uint8` they are bytes, a quarter of the memory, and `to_device` normalises a batch of them.
     Raises DatasetError for an unknown name, for data that is not where the flags say, and as the datasets do.
     """
     if args.dataset_file == "shapes":

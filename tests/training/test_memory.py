@@ -30,7 +30,7 @@ def test_shapes_and_ways_out_are_named(run: Run, monkeypatch: pytest.MonkeyPatch
     def fail(*_args: object) -> None:
         raise error
 
-    name = {"train": "engine.optimizer_step", "eval": "engine._add_results"}[part]
+    name = {"train": "engine.optimizer_step", "eval": "engine.add_results"}[part]
     monkeypatch.setattr(name, fail if part == "eval" else lambda *a, **m: fail())
     flags = f"{TINY} --epochs 1 --accumulate 2" if part == "train" else f"{TINY} --eval"
     words = ["out of memory on cpu", "(4, 3, 64, 64)", "objects, peak "]
