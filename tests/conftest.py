@@ -2,40 +2,60 @@
 
 import gc
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from hypothesis import settings
-from hypothesis.configuration import set_hypothesis_home_dir
-from hypothesis.internal.conjecture import providers
-from PIL import Image
 
 from tests.browser import _browser as _browser
 from tests.browser import browser_page as browser_page
-from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
+from tests.order import longest_first
+
+# No torch, numpy or project above: the process that only hands out the tests would import them before all others start.
 
 ROOT = Path(__file__).resolve().parents[1]
 
-torch.set_num_threads(1)
-
-# The same examples in every run, and no bound on their time; its files lie where git does not look.
-set_hypothesis_home_dir(ROOT / ".pytest_cache" / "hypothesis")
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
-settings.load_profile("repeatable")
-# Hypothesis also draws the numbers and words in those modules of the project that are imported so far, which depends on
-# the tests that ran before in the same process: an example must not.
-if hasattr(providers, "_get_local_constants"):
-    providers._get_local_constants = lambda: providers._local_constants
+# One thread, in the programs that tests start, too: more of them would wait for each other on the same few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_sessionstart() -> None:
-    """Imports make a million objects that stay: looking through them for garbage takes a fifth of their time."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make the settings of all tests, in each process that runs some."""
+    # Nobody looks at log records; without any handler Python prints warnings among a command's errors.
+    logging.getLogger().addHandler(logging.NullHandler())
+    config = session.config
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    # Imports make a million objects that stay: looking through them for garbage takes a fifth of their time.
     gc.disable()
+    import torch
+
+    torch.set_num_threads(1)
+    _repeat_examples()
+
+
+def _repeat_examples() -> None:
+    """Have Hypothesis take the same examples in every run, with no bound on their time."""
+    from hypothesis import settings
+    from hypothesis.configuration import set_hypothesis_home_dir
+    from hypothesis.internal.conjecture import providers
+
+    # Its files lie where git does not look.
+    set_hypothesis_home_dir(ROOT / ".pytest_cache" / "hypothesis")
+    settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+    settings.load_profile("repeatable")
+    # Hypothesis also draws the numbers and words in those modules of the project that are imported so far, which
+    # depends on the tests that ran before in the same process: an example must not.
+    if hasattr(providers, "_get_local_constants"):
+        providers._get_local_constants = lambda: providers._local_constants
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: no process is left with a long one when all others are done."""
+    items[:] = longest_first(items, getattr(config, "workerinput", {}).get("workercount", 1))
 
 
 def pytest_collection_finish() -> None:
@@ -92,6 +112,9 @@ def tiny_annotations() -> dict[str, Any]:
 def write_coco(tmp_path: Path) -> Callable[[dict[str, Any]], Path]:
     """Write annotations and images (a seeded noise) as both splits of a folder in COCO's layout, and return it."""
 
+    import numpy as np
+    from PIL import Image
+
     def write(annotations: dict[str, Any]) -> Path:
         rng = np.random.default_rng(0)
         root = tmp_path / "coco"
@@ -116,6 +139,9 @@ def coco_folder(write_coco: Callable[[dict[str, Any]], Path], tiny_annotations: 
 @pytest.fixture
 def cppe5_folder(tmp_path: Path) -> Path:
     """CPPE-5's layout: an image whose annotated width and height are swapped, and an RGBA one with a prefixed name."""
+    import numpy as np
+    from PIL import Image
+
     (tmp_path / "images").mkdir()
     (tmp_path / "annotations").mkdir()
     Image.new("L", (60, 40), 9).save(tmp_path / "images" / "1.jpg")
@@ -140,6 +166,8 @@ def cppe5_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def panoptic_folder(tmp_path: Path) -> Path:
     """COCO's panoptic layout with the same two small images as both splits, and their boxes."""
+    from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
+
     root = tmp_path / "panoptic"
     root.mkdir()
     write_panoptic_folder(root, panoptic_data())

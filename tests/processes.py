@@ -19,6 +19,7 @@ import torch
 
 import main
 from tests import small_runs
+from tests.fork_server import find_server
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -78,6 +79,7 @@ class Started:
         self._process = _FORKS.Process(
             target=_run, args=(function, args, environment(**variables), names, small_runs.in_force())
         )
+        find_server()
         self._process.start()
 
     def end(self, timeout: float = 200) -> tuple[int, str, str]:
