@@ -237,7 +237,9 @@ def evaluate(
     # "panoptic" is no kind of COCO's evaluation: it has an evaluator of its own.
     kinds = [kind for kind in ("bbox", "segm") if kind in postprocessors]
     evaluator = CocoEvaluator(base_ds, kinds, max_dets=context.max_dets)
-    panoptic = panoptic_evaluator(unwrap(data_loader.dataset), output_dir) if "panoptic" in postprocessors else None
+    panoptic = None
+    if "panoptic" in postprocessors:
+        panoptic = panoptic_evaluator(unwrap(cast(Any, data_loader).dataset), output_dir)
     steps = len(data_loader)
     progress = Progress(total=steps, label="test")
     log = _step_log("Test:", criterion, context, progress)
