@@ -76,6 +76,7 @@ def train_one_epoch(
             # On a device that collects operators and runs them later (XLA), here they run; elsewhere this does nothing.
             accelerator(device).mark_step()
             log.add(losses, image_ids, rates=rates, grad_norm=norm)
+        context.after_batch()
         # A profiler has all the steps that it wanted: the rest of the epoch would only take time.
         if context.phases.finished:
             break
@@ -250,6 +251,7 @@ def evaluate(
                 if losses is not None:
                     log.add(losses, ids_of(targets))
                 add_results(evaluator, panoptic, postprocessors, outputs, targets, device)
+            context.after_batch()
         if criterion is not None:
             progress.note(describe_averages(log.averages()))
         progress.close()

@@ -144,7 +144,12 @@ def evaluate_detector(run: Setup, detector: Detector, loader: DataLoader) -> tup
         run.data.truth,
         run.place.device,
         run.cfg.output_dir,
-        context=StepContext(run.place.precision, print_freq=run.cfg.print_freq, max_dets=run.cfg.max_dets),
+        context=StepContext(
+            run.place.precision,
+            after_batch=run.place.memory.after_batch,
+            print_freq=run.cfg.print_freq,
+            max_dets=run.cfg.max_dets,
+        ),
     )
     if run.cfg.eval:
         keep_metrics(run, detector, results[0], None)

@@ -13,7 +13,7 @@ from models import follow_checkpoint
 from models.checkpoint_config import refuse_other_architecture
 from util.dist.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.dist.distributed import Launch, init_distributed, print_once
-from util.dist.host_memory import keep_freed_memory
+from util.dist.host_memory import FreedMemory, keep_freed_memory
 from util.dist.precision import Precision, pick_precision, use_tf32
 from util.errors import UserError
 from util.runs.averaged import describe_weights, with_raw_weights
@@ -31,11 +31,12 @@ from util.runs.class_names import (
 
 @dataclass(frozen=True)
 class Place:
-    """Rank of this process among the others, its device, the number type of products, and when it began."""
+    """Rank of this process among the others, its device and memory, the number type of products, and when it began."""
 
     launch: Launch
     device: torch.device
     precision: Precision
+    memory: FreedMemory
     began: float = field(default_factory=time.monotonic)
 
 
@@ -76,7 +77,7 @@ def join(args: argparse.Namespace) -> Place:
     )
     # After the rank is known: every process draws its own dropout and crops.
     seed_everything(args.seed, rank=launch.rank)
-    return Place(launch, device, precision)
+    return Place(launch, device, precision, FreedMemory(device))
 
 
 def find_weights(args: argparse.Namespace) -> Weights:

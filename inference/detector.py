@@ -16,7 +16,7 @@ from models.attention import AttentionMaps, asking
 from models.postprocess import PostProcess
 from util.dist.accelerator import TABLE
 from util.dist.device import pick_device
-from util.dist.host_memory import keep_freed_memory
+from util.dist.host_memory import FreedMemory, keep_freed_memory
 from util.dist.precision import pick_precision
 from util.errors import UserError
 from util.nested_tensor import NestedTensor, nested_tensor_from_tensor_list
@@ -72,6 +72,7 @@ class Detector:
         self.device = pick_device(str(device))
         self.precision = pick_precision(amp, self.device)
         keep_freed_memory(self.device)
+        self._memory = FreedMemory(self.device)
         loaded = checkpoint
         if not isinstance(loaded, LoadedModel):
             loaded = load_trained(loaded, device=self.device, padding_invariant=padding_invariant)
@@ -145,6 +146,7 @@ class Detector:
                 results = self.read_outputs(outputs, sizes=sizes[part], originals=targets[part])
             # By number: parts of equal size do not come in the images' order.
             found |= zip(part, results)
+            self._memory.after_batch()
         return [found[i] for i in range(len(pixels))]
 
     def _erasing(self, sizes: Tensor) -> AbstractContextManager:

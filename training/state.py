@@ -116,6 +116,7 @@ class Training:
             lr_scheduler=scheduler,
             before_step=self.frozen_start.drop_gradients,
             after_step=self.after_step,
+            after_batch=self.run.place.memory.after_batch,
             guard=self.make_guard(),
             watch=self.watch,
             ended=self.stop.after_step,

@@ -24,6 +24,7 @@ class StepContext:
         lr_scheduler: moves after every step.
         before_step: called when a step's gradients are there, before they are clipped.
         after_step: called after every step of the optimizer.
+        after_batch: called after every step of training and every batch of an evaluation.
         guard: leaves out steps that are not finite; None: the log alone looks for them.
         watch: given the log and the counts of the epoch before its first step.
         ended: asked after every step; True ends the epoch there.
@@ -39,6 +40,7 @@ class StepContext:
     lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     before_step: Callable[[], None] = lambda: None
     after_step: Callable[[], None] = lambda: None
+    after_batch: Callable[[], None] = lambda: None
     guard: StepGuard | None = None
     watch: Callable[[StepLog, BatchShapes], None] = lambda log, shapes: None
     ended: Callable[[], bool] = lambda: False
