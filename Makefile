@@ -1,5 +1,6 @@
 # make train: a detector from nothing, on generated images.
 # make test: every test; make test-fast: all but the slow ones. No network, GPU or data needed.
+# make coverage: every test, then the lines that none of them ran, the files with most of them first; twice as long.
 # make test-slurm: the batch scripts on a real Slurm of one node; minutes, skipped where Slurm is not installed.
 # make soak: a run that is killed 200 times, a long one, 100,000 files with anything in them; 17 minutes on two cores.
 # make lint: layout, style and types, as CI checks them; make format: let ruff mend what it can.
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 # Tests run in a process for each core and one more, for some wait; 9 at most. make test WORKERS= runs them in one.
 WORKERS ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 9 --dist worksteal
 
-.PHONY: train test test-fast test-slurm soak lint format counts bench clean
+.PHONY: train test test-fast coverage test-slurm soak lint format counts bench clean
 
 train: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" bash recipes/shapes.sh
@@ -21,6 +22,12 @@ test: $(VENV)/installed-dev
 
 test-fast: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
+
+# A test that fails is no reason to see no lines.
+coverage: $(VENV)/installed-dev
+	-$(BIN)/python -m coverage run -m pytest -q $(WORKERS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --sort=cover
 
 test-slurm: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q -rs -s -n 0 tests/slurm/real_slurm.py

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from multiprocessing import active_children
 
 import pytest
 import torch
@@ -120,6 +121,18 @@ def test_exactly_one_batch_says_nothing(capsys: pytest.CaptureFixture[str]) -> N
 def test_no_images_is_an_error() -> None:
     with pytest.raises(DatasetError, match="no images"):
         loader(0)
+
+
+def test_an_image_that_cannot_be_read_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Numbered, index: int) -> None:
+        raise DatasetError(f"image {index} cannot be read")
+
+    before = active_children()
+    monkeypatch.setattr(Numbered, "__getitem__", fail)
+    with pytest.raises(DatasetError, match="cannot be read") as error:
+        batches(loader(num_workers=2))
+    # While the error, and with it the pass, is still held.
+    assert error.value.__traceback__ is not None and active_children() == before
 
 
 def leave_a_loader_open() -> int:
