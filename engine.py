@@ -244,7 +244,7 @@ def evaluate(
     steps = len(data_loader)
     progress = Progress(total=steps, label="test")
     log = _step_log("Test:", criterion, context, progress)
-    with annotate("evaluation"):
+    with annotate("evaluation"), context.precision.keeping_casts():
         for samples, targets in log.each(data_loader, steps):
             with naming_memory("an evaluation", [(samples, targets)], device=device, ways=OF_EVALUATION):
                 outputs, losses = _outputs_and_losses(model, criterion, samples, targets, device, context)

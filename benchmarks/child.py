@@ -26,8 +26,9 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
             cwd=checkout,
-            # Threads of the worker that waits would otherwise spin and take the cores of the one that is measured.
-            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+            # Threads of the worker that waits would otherwise spin and take the cores of the one that is measured; and
+            # as `main.py` and `predict.py` have it, they do not sleep between two operators.
+            env={"GOMP_SPINCOUNT": "50000"} | os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
         )
         self._send(json.dumps(order | {"checkout": str(checkout)}))
 

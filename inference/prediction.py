@@ -56,9 +56,10 @@ class Prediction:
         self.summary.failures += inputs.failures
         code = 0
         try:
-            self._run_images(inputs.images)
-            for video in inputs.videos:
-                self._run_video(video)
+            with self.detector.precision.keeping_casts():
+                self._run_images(inputs.images)
+                for video in inputs.videos:
+                    self._run_video(video)
         except KeyboardInterrupt:
             code = 130
         finally:

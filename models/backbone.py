@@ -24,6 +24,7 @@ from .backbones.norms import replace_norms, statistics_of_group_norms
 from .fast.checkpointing import recompute_stages
 from .fast.folded_norm import FrozenBatchNorm2d as FrozenBatchNorm2d  # for scripts that import it from here
 from .fast.folded_norm import fold_frozen_norms
+from .fast.joined_stage import join_stages
 from .fast.padding import PaddingEraser
 from .joiner import Joiner as Joiner
 from .position_encoding import build_position_encoding
@@ -142,6 +143,7 @@ class Backbone(BackboneBase):
         self._still: list[nn.Module] = []
         # After the parameters' freezing and before weights are loaded: names of the state dict do not change.
         fold_frozen_norms(self.body)
+        join_stages(self.body)
         if padding_invariant and is_timm(name):
             raise UserError(
                 f"--padding_invariant does not work with --backbone {name}: it is for torchvision's networks"

@@ -10,14 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from .joined_stage import JoinedStage, has_blocks
 
 
-class RecomputedStage(nn.Sequential):
+class RecomputedStage(JoinedStage):
     """A ResNet's stage that keeps only the inputs of its blocks for the backward pass; names of parameters stay."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks over (B, C, H, W)."""
+        # Without gradients nothing is kept in any case.
+        if not torch.is_grad_enabled():
+            return super().forward(x)
         for block in self:
             x = run_again_for_gradients(block)(x)
         return x
@@ -25,7 +29,7 @@ class RecomputedStage(nn.Sequential):
 
 def recompute_stages(network: nn.Module) -> int:
     """Have the stages of a ResNet keep only the inputs of their blocks; return how many stages there are."""
-    stages = {name: stage for name, stage in network.named_children() if _has_blocks(stage)}
+    stages = {name: stage for name, stage in network.named_children() if has_blocks(stage)}
     for name, stage in stages.items():
         # Children under the numbers they had, so `layer1.0.conv1.weight` keeps its name.
         setattr(network, name, RecomputedStage(*stage.children()))
@@ -43,8 +47,3 @@ def run_again_for_gradients(layer: nn.Module) -> Callable[..., Tensor]:
         return checkpoint(layer, *args, use_reentrant=False, **kwargs)
 
     return run
-
-
-def _has_blocks(stage: nn.Module) -> bool:
-    """True for a row of a ResNet's blocks."""
-    return isinstance(stage, nn.Sequential) and all(isinstance(block, (BasicBlock, Bottleneck)) for block in stage)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from util.dist.precision import product_dtype
 
+from .joined_conv import Join, joined_conv, pack_weight
 from .pointwise import pointwise_conv, suits_products
 
 
@@ -95,8 +96,12 @@ class NormedConv2d(nn.Conv2d):
         self._norm = (norm,)  # in a tuple: it is the network's child, not this one's
         self._kept: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalise (B, C, H, W)."""
+    def forward(self, x: Tensor, *, join: Join | None = None) -> Tensor:
+        """Convolve and normalise (B, C, H, W); `join`, where `can_join` allows it, is done in the same pass."""
+        if join is not None:
+            x = x.to(product_dtype(x))
+            weight, bias = (t.to(x.dtype) for t in self._weight_and_bias(packed_for=x.shape))
+            return joined_conv(x, weight, bias, self, join)
         # `keep_product` has been called: weight and bias are those of both layers.
         if self.bias is not None:
             return super().forward(x)
@@ -138,7 +143,12 @@ class NormedConv2d(nn.Conv2d):
         """About how many numbers the feature map of (B, C, H, W) has."""
         return x.numel() // self.in_channels * self.out_channels // (self.stride[0] * self.stride[1])
 
-    def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
+    def __getstate__(self) -> dict:
+        # A packed weight cannot be copied, and a copy makes its own.
+        return self.__dict__ | {"_kept": None}
+
+    def _weight_and_bias(self, *, packed_for: torch.Size | None = None) -> tuple[Tensor, Tensor]:
+        """Weight and bias of both layers; what is kept may be packed for maps of a size (B, C, H, W)."""
         norm, weight = self._norm[0], self.weight
         if torch.compiler.is_compiling():
             return self._fold()
@@ -150,11 +160,13 @@ class NormedConv2d(nn.Conv2d):
             return self._fold()
         constants = (weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
         # `_version` grows with every change in place; a new tensor in its place comes by way of the methods above.
-        state = (product_dtype(weight), *(t._version for t in constants))
+        state = (product_dtype(weight), packed_for is None, *(t._version for t in constants))
         if self._kept is None or self._kept[0] != state:
             with torch.no_grad():
-                folded, bias = self._fold()
-                self._kept = state, (folded.to(product_dtype(folded)), bias)
+                folded, bias = (t.to(product_dtype(weight)) for t in self._fold())
+                if packed_for is not None:
+                    folded = pack_weight(folded, self, packed_for)
+                self._kept = state, (folded, bias)
         return self._kept[1]
 
     def _fold(self) -> tuple[Tensor, Tensor]:

@@ -173,6 +173,38 @@ def test_inference_of_a_tiny_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert whole != half == pytest.approx(whole, rel=0.02)
 
 
+def test_inference_compares_what_runtimes_found_with_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference.py", "--size", "50", "100", "--also=", "--runtimes", "onnxruntime"])
+    args = inference.parse_args()
+    found = {"scores": torch.rand(2, 5), "boxes": torch.rand(2, 5, 4)}
+    torch.save(found, tmp_path / "ours.pt")
+    # Half a pixel is 0.005 of a width of 100.
+    torch.save({"scores": found["scores"] + 9e-4, "boxes": found["boxes"]}, tmp_path / "onnxruntime.pt")
+    assert inference.differences(args, tmp_path)["onnxruntime"] == {"score": pytest.approx(9e-4, rel=1e-3), "box": 0}
+    found["boxes"][0, 0, 2] += 0.5
+    torch.save(found, tmp_path / "onnxruntime.pt")
+    with pytest.raises(SystemExit, match="onnxruntime computes something else than our model"):
+        inference.differences(args, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--runtimes openvino", "--runtimes openvino needs packages: pip install openvino"),
+        ("--runtimes onnxruntime --device cuda", "--runtimes are measured on the CPU: leave out --device cuda"),
+    ],
+)
+def test_runtimes_that_cannot_be_measured_are_refused_in_one_line(
+    flags: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    missing = {"openvino"}
+    monkeypatch.setattr(inference.importlib.util, "find_spec", lambda name: None if name in missing else True)
+    monkeypatch.setattr(sys, "argv", ["inference.py", *flags.split()])
+    with pytest.raises(SystemExit, match="2"):
+        inference.parse_args()
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_the_step_worker_has_our_optimizer_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(backbone, "is_main_process", backbone.is_main_process)  # put back what the worker replaces

@@ -5,8 +5,8 @@ and attention compute in bfloat16 or float16; sums over many layers and numbers 
 (the transformer's residual stream, position encoding, heads, matcher, losses) stay in float32.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,16 @@ class Precision:
     def autocast(self) -> AbstractContextManager:
         """Return a context for the forward pass."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device_type, self.dtype)
+
+    @contextmanager
+    def keeping_casts(self) -> Iterator[None]:
+        """Inside, weights stay as they are, and all forward passes together cast them once instead of once each."""
+        if self.dtype is None:
+            yield
+            return
+        # PyTorch keeps casts until the outermost context ends; the inner one is for what is no forward pass.
+        with self.autocast(), torch.autocast(self.device_type, enabled=False):
+            yield
 
     def restore(self, checkpoint: dict[str, Any] | None) -> None:
         """Go on with the loss scale of a checkpoint; one of another precision has none, and the scale starts anew."""

@@ -144,3 +144,20 @@ def test_a_run_in_bfloat16_keeps_no_scale_and_resumes_in_float32(tmp_path: Path)
     assert main.cli(f"{flags} --amp bf16 --epochs 1".split()) == 0
     assert torch.load(tmp_path / "checkpoint.pth", weights_only=True)["scaler"] == {}
     assert main.cli(f"{flags} --epochs 2 --tf32 --resume auto".split()) == 0
+
+
+def test_weights_are_cast_once_inside_of_keeping_casts_and_the_rest_is_float32() -> None:
+    layer, x = nn.Linear(2, 2, bias=False), torch.rand(3, 2)
+
+    def product() -> Tensor:
+        with torch.no_grad(), BF16.autocast():
+            return layer(x)
+
+    expected = product()
+    with torch.no_grad(), BF16.keeping_casts():
+        assert torch.equal(product(), expected) and (x @ x.t()).dtype == torch.float32
+        layer.weight.zero_()
+        assert torch.equal(product(), expected)  # the cast of before
+    assert not product().any()
+    with Precision(CPU).keeping_casts():
+        assert not torch.is_autocast_enabled("cpu")

@@ -1,0 +1,65 @@
+"""A ResNet's stage, which in inference on the CPU joins each convolution with what follows it (`joined_conv`)."""
+
+from typing import Any, TypeGuard
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from util.dist.precision import product_dtype
+
+from .folded_norm import FrozenBatchNorm2d, NormedConv2d
+from .joined_conv import Join, can_join
+
+
+class JoinedStage(nn.Sequential):
+    """Blocks of a ResNet one after the other; parameters and their names stay."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the blocks over (B, C, H, W)."""
+        dtype = product_dtype(x)
+        if not (can_join(x, dtype) and all(module is self or _can_be_skipped(module) for module in self.modules())):
+            return super().forward(x)
+        x = x.to(dtype)
+        for number, block in enumerate(self):
+            # The first block's input is somebody else's; that of the others may take the output.
+            x = _run_block(block, x, is_own=number > 0)
+        return x
+
+
+def join_stages(network: nn.Module) -> int:
+    """Have the stages of a ResNet join their layers where they can; return how many there are."""
+    stages = {name: stage for name, stage in network.named_children() if has_blocks(stage)}
+    for name, stage in stages.items():
+        # Children under the numbers they had, so `layer1.0.conv1.weight` keeps its name.
+        setattr(network, name, JoinedStage(*stage.children()))
+    return len(stages)
+
+
+def has_blocks(stage: nn.Module) -> TypeGuard[nn.Sequential]:
+    """True for a row of a ResNet's blocks."""
+    return isinstance(stage, nn.Sequential) and all(isinstance(block, (BasicBlock, Bottleneck)) for block in stage)
+
+
+def _run_block(block: Any, x: Tensor, *, is_own: bool) -> Tensor:
+    """Run a block on x (B, C, H, W), whose memory the result takes where it `is_own` and added to the result."""
+    names = ("conv1", "conv2", "conv3") if isinstance(block, Bottleneck) else ("conv1", "conv2")
+    if block.downsample is not None:
+        shortcut = block.downsample[0](x, join=Join(relu=False))
+    else:
+        shortcut = x if is_own else x.clone()
+    inner = x
+    for name in names[:-1]:
+        inner = getattr(block, name)(inner, join=Join())
+    return getattr(block, names[-1])(inner, join=Join(add=shortcut))
+
+
+def _can_be_skipped(module: nn.Module) -> bool:
+    """Tell if a module of a stage is as it was made and nobody looks at its output: `_run_block` may pass it by."""
+    if isinstance(module, NormedConv2d):
+        # It is called, so what is done to its input before, as `PaddingEraser` does, is done here, too.
+        return module.bias is None and not module._forward_hooks
+    if module._forward_hooks or module._forward_pre_hooks:
+        return False
+    if isinstance(module, FrozenBatchNorm2d):
+        return module.folded
+    return type(module) in (nn.ReLU, nn.Sequential, BasicBlock, Bottleneck)
