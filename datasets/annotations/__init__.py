@@ -19,9 +19,11 @@ from .findings import Action, Findings
 from .flat_masks import FlatMasks, MaskBuilder
 from .headers import ImageFiles, Images, NoFiles, note_labels, note_unused, read_categories
 from .kinds import IssueLog
+from .listed import ListedObjects
+from .lists import parse_coco
 from .masks import MaskRules, mask_area
 from .objects import AnnotationTable
-from .parse import not_json, parse_coco, without_collector
+from .parse import not_json, without_collector
 from .table import Annotations, ImageColumns, ObjectColumns
 from .table import index_coco as index_coco  # the evaluation imports it from here
 
@@ -58,7 +60,8 @@ def read_annotations(
         data = parse_coco(path)
         if data.annotations is None:
             issues.add(kinds.NO_ANNOTATIONS, "file", path.name)
-        categories, entries = read_categories(data.categories, issues), data.annotations or []
+        categories = read_categories(data.categories, issues)
+        entries = ListedObjects() if data.annotations is None else data.annotations
         if isinstance(num_classes, ChosenClasses):
             entries, categories = num_classes.keep(entries, categories, path)
             num_classes = num_classes.labels
@@ -66,6 +69,8 @@ def read_annotations(
         if dense is None:
             note_labels(categories, issues)
         images = Images(data.images, issues, need_sizes=need_masks, files=files or NoFiles(), fixing=fixing)
+        # What has been read goes as soon as it is not needed: of a large file each column is hundreds of megabytes.
+        del data
         table = AnnotationTable(
             entries,
             issues,
@@ -78,19 +83,18 @@ def read_annotations(
         rows = _by_image(table)
         if need_masks:
             # Polygons fit any size; run lengths only that of the file. Crowds are never drawn in training.
-            sized = [row for row in rows.tolist() if not table.crowd[row] and table.entries[row].has_run_lengths]
-            images.measure(np.unique(table.images[sized]))
-        masks = _read_masks(table, rows, images, MaskRules(issues, needed=need_masks))
+            single = rows[~table.crowd[rows] & table.entries.segmentations.present()[rows]]
+            are_runs = table.entries.segmentations.first_bytes(single) == ord("{")
+            images.measure(np.unique(table.images[single[are_runs]]))
+        masks = _read_masks(table, rows, images, MaskRules(table.entries, issues, needed=need_masks))
         note_unused(categories, table.labels[rows], issues)
         listed = list(categories.values())
         if dense is not None:
             table.labels[rows], listed = dense.renumber(table.labels[rows], categories, path)
         # Flat arrays: processes of a loader share their pages, which Python's objects lose to reference counts.
+        table.entries = entries = ListedObjects()
         annotations = _pack(table, rows, images, masks, listed)
-        # The parsed file is by far the largest thing here; it should be gone before anything more is made.
-        del data, entries
         _note_counts(annotations, num_queries, issues)
-        del table
     # At the end: an error tells all that is wrong, not the first entry alone.
     issues.settle(Findings() if findings is None else findings, strict=strict, fixing=fixing)
     return annotations
@@ -125,22 +129,26 @@ def describe_repairs(path: str | Path, findings: Findings) -> str | None:
 def _by_image(table: AnnotationTable) -> np.ndarray:
     """Return the rows that live (m,), by image, within one in the file's order."""
     rows = np.flatnonzero(table.alive)
-    # Stable: objects of an image keep the file's order.
-    return rows[np.argsort(table.images[rows], kind="stable")]
+    images = table.images[rows]
+    # Stable: objects of an image keep the file's order, which most files have already.
+    return rows if (images[1:] >= images[:-1]).all() else rows[np.argsort(images, kind="stable")]
 
 
 def _read_masks(table: AnnotationTable, rows: np.ndarray, images: Images, rules: MaskRules) -> FlatMasks:
-    builder = MaskBuilder()
-    sizes = [images.size(position) for position in range(len(images.ids))]
+    # (m,) rows with something to read; without --masks a row without segmentation has no mask.
+    asked = np.flatnonzero(table.entries.segmentations.present()[rows] | rules.needed)
+    builder = MaskBuilder(len(rows))
+    sizes = [images.size(position) for position in range(len(images.ids))] if len(asked) else []
+    rows = rows[asked]
     columns = (table.images[rows].tolist(), table.boxes[rows], table.crowd[rows].tolist())
     try:
-        for row, position, box, crowd in zip(rows.tolist(), *columns):
-            builder.append(rules.read(table.entries[row], size=sizes[position], box=box, crowd=crowd))
+        for k, row, position, box, crowd in zip(asked.tolist(), rows.tolist(), *columns):
+            builder.put(k, rules.read(row, size=sizes[position], box=box, crowd=crowd))
     except (ValueError, RecursionError) as error:
         raise not_json(rules.issues.path, error) from None
     # One object without a mask is a fault of its own; a file without any was made for boxes.
     if rules.needed and not rules.drawn and not table.crowd[rows].all():
-        first = table.entries[rows[0]]
+        first = table.entries[int(rows[0])]
         rules.issues.add(kinds.NO_MASKS_AT_ALL, "annotation", first.id, "segmentation", first.segmentation)
     return FlatMasks(builder)
 
@@ -148,21 +156,23 @@ def _read_masks(table: AnnotationTable, rows: np.ndarray, images: Images, rules:
 def _pack(
     table: AnnotationTable, rows: np.ndarray, images: Images, masks: FlatMasks, categories: list[dict[str, Any]]
 ) -> Annotations:
-    areas = table.areas[rows]
-    for k in np.flatnonzero(table.lacks_area[rows]).tolist():
+    lacking = np.flatnonzero(table.lacks_area[rows])
+    positions = table.take("images", rows)
+    areas = table.take("areas", rows)
+    for k in lacking.tolist():
         # The evaluation sorts objects by these: that of the mask is COCO's, that of the box stands in for it.
-        areas[k] = mask_area(masks[k], images.size(int(table.images[rows[k]]))) or areas[k]
+        areas[k] = mask_area(masks[k], images.size(int(positions[k]))) or areas[k]
     objects = ObjectColumns(
-        images=table.images[rows],
-        ids=table.ids[rows],
-        labels=table.labels[rows],
-        boxes=table.boxes[rows],
+        images=positions,
+        ids=table.take("ids", rows),
+        labels=table.take("labels", rows),
+        boxes=table.take("boxes", rows),
         areas=areas,
-        crowd=table.crowd[rows],
+        crowd=table.take("crowd", rows),
         masks=masks,
     )
     listed = ImageColumns(ids=images.ids, names=images.names, sizes=images.sizes)
-    return Annotations(listed, objects, categories, listed=len(table.entries), left_out=table.left_out)
+    return Annotations(listed, objects, categories, listed=table.listed, left_out=table.left_out)
 
 
 def _note_counts(annotations: Annotations, num_queries: int | None, issues: IssueLog) -> None:

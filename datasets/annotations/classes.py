@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from util.errors import DatasetError
 
 from .dense import DenseLabels
-from .parse import Entry, to_int
+from .listed import ListedObjects
 
 #: A file's categories by id.
 Categories = dict[int, dict[str, Any]]
@@ -47,7 +49,7 @@ class ChosenClasses:
             raise DatasetError(f"--classes {','.join(unknown) or '(none)'}: {path} has {_near(unknown, names)}")
         return {id_: category for id_, category in categories.items() if id_ in chosen}
 
-    def keep(self, entries: list[Entry], categories: Categories, path: Path) -> tuple[list[Entry], Categories]:
+    def keep(self, entries: ListedObjects, categories: Categories, path: Path) -> tuple[ListedObjects, Categories]:
         """Return annotations and categories without those of other classes; `path` is for messages.
 
         An annotation that names no category stays, to be refused as ever. Raises DatasetError as `choose` does, and
@@ -56,10 +58,11 @@ class ChosenClasses:
         chosen = self.choose(categories, path)
         others = categories.keys() - chosen.keys()
         # `not in others`, not `in chosen`: an annotation of an unknown category must reach the check that refuses it.
-        kept = [entry for entry in entries if to_int(entry.category_id) not in others]
-        if entries and not kept and self.required:
+        ids = entries.numbers["category_id"]
+        keep = ids.unknown.array() | ~np.isin(ids.numbers.array(), list(others))
+        if len(entries) and not keep.any() and self.required:
             raise DatasetError(f"--classes {','.join(self.words)}: {path} has {len(entries)} objects, none of them")
-        return kept, chosen
+        return entries.select(keep), chosen
 
 
 def words_of(classes: str) -> tuple[str, ...]:

@@ -48,3 +48,12 @@ def free_numbers(count: int, *, taken: np.ndarray) -> np.ndarray:
         return np.arange(largest + 1, largest + 1 + count)
     # Of so many numbers at least `count` are free.
     return np.setdiff1d(np.arange(1, 1 + count + len(taken)), taken)[:count]
+
+
+def are_unique(numbers: np.ndarray) -> bool:
+    """Return True where no number of (m,) comes twice."""
+    # Most files count up; sorting takes a third of the memory of what finds the first of each.
+    if (numbers[1:] > numbers[:-1]).all():
+        return True
+    ordered = np.sort(numbers)
+    return bool((ordered[1:] != ordered[:-1]).all())

@@ -11,9 +11,10 @@ import numpy as np
 from util.errors import DatasetError
 
 from . import kinds
+from .growing import by_block
 from .kinds import IssueLog
 from .masks import LARGEST_SIDE, Size
-from .parse import to_int
+from .parse import ImageEntry, to_int
 
 #: Ids up to here may be labels: enough for ImageNet-21k, while a head for millions would not fit into memory.
 LARGEST_LABEL = 50_000
@@ -63,7 +64,7 @@ def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int
     categories: dict[int, dict[str, Any]] = {}
     ids_by_name: dict[str, int] = {}
     for entry in entries:
-        id_ = _read_id(entry, "category", issues)
+        id_ = _read_id(entry.get("id"), "category", issues)
         if id_ is None:
             continue
         if id_ < 0:
@@ -107,7 +108,7 @@ class Images:
 
     def __init__(
         self,
-        entries: list[dict[str, Any]],
+        entries: list[ImageEntry],
         issues: IssueLog,
         *,
         need_sizes: bool,
@@ -119,18 +120,18 @@ class Images:
             raise DatasetError(f"{issues.path}: it lists no images")
         self.issues = issues
         self.files = files
-        by_id: dict[int, dict[str, Any]] = {}
+        by_id: dict[int, ImageEntry] = {}
         for entry in entries:
-            id_ = _read_id(entry, "image", issues)
+            id_ = _read_id(entry.id, "image", issues)
             if id_ is not None and self._has_name(entry):
                 # By id, so that the same image listed twice does not count twice.
                 known = by_id.setdefault(id_, entry)
                 if known is not entry:
-                    same = known["file_name"] == entry["file_name"]
+                    same = known.file_name == entry.file_name
                     kind = kinds.REPEATED_IMAGES if same else kinds.CONTRADICTING_IMAGES
-                    issues.add(kind, "image", id_, "file_name", entry["file_name"])
+                    issues.add(kind, "image", id_, "file_name", entry.file_name)
         self.ids = np.array(sorted(by_id), dtype=np.int64)
-        self.names: list[str] = [by_id[id_]["file_name"] for id_ in self.ids.tolist()]
+        self.names: list[str] = [by_id[id_].file_name for id_ in self.ids.tolist()]
         self._first_of = self._find_shared()
         if fixing and self._first_of:
             kept = [k for k, id_ in enumerate(self.ids.tolist()) if id_ not in self._first_of]
@@ -152,6 +153,9 @@ class Images:
             return np.full(len(ids), -1)
         if self._first_of:
             ids = np.array([self._first_of.get(id_, id_) for id_ in ids.tolist()], dtype=np.int64)
+        return by_block(len(ids), np.int64, lambda part: self._find_ids(ids[part]))
+
+    def _find_ids(self, ids: np.ndarray) -> np.ndarray:
         # Ids rise, so a binary search finds them all at once; a place whose id is another means not listed.
         places = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
         return np.where(self.ids[places] == ids, places, -1)
@@ -196,29 +200,29 @@ class Images:
         self.files.set_ambiguous(alike)
         return first_of
 
-    def _has_name(self, entry: dict[str, Any]) -> bool:
+    def _has_name(self, entry: ImageEntry) -> bool:
         # An empty name would lead to the folder itself.
-        has = isinstance(entry.get("file_name"), str) and entry["file_name"] != ""
+        has = isinstance(entry.file_name, str) and entry.file_name != ""
         if not has:
-            self.issues.add(kinds.NO_FILE_NAME, "image", entry["id"], "file_name", entry.get("file_name"))
+            self.issues.add(kinds.NO_FILE_NAME, "image", entry.id, "file_name", entry.file_name)
         return has
 
-    def _size(self, entry: dict[str, Any], *, need: bool) -> Size:
-        listed = [entry.get("height"), entry.get("width")]
+    def _size(self, entry: ImageEntry, *, need: bool) -> Size:
+        listed = [entry.height, entry.width]
         if listed == [None, None]:
             kind = kinds.NO_SIZE
         else:
             height, width = map(to_int, listed)
             if height and width and 0 < min(height, width) and max(height, width) <= LARGEST_SIDE:
                 if not all(type(side) is int for side in listed):
-                    self.issues.add(kinds.CAST_NUMBERS, "image", entry["id"], "[height, width]", listed)
+                    self.issues.add(kinds.CAST_NUMBERS, "image", entry.id, "[height, width]", listed)
                 return height, width
             kind = kinds.BAD_SIZE
         # The file is asked only where masks need it: opening every image of a large set takes long.
-        size = self.files.size(entry["file_name"], to_int(entry["id"]) or 0, None) if need else None
+        size = self.files.size(entry.file_name, to_int(entry.id) or 0, None) if need else None
         if need and size is None:
             kind = kinds.SIZE_FOR_MASKS
-        self.issues.add(kind, "image", entry["id"], "[height, width]", listed)
+        self.issues.add(kind, "image", entry.id, "[height, width]", listed)
         # -1 stands for a side that nobody knows.
         return size or (-1, -1)
 
@@ -229,12 +233,12 @@ def last_part(file_name: str) -> str:
     return part if part.isascii() else unicodedata.normalize("NFC", part)
 
 
-def _read_id(entry: dict[str, Any], what: str, issues: IssueLog) -> int | None:
-    id_ = to_int(entry.get("id"))
+def _read_id(value: Any, what: str, issues: IssueLog) -> int | None:
+    id_ = to_int(value)
     if id_ is None:
-        issues.add(kinds.BAD_IDS, what, entry.get("id"))
-    elif type(entry["id"]) is not int:
-        issues.add(kinds.CAST_NUMBERS, what, entry["id"])
+        issues.add(kinds.BAD_IDS, what, value)
+    elif type(value) is not int:
+        issues.add(kinds.CAST_NUMBERS, what, value)
     return id_
 
 

@@ -152,6 +152,13 @@ class IssueLog:
         example = f"{self.path}: {entry} id {shorten(id_)}" + (f": {field} {shorten(value)}" if field else "")
         self._found[kind] = Finding(kind.name, kind.action, kind.remedy, example, count)
 
+    def count(self, kind: Kind) -> bool:
+        """Count one more of a kind that has been noted; False for a new one."""
+        known = self._found.get(kind)
+        if known is not None:
+            known.count += 1
+        return known is not None
+
     def settle(self, findings: Findings, *, strict: bool, fixing: bool) -> None:
         """Hand all to `findings`; raise DatasetError for the first that is refused, with `strict` also repaired.
 

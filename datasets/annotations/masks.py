@@ -4,6 +4,7 @@ Nothing may reach pycocotools unchecked: its C code reads past the end of broken
 polygons far away.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from pycocotools import mask as rle_tools
 from . import kinds
 from .flat_masks import Polygons, RunLengths
 from .kinds import IssueLog
-from .parse import FARTHEST, Entry, to_float, to_int
+from .listed import ListedObjects
+from .parse import FARTHEST, to_float, to_int
 
 #: (height, width)
 Size = tuple[int, int]
@@ -23,29 +25,28 @@ LARGEST_SIDE = 65_535
 class MaskRules:
     """Reads segmentations; with `needed` (--masks) one that is missing or broken is refused, else left out."""
 
-    def __init__(self, issues: IssueLog, *, needed: bool) -> None:
+    def __init__(self, entries: ListedObjects, issues: IssueLog, *, needed: bool) -> None:
+        self.entries = entries
         self.issues = issues
         self.needed = needed
         #: Objects whose mask has pixels.
         self.drawn = 0
 
-    def read(
-        self, annotation: Entry, *, size: Size | None, box: np.ndarray, crowd: bool
-    ) -> Polygons | RunLengths | None:
-        """Read the mask of an annotation in an image of `size`, whose `box` (4,) is xywh; None for none."""
-        segmentation = annotation.segmentation
+    def read(self, row: int, *, size: Size | None, box: np.ndarray, crowd: bool) -> Polygons | RunLengths | None:
+        """Read the mask of a row in an image of `size`, whose `box` (4,) is xywh; None for none."""
+        segmentation = self.entries.segmentation(row)
         if segmentation is None:
-            return self._missing(annotation, box, crowd) if self.needed else None
+            return self._missing(row, box, crowd) if self.needed else None
         mask: Polygons | RunLengths | None
         if isinstance(segmentation, list):
-            mask = self._polygons(segmentation, annotation)
+            mask = self._polygons(segmentation, row)
             if mask == []:
-                self._note(kinds.EMPTY_MASK, annotation)
+                self._note(kinds.EMPTY_MASK, row)
                 return empty_mask(size)
         else:
             mask = read_run_lengths(segmentation, size)
         if mask is None:
-            self._note(self._why_not(segmentation), annotation)
+            self._note(self._why_not(segmentation), row)
         self.drawn += not crowd
         return mask
 
@@ -55,32 +56,32 @@ class MaskRules:
             return kinds.OTHER_SIZE_REFUSED if self.needed else kinds.OTHER_SIZE_MASK
         return kinds.BAD_MASK_REFUSED if self.needed else kinds.BAD_MASK
 
-    def _missing(self, annotation: Entry, box: np.ndarray, crowd: bool) -> Polygons | None:
+    def _missing(self, row: int, box: np.ndarray, crowd: bool) -> Polygons | None:
         if not crowd:
-            self._note(kinds.NO_MASK, annotation)
+            self._note(kinds.NO_MASK, row)
             return None
-        self._note(kinds.CROWD_WITHOUT_MASK, annotation)
+        self._note(kinds.CROWD_WITHOUT_MASK, row)
         x, y, width, height = box.tolist()
         # The box as a polygon of its four corners, clockwise.
         return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
-    def _polygons(self, polygons: list, annotation: Entry) -> Polygons | None:
+    def _polygons(self, polygons: list, row: int) -> Polygons | None:
         """Return the polygons that can be drawn, perhaps none; None where these are no polygons."""
         # Numbers where polygons should be: one polygon without the list around it.
         if polygons and all(to_float(value) is not None for value in polygons):
-            self._note(kinds.FLAT_POLYGON, annotation)
+            self._note(kinds.FLAT_POLYGON, row)
             polygons = [polygons]
         drawable = []
         for polygon in polygons:
             if not _is_sound(polygon):
-                polygon = self._mend(polygon, annotation)
+                polygon = self._mend(polygon, row)
                 if polygon is None:
                     return None
             if polygon:
                 drawable.append(polygon)
         return drawable
 
-    def _mend(self, polygon: Any, annotation: Entry) -> list[float] | None:
+    def _mend(self, polygon: Any, row: int) -> list[float] | None:
         """Return a polygon of floats, [] for one to drop, None for what is none."""
         values = [to_float(value) for value in polygon] if isinstance(polygon, list) else [None]
         numbers = [value for value in values if value is not None]
@@ -88,19 +89,23 @@ class MaskRules:
             return None
         # Less than three points enclose nothing.
         if len(numbers) < 6:
-            self._note(kinds.SHORT_POLYGON, annotation)
+            self._note(kinds.SHORT_POLYGON, row)
             return []
         if len(numbers) % 2 or not all(-FARTHEST <= number <= FARTHEST for number in numbers):
-            self._note(kinds.BAD_POLYGON, annotation)
+            self._note(kinds.BAD_POLYGON, row)
             return []
         if any(isinstance(value, str) for value in polygon):
-            self._note(kinds.TEXT_POLYGON, annotation)
+            self._note(kinds.TEXT_POLYGON, row)
         return numbers
 
-    def _note(self, kind: kinds.Kind, annotation: Entry) -> None:
-        self.issues.add(kind, "annotation", annotation.id, "segmentation", annotation.segmentation)
+    def _note(self, kind: kinds.Kind, row: int) -> None:
+        # Only the first of a kind is put into words.
+        if not self.issues.count(kind):
+            entry = self.entries[row]
+            self.issues.add(kind, "annotation", entry.id, "segmentation", entry.segmentation)
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def empty_mask(size: Size | None) -> RunLengths | None:
     """Return the mask without a pixel, a run of zeros: pycocotools stops at an empty list of polygons."""
     return None if size is None else compress([size[0] * size[1]], size)

@@ -5,19 +5,18 @@ the plain types that JSON should hold is looked at one by one.
 """
 
 from collections.abc import Iterable
-from itertools import chain
-from operator import attrgetter
-from typing import Any
 
 import numpy as np
 
 from . import kinds
-from .columns import cast_column, free_numbers, is_none, mark, to_flag
+from .columns import are_unique, free_numbers
 from .conventions import DISAGREES, around_turned, find_convention, overlap
+from .growing import by_block
 from .headers import Images
 from .kinds import IssueLog, Kind
+from .listed import ListedObjects
 from .masks import box_around
-from .parse import FARTHEST, Entry, to_float, to_int
+from .parse import FARTHEST
 from .relative_polygons import are_relative, scale_polygons
 
 #: What a box may reach over the edge without being an error: COCO's are rounded outlines of polygons.
@@ -38,7 +37,7 @@ class AnnotationTable:
 
     def __init__(
         self,
-        entries: list[Entry],
+        entries: ListedObjects,
         issues: IssueLog,
         *,
         images: Images,
@@ -53,6 +52,7 @@ class AnnotationTable:
         # Rows (k,) of boxes of the file, and the boxes (k, 4) around their polygons or masks.
         self._around = np.zeros(0, dtype=np.int64), np.zeros((0, 4))
         self.entries = entries
+        self.listed = len(entries)
         self.issues = issues
         self.alive = np.ones(len(entries), dtype=bool)
         self.left_out: dict[str, int] = {}
@@ -79,6 +79,12 @@ class AnnotationTable:
         if crowds:
             self.left_out[kinds.CROWDS.name] = crowds
 
+    def take(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Return a column's `rows` (k,) and let go of the column, so that no two of a large file are there twice."""
+        column = self.__dict__.pop(name)
+        # Nothing dropped and sorted already, as in most files: no copy.
+        return column if len(rows) == len(column) and (rows == np.arange(len(rows))).all() else column[rows]
+
     def _find(self, kind: Kind, odd: np.ndarray | np.bool, field: str, *, drop: bool = False) -> None:
         """Note the rows that are alive and `odd`; with `drop` they no longer live."""
         # A row that was dropped is counted once, under the first rule that it broke.
@@ -93,44 +99,41 @@ class AnnotationTable:
             if count and kind is not kinds.COPIES:
                 self.left_out[kind.name] = self.left_out.get(kind.name, 0) + count
 
-    def _column(self, field: str) -> list[Any]:
-        return list(map(attrgetter(field), self.entries))
-
     def _integers(self, field: str) -> np.ndarray:
         """Return a column of integers (m,) int64; rows without one are refused."""
-        values = self._column(field)
-        numbers, known, cast = cast_column(values, to_int, {int}, np.int64)
-        self._find(kinds.BAD_IDS, ~known, field, drop=True)
-        self._find(kinds.CAST_NUMBERS, cast, field)
-        return numbers
+        column = self.entries.numbers[field]
+        self._find(kinds.BAD_IDS, column.unknown.array(), field, drop=True)
+        self._find(kinds.CAST_NUMBERS, column.was_cast.array(), field)
+        return column.numbers.array()
 
     def _check_labels(self, categories: list[int], num_classes: int | None) -> None:
-        self._find(kinds.UNKNOWN_CATEGORIES, ~np.isin(self.labels, categories), "category_id", drop=True)
+        unknown = by_block(len(self.labels), bool, lambda part: ~np.isin(self.labels[part], categories))
+        self._find(kinds.UNKNOWN_CATEGORIES, unknown, "category_id", drop=True)
         if num_classes is not None:
             self._find(kinds.BEYOND_CLASSES, self.labels >= num_classes, "category_id", drop=True)
 
     def _read_crowd(self) -> np.ndarray:
-        values = self._column("iscrowd")
-        absent = mark(values, is_none)
-        numbers, known, cast = cast_column(values, to_flag, {int}, np.int64)
+        column = self.entries.numbers["iscrowd"]
+        numbers, absent, unknown = column.numbers.array(), column.absent.array(), column.unknown.array()
         self._find(kinds.NO_ISCROWD, absent, "iscrowd")
         # 2 and -1 are integers and say nothing.
-        self._find(kinds.BAD_ISCROWD, ~absent & (~known | (numbers < 0) | (numbers > 1)), "iscrowd", drop=True)
-        self._find(kinds.CAST_ISCROWD, cast, "iscrowd")
+        self._find(kinds.BAD_ISCROWD, ~absent & (unknown | (numbers < 0) | (numbers > 1)), "iscrowd", drop=True)
+        self._find(kinds.CAST_ISCROWD, column.was_cast.array(), "iscrowd")
         self._find(kinds.CROWDS, numbers == 1, "iscrowd")
         return numbers == 1
 
     def _check_polygons(self, images: Images) -> None:
         """Note polygons in fractions of the image; bring them to pixels if that is asked for."""
         rows = self._sample(self.alive, images)
-        if not are_relative(self.entries, rows, self._image_sizes(images)):
+        sizes = self._image_sizes(images, rows)
+        if not are_relative(self.entries, rows, sizes):
             return
-        first = next(self.entries[row] for row in rows.tolist() if self.entries[row].segmentation)
+        first = self.entries[next(row for row in rows.tolist() if self.entries.segmentation(row))]
         field = "segmentation (no point of any polygon is above 1)"
         self.issues.add(kinds.RELATIVE_POLYGONS, "annotation", first.id, field, first.segmentation, count=len(rows))
         if self.fixing:
             self.scaled = True
-            scale_polygons(self.entries, rows, self._image_sizes(images))
+            scale_polygons(self.entries, rows, sizes)
 
     def _sample(self, rows: np.ndarray, images: Images) -> np.ndarray:
         """Return the places of `rows` (m,) bool; a sample where the images are not decoded anyway."""
@@ -138,41 +141,40 @@ class AnnotationTable:
         if images.files.sizes_known or self.fixing:
             return places
         # Spread over the whole file: an exporter may have changed its mind.
-        return places[:: max(1, len(places) // SAMPLE)]
+        return places[:: max(1, len(places) // SAMPLE)].copy()
 
-    def _image_sizes(self, images: Images) -> np.ndarray:
-        """Return width and height (m, 2) of the image of each row, NaN where it is not known or the row not alive."""
-        sizes = np.full((len(self.alive), 2), np.nan)
-        sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
+    def _image_sizes(self, images: Images, rows: np.ndarray) -> np.ndarray:
+        """Return width and height (k, 2) of the images of `rows` (k,), all alive; NaN where they are not known."""
+        sizes = images.sizes[self.images[rows], ::-1].astype(np.float64)
         sizes[sizes < 0] = np.nan
         return sizes
 
     def _read_boxes(self, images: Images) -> np.ndarray:
-        values = self._column("bbox")
-        from_mask = self._take_boxes_of_masks(values)
-        self._find(kinds.NO_BOX, mark(values, lambda box: box is None or box == []), "bbox", drop=True)
-        self._find(kinds.BAD_BOX, mark(values, lambda box: type(box) is not list or len(box) != 4), "bbox", drop=True)
-        # Four numbers in every row, so that the column can be flattened to (4 m,).
-        filled = [box if alive else [0, 0, 0, 0] for box, alive in zip(values, self.alive.tolist())]
-        numbers, known, cast = cast_column(list(chain.from_iterable(filled)), to_float, {int, float}, np.float64)
-        self._find(kinds.BAD_BOX, ~known.reshape(-1, 4).all(1), "bbox", drop=True)
-        self._find(kinds.TEXT_BOX, cast.reshape(-1, 4).any(1), "bbox")
-        boxes = numbers.reshape(-1, 4)
-        self._find(kinds.ENDLESS_BOX, ~(np.abs(boxes) <= FARTHEST).all(1), "bbox", drop=True)
+        listed = self.entries.boxes
+        from_mask = self._take_boxes_of_masks()
+        self._find(kinds.NO_BOX, listed.absent.array() & ~from_mask, "bbox", drop=True)
+        self._find(kinds.BAD_BOX, listed.shapeless.array() & ~from_mask, "bbox", drop=True)
+        self._find(kinds.BAD_BOX, listed.unknown.array() & ~from_mask, "bbox", drop=True)
+        self._find(kinds.TEXT_BOX, listed.was_cast.array() & ~from_mask, "bbox")
+        boxes = listed.numbers.array()
+        endless = by_block(len(boxes), bool, lambda part: ~(np.abs(boxes[part]) <= FARTHEST).all(1))
+        self._find(kinds.ENDLESS_BOX, endless, "bbox", drop=True)
         # What was dropped may hold 1e300: products further down would overflow and warn.
         boxes[~self.alive] = 0
-        boxes = self._check_convention(boxes, images, self.alive & ~from_mask)
-        turned = boxes[:, 2:] < 0  # (m, 2): drawn from the right, from below
-        self._find(kinds.TURNED_BOX, turned.any(1), "bbox")
-        # The corner moves to the other end, and sizes become positive.
-        boxes[:, :2] += np.where(turned, boxes[:, 2:], 0)
-        np.abs(boxes[:, 2:], out=boxes[:, 2:])
+        self._check_convention(boxes, images, self.alive & ~from_mask)
+        turned = by_block(len(boxes), bool, lambda part: (boxes[part, 2:] < 0).any(1))
+        self._find(kinds.TURNED_BOX, turned, "bbox")
+        rows = np.flatnonzero(turned)
+        # A side (k, 2) that is drawn from the right, from below: its corner is at the other end.
+        corners = boxes[rows, :2] + np.minimum(boxes[rows, 2:], 0)
+        self.entries.change_boxes(rows, np.concatenate([corners, np.abs(boxes[rows, 2:])], axis=1))
         # In the sum, as the corners are what is trained on: a width too small for it is none.
-        self._find(kinds.EMPTY_BOX, ~(boxes[:, :2] + boxes[:, 2:] > boxes[:, :2]).all(1), "bbox", drop=True)
+        empty = by_block(len(boxes), bool, lambda part: ~(boxes[part, :2] + boxes[part, 2:] > boxes[part, :2]).all(1))
+        self._find(kinds.EMPTY_BOX, empty, "bbox", drop=True)
         return boxes
 
-    def _check_convention(self, boxes: np.ndarray, images: Images, listed: np.ndarray) -> np.ndarray:
-        """Note boxes that are not xywh in pixels, or odd, and return them (m, 4), converted if that is asked for.
+    def _check_convention(self, boxes: np.ndarray, images: Images, listed: np.ndarray) -> None:
+        """Note boxes (m, 4) that are not xywh in pixels, or odd; convert them if that is asked for.
 
         Where the images are not decoded anyway, a sample has to do. `listed` (m,) are boxes of the file.
         """
@@ -181,24 +183,24 @@ class AnnotationTable:
         for k, row in enumerate(rows.tolist()):
             # NaN in all four numbers where there is no mask: comparisons with it are False.
             around[k] = self._box_of_mask(row) or np.nan
-        sizes = self._image_sizes(images)
-        convention = find_convention(boxes[rows], around, sizes[rows])
+        convention = find_convention(boxes[rows], around, self._image_sizes(images, rows))
         if convention is not None:
             first = self.entries[int(rows[0])]
             field = f"bbox ({convention.evidence})"
             self.issues.add(kinds.OTHER_CONVENTION, "annotation", first.id, field, first.bbox, count=len(rows))
             if self.fixing:
                 self.scaled |= convention.fractions
-                boxes[listed] = convention.convert(boxes[listed], sizes[listed])
+                places = np.flatnonzero(listed)
+                converted = convention.convert(boxes[places], self._image_sizes(images, places))
+                self.entries.change_boxes(places, converted)
         else:
             known = np.isfinite(around).all(1)
             self._around = rows[known], around[known]
         if self.fixing:
             self._take_boxes_around_turned(boxes, rows, around)
-        sides = np.abs(boxes[:, 2:])
-        self._find(kinds.TINY_BOX, ((sides > 0) & (sides < 1)).any(1), "bbox")
-        self._find(kinds.ROTATED_BOX, mark(self.entries, lambda entry: entry.is_rotated), "bbox")
-        return boxes
+        tiny = by_block(len(boxes), bool, lambda part: _has_tiny_side(boxes[part]))
+        self._find(kinds.TINY_BOX, tiny, "bbox")
+        self._find(kinds.ROTATED_BOX, self.entries.rotated.array(), "bbox")
 
     def _take_boxes_around_turned(self, boxes: np.ndarray, rows: np.ndarray, around: np.ndarray) -> None:
         """Put the box around its polygon, or else around what CVAT turned, in place of each that is to be turned.
@@ -206,62 +208,71 @@ class AnnotationTable:
         Of other exporters' angles it is not known about which point and in which unit they turn. `around` (k, 4) are
         the boxes around the polygons of `rows` (k,).
         """
-        for row, outer in zip(rows.tolist(), around):
-            degrees = self.entries[row].turn_about_centre
-            if self.entries[row].is_rotated and np.isfinite(outer).all():
-                boxes[row] = outer
-            elif degrees and np.isfinite(degrees):
-                boxes[row] = around_turned(boxes[None, row], np.array([degrees]))[0]
+        turned = self.entries.rotated.array()[rows]
+        rows, around = rows[turned], around[turned].copy()
+        for k in np.flatnonzero(~np.isfinite(around).all(1)).tolist():
+            degrees = self.entries[int(rows[k])].turn_about_centre
+            if degrees and np.isfinite(degrees):
+                around[k] = around_turned(boxes[None, rows[k]], np.array([degrees]))[0]
+        found = np.isfinite(around).all(1)
+        self.entries.change_boxes(rows[found], around[found])
 
     def _box_of_mask(self, row: int) -> list[float] | None:
         try:
-            return box_around(self.entries[row].segmentation)
+            return box_around(self.entries.segmentation(row))
         except (ValueError, RecursionError):  # no JSON: refused when masks are read
             return None
 
-    def _take_boxes_of_masks(self, values: list[Any]) -> np.ndarray:
-        """Put boxes around polygons and masks where `values` has none, or only zeros; return the rows (m,) bool."""
-        absent = mark(values, lambda box: not box or box == [0, 0, 0, 0])
-        found = np.zeros(len(values), dtype=bool)
-        for row in np.flatnonzero(absent & self.alive).tolist():
-            box = self._box_of_mask(row)
-            if box is not None:
-                values[row], found[row] = box, True
+    def _take_boxes_of_masks(self) -> np.ndarray:
+        """Put boxes around polygons and masks where there is none, or only zeros; return the rows (m,) bool."""
+        candidates = self.entries.boxes.empty.array() & self.alive & self.entries.segmentations.present()
+        around = {row: self._box_of_mask(row) for row in np.flatnonzero(candidates).tolist()}
+        boxes = {row: box for row, box in around.items() if box is not None}
+        found = np.zeros(len(self.entries), dtype=bool)
+        found[list(boxes)] = True
+        self.entries.change_boxes(np.flatnonzero(found), np.array(list(boxes.values())).reshape(-1, 4))
         self._find(kinds.MASK_BOX, found, "bbox")
         return found
 
     def _fit_boxes(self, images: Images) -> None:
         """Drop boxes outside their image and clamp those that hang over its edge."""
         # Once with the sizes of the file, and once more after the images in doubt were opened.
-        _, over = self._clamp(images)
+        over = by_block(len(self.boxes), np.float64, lambda part: self._clamp(images, part)[1])
         # A size in the file may be wrong (CPPE-5 has 49): before a box is cut, the image itself is asked.
         images.measure(np.unique(self.images[over > ROUNDING]))
-        clamped, over = self._clamp(images)
-        self._find(kinds.OUTSIDE_BOX, (clamped[:, 2:] <= clamped[:, :2]).any(1), "bbox", drop=True)
+        over = by_block(len(self.boxes), np.float64, lambda part: self._clamp(images, part)[1])
+        outside = by_block(len(self.boxes), bool, lambda part: _are_empty(self._clamp(images, part)[0]))
+        self._find(kinds.OUTSIDE_BOX, outside, "bbox", drop=True)
         self._find(kinds.ROUNDED_BOX, (over > NOISE) & (over <= ROUNDING), "bbox")
         hanging = self.alive & (over > ROUNDING)
         self._find(kinds.OVERHANGING_BOX, hanging, "bbox")
+        rows = np.flatnonzero(hanging)
+        clamped = self._clamp(images, rows)[0]
         clamped[:, 2:] -= clamped[:, :2]
-        self.boxes[hanging] = clamped[hanging]
+        self.entries.change_boxes(rows, clamped)
 
-    def _clamp(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes (m, 4) xyxy cut to their images, and by how many pixels each hung over, 0 where not alive."""
-        corners = np.where(self.alive[:, None], self.boxes, 0.0)
+    def _clamp(self, images: Images, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the boxes (k, 4) xyxy of `rows` cut to their images, and by how many pixels each hung over.
+
+        By none where a row is not alive.
+        """
+        alive = self.alive[rows]
+        corners = np.where(alive[:, None], self.boxes[rows], 0.0)
         corners[:, 2:] += corners[:, :2]
         sizes = np.full((len(corners), 2), -1.0)  # width, height
-        sizes[self.alive] = images.sizes[self.images[self.alive], ::-1]
+        sizes[alive] = images.sizes[self.images[rows][alive], ::-1]
         # Not known: clipping to infinity leaves a box as it is.
         sizes[sizes < 0] = np.inf
-        # (m, 2, 2) corners against (m, 1, 2) sizes; infinity where a size is not known.
+        # (k, 2, 2) corners against (k, 1, 2) sizes; infinity where a size is not known.
         clamped = corners.reshape(-1, 2, 2).clip(0, sizes[:, None]).reshape(-1, 4)
-        known = np.isfinite(sizes[:, 0]) & self.alive
+        known = np.isfinite(sizes[:, 0]) & alive
         return np.where(known[:, None], clamped, corners), np.where(known, np.abs(corners - clamped).max(1), 0.0)
 
     def _equal(self, images: Images) -> np.ndarray:
         """Mark the rows (m,) with the image, label and box of an earlier one; in a sample, as `_check_convention`."""
         rows = np.flatnonzero(self.alive & ~self.crowd)
         if not images.files.sizes_known and not self.fixing:
-            rows = rows[:SAMPLE]
+            rows = rows[:SAMPLE].copy()
         # In float64: image positions, labels and coordinates are all exact there.
         keys = np.column_stack([self.images[rows], self.labels[rows], self.boxes[rows]])  # (k, 6)
         _, first = np.unique(keys, axis=0, return_index=True)
@@ -271,47 +282,61 @@ class AnnotationTable:
         return equal
 
     def _read_areas(self) -> tuple[np.ndarray, np.ndarray]:
-        values = self._column("area")
-        absent = mark(values, is_none)
-        numbers, known, cast = cast_column(values, to_float, {int, float}, np.float64)
-        sound = known & (numbers > 0) & np.isfinite(numbers)
+        column = self.entries.numbers["area"]
+        numbers, absent = column.numbers.array(), column.absent.array()
+        sound = ~column.unknown.array() & (numbers > 0) & np.isfinite(numbers)
         if self.scaled:
             # An area that was a product of fractions is at most 1: it does not belong to the boxes in pixels.
             sound &= numbers > 1
         self._find(kinds.NO_AREA, absent, "area")
         self._find(kinds.BAD_AREA, ~absent & ~sound, "area")
-        self._find(kinds.TEXT_AREA, cast & sound, "area")
+        self._find(kinds.TEXT_AREA, column.was_cast.array() & sound, "area")
         # Listed areas are kept, though width times height is larger: COCO's sizes small to large go by the mask's area.
-        return np.where(sound, numbers, self.boxes[:, 2] * self.boxes[:, 3]), ~sound
+        if not sound.all():
+            numbers = numbers.copy()  # messages show what is listed
+            numbers[~sound] = self.boxes[~sound, 2] * self.boxes[~sound, 3]
+        return numbers, ~sound
 
     def _read_ids(self) -> np.ndarray:
         """Return ids that are unique and not 0: what has none, or another one's, is numbered from the largest id on."""
-        values = self._column("id")
-        absent = mark(values, is_none)
-        ids, known, cast = cast_column(values, to_int, {int}, np.int64)
-        self._find(kinds.BAD_IDS, ~absent & ~known, "id", drop=True)
-        self._find(kinds.CAST_NUMBERS, cast, "id")
+        column = self.entries.numbers["id"]
+        ids, absent, unknown = column.numbers.array(), column.absent.array(), column.unknown.array()
+        self._find(kinds.BAD_IDS, ~absent & unknown, "id", drop=True)
+        self._find(kinds.CAST_NUMBERS, column.was_cast.array(), "id")
         self._find(kinds.NO_IDS, absent, "id")
-        self._find(kinds.ZERO_IDS, known & (ids == 0), "id")
+        self._find(kinds.ZERO_IDS, ~unknown & (ids == 0), "id")
         fresh = absent | (ids == 0)
         repeated, copies = self._repeated(ids, fresh)
         self._find(kinds.COPIES, copies, "id", drop=True)
         self._find(kinds.REPEATED_IDS, repeated & ~copies, "id")
         # Only now, when it is decided which ids stay: a new one must not be one of those.
         fresh = (fresh | repeated) & self.alive
-        ids[fresh] = free_numbers(int(fresh.sum()), taken=ids[self.alive & ~fresh])
+        if fresh.any():
+            ids = ids.copy()  # messages show what is listed
+            ids[fresh] = free_numbers(int(fresh.sum()), taken=ids[self.alive & ~fresh])
         return ids
 
     def _repeated(self, ids: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mark the rows (m,) with the id of an earlier one, and among them those that are the same object again."""
         repeated, copies = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
+        if are_unique(ids[self.alive & ~fresh]):
+            return repeated, copies
         rows = np.flatnonzero(self.alive & ~fresh)
         # `first[inverse]` is, for every row, the first row with the same id.
         _, first, inverse = np.unique(ids[rows], return_index=True, return_inverse=True)
-        if len(first) == len(rows):
-            return repeated, copies
         first = rows[first[inverse]]
         repeated[rows] = first != rows
         same = (self.images[rows] == self.images[first]) & (self.labels[rows] == self.labels[first])
         copies[rows] = repeated[rows] & same & (self.boxes[rows] == self.boxes[first]).all(1)
         return repeated, copies
+
+
+def _are_empty(corners: np.ndarray) -> np.ndarray:
+    """Mark boxes (k, 4) xyxy without width or height."""
+    return (corners[:, 2:] <= corners[:, :2]).any(1)
+
+
+def _has_tiny_side(boxes: np.ndarray) -> np.ndarray:
+    """Mark boxes (k, 4) xywh with a side below a pixel, but above nothing."""
+    sides = np.abs(boxes[:, 2:])
+    return ((sides > 0) & (sides < 1)).any(1)

@@ -1,4 +1,4 @@
-"""Parse the bytes of an annotation file to COCO's three lists, or say in one line why not.
+"""The entries of an annotation file as they are parsed, before anything is checked.
 
 Numbers come as JSON files of the field write them: 12, 12.0, "12", and some that are none.
 """
@@ -15,10 +15,12 @@ from msgspec import Raw, Struct
 
 from util.errors import DatasetError
 
-LISTS = ("images", "annotations", "categories")
 #: Beyond this many pixels nothing is meant; it also keeps sums and pycocotools' integers far from overflow.
 FARTHEST = 1e6
 _INT64 = range(-(2**63), 2**63)
+#: Texts of fields that are null, and that are not there.
+NULL, NOTHING = Raw(b"null"), Raw(b"")
+_DECODER = msgspec.json.Decoder()
 
 
 class Entry(Struct, gc=False):
@@ -32,9 +34,9 @@ class Entry(Struct, gc=False):
     iscrowd: Any = None
     rotation: Any = None
     #: Some exporters' own fields, among them a rotation.
-    attributes: Raw = Raw(b"")
+    attributes: Raw = NOTHING
     #: Left as text until it is asked for: as Python objects, the polygons of COCO would take 3 GB at once.
-    raw_segmentation: Raw = msgspec.field(name="segmentation", default=Raw(b"null"))
+    raw_segmentation: Raw = msgspec.field(name="segmentation", default=NULL)
 
     @property
     def is_rotated(self) -> bool:
@@ -51,44 +53,27 @@ class Entry(Struct, gc=False):
         return to_float(attributes.get("rotation")) if isinstance(attributes, dict) else None
 
     @property
-    def has_run_lengths(self) -> bool:
-        """True where the segmentation is an object, not a list of polygons."""
-        # The first byte only; run lengths of one object may be a megabyte.
-        return bytes(memoryview(self.raw_segmentation)[:1]) == b"{"
-
-    @property
     def segmentation(self) -> Any:
         """The segmentation, parsed each time. Raises ValueError where its text is no JSON."""
-        try:
-            # Python's parser takes NaN, which msgspec refuses.
-            return _DECODER.decode(self.raw_segmentation)
-        except ValueError:
-            return json.loads(bytes(self.raw_segmentation))
+        return parse_segmentation(self.raw_segmentation)
 
 
-class CocoLists(Struct):
-    """The lists of a COCO file; `annotations` is None where it has no such key, as files of test images."""
+class ImageEntry(Struct, gc=False):
+    """An image as the file has it, None where it does not. Nothing is checked yet."""
 
-    images: list[dict[str, Any]]
-    categories: list[dict[str, Any]]
-    annotations: list[Entry] | None = None
-
-
-_DECODER = msgspec.json.Decoder()
+    id: Any = None
+    file_name: Any = None
+    height: Any = None
+    width: Any = None
 
 
-def parse_coco(path: Path) -> CocoLists:
-    """Read the lists of the file at `path`. Raises DatasetError where it is absent, unreadable, or not COCO."""
+def parse_segmentation(text: Raw) -> Any:
+    """Parse the text of a segmentation. Raises ValueError where it is no JSON."""
     try:
-        return _parse(path.read_bytes(), path)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such annotation file (see --data_path)") from None
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise not_json(path, error) from None
-    except MemoryError:
-        raise DatasetError(f"{path}: does not fit into memory") from None
+        # Python's parser takes NaN, which msgspec refuses.
+        return _DECODER.decode(text)
+    except ValueError:
+        return json.loads(bytes(text))
 
 
 def to_int(value: Any) -> int | None:
@@ -134,33 +119,6 @@ def without_collector() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _parse(content: bytes, path: Path) -> CocoLists:
-    try:
-        # The fast way, and the one that leaves polygons as text: COCO's training file is 450 MB.
-        return msgspec.json.decode(content, type=CocoLists)
-    except (ValueError, RecursionError):
-        # Python's own parser is slower and takes more: NaN, a byte order mark, UTF-16.
-        data = json.loads(content)
-    for key in LISTS:
-        # Files of test images have no such list; one that is null is a mistake.
-        if key == "annotations" and isinstance(data, dict) and key not in data:
-            continue
-        entries = data.get(key) if isinstance(data, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DatasetError(f'{path}: not a COCO annotation file: it has no list "{key}" of objects')
-    entries = [_entry(entry) for entry in data["annotations"]] if "annotations" in data else None
-    return CocoLists(data["images"], data["categories"], entries)
-
-
-def _entry(fields: dict[str, Any]) -> Entry:
-    raw = ("segmentation", "attributes")
-    # By the names in the file, of which `segmentation` is another one than the field's.
-    known = {key: fields.get(key) for key in Entry.__struct_encode_fields__ if key not in raw}
-    # Back to text, as msgspec leaves it: from here on both parsers' entries are alike.
-    segmentation, attributes = (Raw(json.dumps(fields.get(key))) for key in raw)
-    return Entry(**known, raw_segmentation=segmentation, attributes=attributes)
 
 
 def _int_of_text(text: str) -> int | float | None:

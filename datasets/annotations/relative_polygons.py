@@ -5,8 +5,9 @@ import json
 import numpy as np
 from msgspec import Raw
 
+from .listed import ListedObjects
 from .masks import drawable
-from .parse import Entry, to_float
+from .parse import to_float
 
 #: Fractions of an image are below it, with some rounding.
 ONE = 1.001
@@ -14,17 +15,17 @@ ONE = 1.001
 LEAST, SMALL = 2, 3
 
 
-def are_relative(entries: list[Entry], rows: np.ndarray, sizes: np.ndarray) -> bool:
-    """Return True where no point of the polygons in `rows` of `entries` is outside of 0..1.
+def are_relative(entries: ListedObjects, rows: np.ndarray, sizes: np.ndarray) -> bool:
+    """Return True where no point of the polygons in `rows` (k,) of `entries` is outside of 0..1.
 
-    `sizes` (m, 2) are width and height of the images of all entries, NaN where they are not known. In a usual file the
-    first polygon decides.
+    `sizes` (k, 2) are width and height of their images, NaN where they are not known. In a usual file the first polygon
+    decides.
     """
     seen = 0
-    for row in rows.tolist():
-        numbers = _numbers(entries[row])
+    for row, size in zip(rows.tolist(), sizes):
+        numbers = _numbers(entries, row)
         # In an image of one or two pixels a point in 0..1 may well be meant in pixels.
-        if numbers is None or sizes[row].min() < SMALL:  # NaN is not smaller
+        if numbers is None or size.min() < SMALL:  # NaN is not smaller
             continue
         if not all(0 <= number <= ONE for number in numbers):
             return False
@@ -32,21 +33,21 @@ def are_relative(entries: list[Entry], rows: np.ndarray, sizes: np.ndarray) -> b
     return seen >= LEAST
 
 
-def scale_polygons(entries: list[Entry], rows: np.ndarray, sizes: np.ndarray) -> None:
-    """Multiply the polygons in `rows` by width and height of their images, where these are known."""
-    for row in rows.tolist():
-        if _numbers(entries[row]) is not None and np.isfinite(sizes[row]).all():
-            polygons = entries[row].segmentation
+def scale_polygons(entries: ListedObjects, rows: np.ndarray, sizes: np.ndarray) -> None:
+    """Multiply the polygons in `rows` (k,) by width and height of their images (k, 2), where these are known."""
+    for row, size in zip(rows.tolist(), sizes):
+        if _numbers(entries, row) is not None and np.isfinite(size).all():
+            polygons = entries.segmentation(row)
             polygons = polygons if isinstance(polygons[0], list) else [polygons]
             # (points, 2) times (width, height), and flat again as COCO has it.
-            scaled = [(np.reshape(polygon, (-1, 2)) * sizes[row]).reshape(-1).tolist() for polygon in polygons]
-            entries[row].raw_segmentation = Raw(json.dumps(scaled).encode())
+            scaled = [(np.reshape(polygon, (-1, 2)) * size).reshape(-1).tolist() for polygon in polygons]
+            entries.segmentations[row] = Raw(json.dumps(scaled).encode())
 
 
-def _numbers(entry: Entry) -> list[float] | None:
+def _numbers(entries: ListedObjects, row: int) -> list[float] | None:
     """Return all coordinates of an object's polygons; None where there are none, or one that is no polygon."""
     try:
-        polygons = entry.segmentation
+        polygons = entries.segmentation(row)
     except (ValueError, RecursionError):  # no JSON: refused when masks are read
         return None
     if not isinstance(polygons, list) or not polygons:

@@ -15,9 +15,10 @@ from ..annotations.dense import DenseLabels
 from ..annotations.findings import Findings
 from ..annotations.headers import last_part
 from ..annotations.kinds import WRONG_SIZE
+from ..annotations.lists import parse_coco
 from ..annotations.losses import note_no_objects
 from ..annotations.masks import Size
-from ..annotations.parse import parse_coco, to_int
+from ..annotations.parse import to_int
 from ..annotations.table import Annotations
 from ..image_files import FindImage, by_base_name, hint_for_missing
 from ..images import ImageFolder
@@ -121,17 +122,17 @@ def list_images(split: Split, find: FindImage) -> list[ListedImage]:
     entries = parse_coco(split.annotations).images
     folder = ImageFolder(split.images, find)
     # Images are found by the last part of their name where that is unambiguous, as in training.
-    last_parts = Counter(last_part(name) for entry in entries if isinstance(name := entry.get("file_name"), str))
+    last_parts = Counter(last_part(name) for entry in entries if isinstance(name := entry.file_name, str))
     folder.set_ambiguous(part for part, count in last_parts.items() if count > 1)
     listed: dict[int, ListedImage] = {}
     lost: dict[int, Path] = {}
     for entry in entries:
-        id_, name = to_int(entry.get("id")), entry.get("file_name")
+        id_, name = to_int(entry.id), entry.file_name
         # Such entries are findings of `read_annotations`; here they only have no file.
         if id_ is None or not isinstance(name, str) or not name or id_ in listed:
             continue
         path = folder.path(name, id_)
-        height, width = to_int(entry.get("height")), to_int(entry.get("width"))
+        height, width = to_int(entry.height), to_int(entry.width)
         size = None if height is None or width is None else (height, width)
         listed[id_] = ListedImage(id_, name, size, path, renamed=path != split.images / name)
         if not isfile(path):

@@ -5,6 +5,7 @@ import numpy as np
 from datasets.annotations.findings import Findings
 from datasets.annotations.headers import Images, NoFiles, note_labels, note_unused, read_categories
 from datasets.annotations.kinds import IssueLog
+from datasets.annotations.parse import ImageEntry
 
 
 def found(issues: IssueLog) -> dict[str, int]:
@@ -15,14 +16,14 @@ def found(issues: IssueLog) -> dict[str, int]:
 
 
 def test_positions_are_by_id_and_minus_one_where_not_listed() -> None:
-    entries = [{"id": id_, "file_name": f"{id_}.png", "height": 4, "width": 5} for id_ in (9, -2, 4)]
+    entries = [ImageEntry(id=id_, file_name=f"{id_}.png", height=4, width=5) for id_ in (9, -2, 4)]
     images = Images(entries, IssueLog("f.json"), need_sizes=True, files=NoFiles())
     assert images.ids.tolist() == [-2, 4, 9] and images.names[2] == "9.png" and images.size(0) == (4, 5)
     assert images.positions(np.array([4, 9, 5, 100, -2, -3])).tolist() == [1, 2, -1, -1, 0, -1]
 
 
 def test_sizes_are_measured_where_the_file_is_wrong() -> None:
-    entries = [{"id": id_, "file_name": name, "height": 7, "width": 3} for id_, name in ((5, "a.png"), (6, "b.png"))]
+    entries = [ImageEntry(id=id_, file_name=name, height=7, width=3) for id_, name in ((5, "a.png"), (6, "b.png"))]
     issues = IssueLog("f.json")
     files = NoFiles()
     files.size = lambda *image: {("a.png", 5): (3, 7)}.get(image[:2])
