@@ -92,7 +92,7 @@ class Boxes:
         numbers, known, cast = cast_column(values, to_float, {int, float}, np.float64)
         whole = mark_integers(values, numbers)
         odd = ~known | cast | (whole & (np.abs(numbers) >= INEXACT))
-        empty = np.logical_not(numbers.reshape(-1, 4).any(1))
+        empty = ~_any_of_four(numbers != 0)
         if odd.any() or shapeless.any():
             empty = mark(boxes, lambda box: not box or box == ZEROS)
         self.numbers.extend(numbers.reshape(-1, 4))
@@ -100,9 +100,9 @@ class Boxes:
         self.absent.extend(absent)
         self.shapeless.extend(shapeless)
         self.empty.extend(empty)
-        self.unknown.extend(np.logical_not(known.reshape(-1, 4).all(1)))
-        self.was_cast.extend(cast.reshape(-1, 4).any(1))
-        return odd.reshape(-1, 4).any(1) | shapeless
+        self.unknown.extend(_any_of_four(~known))
+        self.was_cast.extend(_any_of_four(cast))
+        return _any_of_four(odd) | shapeless
 
     def value(self, row: int) -> list[Any]:
         """Return the box of a row of four plain numbers as the file has it."""
@@ -189,6 +189,11 @@ def mark_integers(values: list[Any], numbers: np.ndarray) -> np.ndarray:
     for k in np.flatnonzero(numbers == np.rint(numbers)).tolist():
         marks[k] = type(values[k]) is int
     return marks
+
+
+def _any_of_four(marks: np.ndarray) -> np.ndarray:
+    """Mark the boxes (k,) of which any of the numbers (4 k,) is marked."""
+    return np.asarray(marks.reshape(-1, 4).any(1))
 
 
 def _number(number: Any, whole: Any) -> int | float:

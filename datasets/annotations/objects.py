@@ -333,10 +333,10 @@ class AnnotationTable:
 
 def _are_empty(corners: np.ndarray) -> np.ndarray:
     """Mark boxes (k, 4) xyxy without width or height."""
-    return (corners[:, 2:] <= corners[:, :2]).any(1)
+    return np.asarray((corners[:, 2:] <= corners[:, :2]).any(1))
 
 
 def _has_tiny_side(boxes: np.ndarray) -> np.ndarray:
     """Mark boxes (k, 4) xywh with a side below a pixel, but above nothing."""
     sides = np.abs(boxes[:, 2:])
-    return ((sides > 0) & (sides < 1)).any(1)
+    return np.asarray(((sides > 0) & (sides < 1)).any(1))

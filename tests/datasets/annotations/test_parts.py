@@ -87,7 +87,7 @@ FILES = st.fixed_dictionaries(
     asked=st.sampled_from([{}, {"need_masks": True}, {"fixing": True}]),
     size=st.integers(1, 100) | st.just(1 << 16),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_files_read_in_parts_give_what_they_give_at_once(
     tmp_path_factory: pytest.TempPathFactory, data: Any, order: list[str], indent: int | None, asked: Any, size: int
 ) -> None:
@@ -102,7 +102,7 @@ def test_every_cut_of_a_file_that_looks_like_its_own_gaps(write: Callable[[Any],
     path = write({"annotations": [], **sound, "more": {"annotations": [{}, {}]}})
     whole = outcome(path, None)
     assert whole[2] == 3
-    assert all(outcome(path, size) == whole for size in range(1, 101))
+    assert all(outcome(path, size) == whole for size in [*range(1, 40), *range(40, 101, 7)])
 
 
 @pytest.mark.parametrize(
