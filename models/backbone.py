@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models._utils import IntermediateLayerGetter
 
 from util.dist.distributed import is_main_process, print_once
 from util.dist.precision import in_autocast
@@ -24,7 +23,7 @@ from .backbones.norms import replace_norms, statistics_of_group_norms
 from .fast.checkpointing import recompute_stages
 from .fast.folded_norm import FrozenBatchNorm2d as FrozenBatchNorm2d  # for scripts that import it from here
 from .fast.folded_norm import fold_frozen_norms
-from .fast.joined_stage import join_stages
+from .fast.joined_stage import JoinedNetwork, join_stages
 from .fast.padding import PaddingEraser
 from .joiner import Joiner as Joiner
 from .position_encoding import build_position_encoding
@@ -74,7 +73,7 @@ class BackboneBase(nn.Module):
         # "0" to "3" finest first, but "0" is layer4 where it is alone: the original's names, which hooks of others rely
         # on.
         names = {f"layer{i + 1}": str(i) for i in range(4)} if intermediate else {"layer4": "0"}
-        return IntermediateLayerGetter(network, names)
+        return JoinedNetwork(network, names)
 
     def forward(self, samples: NestedTensor) -> dict[str, NestedTensor]:
         """Feature maps by name ("0" is the first asked for), each with its padding mask (B, h, w)."""
@@ -213,7 +212,7 @@ class Backbone(BackboneBase):
             return super().make_body(network, intermediate)
         if intermediate:
             raise UserError(f"--masks needs the feature maps of a ResNet; --backbone {self.name} offers only its last")
-        return IntermediateLayerGetter(network, {self.layout.returned: "0"}) if self.layout.returned else network
+        return JoinedNetwork(network, {self.layout.returned: "0"}) if self.layout.returned else network
 
 
 def build_backbone(

@@ -124,7 +124,7 @@ class Transformer(nn.Module):
         b, _, h, w = src.shape
         cells = src.flatten(2).transpose(1, 2).to(wide_dtype(src))  # (B, S, D)
         pos = pos_embed.flatten(2).transpose(1, 2)  # (B, S, D)
-        padding = None if mask is None else mask.flatten(1)  # (B, S)
+        padding = None if mask is None or _is_idle(mask) else mask.flatten(1)  # (B, S)
         if attention is not None:
             attention.padding = src.new_zeros(b, h, w, dtype=torch.bool) if mask is None else mask
         with annotate("encoder"):
@@ -271,6 +271,16 @@ def _batch_first(stack: nn.Module, *inputs: Tensor, **named: Any) -> Tensor:
     # Masks have the batch first in either order.
     swapped = {name: swap_first_axes(x) if name in ("pos", "query_pos") else x for name, x in named.items()}
     return stack(*map(swap_first_axes, inputs), **swapped).transpose(-3, -2)
+
+
+def _is_idle(mask: Tensor) -> bool:
+    """True for a mask (B, h, w) that hides nothing, so that attention need not add it to scores; the sums are equal.
+
+    It is asked in inference on the CPU alone: a GPU would make the host wait, and a tracer would keep the answer.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return type(mask) is Tensor and mask.device.type == "cpu" and not mask.any()
 
 
 def _is_ours(layer: nn.Module) -> bool:

@@ -1,14 +1,35 @@
-"""A ResNet's stage, which in inference on the CPU joins each convolution with what follows it (`joined_conv`)."""
+"""A ResNet's stem and stages, which in inference on the CPU join each convolution with what follows it."""
 
 from typing import Any, TypeGuard
 
 from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from util.dist.precision import product_dtype
 
 from .folded_norm import FrozenBatchNorm2d, NormedConv2d
 from .joined_conv import Join, can_join
+
+#: The first children of a ResNet.
+STEM = ["conv1", "bn1", "relu"]
+
+
+class JoinedNetwork(IntermediateLayerGetter):
+    """A network up to the last of some maps, which it returns by name; a ResNet's stem takes its ReLU along."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the maps of images (B, 3, H, W)."""
+        names = list(self)
+        joins = names[:3] == STEM and can_join(x, product_dtype(x))
+        if not (joins and all(_can_be_skipped(self[name]) for name in STEM)):
+            return super().forward(x)
+        x, maps = self["conv1"](x, join=Join()), {}
+        for name in names[3:]:
+            x = self[name](x)
+            if name in self.return_layers:
+                maps[self.return_layers[name]] = x
+        return maps
 
 
 class JoinedStage(nn.Sequential):

@@ -56,6 +56,20 @@ def test_what_lies_under_the_padding_never_matters(pre_norm: bool) -> None:
     assert not torch.allclose(model(noise, torch.zeros_like(mask), query, pos)[0], hs, atol=1e-3)
 
 
+def test_a_mask_that_hides_nothing_is_left_out_in_inference_with_equal_results() -> None:
+    model, given = small_transformer(), []
+    model.encoder.layers[0].register_forward_pre_hook(
+        lambda _m, _i, named: given.append(named["src_key_padding_mask"]), with_kwargs=True
+    )
+    src, mask, query, pos = inputs()
+    expected = model(src, torch.zeros_like(mask), query, pos)
+    with torch.no_grad():
+        found = model(src, torch.zeros_like(mask), query, pos)
+        model(src, mask, query, pos)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+    assert given[1] is None and given[0] is not None and torch.equal(given[2], mask.flatten(1))
+
+
 def test_one_output_without_intermediate_layers_is_the_last() -> None:
     model = small_transformer()
     every = model(*inputs())[0]

@@ -11,7 +11,8 @@ from models.fast import joined_stage
 from models.fast.checkpointing import recompute_stages
 from models.fast.folded_norm import FrozenBatchNorm2d, fold_frozen_norms
 from models.fast.joined_conv import can_join
-from models.fast.joined_stage import JoinedStage, join_stages
+from models.fast.joined_stage import JoinedNetwork, JoinedStage, join_stages
+from tests.small_runs import NarrowResNet18
 
 AMP = [pytest.param(False, id="float32"), pytest.param(True, id="bfloat16")]
 
@@ -139,3 +140,18 @@ def test_training_goes_layer_by_layer_also_where_stages_are_recomputed(monkeypat
     assert torch.equal(run(network, maps()), expected) and len(blocks) == 8
     network(maps()).sum().backward()
     assert network.layer1[0].conv1.weight.grad is not None and len(blocks) == 8
+
+
+@pytest.mark.parametrize("amp", AMP)
+def test_the_stem_takes_its_relu_and_maps_have_their_names(monkeypatch: pytest.MonkeyPatch, amp: bool) -> None:
+    needs_operators(amp=amp)
+    network = JoinedNetwork(NarrowResNet18(norm_layer=FrozenBatchNorm2d), {"layer1": "fine", "layer3": "coarse"}).eval()
+    fold_frozen_norms(network)
+    images = torch.rand(16, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    with monkeypatch.context() as patch:
+        patch.setattr(joined_stage, "can_join", lambda *_: False)
+        expected = run(network, images, amp=amp)
+    network["relu"].forward = None  # it is not asked any more
+    found = run(network, images, amp=amp)
+    assert list(found) == list(expected) == ["fine", "coarse"]
+    assert all(torch.equal(found[name], expected[name]) for name in found)
