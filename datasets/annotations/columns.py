@@ -57,3 +57,9 @@ def are_unique(numbers: np.ndarray) -> bool:
         return True
     ordered = np.sort(numbers)
     return bool((ordered[1:] != ordered[:-1]).all())
+
+
+def any_of_row(marks: np.ndarray) -> np.ndarray:
+    """Mark the rows (m,) of `marks` (m, w) with any that is true."""
+    # Over rows of four numbers numpy is slow, and mostly there is nothing to find.
+    return np.asarray(marks.any(1)) if marks.any() else np.zeros(len(marks), dtype=bool)

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from msgspec import Raw
 
-from .columns import cast_column, is_none, mark, to_flag
+from .columns import any_of_row, cast_column, is_none, mark, to_flag
 from .growing import GrowingColumn, GrowingTexts
 from .parse import NOTHING, Entry, parse_segmentation, to_float, to_int
 
@@ -92,7 +92,7 @@ class Boxes:
         numbers, known, cast = cast_column(values, to_float, {int, float}, np.float64)
         whole = mark_integers(values, numbers)
         odd = ~known | cast | (whole & (np.abs(numbers) >= INEXACT))
-        empty = ~_any_of_four(numbers != 0)
+        empty = ~np.any(numbers.reshape(-1, 4).T, axis=0)
         if odd.any() or shapeless.any():
             empty = mark(boxes, lambda box: not box or box == ZEROS)
         self.numbers.extend(numbers.reshape(-1, 4))
@@ -100,9 +100,9 @@ class Boxes:
         self.absent.extend(absent)
         self.shapeless.extend(shapeless)
         self.empty.extend(empty)
-        self.unknown.extend(_any_of_four(~known))
-        self.was_cast.extend(_any_of_four(cast))
-        return _any_of_four(odd) | shapeless
+        self.unknown.extend(any_of_row(~known.reshape(-1, 4)))
+        self.was_cast.extend(any_of_row(cast.reshape(-1, 4)))
+        return any_of_row(odd.reshape(-1, 4)) | shapeless
 
     def value(self, row: int) -> list[Any]:
         """Return the box of a row of four plain numbers as the file has it."""
@@ -189,11 +189,6 @@ def mark_integers(values: list[Any], numbers: np.ndarray) -> np.ndarray:
     for k in np.flatnonzero(numbers == np.rint(numbers)).tolist():
         marks[k] = type(values[k]) is int
     return marks
-
-
-def _any_of_four(marks: np.ndarray) -> np.ndarray:
-    """Mark the boxes (k,) of which any of the numbers (4 k,) is marked."""
-    return np.asarray(marks.reshape(-1, 4).any(1))
 
 
 def _number(number: Any, whole: Any) -> int | float:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from . import kinds
-from .columns import are_unique, free_numbers
+from .columns import any_of_row, are_unique, free_numbers
 from .conventions import DISAGREES, around_turned, find_convention, overlap
 from .growing import by_block
 from .headers import Images
@@ -157,19 +157,21 @@ class AnnotationTable:
         self._find(kinds.BAD_BOX, listed.unknown.array() & ~from_mask, "bbox", drop=True)
         self._find(kinds.TEXT_BOX, listed.was_cast.array() & ~from_mask, "bbox")
         boxes = listed.numbers.array()
-        endless = by_block(len(boxes), bool, lambda part: ~(np.abs(boxes[part]) <= FARTHEST).all(1))
+        endless = by_block(len(boxes), bool, lambda part: any_of_row(~(np.abs(boxes[part]) <= FARTHEST)))
         self._find(kinds.ENDLESS_BOX, endless, "bbox", drop=True)
         # What was dropped may hold 1e300: products further down would overflow and warn.
         boxes[~self.alive] = 0
         self._check_convention(boxes, images, self.alive & ~from_mask)
-        turned = by_block(len(boxes), bool, lambda part: (boxes[part, 2:] < 0).any(1))
+        turned = by_block(len(boxes), bool, lambda part: any_of_row(boxes[part, 2:] < 0))
         self._find(kinds.TURNED_BOX, turned, "bbox")
         rows = np.flatnonzero(turned)
         # A side (k, 2) that is drawn from the right, from below: its corner is at the other end.
         corners = boxes[rows, :2] + np.minimum(boxes[rows, 2:], 0)
         self.entries.change_boxes(rows, np.concatenate([corners, np.abs(boxes[rows, 2:])], axis=1))
         # In the sum, as the corners are what is trained on: a width too small for it is none.
-        empty = by_block(len(boxes), bool, lambda part: ~(boxes[part, :2] + boxes[part, 2:] > boxes[part, :2]).all(1))
+        empty = by_block(
+            len(boxes), bool, lambda part: any_of_row(~(boxes[part, :2] + boxes[part, 2:] > boxes[part, :2]))
+        )
         self._find(kinds.EMPTY_BOX, empty, "bbox", drop=True)
         return boxes
 
@@ -236,37 +238,42 @@ class AnnotationTable:
 
     def _fit_boxes(self, images: Images) -> None:
         """Drop boxes outside their image and clamp those that hang over its edge."""
+        if not self.alive.any():
+            return
         # Once with the sizes of the file, and once more after the images in doubt were opened.
-        over = by_block(len(self.boxes), np.float64, lambda part: self._clamp(images, part)[1])
+        over = by_block(len(self.boxes), np.float64, lambda part: self._overhang(images, part))
         # A size in the file may be wrong (CPPE-5 has 49): before a box is cut, the image itself is asked.
-        images.measure(np.unique(self.images[over > ROUNDING]))
-        over = by_block(len(self.boxes), np.float64, lambda part: self._clamp(images, part)[1])
-        outside = by_block(len(self.boxes), bool, lambda part: _are_empty(self._clamp(images, part)[0]))
+        doubtful = np.unique(self.images[over > ROUNDING])
+        if len(doubtful):
+            images.measure(doubtful)
+            over = by_block(len(self.boxes), np.float64, lambda part: self._overhang(images, part))
+        # Boxes that are not cut have an area: those without were dropped.
+        rows = np.flatnonzero(over)
+        clamped = self._clamp(images, rows)
+        outside = np.zeros(len(over), dtype=bool)
+        outside[rows] = _are_empty(clamped)
         self._find(kinds.OUTSIDE_BOX, outside, "bbox", drop=True)
         self._find(kinds.ROUNDED_BOX, (over > NOISE) & (over <= ROUNDING), "bbox")
-        hanging = self.alive & (over > ROUNDING)
-        self._find(kinds.OVERHANGING_BOX, hanging, "bbox")
-        rows = np.flatnonzero(hanging)
-        clamped = self._clamp(images, rows)[0]
+        self._find(kinds.OVERHANGING_BOX, over > ROUNDING, "bbox")
+        cut = self.alive[rows] & (over[rows] > ROUNDING)
         clamped[:, 2:] -= clamped[:, :2]
-        self.entries.change_boxes(rows, clamped)
+        self.entries.change_boxes(rows[cut], clamped[cut])
 
-    def _clamp(self, images: Images, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the boxes (k, 4) xyxy of `rows` cut to their images, and by how many pixels each hung over.
+    def _overhang(self, images: Images, rows: slice) -> np.ndarray:
+        """Return by how many pixels boxes (k,) reach over an edge; by none where a row is not alive."""
+        # (2, k): both coordinates of the two corners, and width and height of the image.
+        low, sides = self.boxes[rows, :2].T, images.sizes[self.images[rows], ::-1].T
+        high = low + self.boxes[rows, 2:].T
+        over = np.maximum(-low.min(0), (high - sides).max(0))
+        return np.where((sides[0] > 0) & self.alive[rows], np.maximum(over, 0.0), 0.0)
 
-        By none where a row is not alive.
-        """
-        alive = self.alive[rows]
-        corners = np.where(alive[:, None], self.boxes[rows], 0.0)
+    def _clamp(self, images: Images, rows: np.ndarray) -> np.ndarray:
+        """Return the boxes (k, 4) xyxy of `rows` (k,), whose images have known sizes, cut to these."""
+        corners = self.boxes[rows]
         corners[:, 2:] += corners[:, :2]
-        sizes = np.full((len(corners), 2), -1.0)  # width, height
-        sizes[alive] = images.sizes[self.images[rows][alive], ::-1]
-        # Not known: clipping to infinity leaves a box as it is.
-        sizes[sizes < 0] = np.inf
-        # (k, 2, 2) corners against (k, 1, 2) sizes; infinity where a size is not known.
-        clamped = corners.reshape(-1, 2, 2).clip(0, sizes[:, None]).reshape(-1, 4)
-        known = np.isfinite(sizes[:, 0]) & alive
-        return np.where(known[:, None], clamped, corners), np.where(known, np.abs(corners - clamped).max(1), 0.0)
+        # (k, 2, 2) corners against (k, 1, 2) width and height.
+        sizes = images.sizes[self.images[rows], None, ::-1].astype(np.float64)
+        return corners.reshape(-1, 2, 2).clip(0, sizes).reshape(-1, 4)
 
     def _equal(self, images: Images) -> np.ndarray:
         """Mark the rows (m,) with the image, label and box of an earlier one; in a sample, as `_check_convention`."""
@@ -333,10 +340,10 @@ class AnnotationTable:
 
 def _are_empty(corners: np.ndarray) -> np.ndarray:
     """Mark boxes (k, 4) xyxy without width or height."""
-    return np.asarray((corners[:, 2:] <= corners[:, :2]).any(1))
+    return any_of_row(corners[:, 2:] <= corners[:, :2])
 
 
 def _has_tiny_side(boxes: np.ndarray) -> np.ndarray:
     """Mark boxes (k, 4) xywh with a side below a pixel, but above nothing."""
     sides = np.abs(boxes[:, 2:])
-    return np.asarray(((sides > 0) & (sides < 1)).any(1))
+    return any_of_row((sides > 0) & (sides < 1))
