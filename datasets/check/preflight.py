@@ -3,6 +3,7 @@
 The annotations were read, and repaired or refused, when the datasets were built. `datasets.check` looks at every image.
 """
 
+import os
 from collections.abc import Mapping
 from os.path import isfile
 from pathlib import Path
@@ -18,13 +19,15 @@ from ..annotations.findings import Action, Findings
 from ..annotations.kinds import DOUBTFUL
 from ..coco import CocoDetection
 from ..coco_panoptic import CocoPanoptic
-from ..image_files import by_base_name, hint_for_missing
+from ..image_files import by_base_name, by_file_name, hint_for_missing
 from ..interface import DatasetOrSubset, DetectionDataset
 from .across import note_class_names
 from .images import EXIF, NOT_RGB, ListedImage, inspect, note_images
 from .panoptic import explain_no_segment, inspect_segments
 
 HANDFUL = 8
+#: So many image files are looked up in lists of their folders.
+MANY = 10_000
 #: What the whole check reports and nobody needs to read before every training.
 HARMLESS = (EXIF.name, NOT_RGB.name)
 
@@ -77,7 +80,8 @@ def _indices(dataset: DatasetOrSubset) -> tuple[np.ndarray, DetectionDataset]:
 def _missing_files(name: str, dataset: DetectionDataset, indices: np.ndarray) -> str | None:
     """Describe the images that are not there, None where all are."""
     for files, path_of in (("images", dataset.image_path), ("PNGs", dataset.segments_path)):
-        paths = ((index, path_of(index)) for index in indices.tolist())
+        asked = _not_listed(dataset, indices) if files == "images" else indices
+        paths = ((index, path_of(index)) for index in asked.tolist())
         # All of them, not a handful: asking for a file costs microseconds, and one missing image ends a run hours
         # later.
         missing = [(index, path) for index, path in paths if path is not None and not isfile(path)]
@@ -88,6 +92,36 @@ def _missing_files(name: str, dataset: DetectionDataset, indices: np.ndarray) ->
                 f"{len(missing)} of the {len(indices)} {files} of the {name} split are not there{_hint(dataset, index)}"
             )
     return None
+
+
+def _not_listed(dataset: DetectionDataset, indices: np.ndarray) -> np.ndarray:
+    """Return the images whose file is not in the list of its folder: those have to be asked for one by one.
+
+    A list of the folders is a few questions to the file system instead of a million. Few images are not worth a list of
+    what may be a large folder.
+    """
+    if len(indices) < MANY or not isinstance(dataset, CocoDetection):
+        return indices
+    if dataset.files.find not in (by_file_name, by_base_name):
+        return indices
+    names = dataset.annotations.file_names()
+    known: dict[str, set[str]] = {}
+    rest = []
+    for index in indices.tolist():
+        parent, _, name = names[index].rpartition("/")
+        if parent not in known:
+            known[parent] = _files_in(os.path.join(dataset.files.folder, parent))
+        if name not in known[parent]:
+            rest.append(index)
+    return np.array(rest, dtype=np.int64)
+
+
+def _files_in(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (OSError, ValueError):  # no such folder, or a name that none can have
+        return set()
 
 
 def _hint(dataset: DetectionDataset, index: int) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from os.path import isfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch.utils.data import Subset
 
 from datasets import build_dataset
 from datasets.annotations.findings import Findings
+from datasets.check import preflight
 from datasets.check.preflight import check_before_training
 from datasets.check.report import Report, as_text
 from datasets.check.split import check_split
@@ -43,6 +45,30 @@ def test_a_missing_image_is_named_with_the_number_of_its_kind(coco_folder: Path)
         check_before_training(splits)
     kept = {"train": splits["train"], "val": Subset(Subset(splits["val"], [3, 0, 1]), [0, 1])}
     assert check_before_training(kept) == []  # only what is used is looked at
+
+
+def test_many_images_are_looked_up_in_lists_of_their_folders(
+    coco_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder and a link to nothing are no files there either; what is not listed as it is named is asked for."""
+    monkeypatch.setattr(preflight, "MANY", 1)
+    assert check_before_training(build(coco_folder)) == []
+    path, images = coco_folder / "annotations" / "instances_val2017.json", coco_folder / "val2017"
+    data = json.loads(path.read_text())
+    (images / "part").mkdir()
+    for image, name in zip(data["images"], ("part/first.png", "./part/second.png", "folder.png", "nothing.png")):
+        Image.new("RGB", (image["width"], image["height"])).save(images / "part" / Path(name).name)
+        image["file_name"] = name
+    path.write_text(json.dumps(data))
+    (images / "folder.png").mkdir()
+    (images / "nothing.png").symlink_to(images / "gone.png")
+    asked = []
+    monkeypatch.setattr(preflight, "isfile", lambda place: asked.append(Path(place).name) or isfile(place))
+    with pytest.raises(
+        DatasetError, match=r"(folder|nothing)\.png: no such file .*; 2 of the 4 images of the val split"
+    ):
+        check_before_training(build(coco_folder))
+    assert set(asked) == {"folder.png", "nothing.png"}
 
 
 def test_what_cannot_be_decoded_and_what_is_odd(coco_folder: Path) -> None:
