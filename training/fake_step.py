@@ -159,10 +159,10 @@ def fake_assignment() -> Iterator[None]:
     The padded size of masks, which the model gives as numbers on the host, is then that of the masks themselves.
     """
 
-    def assign(costs: Sequence[Tensor], sizes: Sequence[int]) -> list[list[Match]]:
-        # The one copy to the host stays, for it is part of the step.
-        torch.cat([cost.flatten() for cost in costs]).cpu()
-        pairs = [[(torch.arange(min(n, cost.shape[2])),) * 2 for n in sizes] for cost in costs for _ in cost]
+    def assign(costs: Sequence[Sequence[Tensor]]) -> list[list[Match]]:
+        pairs = [  # of images (L, Q, T)
+            [(torch.arange(min(image.shape[1:])),) * 2 for image in images] for images in costs for _ in images[0]
+        ]
         return cast(list[list[Match]], pairs)
 
     real = matcher.assign_on_host, criterion.canvas_of

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from models import matcher
 from models.matcher import HungarianMatcher
 from tests.models.golden import golden_outputs, golden_targets
 from util.box_ops import box_cxcywh_to_xyxy, generalized_box_iou
@@ -88,3 +89,42 @@ def test_predictions_that_are_not_finite_do_not_stop_the_matcher() -> None:
 def test_all_weights_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="--set_cost_class"):
         HungarianMatcher(cost_class=0, cost_bbox=0, cost_giou=0)
+
+
+def formula(logits: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor, objects: torch.Tensor) -> torch.Tensor:
+    """DETR's cost (L, B, Q, T) in its order of operations, with the four coordinates innermost."""
+    boxes = boxes.float()
+    l1 = (boxes[..., :, None, :] - objects[..., None, :, :]).abs().sum(-1)
+    giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(objects))
+    index = labels[None, :, None].expand(*logits.shape[:-1], -1)
+    cost = 5 * l1 - 1 * logits.float().softmax(-1).gather(-1, index) - 2 * giou
+    return cost.nan_to_num(matcher.NOT_A_COST, matcher.NOT_A_COST, -matcher.NOT_A_COST)
+
+
+@pytest.mark.parametrize("objects", [0, 1, 37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_costs_have_the_bits_of_the_formula(dtype: torch.dtype, objects: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts of three objects and in one part; with boxes that have no area, and numbers that are not finite."""
+    torch.manual_seed(objects)
+    logits, boxes = torch.randn(2, 3, 10, 7).to(dtype), torch.rand(2, 3, 10, 4).to(dtype)
+    labels, truth = torch.randint(6, (3, objects)), torch.rand(3, objects, 4).to(dtype)
+    boxes[0, 0, :2, 2:] = truth[0, :1, 2:] = 0  # 0 / 0 where the centres are equal, too
+    boxes[0, 0, :1, :2] = truth[0, :1, :2] = 0.25
+    boxes[1, 1, 1, 0], logits[1, 1, 2, 0] = float("inf"), float("nan")
+    expected = formula(logits, boxes, labels, truth)
+    for pairs in (1, 200, matcher.HOST_PAIRS):
+        monkeypatch.setattr(matcher, "HOST_PAIRS", pairs)
+        cost = MATCHER.cost(logits, boxes, labels, truth)
+        assert cost.dtype == expected.dtype
+        assert cost.numpy().tobytes() == expected.numpy().tobytes()
+
+
+def test_images_by_themselves_and_threads_change_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, targets = random_case(5, 20, [3, 0, 20, 31, 1])
+    outputs["hidden"] = torch.rand(5, 20) < 0.2
+    layers = [outputs, random_case(5, 20, [])[0] | {"hidden": outputs["hidden"]}, random_case(5, 8, [])[0]]
+    together = [as_lists(layer) for layer in MATCHER.match_layers(layers, targets)]
+    monkeypatch.setattr(matcher, "HOST_PAIRS", 50)
+    monkeypatch.setattr(matcher, "THREADED_PAIRS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert [as_lists(layer) for layer in MATCHER.match_layers(layers, targets)] == together
