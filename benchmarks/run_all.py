@@ -27,13 +27,14 @@ QUICK = {
     "masks": "--size 96 128 -- --enc_layers 1 --dec_layers 1".split(),  # the original's heads fit ResNet-50
     "scaling": ["--side", "64", "--rounds", "1", "--sweeps", "queries", "--values", "5", "10", *TINY_MODEL],
     "loader": ["--passes", "1"],
+    "matcher": ["--cases", "COCO", "--batch_sizes", "1", "--rounds", "1"],
     "end_to_end": ["--rounds", "1", "--epochs", "1", "--images", "4", "--", "--enc_layers", "1", "--dec_layers", "1"],
     "annotations": ["--images", "50", "--boxes", "300", "--runs", "1", "--workers", "1"],
     "roofline": ["--kernels", "200", "--names", "20"],
 }
 #: Flags that are passed on, by the benchmarks that know them.
 KNOW_DEVICE = ("train_step", "inference", "scaling")
-KNOW_ORIGINAL = ("train_step", "inference", "evaluation", "masks", "scaling", "loader", "end_to_end")
+KNOW_ORIGINAL = ("train_step", "inference", "evaluation", "masks", "scaling", "loader", "matcher", "end_to_end")
 #: Switches to measure on a GPU beside float32, where a step may be short enough for a compiler to matter.
 ALSO_ON_GPU = ["--also=--amp bf16", "--also=--amp bf16 --compile"]
 NEED_DATA = {"loader": "--data", "end_to_end": "--data_path"}

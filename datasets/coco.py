@@ -3,7 +3,7 @@
 Labels are the file's category ids, without remapping: a model for them has `largest id + 1` classes, 91 for COCO.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,8 @@ from .annotations.findings import Findings
 from .annotations.masks import drawable
 from .image_files import FindImage, by_file_name
 from .images import ImageFolder, load_transformed, read_image
-from .transforms import Example, Transform
+from .pixels import read_pixels
+from .transforms import Example, Transform, image_size
 from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 
 
@@ -109,9 +110,16 @@ class CocoDetection(TorchvisionCocoDetection):
 
     def load(self, index: int) -> tuple[Image.Image, Target]:
         """Return the RGB image and its target, boxes `xyxy` in pixels. Raises ImageError when it cannot be read."""
+        return self._load(index, read_image)
+
+    def load_pixels(self, index: int) -> tuple[Tensor, Target]:
+        """Return what `load` does, the image as a uint8 tensor (3, H, W), which is decoded faster."""
+        return self._load(index, read_pixels)
+
+    def _load(self, index: int, read: Callable[..., Any]) -> tuple[Any, Target]:
         image_id = self.image_id(index)
         described, listed = f"the image with image id {image_id} of {self.ann_file}", self.get_height_and_width(index)
-        image = read_image(self.image_path(index), described=described, listed=listed)
+        image = read(self.image_path(index), described=described, listed=listed)
         objects = self.annotations.objects_of(index, segmentation=self.prepare.return_masks)
         try:
             return self.prepare(image, {"image_id": image_id, "annotations": objects})
@@ -166,14 +174,14 @@ class ConvertCocoPolysToMask:
     def __init__(self, return_masks: bool = False) -> None:
         self.return_masks = return_masks
 
-    def __call__(self, image: Image.Image, target: dict[str, Any]) -> tuple[Image.Image, Target]:
-        """`target` holds `image_id` and `annotations`; returns the image and, for n objects:
+    def __call__(self, image: Any, target: dict[str, Any]) -> tuple[Any, Target]:
+        """`target` holds `image_id` and `annotations`; returns the image, PIL's or a tensor, and, for n objects:
 
         boxes (n, 4) float32 xyxy in pixels, labels (n,) int64, area (n,) float32, iscrowd (n,) int64, image_id (1,),
         orig_size and size (2,) = (height, width) int64, masks (n, H, W) bool when asked for, and keypoints (n, K, 3)
         float32, x, y and visibility, when all objects have as many.
         """
-        width, height = image.size
+        height, width = image_size(image)
         objects = [annotation for annotation in target["annotations"] if _is_object(annotation)]
         boxes = torch.tensor([annotation["bbox"] for annotation in objects], dtype=torch.float32).reshape(-1, 4)
         # xywh as COCO has it to xyxy, then cut to the image, in DETR's order: a box may end with no area after all.

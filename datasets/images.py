@@ -2,9 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,9 @@ from .annotations.headers import last_part
 from .annotations.masks import Size
 from .image_files import FindImage, by_base_name, by_file_name
 from .interface import DetectionDataset
+
+#: Of an image: PIL's, or a uint8 tensor.
+Pixels = TypeVar("Pixels")
 
 #: What PIL's decoders raise on broken bytes; OSError covers missing files, unknown formats and truncated ones.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -68,8 +71,13 @@ def read_image(path: Path, *, described: str, listed: Size | None = None) -> Ima
 
     Raises ImageError, which names the file and `described`, where it cannot be read.
     """
+    return one_image(decode_rgb, path, described, listed)
+
+
+def one_image(decode: Callable[[Path, Size | None], Pixels], path: Path, described: str, listed: Size | None) -> Pixels:
+    """Return what `decode` makes of a file. Raises ImageError where that raises one of DECODE_ERRORS."""
     try:
-        return decode_rgb(path, listed)
+        return decode(path, listed)
     except FileNotFoundError:
         reason = "no such file"
     except DECODE_ERRORS as error:
@@ -144,7 +152,10 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 def load_transformed(dataset: DetectionDataset, index: int) -> tuple[Any, Any]:
     """Return the image and the target of a number after the dataset's transforms. Raises ImageError with the file."""
-    image, target = dataset.load(index)
+    # A dataset that can decodes to a tensor at once where the first transform would make one.
+    pixels_first = getattr(dataset.transforms, "pixels_first", False)
+    load = getattr(dataset, "load_pixels", dataset.load) if pixels_first else dataset.load
+    image, target = load(index)
     if dataset.transforms is None:
         return image, target
     try:

@@ -166,6 +166,11 @@ class Compose:
 
     transforms: Sequence[Transform]
 
+    @property
+    def pixels_first(self) -> bool:
+        """True if images may come as uint8 tensors (3, H, W), which the first transform would make of them."""
+        return bool(self.transforms) and isinstance(self.transforms[0], ToPixels)
+
     def __call__(self, image: Any, target: Target | None) -> Example:
         for transform in self.transforms:
             image, target = transform(image, target)
@@ -276,14 +281,20 @@ class CenterCrop:
         return crop(image, target, (top, left, height, width))
 
 
+def to_pixels(image: Image) -> Tensor:
+    """PIL RGB image to uint8 tensor (3, H, W), in memory (H, W, 3)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
 class ToPixels:
     """PIL image to uint8 tensor (3, H, W), to go on with: PyTorch resizes it two to three times as fast as Pillow.
 
     It rounds coefficients to 16 bits, where Pillow has 22: a few pixels in ten thousand differ, by 1 of 255.
     """
 
-    def __call__(self, image: Image, target: Target | None) -> Example:
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1), target
+    def __call__(self, image: Image | Tensor, target: Target | None) -> Example:
+        # A dataset's `load_pixels` has decoded to a tensor already.
+        return (image if isinstance(image, Tensor) else to_pixels(image)), target
 
     def __repr__(self) -> str:
         return "ToPixels()"

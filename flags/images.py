@@ -46,7 +46,7 @@ def add_image_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--fast_resize",
         action="store_true",
-        help="training images by PyTorch's resize instead of Pillow's: faster, few pixels differ, by 1 of 255",
+        help="training images decoded and resized by PyTorch instead of Pillow: faster, few pixels differ, by 1 of 255",
     )
     # Off: DETR pads a batch to its largest image alone. One canvas costs more, and spares a compiler new shapes.
     group.add_argument("--pad", action="store_true", help="every image on one canvas: a single input shape")
