@@ -109,11 +109,10 @@ class NormedConv2d(nn.Conv2d):
             # Scaling the weight costs as many products as it has numbers; the norm as many as the map has.
             return self._norm[0].normalize(self._conv_forward(x, self.weight, None))
         weight, bias = self._weight_and_bias()
-        if self._trains() and not torch.compiler.is_compiling() and product_dtype(x) == torch.bfloat16:
-            if suits_products(x, weight, padding=self.padding, groups=self.groups):
-                # As autocast would cast them: once, and the weight's gradient comes back in its own type.
-                x, weight, bias = (t.to(torch.bfloat16) for t in (x, weight, bias))
-                return pointwise_conv(x, weight, bias, stride=self.stride)
+        if self._trains() and not torch.compiler.is_compiling() and self._suits_products(x):
+            # As autocast would cast them: once, and the weight's gradient comes back in its own type.
+            x, weight, bias = (t.to(product_dtype(x)) for t in (x, weight, bias))
+            return pointwise_conv(x, weight, bias, stride=self.stride)
         return self._conv_forward(x, weight, bias)
 
     @torch.no_grad()
@@ -135,6 +134,10 @@ class NormedConv2d(nn.Conv2d):
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         self._kept = None
         super()._load_from_state_dict(*args, **kwargs)
+
+    def _suits_products(self, x: Tensor) -> bool:
+        how = {"stride": self.stride, "padding": self.padding, "groups": self.groups, "dtype": product_dtype(x)}
+        return suits_products(x, self.weight, **how)
 
     def _trains(self) -> bool:
         return torch.is_grad_enabled() and self.weight.requires_grad

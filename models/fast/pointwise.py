@@ -1,8 +1,9 @@
-"""Gradients of 1 x 1 convolutions as matrix products, in bfloat16 on the CPU.
+"""Gradients of 1 x 1 convolutions as matrix products on the CPU, where they are faster.
 
 Over maps with the channels of a pixel side by side such a convolution is the product of a matrix of pixels (P, C) and
-one of weights. oneDNN's gradient for the weights is slower there, and its threads wait for each other by spinning:
-beside other programs on the machine seconds instead of milliseconds.
+one of weights. oneDNN's gradient for the weights is slower in bfloat16, and its threads wait for each other by
+spinning: beside other programs on the machine seconds instead of milliseconds. In float32 products are faster with a
+stride, and where the weight has many numbers for few pixels (`benchmarks/convolutions.py` measures all).
 """
 
 from typing import Any
@@ -11,11 +12,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+#: Numbers of a weight for each pixel, from which products in float32 are faster.
+FLOAT32_SHARE = 16
 
-def suits_products(x: Tensor, weight: Tensor, *, padding: Any, groups: int) -> bool:
-    """Tell if `pointwise_conv` is for a convolution of x (B, C, H, W) that is computed in bfloat16."""
+
+def suits_products(
+    x: Tensor, weight: Tensor, *, stride: tuple[int, ...], padding: Any, groups: int, dtype: torch.dtype
+) -> bool:
+    """Tell if `pointwise_conv` is for a convolution of x (B, C, H, W) that is computed in `dtype`."""
     plain = weight.shape[-2:] == (1, 1) and padding in (0, (0, 0)) and groups == 1
-    return plain and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+    if not (plain and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)):
+        return False
+    pixels = x.numel() // x.shape[1]
+    share = weight.numel() > FLOAT32_SHARE * pixels
+    return dtype == torch.bfloat16 or (dtype == torch.float32 and (share or any(step != 1 for step in stride)))
 
 
 def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor, *, stride: tuple[int, ...]) -> Tensor:

@@ -27,7 +27,7 @@ def test_outputs_and_gradients_are_those_of_a_convolution(stride: tuple[int, int
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_only_bfloat16_convolutions_of_one_pixel_are_products(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convolutions_of_one_pixel_are_products_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def counted(*tensors: Tensor, stride: tuple[int, int]) -> Tensor:
@@ -35,13 +35,22 @@ def test_only_bfloat16_convolutions_of_one_pixel_are_products(monkeypatch: pytes
         return pointwise_conv(*tensors, stride=stride)
 
     monkeypatch.setattr(folded_norm, "pointwise_conv", counted)
-    x = torch.rand(2, 4, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
-    for kernel, dtype, wanted in ((1, torch.bfloat16, 1), (3, torch.bfloat16, 0), (1, None, 0)):
+    bf16 = torch.bfloat16
+    cases = [
+        (1, 1, 16, bf16, [bf16]),
+        (3, 1, 16, bf16, []),
+        (1, 1, 16, None, []),
+        (1, 2, 16, None, [torch.float32]),
+        (3, 2, 16, None, []),
+        (1, 1, 4, None, [torch.float32]),  # 1,024 numbers of the weight for 2 * 16 pixels
+    ]
+    for kernel, stride, size, dtype, wanted in cases:
         calls.clear()
-        layer = NormedConv2d(nn.Conv2d(4, 4, kernel, padding=kernel // 2, bias=False), FrozenBatchNorm2d(4))
+        x = torch.rand(2, 32, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
+        layer = NormedConv2d(nn.Conv2d(32, 32, kernel, stride, kernel // 2, bias=False), FrozenBatchNorm2d(32))
         with torch.autocast("cpu", dtype, enabled=dtype is not None):
             out = layer(x)
         out.float().square().mean().backward()
-        assert calls == [torch.bfloat16] * wanted
+        assert calls == wanted
         # Weights train in float32, whatever the products are computed in.
         assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
