@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from util.dist.precision import product_dtype
 
 from .joined_conv import Join, joined_conv, pack_weight
+from .joined_training import joined_conv_with_gradients
 from .pointwise import pointwise_conv, suits_products
 
 
@@ -98,6 +99,8 @@ class NormedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, *, join: Join | None = None) -> Tensor:
         """Convolve and normalise (B, C, H, W); `join`, where `can_join` allows it, is done in the same pass."""
+        if join is not None and torch.is_grad_enabled():
+            return self._join_with_gradients(x, join)
         if join is not None:
             x = x.to(product_dtype(x))
             weight, bias = (t.to(x.dtype) for t in self._weight_and_bias(packed_for=x.shape))
@@ -134,6 +137,15 @@ class NormedConv2d(nn.Conv2d):
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         self._kept = None
         super()._load_from_state_dict(*args, **kwargs)
+
+    def _join_with_gradients(self, x: Tensor, join: Join) -> Tensor:
+        dtype = product_dtype(x)
+        if self._trains() and self._map_size(x) < self.weight.numel():  # as in `forward`
+            out = self.forward(x)
+            return F.relu(out if join.add is None else out.add_(join.add), inplace=True)
+        products = self._trains() and self._suits_products(x)
+        x, weight, bias = (t.to(dtype) for t in (x, *self._weight_and_bias()))
+        return joined_conv_with_gradients(x, weight, bias, self, add=join.add, products=products)
 
     def _suits_products(self, x: Tensor) -> bool:
         how = {"stride": self.stride, "padding": self.padding, "groups": self.groups, "dtype": product_dtype(x)}

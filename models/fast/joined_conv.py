@@ -1,4 +1,4 @@
-"""Convolution, addition and ReLU as one pass over the map, for inference on the CPU.
+"""Convolution, addition and ReLU as one pass over the map, on the CPU.
 
 PyTorch hands a convolution to oneDNN, and reads and writes its result once more for an addition and twice more for a
 ReLU: at stride 4 a map of ResNet-50 has 55 MB an image. oneDNN does both while it writes the result; PyTorch has
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 #: Operators behind `torch.ops.mkldnn`. They are not documented, so a PyTorch without them runs layer by layer.
 OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_is_mkldnn_bf16_supported")
@@ -26,8 +27,10 @@ class Join:
 
 def can_join(x: Tensor, dtype: torch.dtype) -> bool:
     """Tell if convolutions of x (B, C, H, W) that are computed in `dtype` can do more than their own work."""
-    # The backward pass, tracers and other kinds of tensors (those without numbers) know the single layers only.
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) is not Tensor:
+    # Tracers, other kinds of tensors (those without numbers) and counters of operators know the single layers only.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode():
+        return False
+    if type(x) is not Tensor:
         return False
     if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
         return False

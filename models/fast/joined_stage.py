@@ -1,7 +1,8 @@
-"""A ResNet's stem and stages, which in inference on the CPU join each convolution with what follows it."""
+"""A ResNet's stem and stages, which on the CPU join each convolution with what follows it (`joined_conv`)."""
 
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -41,9 +42,14 @@ class JoinedStage(nn.Sequential):
         if not (can_join(x, dtype) and all(module is self or _can_be_skipped(module) for module in self.modules())):
             return super().forward(x)
         x = x.to(dtype)
-        for number, block in enumerate(self):
-            # The first block's input is somebody else's; that of the others may take the output.
-            x = _run_block(block, x, is_own=number > 0)
+        if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
+            for block in self:
+                x = _train_block(block, x)
+            return x
+        with torch.no_grad():  # a frozen stage keeps nothing in training, either
+            for number, block in enumerate(self):
+                # The first block's input is somebody else's; that of the others may take the output.
+                x = _run_block(block, x, is_own=number > 0)
         return x
 
 
@@ -63,15 +69,23 @@ def has_blocks(stage: nn.Module) -> TypeGuard[nn.Sequential]:
 
 def _run_block(block: Any, x: Tensor, *, is_own: bool) -> Tensor:
     """Run a block on x (B, C, H, W), whose memory the result takes where it `is_own` and added to the result."""
-    names = ("conv1", "conv2", "conv3") if isinstance(block, Bottleneck) else ("conv1", "conv2")
     if block.downsample is not None:
         shortcut = block.downsample[0](x, join=Join(relu=False))
     else:
         shortcut = x if is_own else x.clone()
-    inner = x
-    for name in names[:-1]:
-        inner = getattr(block, name)(inner, join=Join())
-    return getattr(block, names[-1])(inner, join=Join(add=shortcut))
+    return _run_row(block, x, shortcut)
+
+
+def _train_block(block: nn.Module, x: Tensor) -> Tensor:
+    """Run a block on x (B, C, H, W) in a way that gradients pass."""
+    return _run_row(block, x, x if block.downsample is None else block.downsample[0](x))
+
+
+def _run_row(block: nn.Module, x: Tensor, shortcut: Tensor) -> Tensor:
+    *inner, last = ("conv1", "conv2", "conv3") if isinstance(block, Bottleneck) else ("conv1", "conv2")
+    for name in inner:
+        x = getattr(block, name)(x, join=Join())
+    return getattr(block, last)(x, join=Join(add=shortcut))
 
 
 def _can_be_skipped(module: nn.Module) -> bool:

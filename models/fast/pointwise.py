@@ -6,6 +6,7 @@ spinning: beside other programs on the machine seconds instead of milliseconds. 
 stride, and where the weight has many numbers for few pixels (`benchmarks/convolutions.py` measures all).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,21 +45,28 @@ class _Pointwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        g = _pixels(gradient)  # (P, D)
-        vertical, horizontal = ctx.stride
-        # With a stride the pixels between take no part.
-        seen = x[:, :, ::vertical, ::horizontal]
-        to_x = to_weight = None
-        if ctx.needs_input_grad[1]:
-            to_weight = (g.t() @ _pixels(seen)).view_as(weight)  # (D, P) (P, C)
-        if ctx.needs_input_grad[0]:
-            # (P, D) (D, C), and from pixels to a map (B, C, h, w) with channels last: a view.
-            to_seen = (g @ weight.flatten(1)).view(len(x), *seen.shape[2:], -1).permute(0, 3, 1, 2)
-            to_x = to_seen
-            if ctx.stride != (1, 1):
-                to_x = torch.zeros_like(x)
-                to_x[:, :, ::vertical, ::horizontal] = to_seen
-        return to_x, to_weight, None, None
+        return *product_gradients(gradient, x, weight, stride=ctx.stride, wanted=ctx.needs_input_grad[:2]), None, None
+
+
+def product_gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, *, stride: tuple[int, ...], wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients for x (B, C, H, W) and weight (D, C, 1, 1), those that are wanted, of `gradient` (B, D, h, w)."""
+    g = _pixels(gradient)  # (P, D)
+    vertical, horizontal = stride
+    # With a stride the pixels between take no part.
+    seen = x[:, :, ::vertical, ::horizontal]
+    to_x = to_weight = None
+    if wanted[1]:
+        to_weight = (g.t() @ _pixels(seen)).view_as(weight)  # (D, P) (P, C)
+    if wanted[0]:
+        # (P, D) (D, C), and from pixels to a map (B, C, h, w) with channels last: a view.
+        to_seen = (g @ weight.flatten(1)).view(len(x), *seen.shape[2:], -1).permute(0, 3, 1, 2)
+        to_x = to_seen
+        if stride != (1, 1):
+            to_x = torch.zeros_like(x)
+            to_x[:, :, ::vertical, ::horizontal] = to_seen
+    return to_x, to_weight
 
 
 def _pixels(maps: Tensor) -> Tensor:
