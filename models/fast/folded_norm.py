@@ -148,8 +148,8 @@ class NormedConv2d(nn.Conv2d):
         return joined_conv_with_gradients(x, weight, bias, self, add=join.add, products=products)
 
     def _suits_products(self, x: Tensor) -> bool:
-        how = {"stride": self.stride, "padding": self.padding, "groups": self.groups, "dtype": product_dtype(x)}
-        return suits_products(x, self.weight, **how)
+        dtype, groups = product_dtype(x), self.groups
+        return suits_products(x, self.weight, stride=self.stride, padding=self.padding, groups=groups, dtype=dtype)
 
     def _trains(self) -> bool:
         return torch.is_grad_enabled() and self.weight.requires_grad

@@ -76,7 +76,7 @@ def _run_block(block: Any, x: Tensor, *, is_own: bool) -> Tensor:
     return _run_row(block, x, shortcut)
 
 
-def _train_block(block: nn.Module, x: Tensor) -> Tensor:
+def _train_block(block: Any, x: Tensor) -> Tensor:
     """Run a block on x (B, C, H, W) in a way that gradients pass."""
     return _run_row(block, x, x if block.downsample is None else block.downsample[0](x))
 

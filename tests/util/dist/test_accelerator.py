@@ -25,7 +25,10 @@ KIND = re.compile(r"\.type\s*(?:==|!=|in\b|not in\b)|\.is_cuda\b|\bis_available\
 #: Code inside the model that computes in another way on the CPU, whose fused kernels and last bits are others, and that
 #: compilers trace: there a tensor's own device is asked. Then the table, who checks a name against it, and
 #: torch.distributed's is_available.
-KERNELS = {"attention.py", "backbone.py", "dropout.py", "entmax.py", "pointwise.py", "relu_dropout.py", "box_ops.py"}
+KERNELS = {
+    *("attention.py", "backbone.py", "box_ops.py", "dropout.py", "entmax.py", "joined_conv.py", "pointwise.py"),
+    *("relu_dropout.py", "transformer.py"),
+}
 BY_ITSELF = KERNELS | {"accelerator.py", "device.py", "distributed.py"}
 
 
