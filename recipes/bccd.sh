@@ -17,4 +17,4 @@ python main.py --dataset_file custom --data_path "$data" --image_size 384 --max_
     --queries encoder --focal --local_attention --num_queries 60 \
     --hidden_dim 128 --nheads 4 --enc_layers 2 --dec_layers 3 --dim_feedforward 512 --dropout 0 \
     --batch_size 4 --epochs 30 --lr 5e-4 --lr_backbone 2e-4 --lr_schedule onecycle --warmup_steps 50 \
-    --clip_max_norm 0.5 --ema 0.995 --eval_every 2 --print_freq 25 --device cpu --output_dir runs/bccd "${@:2}"
+    --clip_max_norm 0.5 --ema 0.995 --eval_every 3 --print_freq 25 --device cpu --output_dir runs/bccd "${@:2}"
