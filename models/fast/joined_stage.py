@@ -22,7 +22,7 @@ class JoinedNetwork(IntermediateLayerGetter):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the maps of images (B, 3, H, W)."""
         names = list(self)
-        joins = names[:3] == STEM and can_join(x, product_dtype(x))
+        joins = names[:3] == STEM and _joined_dtype(x) is not None
         if not (joins and all(_can_be_skipped(self[name]) for name in STEM)):
             return super().forward(x)
         x, maps = self["conv1"](x, join=Join()), {}
@@ -38,8 +38,8 @@ class JoinedStage(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks over (B, C, H, W)."""
-        dtype = product_dtype(x)
-        if not (can_join(x, dtype) and all(module is self or _can_be_skipped(module) for module in self.modules())):
+        dtype = _joined_dtype(x)
+        if dtype is None or not all(module is self or _can_be_skipped(module) for module in self.modules()):
             return super().forward(x)
         x = x.to(dtype)
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
@@ -65,6 +65,15 @@ def join_stages(network: nn.Module) -> int:
 def has_blocks(stage: nn.Module) -> TypeGuard[nn.Sequential]:
     """True for a row of a ResNet's blocks."""
     return isinstance(stage, nn.Sequential) and all(isinstance(block, (BasicBlock, Bottleneck)) for block in stage)
+
+
+def _joined_dtype(x: Tensor) -> torch.dtype | None:
+    """Return the type in which joined convolutions of x (B, C, H, W) are computed; None where layers run one by one."""
+    # First: PyTorch 2.11's compiler cannot follow the question for autocast.
+    if torch.compiler.is_compiling():
+        return None
+    dtype = product_dtype(x)
+    return dtype if can_join(x, dtype) else None
 
 
 def _run_block(block: Any, x: Tensor, *, is_own: bool) -> Tensor:
