@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -16,8 +17,9 @@ SETTINGS = {-4: 0, -1: 2**31 - 1}
 OWN_CHOICES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
-#: Batches between two times that free memory is given back: its pages cost about a tenth of a step to ask for again.
-BATCHES_KEPT = 100
+#: Memory goes back once it is so many times what a single batch needs: its pages cost a tenth of a step to ask for
+#: again.
+MOST_KEPT = 1.25
 
 
 def keep_freed_memory(device: torch.device) -> bool:
@@ -33,21 +35,35 @@ def keep_freed_memory(device: torch.device) -> bool:
 
 
 class FreedMemory:
-    """Gives kept memory back to the system after every so many batches; does nothing where none is kept.
+    """Gives kept memory back to the system where it has become much more than a batch needs.
 
     Batches of changing sizes leave gaps that later ones do not fit in: without this a process grew from 1.7 to 3.4 GB
-    in 1,500 steps, and went on growing.
+    in 1,500 steps, and went on growing. With batches of one size nothing is ever given back. Where nothing is kept
+    (`keep_freed_memory`), it does nothing.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._trim = _function_of_glibc("malloc_trim", device)
-        self._batches = 0
+        self._limit = 0.0  # bytes
+        self._has_trimmed = True  # before the first batch there are no gaps
 
     def after_batch(self) -> None:
-        """Count a batch, and give back what is free if it is time."""
-        self._batches += 1
-        if self._trim is not None and self._batches % BATCHES_KEPT == 0:
+        """Look at the memory of this process, and give back what is free if it is too much."""
+        if self._trim is None:
+            return
+        resident = _resident_bytes()
+        if self._has_trimmed:
+            # One batch since then: what it needs, and no gaps. The largest batch so far decides.
+            self._limit = max(self._limit, MOST_KEPT * resident)
+        self._has_trimmed = resident > self._limit
+        if self._has_trimmed:
             self._trim(0)  # bytes to keep free
+
+
+def _resident_bytes() -> int:
+    """Memory of this process, from Linux's list of counts in pages: the second is what is resident."""
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _function_of_glibc(name: str, device: torch.device) -> Callable[..., int] | None:

@@ -1,6 +1,7 @@
 """Memory that stays with the process: on Linux's CPUs, and not where a user has chosen otherwise."""
 
 import ctypes
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import main
 from tests.helpers import TINY
 from util.dist import host_memory
-from util.dist.host_memory import BATCHES_KEPT, OWN_CHOICES, FreedMemory, keep_freed_memory
+from util.dist.host_memory import OWN_CHOICES, FreedMemory, keep_freed_memory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -36,28 +37,45 @@ def test_freed_memory_is_kept_on_the_cpu_alone(told: list[tuple[int, ...]]) -> N
     assert told == [(-4, 0), (-1, 2**31 - 1)]
 
 
-def test_what_is_free_goes_back_after_every_so_many_batches(told: list[tuple[int, ...]]) -> None:
-    memory, of_a_gpu = FreedMemory(CPU), FreedMemory(CUDA)
-    for _ in range(2 * BATCHES_KEPT + 1):
+def trims_after(sizes: list[int], told: list, monkeypatch: pytest.MonkeyPatch, device: torch.device = CPU) -> list[int]:
+    """Numbers of the batches, from 1, after which memory was given back; `sizes` is what the process has after each."""
+    memory, found = FreedMemory(device), []
+    for number, size in enumerate(sizes, start=1):
+        monkeypatch.setattr(host_memory, "_resident_bytes", lambda size=size: size)
         memory.after_batch()
-        of_a_gpu.after_batch()
-    assert told == [(0,), (0,)]
+        if told:
+            assert told.pop() == (0,) and not told
+            found.append(number)
+    return found
+
+
+def test_batches_of_one_size_give_nothing_back(told: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trims_after([1000] + [1200] * 300, told, monkeypatch) == []
+
+
+def test_memory_goes_back_when_it_is_more_than_a_batch_needs(
+    told: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 1000 for one batch: more than 1250 is too much. After that a batch of 1100 allows 1375, and one of 900 no less.
+    sizes = [1000, 1240, 1260, 1100, 1370, 1380, 900, 1370, 1380]
+    assert trims_after(sizes, told, monkeypatch) == [3, 6, 9]
+    assert trims_after(sizes, told, monkeypatch, CUDA) == []
 
 
 @pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
 def test_a_run_counts_steps_and_evaluated_batches(told: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_memory, "BATCHES_KEPT", 1)
+    # Ever more, and far more each time.
+    grows = itertools.count()
+    monkeypatch.setattr(host_memory, "_resident_bytes", lambda: 10 ** next(grows))
     assert main.cli(f"{TINY} --train_size 6 --val_size 4 --batch_size 2 --epochs 1".split()) == 0
-    # Kept from the start; three steps, then two batches of the evaluation.
-    assert told == [(-4, 0), (-1, 2**31 - 1), *[(0,)] * 5]
+    # Kept from the start. Of three steps and two batches of the evaluation every second one is measured, the next one
+    # too much.
+    assert told == [(-4, 0), (-1, 2**31 - 1), (0,), (0,)] and next(grows) == 5
 
 
 def test_other_systems_and_own_choices_stay(monkeypatch: pytest.MonkeyPatch, told: list[tuple[int, ...]]) -> None:
     def nothing_is_done() -> bool:
-        memory = FreedMemory(CPU)
-        for _ in range(BATCHES_KEPT):
-            memory.after_batch()
-        return not keep_freed_memory(CPU) and told == []
+        return trims_after([1, 100], told, monkeypatch) == [] and not keep_freed_memory(CPU) and told == []
 
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "65536")
     assert nothing_is_done()
