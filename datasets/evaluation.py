@@ -1,4 +1,4 @@
-"""What the evaluators get of each batch, and the numbers that they give in the end, under DETR's names."""
+"""Results of each batch for the evaluators, and the numbers that they give in the end, under DETR's names."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,7 @@
 """One fork server for all of pytest's processes: what it imports beforehand takes seconds, and they would do it each.
 
-It is that of `multiprocessing`, which gives every process a server of its own. Whoever starts it notes where it
-listens, and the end of a pipe that keeps it alive; the others take both. Where that fails they have their own.
+It is that of `multiprocessing`, which gives every process a server of its own. The process that starts it notes
+where it listens, and the end of a pipe that keeps it alive; the others take both. Where that fails they have their own.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""What the steps of a run have in common: number type, schedule, log, and what is told of them."""
+"""Constants that the steps of a run share: number type, schedule, log, and the calls that follow them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

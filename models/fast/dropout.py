@@ -62,7 +62,7 @@ def draw_kept(shape: torch.Size, p: float) -> Tensor:
 
 
 def as_mask(kept: Tensor, dtype: torch.dtype) -> Tensor:
-    """What `draw_kept` has drawn as whole numbers as wide as `dtype`, for `clear_dropped`."""
+    """Return the draws of `draw_kept` as whole numbers as wide as `dtype`, for `clear_dropped`."""
     # A number with a sign becomes wider by repeating it: all bits stay set.
     return kept.to(_INTEGERS[dtype.itemsize])
 

@@ -1,4 +1,4 @@
-"""Images of --fast_resize have PIL's pixels, layout in memory and errors, whoever decodes them."""
+"""Images of --fast_resize have PIL's pixels, layout in memory and errors, also where torchvision decodes them."""
 
 from pathlib import Path
 from typing import Any

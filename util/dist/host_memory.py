@@ -15,8 +15,6 @@ from .accelerator import accelerator
 SETTINGS = {-4: 0, -1: 2**31 - 1}
 #: A user who has set one of glibc's variables, or another allocator, keeps it.
 OWN_CHOICES = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
-
-
 #: Memory goes back once it is so many times what a single batch needs: its pages cost a tenth of a step to ask for
 #: again.
 MOST_KEPT = 1.25
