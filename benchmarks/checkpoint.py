@@ -70,7 +70,7 @@ def measure(flags: str, *, size: tuple[int, int], rounds: int) -> dict[str, list
     return found
 
 
-def run() -> None:
+def main() -> None:
     """Measure, print and write the report."""
     parser = benchmark_parser("checkpoint", __doc__ or "", original=False)
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
@@ -92,4 +92,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    run()
+    main()

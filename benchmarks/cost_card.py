@@ -7,6 +7,9 @@
 Both are commands as a user types them, in turn, each in a process of its own; the card is made anew in every round, so
 that its half second of measuring meets the same hour as the steps. Predicted and measured are medians over the rounds,
 and of a run the median over its steps. Images are noise, 480 x 640, seven boxes each; the recipes' shapes are drawn.
+
+Every round is kept in a file `cost_card.part` (or that of --output) beside the JSON until that is written: the same
+command goes on where it was stopped.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.kept_rounds import KeptRounds
 from benchmarks.report import ROOT, benchmark_parser, write_report
 
 #: Commands by case, DATA standing for the folder of images; what follows them are flags of main.py.
@@ -112,24 +116,32 @@ def measured(command: Sequence[str], threads: int, steps: int) -> float:
         return json.loads(Path(output, "timing.json").read_text())["phases"]["step"]["median_ms"] / 1e3
 
 
-def measure(case: str, data: Path, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Return predicted and measured seconds of every round."""
-    found: dict[str, list[float]] = {"predicted": [], "measured": []}
+def measure(case: str, data: Path, args: argparse.Namespace) -> dict[str, float]:
+    """Return predicted and measured seconds of a step: a card, and a training after it."""
     command = command_of(case, data, args.run_flags)
-    for number in range(args.rounds):
-        found["predicted"].append(predicted(run([*command, "--cost_card"], args.threads)))
-        found["measured"].append(measured(command, args.threads, STEPS[case]))
-        last = ", ".join(f"{name} {values[-1]:.3f} s" for name, values in found.items())
-        print(f"{number} {case:>10}: {last}", flush=True)
-    return found
+    card = predicted(run([*command, "--cost_card"], args.threads))
+    return {"predicted": card, "measured": measured(command, args.threads, STEPS[case])}
+
+
+def measure_all(kept: KeptRounds, args: argparse.Namespace) -> None:
+    """Make the rounds that are not kept already."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_images(Path(folder, "data"))
+        for case in args.only:
+            for number in range(len(kept.of(case)), args.rounds):
+                row = measure(case, data, args)
+                kept.add(case, row)
+                last = ", ".join(f"{name} {value:.3f} s" for name, value in row.items())
+                print(f"{number} {case:>10}: {last}", flush=True)
 
 
 def main() -> None:
     """Measure, print each case's prediction beside its step, and write the JSON."""
     args = parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        data = write_images(Path(folder, "data"))
-        rounds = {case: measure(case, data, args) for case in args.only}
+    order = {"threads": args.threads, "flags": args.run_flags, "commands": CASES, "steps": STEPS}
+    kept = KeptRounds((args.output or Path(__file__)).with_suffix(".part"), order)
+    measure_all(kept, args)
+    rounds = {case: {name: [row[name] for row in kept.of(case)] for name in kept.of(case)[0]} for case in args.only}
     medians = {
         case: {name: statistics.median(values) for name, values in found.items()} for case, found in rounds.items()
     }
@@ -137,6 +149,7 @@ def main() -> None:
         ratio = values["predicted"] / values["measured"]
         print(f"{case:>12}: predicted {values['predicted']:.3f} s, measured {values['measured']:.3f} s, x{ratio:.2f}")
     write_report("cost_card", args, medians=medians, unit="s", rounds=rounds, commands=CASES)
+    kept.finish()
 
 
 if __name__ == "__main__":

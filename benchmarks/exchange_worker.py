@@ -17,7 +17,7 @@ import torch.distributed as dist
 sys.path.append(str(Path(__file__).resolve().parent))
 
 from processes_worker import main
-from step_worker import build, make_batch
+from step_worker import build, make_batch, switch_on
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -33,13 +33,15 @@ def measure(order: dict) -> list[dict]:
     """Time the rounds after one that does not count; empty on other ranks than 0."""
     model, criterion, optimizer, args = build(order["checkout"], order["flags"])
     engine = importlib.import_module("engine")
+    context = engine.StepContext(precision=switch_on(model, args))
     launch = importlib.import_module("util.dist.distributed").init_distributed(device="cpu")
     wrapped = importlib.import_module("building").wrap_model(model, launch)
     batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=False)
     tensors = {size: torch.zeros(size // 4) for size in order["all_reduce"]}
 
     def train() -> None:
-        engine.train_one_epoch(wrapped, criterion, [batch], optimizer, torch.device("cpu"), 0, args.clip_max_norm)
+        device = torch.device("cpu")
+        engine.train_one_epoch(wrapped, criterion, [batch], optimizer, device, 0, args.clip_max_norm, context=context)
 
     rows = []
     for _ in range(order["rounds"] + 1):

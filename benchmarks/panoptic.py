@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run() -> None:
+def main() -> None:
     """Measure both in turn, and write the report."""
     args = parse()
     truth, folder = args.annotations, args.annotations.with_suffix("")
@@ -101,4 +101,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -17,7 +17,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from step_worker import build, make_batch, peak_mb
+from step_worker import build, make_batch, peak_mb, switch_on
 
 
 def time_steps(order: dict) -> list[dict]:
@@ -27,6 +27,7 @@ def time_steps(order: dict) -> list[dict]:
     distributed = importlib.import_module("util.dist.distributed")
     launch = distributed.init_distributed(device=args.device)
     device = torch.device(args.device)
+    context = engine.StepContext(precision=switch_on(model, args))
     model = importlib.import_module("building").wrap_model(model.to(device), launch)
     # The same batch in every process: none has more work than another.
     batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=False)
@@ -35,7 +36,7 @@ def time_steps(order: dict) -> list[dict]:
         # All begin at once: a process that comes late would be waited for in the first all-reduce, inside the time.
         distributed.barrier()
         start = time.perf_counter()
-        engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm)
+        engine.train_one_epoch(model, criterion, [batch], optimizer, device, 0, args.clip_max_norm, context=context)
         if device.type == "cuda":
             # The host only queues kernels: wait until they are done.
             torch.cuda.synchronize()

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from benchmarks.exchange_check import CASES, check
 from benchmarks.exchange_model import Network, Step, Work, all_reduce, step
 from benchmarks.report import benchmark_parser
 from flags import get_args_parser
@@ -207,6 +208,7 @@ def parse_args(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--figure", type=Path, metavar="FILE", help="draw it")
     parser.add_argument("--check", action="store_true", help="measure 1 and 2 processes of this CPU, and predict them")
     parser.add_argument("--rounds", type=int, default=5, help="of --check: timed steps (%(default)s)")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="of --check (%(default)s)")
     args = parser.parse_args(given)
     for name in ("gpus", "batch_sizes"):
         if min(getattr(args, name)) < 1:
@@ -218,8 +220,6 @@ def main(given: Sequence[str] | None = None) -> int:
     """Print the tables, or check; return the exit code."""
     args = parse_args(given)
     if args.check:
-        from benchmarks.exchange_check import check
-
         return check(args)
     try:
         rates = gpu_rates(find_gpu(args.gpu))

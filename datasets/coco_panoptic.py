@@ -61,7 +61,8 @@ class CocoPanoptic(Dataset):
         self.transforms = transforms
         self.return_masks = return_masks
         data = read_panoptic_file(self.ann_file)
-        categories = sorted(data["categories"], key=lambda category: category["id"])
+        self.categories = data["categories"]
+        categories = sorted(self.categories, key=lambda category: category["id"])
         self.class_names = {category["id"]: str(category.get("name", category["id"])) for category in categories}
         self.is_thing = {category["id"]: bool(category["isthing"]) for category in categories}
         self.num_classes = max(self.class_names) + 1 if num_classes is None else num_classes
@@ -84,6 +85,11 @@ class CocoPanoptic(Dataset):
         """Leave the evaluation's ground truth behind: a worker process does not need it."""
         # A cached property lies in __dict__ under its name once it was asked for.
         return {key: value for key, value in self.__dict__.items() if key != "coco"}
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        """The content of the annotation file, as `read_panoptic_file` returned it; its entries are not copied."""
+        return {"images": self.images, "annotations": self.annotations, "categories": self.categories}
 
     @cached_property
     def coco(self) -> COCO:

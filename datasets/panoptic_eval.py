@@ -22,6 +22,7 @@ class PanopticEvaluator:
 
     Args:
         ann_file, ann_folder: the panoptic annotations and their PNGs.
+        data: what `read_panoptic_file` gave for `ann_file`, where that is known; it is left as it is.
         output_dir: where the predictions' PNGs and `predictions.json` go; None or '': nowhere.
 
     Only images passed to `update` are scored, each once, so a subset is scored by its own segments.
@@ -32,8 +33,10 @@ class PanopticEvaluator:
         ann_file: str | os.PathLike,
         ann_folder: str | os.PathLike,
         output_dir: str | os.PathLike | None = "panoptic_eval",
+        *,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
-        data = read_panoptic_file(Path(ann_file))
+        data = data or read_panoptic_file(Path(ann_file))
         self.ann_folder = Path(ann_folder)
         self.annotations = {annotation["image_id"]: annotation for annotation in data["annotations"]}
         self.images = {image["id"]: image for image in data["images"]}

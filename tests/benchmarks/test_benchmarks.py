@@ -136,9 +136,17 @@ def test_make_bench_gives_flags_that_each_knows(
     assert "output" in parsed
 
 
-def test_benchmarks_without_their_data_are_left_out() -> None:
-    args = run_all.parse_args(["--quick"])
-    assert run_all.command_of("loader", args, None) is None and run_all.command_of("masks", args, None)
+def test_what_lacks_its_data_is_left_out_and_what_fails_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_all, "run", lambda name, args: int(name == "masks"))
+    names = ["--only", "loader", "masks", "panoptic", "kernels"]
+    assert run_all.main(["--quick", *names]) == 1
+    out = capsys.readouterr().out
+    assert "loader: left out, it needs --data_path\n" in out and "== kernels\n" in out and "failed: masks\n" in out
+    assert run_all.main(["--quick", *names, "--data_path", str(tmp_path), "--skip", "masks"]) == 0
+    out = capsys.readouterr().out
+    assert f"panoptic: left out, it needs {tmp_path}/annotations/panoptic_val2017.json\n" in out and "== loader" in out
 
 
 @pytest.mark.slow

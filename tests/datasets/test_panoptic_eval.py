@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from datasets import panoptic_eval
-from datasets.coco_panoptic import read_panoptic_file, read_segments
+from datasets.coco_panoptic import open_split, read_panoptic_file, read_segments
+from datasets.evaluation import panoptic_evaluator
 from datasets.panoptic_eval import PanopticEvaluator
 from tests.datasets.panoptic_folder import panoptic_data, write_panoptic_folder
 from util.panoptic_png import encode_segments
@@ -117,6 +118,16 @@ def test_images_without_ground_truth_or_of_another_size_are_refused(folder: Path
         evaluator_of(folder).update([prediction(5, np.zeros((3, 4), int))])
     with pytest.raises(ValueError, match="pixels"):
         evaluator_of(folder).update([prediction(2, np.zeros((4, 3), int), s0=119)])
+
+
+def test_the_dataset_has_parsed_the_annotations_already(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluator_of(folder)
+    dataset = open_split(img_folder=folder.parent / "val2017", ann_file=folder / "panoptic_val2017.json")
+    monkeypatch.setattr(panoptic_eval, "read_panoptic_file", None)
+    evaluator = panoptic_evaluator(dataset, "")
+    for one in (whole, evaluator):
+        one.update([nearly_right(), prediction(2, np.zeros((3, 4), int), s0=119)])
+    assert evaluator.summarize() == whole.summarize() and evaluator.quality == whole.quality
 
 
 # ---- real images
