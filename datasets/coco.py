@@ -27,10 +27,11 @@ from .annotations.classes import ChosenClasses
 from .annotations.dense import DenseLabels, listed_ids
 from .annotations.findings import Findings
 from .annotations.masks import drawable
+from .geometry import Example, image_size
 from .image_files import FindImage, by_file_name
 from .images import ImageFolder, load_transformed, read_image
 from .pixels import read_pixels
-from .transforms import Example, Transform, image_size
+from .transforms import Transform
 from .transforms import make_coco_transforms as make_coco_transforms  # DETR's scripts import it from here
 
 

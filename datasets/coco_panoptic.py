@@ -24,10 +24,11 @@ from util.targets import Target
 from .annotations.cache import PLAIN, Reading, ReadOptions, open_annotations
 from .annotations.findings import Findings
 from .annotations.panoptic import read_panoptic_file
+from .geometry import Example, image_size
 from .image_files import by_file_name
 from .images import DECODE_ERRORS, load_transformed, one_line, read_image
 from .pixels import read_pixels
-from .transforms import Example, Transform, image_size, make_coco_transforms
+from .transforms import Transform, make_coco_transforms
 
 
 class CocoPanoptic(Dataset):

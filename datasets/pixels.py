@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .annotations.masks import Size
 from .images import decode_rgb, one_image, quarter_turn
-from .transforms import to_pixels
+from .to_tensor import to_pixels
 
 #: PIL's modes of JPEG files that torchvision is asked to decode: grey and colours. CMYK is left to PIL.
 JPEG_MODES = ("L", "RGB")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from util.targets import Target
 
-from ..transforms import Example
+from ..geometry import Example
 
 #: RGB to luma and two axes of chroma (YIQ of NTSC): hue is an angle between these two, saturation a length.
 _YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])

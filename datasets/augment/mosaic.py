@@ -10,8 +10,9 @@ from torch.utils.data import Dataset, Subset
 
 from util.targets import Target
 
+from ..geometry import Example, crop, resize
 from ..interface import DatasetOrSubset
-from ..transforms import Example, Transform, crop, resize
+from ..transforms import Transform
 from .place import shift
 
 #: Where the four images meet, in parts of a side.

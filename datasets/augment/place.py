@@ -7,7 +7,7 @@ from torch import Tensor
 from util.nested_tensor import IMAGENET_MEAN
 from util.targets import Target
 
-from ..transforms import Example, image_size
+from ..geometry import Example, image_size
 
 #: The colour that is zero after normalisation, as padding is.
 MEAN_COLOUR = (round(255 * IMAGENET_MEAN[0]), round(255 * IMAGENET_MEAN[1]), round(255 * IMAGENET_MEAN[2]))

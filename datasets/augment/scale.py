@@ -8,7 +8,7 @@ from torch import Tensor
 
 from util.targets import Target
 
-from ..transforms import Example, crop, image_size, resize, resized_shape
+from ..geometry import Example, crop, image_size, resize, resized_shape
 from .place import place
 
 

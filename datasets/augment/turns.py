@@ -9,7 +9,7 @@ from torch import Tensor
 
 from util.targets import Target
 
-from ..transforms import Example, image_size
+from ..geometry import Example, image_size
 
 #: Pillow's name of a turn by so many quarters, counter-clockwise.
 _QUARTERS = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}

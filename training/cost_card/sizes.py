@@ -7,8 +7,8 @@ from statistics import fmean
 
 import datasets
 from building import Data
+from datasets.geometry import resized_shape
 from datasets.sizes import ImageSizes
-from datasets.transforms import resized_shape
 
 #: Batches whose shapes are drawn.
 BATCHES = 64
