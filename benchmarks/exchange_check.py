@@ -7,12 +7,8 @@ large part of a small model's step and a small part of a large one's.
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +16,7 @@ import torch
 from benchmarks.counts import buckets
 from benchmarks.exchange_model import Work, fit_line, step
 from benchmarks.report import ROOT, print_medians, write_report
+from benchmarks.torchrun import run_processes
 from flags import get_args_parser
 from training.cost_card.prediction import predict_cpu
 from training.cost_card.rates import cpu_rates
@@ -31,18 +28,6 @@ SIZES = (2**20, 8 * 2**20, 25 * 2**20)
 FLAGS = "--num_classes 91 --device cpu --batch_size 2".split()
 #: Flags and the shorter side of the images, by model.
 CASES = {"R18": ("--backbone resnet18", 64), "R50": ("", 320)}
-
-
-def run_processes(order: dict[str, Any], processes: int) -> list[dict]:
-    """Measure in as many processes at once. Raises SystemExit when they fail."""
-    script = str(Path(__file__).with_name("exchange_worker.py"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", script]
-    # PASSIVE: a thread that spins while it waits takes the other process's core.
-    environment = os.environ | {"OMP_NUM_THREADS": str(order["threads"]), "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run([*command, json.dumps(order)], stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{processes} processes ended with exit code {done.returncode}; see above")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def predict_two(rows: list[dict], sizes: list[int]) -> float:
@@ -70,7 +55,7 @@ def check_case(args: argparse.Namespace, given: str, side: int) -> dict[str, Any
     torch.set_num_threads(threads)
     counts = count_step(flags, torch.device("cpu"), size, with_calls=True)
     predicted = predict_cpu(counts, cpu_rates(torch.float32, threads)).seconds
-    one, two = run_processes(order, 1), run_processes(order, 2)
+    one, two = (run_processes("exchange_worker.py", order, processes) for processes in (1, 2))
     return {
         "1 process": {"predicted": predicted, "measured": statistics.median(row["without"] for row in one)},
         "2 processes": {

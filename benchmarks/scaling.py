@@ -12,9 +12,7 @@ medians, writes a dated JSON and, beside it, a plot. Flags after `--` go to all 
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.child import Child, alternate, medians_of
 from benchmarks.report import ROOT, benchmark_parser, implementations, print_medians, write_report
 from benchmarks.scaling_plot import plot_scaling
+from benchmarks.torchrun import run_processes
 
 #: Values of each sweep, growing.
 SWEEPS = {
@@ -80,15 +79,7 @@ def measure_processes(order: dict[str, Any], processes: int, rounds: int) -> lis
     """Time steps of several processes together, which share the threads. Raises SystemExit when they fail."""
     # A share of the threads each: twice as many as cores would measure waiting.
     order = order | {"checkout": str(ROOT), "threads": max(1, order["threads"] // processes), "rounds": rounds}
-    script = str(Path(__file__).with_name("processes_worker.py"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", script]
-    # PASSIVE: a thread that spins while it waits takes the other process's core.
-    environment = os.environ | {"OMP_NUM_THREADS": str(order["threads"]), "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run([*command, json.dumps(order)], stdout=subprocess.PIPE, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{processes} processes ended with exit code {done.returncode}; see above")
-    # The launcher and libraries may print before it.
-    rows = json.loads(done.stdout.splitlines()[-1])
+    rows = run_processes("processes_worker.py", order, processes)
     return [row | {"images_a_second": row["images"] / row["seconds"]} for row in rows]
 
 
