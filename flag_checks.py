@@ -3,13 +3,11 @@
 import argparse
 from pathlib import Path
 
-from datasets import augmentation_from_flags, dataset_file_from_flags
+from datasets import augmentation_from_flags
 from datasets.annotations.classes import words_of
 from datasets.scoring.backends import why_not_hotcoco
-from flags import get_args_parser
-from models.backbones.layout import refuse_feature_map
+from flags.given import given_flags
 from util.errors import UserError
-from util.flags import Flags
 from util.loggers.open import JSONL, parse_names
 from util.profiling.cost_file import check_cost_file
 from util.runs.interval import parse_interval
@@ -239,88 +237,3 @@ def check_place_flags(args: argparse.Namespace) -> None:
         raise UserError(
             f"--data_path {one} and --coco_path {other} are the same flag with two values: give one of them"
         )
-
-
-def check_model_flags(args: argparse.Namespace) -> None:
-    """Refuse flags of the model that cannot work together, once a checkpoint has had its say. Raises UserError."""
-    # Heads share the width; the sine encoding has as many sines as cosines for each of two axes.
-    if args.hidden_dim % args.nheads or args.hidden_dim % 4:
-        raise UserError(f"--hidden_dim {args.hidden_dim}: must be a multiple of 4 and of --nheads {args.nheads}")
-    if args.frozen_weights and not args.masks:
-        raise UserError(f"--frozen_weights {args.frozen_weights} is the detector under a mask head: give --masks too")
-    if args.original_panoptic and not (args.masks and args.dataset_file == "coco_panoptic"):
-        raise UserError("--original_panoptic is about panoptic images: give --dataset_file coco_panoptic and --masks")
-    if args.masks and args.hidden_dim < 16:
-        raise UserError(
-            f"--hidden_dim {args.hidden_dim}: --masks needs at least 16, its last layers have a sixteenth of it"
-        )
-    if args.freeze_layers is not None and args.freeze_layers < 0:
-        raise UserError(f"--freeze_layers {args.freeze_layers}: must be at least 0")
-    refuse_feature_map(args.feature_map, dilation=args.dilation, masks=args.masks)
-    check_query_flags(args)
-    check_attention_flags(args)
-    check_bf16(args)
-
-
-def check_bf16(args: argparse.Namespace) -> None:
-    """Refuse --bf16 with what computes in float32 beside it, or would never change in so few bits. Raises UserError."""
-    plain = {"amp": "off", "masks": False, "queries": "learned", "local_attention": False, "ema": None}
-    plain |= dict.fromkeys(("encoder_attention", "decoder_self_attention", "cross_attention"), "softmax")
-    for name, value in plain.items():
-        if args.bf16 and getattr(args, name) != value:
-            raise UserError(f"--bf16 is for plain DETR without --{name}: leave that out, or give --amp bf16 instead")
-
-
-def check_query_flags(args: argparse.Namespace) -> None:
-    """Refuse variants of queries and classes that need or exclude another flag. Raises UserError."""
-    if args.queries == "encoder" and not args.focal:
-        raise UserError("--queries encoder scores every cell, and nearly all see nothing: give --focal too")
-    if args.queries != "learned" and args.position_embedding in ("learned", "v3"):
-        raise UserError(
-            f"--queries {args.queries} encodes boxes and cells as sines: leave --position_embedding at sine"
-        )
-    if args.denoising and args.queries == "learned":
-        raise UserError(
-            f"--denoising {args.denoising} starts queries from noised boxes, and those of --queries learned have none: "
-            "give --queries dab or encoder"
-        )
-    # The merge to a panoptic image drops queries whose likeliest class is "no object", and sigmoids have no such class.
-    if args.focal and args.masks and args.dataset_file == "coco_panoptic":
-        raise UserError("--focal cannot make panoptic images, whose rule needs a softmax: leave out --focal or --masks")
-
-
-def check_attention_flags(args: argparse.Namespace) -> None:
-    """Refuse flags of attentions that no attention of the model follows. Raises UserError."""
-    used = {args.encoder_attention, args.decoder_self_attention, args.cross_attention}
-    if args.alpha_lr_mult < 0:
-        raise UserError(f"--alpha_lr_mult {args.alpha_lr_mult}: must be at least 0")
-    for flag, attention in (("topk", "topk"), ("alpha_lr_mult", "alpha_entmax")):
-        if flag in given_flags(args) and attention not in used:
-            raise UserError(
-                f"--{flag} is about an attention '{attention}' and the model has none: give one, such as "
-                f"--cross_attention {attention}"
-            )
-
-
-def given_flags(args: argparse.Namespace) -> frozenset[str]:
-    """Return the names of the flags that were typed, or set to another value than their default after parsing."""
-    defaults = vars(get_args_parser().parse_args([]))
-    # A caller in Python sets attributes and types nothing: what differs from its default was meant.
-    changed = frozenset(name for name, value in defaults.items() if getattr(args, name, value) != value)
-    return changed | args.given if isinstance(args, Flags) else changed
-
-
-def with_defaults(args: argparse.Namespace) -> argparse.Namespace:
-    """Return a copy of the flags; those that a script for the original DETR does not know have their defaults.
-
-    Without --dataset_file the folder decides.
-    """
-    complete = get_args_parser().parse_args([])
-    if isinstance(args, Flags) and isinstance(complete, Flags):
-        # What was typed, and where, is known to the parser alone, and a copy would lose it.
-        complete.given, complete.origins = args.given, args.origins
-    # Over the defaults, so that unknown names of a caller's script pass through.
-    vars(complete).update(vars(args))
-    if isinstance(complete, Flags) and "dataset_file" not in given_flags(complete):
-        complete.dataset_file = dataset_file_from_flags(argparse.Namespace(**vars(complete) | {"dataset_file": None}))
-    return complete

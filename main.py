@@ -38,12 +38,14 @@ TYPED = parse_flags() if __name__ == "__main__" else None
 from torch.utils.data import DataLoader
 
 import building
+import run_data
 from building import Detector, Setup
 from datasets.coco_eval import CocoEvaluator
 from datasets.images import allow_pixels
 from datasets.workers import describe_dead_worker
 from engine import StepContext, evaluate
-from flag_checks import check_flags, with_defaults
+from flag_checks import check_flags
+from flags.given import with_defaults
 from reports import draw_last, evaluate_once
 from settings import Place, find_weights, join, replace_flags, settle_classes, settle_flags
 from training.attention_stats import report_attention
@@ -103,7 +105,7 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
     print_once(f"git:\n  {describe_git()}\n\n{argparse.Namespace(**vars(cfg))}")  # DETR's lines
     # A checkpoint of --dense_labels knows the id of each label; the data must count them in the same order.
     labels = None if cfg.match_classes else label_order(weights.resume)
-    data = building.build_data(cfg, labels, opened=opened)
+    data = run_data.build_data(cfg, labels, opened=opened)
     if warning := warn_of_few_images(cfg, data, weights):
         print_once(warning)
     weights, num_classes = settle_classes(weights, cfg, data.classes(learned=not cfg.eval))
@@ -114,7 +116,7 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
     keep_record(record, run)
     # After the data, which decides the number of classes.
     detector = building.build_detector(run, weights)
-    loaders = building.build_loaders(data, run.cfg, place.launch)
+    loaders = run_data.build_loaders(data, run.cfg, place.launch)
     if run.cfg.cost_card and loaders.train is not None:
         return print_card(run, detector, loaders.train)
     if run.cfg.overfit:

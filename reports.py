@@ -10,7 +10,7 @@ from typing import Any
 from pycocotools.coco import COCO
 from torch.utils.data import Subset
 
-from building import Setup, build_split
+from building import Setup
 from datasets import unwrap
 from datasets.annotations import read_annotations
 from datasets.annotations.classes import ChosenClasses, words_of
@@ -18,6 +18,7 @@ from datasets.coco_eval import CocoEvaluator
 from datasets.interface import DatasetOrSubset
 from datasets.scoring.backends import why_not_hotcoco
 from flags import get_args_parser
+from run_data import build_split
 from settings import flag_origins, typed_flags
 from util.dist.distributed import is_main_process, print_once
 from util.draw.evaluated import save_evaluated

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from flag_checks import check_model_flags, given_flags
+from flags.given import given_flags
+from model_flag_checks import check_model_flags
 from models import follow_checkpoint
 from models.checkpoint_config import refuse_other_architecture
 from util.dist.device import pick_device, seed_everything, use_deterministic_algorithms

@@ -34,9 +34,10 @@ def build(checkout: str, flags: list[str]) -> Iterable:
     # Ours hands the loader bytes, as main.py does; the original has floats alone.
     options = {"as_uint8": True} if "as_uint8" in inspect.signature(datasets.build_dataset).parameters else {}
     dataset = datasets.build_dataset("train", args, **options)
-    building = own_module("building")
-    if building is not None:
-        return building.build_loader(dataset, args, building.Launch(), train=True)
+    # Where the checkout under test has it: it may be one of before the split of the two.
+    ours = own_module("run_data") or own_module("building")
+    if ours is not None:
+        return ours.build_loader(dataset, args, ours.Launch(), train=True)
     sampler = BatchSampler(RandomSampler(dataset), args.batch_size, drop_last=True)
     collate = importlib.import_module("util.misc").collate_fn
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=args.num_workers)

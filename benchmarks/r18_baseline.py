@@ -22,10 +22,10 @@ import torchvision
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import building
 import main as ours
+import run_data
 from benchmarks.child import Child
-from flag_checks import with_defaults
+from flags.given import with_defaults
 from models import build_model
 from util.dist.device import seed_everything
 
@@ -80,7 +80,7 @@ def prepare(args: argparse.Namespace, file: Path) -> int:
     words = f"{MODEL} --backbone_weights none --image_size {args.image_size} --num_workers 0 --no_check".split()
     cfg = with_defaults(ours.parse_flags([*words, "--data_path", args.data_path, "--seed", str(args.seed)]))
     seed_everything(args.seed)
-    dataset: Any = building.build_split("train", cfg)
+    dataset: Any = run_data.build_split("train", cfg)
     # Floats, as the original's transforms end with.
     # Two images a step; past the end the set begins again, with other random crops.
     images = [dataset[step % len(dataset)] for step in range(2 * args.steps)]

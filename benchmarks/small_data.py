@@ -24,13 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-import building
+import run_data
 from benchmarks.report import benchmark_parser, write_report
 from benchmarks.rivals import RIVALS, read_weights, trainable
 from datasets.coco_eval import CocoEvaluator
 from datasets.loader import set_epoch
-from flag_checks import with_defaults
 from flags import get_args_parser
+from flags.given import with_defaults
 from util.box_ops import box_cxcywh_to_xyxy
 from util.dist.device import seed_everything
 from util.dist.distributed import Launch
@@ -78,7 +78,7 @@ def to_rival(samples: NestedTensor, targets: Sequence[Target]) -> tuple[list[Ten
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: building.Data, loader: DataLoader) -> dict[str, float]:
+def evaluate(model: nn.Module, data: run_data.Data, loader: DataLoader) -> dict[str, float]:
     """Return COCO's numbers on the validation images."""
     model.eval()
     evaluator = CocoEvaluator(data.truth, ("bbox",))
@@ -106,8 +106,8 @@ def batches(loader: DataLoader, seed: int) -> Iterator[Any]:
 def train(args: argparse.Namespace, cfg: argparse.Namespace) -> list[dict[str, float]]:
     """Train for the time given; return minutes, steps and scores at equal parts of it."""
     seed_everything(cfg.seed, rank=0)
-    data = building.build_data(cfg)
-    loaders = building.build_loaders(data, cfg, Launch())
+    data = run_data.build_data(cfg)
+    loaders = run_data.build_loaders(data, cfg, Launch())
     assert loaders.train is not None
     sides = {"height": cfg.image_size, "width": cfg.max_size or cfg.image_size * 4 // 3}
     model = RIVALS[args.detector](read_weights(args.backbone_weights), data.num_classes, **sides).train()

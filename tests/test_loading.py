@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import building
 import datasets
 import main
+import run_data
 from engine import compute_losses, to_device
 from tests.helpers import TINY, assert_refused, batch, build, rows, rows_without_measured
 from util.dist.distributed import Launch
@@ -91,7 +92,7 @@ def test_pad_multiple_rounds_every_canvas(coco_folder: Path) -> None:
     args = main.FlagParser(parents=[main.get_args_parser()]).parse_args(
         f"{TINY} --dataset_file coco --coco_path {coco_folder} --pad_multiple 32 --batch_size 2".split()
     )
-    loader = building.build_loader(building.build_split("train", args), args, Launch(), train=True)
+    loader = run_data.build_loader(run_data.build_split("train", args), args, Launch(), train=True)
     sides = {side for samples, _ in loader for side in samples.tensors.shape[2:]}
     assert sides and all(side % 32 == 0 for side in sides)
 
@@ -106,7 +107,7 @@ def test_aspect_ratios_come_from_annotations_or_else_from_image_files(coco_folde
         data = json.loads(file.read_text())
         images = [{k: v for k, v in i.items() if keep or k not in ("width", "height")} for i in data["images"]]
         file.write_text(json.dumps(data | {"images": images}))
-        dataset = building.build_split("train", args)
+        dataset = run_data.build_split("train", args)
         assert datasets.aspect_ratios(dataset).tolist() == pytest.approx(expected)
     part = torch.utils.data.Subset(torch.utils.data.Subset(dataset, [3, 2, 0]), [1, 2])
     assert datasets.aspect_ratios(part).tolist() == pytest.approx([33 / 47, 60 / 40])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import building
 import main
+import run_data
 from tests.helpers import TINY, Run, assert_refused, rows, rows_without_measured
 from tests.processes import command, start_two
 from util.dist.distributed import Launch
@@ -157,7 +157,7 @@ def test_evaluations_have_a_batch_size_of_their_own() -> None:
     for flags, expected in (("", [4, 4]), ("--eval_batch_size 1", [4, 1])):
         args = main.parse_flags(f"{TINY} {flags}".split())
         loaders = [
-            building.build_loader(building.build_split(split, args), args, Launch(), train=split == "train")
+            run_data.build_loader(run_data.build_split(split, args), args, Launch(), train=split == "train")
             for split in ("train", "val")
         ]
         assert [loader.batch_size for loader in loaders] == expected

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from datasets.coco_eval import STAT_NAMES
-from flag_checks import given_flags
+from flags.given import given_flags
 from util.dist.launch import find_place
 from util.errors import UserError
 from util.runs.atomic import atomic_file

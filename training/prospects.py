@@ -3,7 +3,7 @@
 import argparse
 
 import datasets
-from building import Data
+from run_data import Data
 from settings import Weights
 
 #: Below so many training images a plain DETR that starts without a trained detector is warned about.

@@ -3,7 +3,7 @@
 import argparse
 
 from datasets.interface import DetectionDataset
-from flag_checks import given_flags
+from flags.given import given_flags
 from settings import Place, Weights, replace_flags, typed_flags
 from util.dist.distributed import print_once
 

@@ -85,12 +85,13 @@ def test_precision_is_flags_of_main(capsys: pytest.CaptureFixture, tmp_path: Pat
 def test_main_takes_every_flag(tmp_path: Path) -> None:
     import flag_checks
     import flags
+    import model_flag_checks
 
     args = sweep.parse_args([*VALUES, "-o", str(tmp_path)])
     for *_, job in sweep.all_jobs(args):
         given = flags.get_args_parser().parse_args(job.flags())
         flag_checks.check_flags(given)
-        flag_checks.check_model_flags(given)
+        model_flag_checks.check_model_flags(given)
         assert (given.seed, given.output_dir, given.batch_size) == (job.seed, str(job.folder), job.batch_size)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch.utils.data import Subset
 
-from building import Data
+from run_data import Data
 from settings import Weights
 from training.prospects import FEW_IMAGES, warn_of_few_images
 

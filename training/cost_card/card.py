@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from building import Data
+from run_data import Data
 from util.dist.accelerator import accelerator
 from util.dist.distributed import get_world_size
 from util.profiling.step_counter import StepCounts

@@ -6,9 +6,9 @@ import random
 from statistics import fmean
 
 import datasets
-from building import Data
 from datasets.geometry import resized_shape
 from datasets.sizes import ImageSizes
+from run_data import Data
 
 #: Batches whose shapes are drawn.
 BATCHES = 64

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 import datasets
-from building import build_split
 from datasets.interface import DetectionDataset
+from run_data import build_split
 from util.dist.accelerator import accelerator
 
 #: Images at most whose boxes and sizes are looked at, spread evenly: a part tells as much.

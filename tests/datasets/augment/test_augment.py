@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import Subset
 
-import building
 import datasets
 import datasets.transforms as T
 import main
+import run_data
 from datasets.augment.color import ColorJitter
 from datasets.augment.mosaic import Mosaic, mosaic
 from datasets.augment.place import MEAN_COLOUR
@@ -207,7 +207,7 @@ def test_loaded_batches_depend_on_seed_and_epoch_alone() -> None:
     launch = Launch()
     passes = []
     for epochs in ([0, 1], [1]):
-        loader = building.build_loader(building.build_split("train", cfg), cfg, launch, train=True)
+        loader = run_data.build_loader(run_data.build_split("train", cfg), cfg, launch, train=True)
         random.seed(len(passes))
         for epoch in epochs:
             set_epoch(loader, epoch)
