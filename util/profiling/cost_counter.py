@@ -16,7 +16,8 @@ from torch.utils.module_tracker import ModuleTracker
 from ..dist.accelerator import accelerator
 from . import Section
 from .module_ranges import ModuleRanges
-from .op_costs import OpCost, base_name, op_cost, shapes
+from .op_calls import base_name, shapes
+from .op_costs import OpCost, op_cost
 from .timing import Mark, marker, milliseconds_between
 
 #: What DistributedDataParallel and the mask head's model call the detector inside them.

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..dist.accelerator import accelerator
 from .cost_counter import compute_unit
-from .op_costs import OpCost, base_name, op_cost
+from .op_calls import base_name
+from .op_costs import OpCost, op_cost
 
 
 @dataclass(frozen=True)

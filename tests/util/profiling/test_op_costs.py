@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from util.profiling.op_costs import OpCost, base_name, op_cost, shapes
+from util.profiling.op_calls import base_name, shapes
+from util.profiling.op_costs import OpCost, op_cost
 
 
 class Costs(TorchDispatchMode):
