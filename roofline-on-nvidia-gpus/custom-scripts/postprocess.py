@@ -11,92 +11,15 @@ and per run <run>_all, <run>_PU_HBM, <run>_time, <run>_sections as PNG and SVG.
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
 import pandas as pd
 from rooflines import RoofError, atomic_file
-from rooflines.command_line import FlagParser, one_line_errors
+from rooflines.command_line import one_line_errors
+from rooflines.postprocess_flags import parse_args
 from rooflines.read.inputs import Loaded, load_runs
 from rooflines.read.runs import telling_part
-
-FORMATS = ("png", "svg")
-
-
-def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the flags."""
-    parser = FlagParser(description=__doc__)
-    parser.add_argument(
-        "paths", nargs="*", type=Path, metavar="FILE_OR_FOLDER", help="default: output*.csv in this folder"
-    )
-    parser.add_argument("-o", "--output_dir", type=Path, default=Path(), help="where to write (default: this folder)")
-    parser.add_argument(
-        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="two files or folders: before and after"
-    )
-    parser.add_argument(
-        "--roofs", type=Path, help="roofs file (format: README.md); without it: from the report, else gpus.toml"
-    )
-    parser.add_argument("--gpu", help="the GPU's name in gpus.toml, where the report does not have it")
-    parser.add_argument("--per_launch", action="store_true", help="a row per launch in the table instead of sums")
-    parser.add_argument("--formats", nargs="+", choices=(*FORMATS, "pdf"), default=list(FORMATS), help="of the charts")
-    parser.add_argument(
-        "--label", default="", help="text after the title of every chart, e.g. where the data comes from"
-    )
-    parser.add_argument(
-        "--algorithmic",
-        type=Path,
-        metavar="FILE",
-        help="table of main.py --count_costs: also the ratio of measured to algorithmic FLOPs and bytes, by section",
-    )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        default=1,
-        help="training steps that the measured files hold, for --algorithmic (%(default)s)",
-    )
-    parser.add_argument("--no_charts", action="store_true", help="only the table and the summary")
-    parser.add_argument("--kernel", metavar="REGEX", help="draw only kernels whose name, short or full, matches")
-    parser.add_argument("--section", nargs="+", metavar="NAME", help="draw only these sections")
-    parser.add_argument(
-        "--fail_below",
-        type=_percent,
-        metavar="PERCENT",
-        help="end with exit code 1 when a run's time is above its roofs: least time over time, e.g. 60%%",
-    )
-    parser.add_argument("--flops", "--debug", action="store_true", help="also print each kernel's FLOPs by unit")
-    args = parser.parse_args(arguments)
-    _check(parser, args)
-    return args
-
-
-def _percent(text: str) -> float:
-    """Return 0.6 for "60%", "60" or "60 %"."""
-    try:
-        value = float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        # Falls through to the one refusal below, which has words for both mistakes.
-        value = -1.0
-    # 0 would be met by every run: who asks for it has made a mistake.
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage between 0 and 100, e.g. 60%")
-    return value
-
-
-def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Refuse flags that contradict each other."""
-    if args.compare and args.paths:
-        parser.error("--compare A B takes the two inputs: leave out the others")
-    if args.steps < 1:
-        parser.error("--steps must be at least 1")
-    if args.compare and args.algorithmic:
-        parser.error("--algorithmic is not drawn into --compare: give the measured files alone")
-    if args.compare and args.fail_below:
-        parser.error("--fail_below judges one run, not --compare")
-    try:
-        re.compile(args.kernel or "")
-    except re.error as error:
-        parser.error(f"--kernel {args.kernel}: no regular expression ({error})")
 
 
 def write_tables(loaded: Loaded, output_dir: Path) -> list[Path]:
@@ -228,7 +151,7 @@ def write_ratios(table: pd.DataFrame, output_dir: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     """Do what the command line says; a mistake of the user is one line and exit code 2."""
-    args = parse_args(arguments)
+    args = parse_args(arguments, description=__doc__)
     with one_line_errors():
         # Files that cannot be read end the program before anything is written.
         loaded = None if args.compare else _load(args, args.paths)
