@@ -45,8 +45,8 @@ def measure_by_torch(device: str, size: int, *, repeats: int) -> Roofs:
 def _torch_types(torch: Any, device: str) -> list[tuple[str, Any, bool]]:
     """Return the units that a matrix product of a type exercises; a CPU may have instructions for bfloat16."""
     if device == "cpu":
-        types = [("fp64", torch.float64), ("fp32", torch.float32), ("tensor_bf16", torch.bfloat16)]
-        return [(unit, kind, False) for unit, kind in types]
+        plain = [("fp64", torch.float64), ("fp32", torch.float32), ("tensor_bf16", torch.bfloat16)]
+        return [(unit, kind, False) for unit, kind in plain]
     types = [("fp32", torch.float32, False), ("tensor_fp16", torch.float16, False)]
     # Ampere, 8.0, is the first with TF32 and bfloat16.
     if torch.cuda.get_device_capability()[0] >= 8:
