@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import child, end_to_end, evaluation, inference, loader, masks, run_all, scaling, step_worker
+from benchmarks import child, end_to_end, evaluation, inference, loader, masks, run_all, scaling, step_worker, torchrun
 from benchmarks.child import alternate, medians_of
 from benchmarks.report import (
     ROOT,
@@ -32,7 +32,7 @@ from tests.processes import PythonProcess, run_python
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers, and what torchrun starts them with, are forks of a process that has imported torch."""
     monkeypatch.setattr(child, "subprocess", SimpleNamespace(Popen=PythonProcess, PIPE=None))
-    monkeypatch.setattr(scaling, "subprocess", SimpleNamespace(run=run_python, PIPE=None))
+    monkeypatch.setattr(torchrun, "subprocess", SimpleNamespace(run=run_python, PIPE=None))
 
 
 class FakeChild:
