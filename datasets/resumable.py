@@ -6,6 +6,7 @@ that begins at batch 900 starts its workers with the states that the batches bef
 twice.
 """
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -129,9 +130,11 @@ class ResumableLoader(DataLoader):
                     self.states[number % workers] = after.state
                 if number >= unused:
                     yield batch
-        except Exception:
+        except Exception as error:
             # The error and its traceback hold each other, and with them this pass. A program that goes on after it
             # would wait ten seconds for its workers when Python finds that circle: by then they cannot be told to end.
+            # So the calls in the traceback, which have ended, let go of the pass: without it its workers end now.
             if workers:
-                cast(Any, batches)._shutdown_workers()
+                traceback.clear_frames(error.__traceback__)
+                del batches
             raise

@@ -63,7 +63,10 @@ def end_on_lost_batches() -> None:
     """
     if hasattr(signal, "SIGBUS"):
         signal.signal(signal.SIGBUS, signal.SIG_DFL)  # PyTorch's own prints a line beside that of the run
-    Queue._on_queue_feeder_error = staticmethod(_end_lost)  # type: ignore[attr-defined]  # there since Python 3.7
+    # Private, for `multiprocessing` tells nobody of such an error in public; in all Pythons from 3.7 on. In one without
+    # it the run waits, until somebody stops it, instead of ending in one line.
+    if hasattr(Queue, "_on_queue_feeder_error"):
+        Queue._on_queue_feeder_error = staticmethod(_end_lost)
 
 
 def _end_lost(error: Exception, _batch: object) -> None:
@@ -81,7 +84,8 @@ def end_workers_at_exit() -> None:
     A loader that was not read to its end leaves some. `multiprocessing` sends each one SIGTERM and then waits for it
     without end, and the first SIGTERM is one that they leave to the run.
     """
-    # A priority of 0 or more comes before multiprocessing's own goodbye, in forked processes, too.
+    # A priority of 0 or more comes before multiprocessing's own goodbye. Not `atexit`, which is the documented way: a
+    # process that `multiprocessing` started, and that loads in workers of its own, leaves without it.
     Finalize(None, _end_left_workers, exitpriority=1)
 
 

@@ -2,6 +2,8 @@
 
 It is that of `multiprocessing`, which gives every process a server of its own. The process that starts it notes
 where it listens, and the end of a pipe that keeps it alive; the others take both. Where that fails they have their own.
+Python has no public way to another process's server: what is used here is private, the same in 3.11 and 3.12, and
+looked for first.
 """
 
 import atexit
@@ -12,13 +14,16 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
-_server: Any = forkserver._forkserver
+_server: Any = getattr(forkserver, "_forkserver", None)
+_PRIVATE = ("_forkserver_address", "_forkserver_alive_fd", "ensure_running")
 
 
 def find_server() -> None:
     """See that the next process comes from a server that is there, which another may have started."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run is None or os.path.exists(_server._forkserver_address or ""):
+    if run is None or not all(hasattr(_server, name) for name in _PRIVATE):
+        return
+    if os.path.exists(_server._forkserver_address or ""):
         return
     path = Path(tempfile.gettempdir()) / f"fork_server_{run}"
     with open(path, "a+") as note:

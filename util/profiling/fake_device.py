@@ -2,8 +2,13 @@
 
 PyTorch's FakeTensorMode refuses an operator whose tensors lie on different devices, and a read of a number by the host.
 Nothing is computed and no random number is drawn.
+
+PyTorch's documentation has the classes of `torch._subclasses` and `torch.utils._python_dispatch` under these names.
+What else begins with an underscore here has no public form in torch 2.11 to 2.15; the lines that use it say what it
+does.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +20,6 @@ from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
-from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..dist.accelerator import accelerator
@@ -55,8 +59,9 @@ def fake_device(device: torch.device) -> Iterator[FakeDevice]:
         if accelerator(device).host:  # where a read waits for nobody, and code may look at numbers
             open_.enter_context(ReadNumbers())
         # Operators over lists are for PyTorch's own classes of tensors; a fake one stands for them.
-        open_.callback(_foreach_supported_types.remove, FakeTensor)
-        _foreach_supported_types.append(FakeTensor)
+        classes = _classes_in_lists()
+        open_.callback(classes.remove, FakeTensor)
+        classes.append(FakeTensor)
         # Modules move by exchanging their tensors, which PyTorch refuses for fake ones.
         open_.callback(setattr, nn.Module, "to", nn.Module.to)
         nn.Module.to = _move  # type: ignore[assignment,method-assign]
@@ -72,21 +77,25 @@ class ReadNumbers(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def _classes_in_lists() -> list[type]:
+    """Return PyTorch's own list of the classes that it hands to operators over lists.
+
+    Private, for who calls an optimizer can ask for such operators, and who calls `clip_grad_norm_` by its defaults
+    cannot. Without it the same work is counted tensor by tensor.
+    """
+    return getattr(importlib.import_module("torch.utils._foreach_utils"), "_foreach_supported_types", [])
+
+
 def _move(module: nn.Module, device: torch.device | str) -> nn.Module:
     """Replace parameters and buffers by those on the device; one that several modules share stays one."""
     moved: dict[int, Tensor] = {}
     for part in module.modules():
-        for name, parameter in part._parameters.items():
-            if parameter is not None:
-                new = moved.setdefault(
-                    # By identity: heads that are shared would otherwise be counted twice.
-                    id(parameter),
-                    nn.Parameter(parameter.detach().to(device), parameter.requires_grad),
-                )
-                part._parameters[name] = new  # type: ignore[assignment]
-        for name, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[name] = moved.setdefault(id(buffer), buffer.to(device))
+        for name, parameter in list(part.named_parameters(recurse=False, remove_duplicate=False)):
+            new = nn.Parameter(parameter.detach().to(device), parameter.requires_grad)
+            # By identity: heads that are shared would otherwise be counted twice.
+            setattr(part, name, moved.setdefault(id(parameter), new))
+        for name, buffer in list(part.named_buffers(recurse=False, remove_duplicate=False)):
+            setattr(part, name, moved.setdefault(id(buffer), buffer.to(device)))
     return module
 
 
@@ -123,7 +132,8 @@ class _GpuStandIns(TorchFunctionMode):
             return self._attend(*args, **kwargs)
         if func is Tensor.backward:
             with self, self.streams.answering(on_host=True):  # layers that are run again have their attention here
-                # What `backward` of a loss calls, which would take this mode away for as long as it runs.
+                # What `backward` of a loss calls. Both public forms, the method and `torch.autograd.backward`, would
+                # take this mode away for as long as they run.
                 run = torch.autograd.graph._engine_run_backward
                 run(
                     (args[0],),
@@ -227,4 +237,4 @@ def hold_accumulators(streams: _NoStreams, model: nn.Module) -> list[Any]:
     """
     with torch._C.DisableTorchFunction(), streams.answering(on_host=True), torch.enable_grad():
         trained = [p for p in model.parameters() if p.requires_grad]
-        return [p.view_as(p).grad_fn.next_functions[0][0] for p in trained]  # type: ignore[union-attr]
+        return [torch.autograd.graph.get_gradient_edge(p).node for p in trained]
