@@ -6,13 +6,15 @@
 Each row is a process of its own, whose peak memory the system tells: `read`, every byte and nothing else; `parse`, the
 entries are made and thrown away, the least that JSON costs here; `first`, with nothing kept; `later`, from what
 is kept; `import`, torch and torchvision alone; `step`, main.py from its start to the end of its first training step,
-all its checks included, with a small model on small images; `ranks first` and `ranks later`, the same by torchrun in
-two processes. Image files are links to one photo. Annotations are in no order, the dearest case. Writes a dated JSON.
+all its checks included, with a small model on small images; `few`, the same with an annotation file of two images, so
+that the difference is what the large file costs; `ranks first` and `ranks later`, that of `step` by torchrun in two
+processes. Image files are hard links to a photo. Annotations are in no order, the dearest case. Writes a dated JSON.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,7 @@ IMAGES, BOXES, CLASSES, FOLDERS = 1_742_289, 25_407_598, 365, 51
 HEIGHT, WIDTH = 512, 683
 #: Rows that are put into text at a time.
 ROWS = 100_000
-ROWS_OF_TABLE = ("read", "parse", "first", "later", "import", "step", "ranks first", "ranks later")
+ROWS_OF_TABLE = ("read", "parse", "first", "later", "import", "few", "step", "ranks first", "ranks later")
 #: A model and images that take next to no time, on the CPU.
 TINY = (
     "--dataset_file custom --device cpu --backbone resnet18 --backbone_weights none --hidden_dim 32 --nheads 2 "
@@ -52,11 +54,9 @@ import gc, sys, time
 from functools import partial
 from datasets.annotations import lists
 gc.disable()
-kinds = {"images": lists.ImageEntry, "categories": dict, "annotations": lists.Entry}
-parsers = {name: lists._parser(kind, dict) for name, kind in kinds.items()}
 began = time.perf_counter()
 with open(sys.argv[2], "rb") as file:
-    for _ in lists.JsonStream(iter(partial(file.read, lists.PART_BYTES), b"")).lists(parsers):
+    for _ in lists.JsonStream(iter(partial(file.read, lists.PART_BYTES), b"")).lists(lists.make_parsers()):
         pass
 print("seconds", time.perf_counter() - began)
 """
@@ -87,8 +87,10 @@ def make_data(folder: Path, *, images: int, boxes: int) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)).save(photo)
     for number in range(FOLDERS):
         (folder / "images" / f"patch{number}").mkdir()
+        # A file has 65,000 names at most.
+        shutil.copy(photo, folder / f"photo{number}.jpg")
     for number in range(images):
-        os.symlink(photo, folder / "images" / file_name(number))
+        os.link(folder / f"photo{number % FOLDERS}.jpg", folder / "images" / file_name(number))
     write_file(folder / "val.json", images=2, boxes=4)
     write_file(folder / "unfinished.json", images=images, boxes=boxes)
     (folder / "unfinished.json").rename(folder / "train.json")
@@ -143,9 +145,10 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     scripts = {"read": READ, "parse": PARSE, "first": OPEN, "later": OPEN, "import": "import torch, torchvision"}
     if name in scripts:
         return run([sys.executable, "-c", scripts[name], *data])
-    val = ["--val_images", data[0], "--val_annotations", str(folder / "val.json")]
+    few = str(folder / "val.json")
+    val = ["--val_images", data[0], "--val_annotations", few]
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if name.startswith("ranks") else []
-    flags = [*TINY.split(), "--train_images", data[0], "--train_annotations", data[1], *val]
+    flags = [*TINY.split(), "--train_images", data[0], "--train_annotations", few if name == "few" else data[1], *val]
     return run([sys.executable, *launch, str(ROOT / "main.py"), *flags])
 
 

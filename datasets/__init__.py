@@ -195,7 +195,11 @@ def labels_of_images(dataset: DatasetOrSubset) -> list[np.ndarray]:
     while isinstance(whole, Subset):
         # Subsets of subsets: positions are looked up from the outside in.
         indices, whole = np.asarray(whole.indices)[indices], whole.dataset
-    return [unwrap(whole).labels_of(index) for index in indices.tolist()]
+    dataset = unwrap(whole)
+    if isinstance(dataset, coco.CocoDetection):
+        labels = dataset.labels_by_image()
+        return [labels[index] for index in indices.tolist()]
+    return [dataset.labels_of(index) for index in indices.tolist()]
 
 
 def repeated_images(dataset: DatasetOrSubset, threshold: float) -> RepeatedImages:

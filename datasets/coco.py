@@ -146,15 +146,21 @@ class CocoDetection(TorchvisionCocoDetection):
         """Return the labels (k,) of an image's objects, crowds left out; no image is opened."""
         return self.annotations.boxes_of(index)[1]
 
+    def labels_by_image(self) -> list[np.ndarray]:
+        """Return what `labels_of` does for all images; of millions in a hundredth of the time."""
+        return self.annotations.labels_by_image()
+
     def object_counts(self) -> np.ndarray:
         """Count the objects of each image (n,), crowds left out; no image is opened."""
         return self.annotations.object_counts()
 
     def aspect_ratios(self) -> np.ndarray:
         """Return width / height of each image (n,), by the annotation file, or else by the image itself."""
-        self._measure([index for index in range(len(self)) if self.get_height_and_width(index) is None])
-        sizes = (self.get_height_and_width(i) or self.load(i)[1]["size"].tolist() for i in range(len(self)))
-        return np.array([width / height for height, width in sizes])
+        self._measure(np.flatnonzero(self.annotations.image_sizes()[:, 0] <= 0).tolist())
+        sizes = self.annotations.image_sizes().astype(np.float64)  # (n, 2) height, width
+        for index in np.flatnonzero(sizes[:, 0] <= 0).tolist():  # one that has no header says why it cannot be read
+            sizes[index] = self.load(index)[1]["size"].numpy()
+        return sizes[:, 1] / sizes[:, 0]
 
     def _measure(self, indices: Sequence[int]) -> None:
         """Read the sizes of some images from their files, and keep them."""

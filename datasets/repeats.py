@@ -12,8 +12,11 @@ def class_factors(labels: Sequence[np.ndarray], threshold: float) -> dict[int, f
 
     `labels` (n_i,) are those of the objects of each image.
     """
-    found = [np.unique(of_image) for of_image in labels]
-    classes, images = np.unique(np.concatenate(found), return_counts=True)
+    every, lengths = _flat(labels)
+    most = int(every.max(initial=0)) + 1
+    # One number for image and class together: a class counts once an image.
+    pairs = np.unique(np.repeat(np.arange(len(labels)), lengths) * most + every)
+    classes, images = np.unique(pairs % most, return_counts=True)
     # f(c) is images / len(labels). A class at a quarter of the threshold comes twice as often, not four times.
     factors = np.sqrt(threshold * len(labels) / images).clip(min=1)
     return dict(zip(classes.tolist(), factors.tolist(), strict=True))
@@ -21,7 +24,19 @@ def class_factors(labels: Sequence[np.ndarray], threshold: float) -> dict[int, f
 
 def image_factors(labels: Sequence[np.ndarray], of_class: Mapping[int, float]) -> np.ndarray:
     """Return the largest r(c) of the classes in each image (n,) float64; 1 for an image without objects."""
-    return np.array([max((of_class[label] for label in set(of_image.tolist())), default=1.0) for of_image in labels])
+    every, lengths = _flat(labels)
+    of_label = np.ones(int(every.max(initial=0)) + 1)
+    of_label[list(of_class)] = list(of_class.values())
+    factors, some = np.ones(len(labels)), lengths > 0
+    if some.any():
+        # Objects lie image by image: the largest of each stretch, which ends where the next one begins.
+        factors[some] = np.maximum.reduceat(of_label[every], (np.cumsum(lengths) - lengths)[some])
+    return factors
+
+
+def _flat(labels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of all images one behind the other (m,), and how many each has (n,)."""
+    return np.concatenate([np.zeros(0, np.int64), *labels]), np.fromiter(map(len, labels), np.int64, len(labels))
 
 
 class RepeatedImages:

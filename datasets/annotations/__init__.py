@@ -14,6 +14,7 @@ from util.runs.atomic import atomic_file
 
 from . import kinds
 from .classes import ChosenClasses
+from .columns import distinct
 from .dense import DenseLabels
 from .findings import Action, Findings
 from .flat_masks import FlatMasks, MaskBuilder
@@ -26,6 +27,9 @@ from .objects import AnnotationTable
 from .parse import not_json, without_collector
 from .table import Annotations, ImageColumns, ObjectColumns
 from .table import index_coco as index_coco  # the evaluation imports it from here
+
+#: Bits of a row's number in the key that sorts them; no file has as many rows, or images, as either part can count.
+ROW_BITS = 32
 
 
 def read_annotations(
@@ -87,7 +91,7 @@ def read_annotations(
             are_runs = table.entries.segmentations.first_bytes(single) == ord("{")
             images.measure(np.unique(table.images[single[are_runs]]))
         masks = _read_masks(table, rows, images, MaskRules(table.entries, issues, needed=need_masks))
-        note_unused(categories, table.labels[rows], issues)
+        note_unused(categories, distinct(table.labels[table.alive]), issues)
         listed = list(categories.values())
         if dense is not None:
             table.labels[rows], listed = dense.renumber(table.labels[rows], categories, path)
@@ -130,8 +134,15 @@ def _by_image(table: AnnotationTable) -> np.ndarray:
     """Return the rows that live (m,), by image, within one in the file's order."""
     rows = np.flatnonzero(table.alive)
     images = table.images[rows]
-    # Stable: objects of an image keep the file's order, which most files have already.
-    return rows if (images[1:] >= images[:-1]).all() else rows[np.argsort(images, kind="stable")]
+    if (images[1:] >= images[:-1]).all():  # as most files are
+        return rows
+    # Image and row in one number: numpy sorts numbers many times as fast as it finds a stable order of them, and
+    # objects of an image keep the file's order.
+    images <<= ROW_BITS
+    images |= rows
+    images.sort()
+    images &= (1 << ROW_BITS) - 1
+    return images
 
 
 def _read_masks(table: AnnotationTable, rows: np.ndarray, images: Images, rules: MaskRules) -> FlatMasks:

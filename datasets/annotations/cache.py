@@ -12,13 +12,14 @@ import hashlib
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from util.dist.distributed import print_once
+from util.dist.distributed import get_rank, print_once
 from util.runs.atomic import atomic_file, remove_unfinished
 
 from . import read_annotations
@@ -177,10 +178,11 @@ def _read_and_keep(
         "findings": [[f.kind, int(f.action), f.remedy, f.example.removeprefix(str(path)), f.count] for f in findings],
     }
     place, reason = _write(_places(path, key), annotations, about)
+    # One process of a machine reads, which need not be rank 0.
     if place is None:
-        print_once(f"{path}: parsed in {seconds:.1f} s, and will be again: it cannot be kept ({reason})")
+        print(f"{path}: parsed in {seconds:.1f} s, and will be again: it cannot be kept ({reason})", flush=True)
     else:
-        print_once(f"{path}: parsed in {seconds:.1f} s; kept for later runs as {place} (--no_cache: not)")
+        print(f"{path}: parsed in {seconds:.1f} s; kept for later runs as {place} (--no_cache: not)", flush=True)
     return annotations
 
 
@@ -205,27 +207,41 @@ def _write(places: list[Path], annotations: Annotations, about: dict[str, Any]) 
 def _turn(path: Path) -> Iterator[bool]:
     """Wait for a process that is reading the same file; True where there was none, and others wait for this one.
 
-    By a lock on the annotation file itself: it leaves no file behind and goes with its process. Where the file system
-    has no locks nobody waits.
+    By a lock on the annotation file itself: it leaves no file behind and goes with its process. NFS locks no file that
+    is open for reading alone: there a file in the machine's own folder for temporary files stands in for it. Where
+    neither can be locked nobody waits.
     """
-    try:
-        file = open(path, "rb")
-    except OSError:
-        yield True
-        return
-    with file:
-        if fcntl is None:
-            yield True
+    with ExitStack() as held:
+        for place, mode in ((path, "rb"), (_stand_in(path), "ab")):
+            try:
+                first = _lock(held.enter_context(open(place, mode)), path)
+            except OSError:
+                continue
+            yield first
             return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            first = True
-        except BlockingIOError:
-            first = False
-            # Shared, and let go at once: those who waited go on together.
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_SH)
-                fcntl.flock(file, fcntl.LOCK_UN)
-        except OSError:
-            first = True
-        yield first
+        yield True
+
+
+def _lock(file: IO[Any], path: Path) -> bool:
+    """Lock a file; False after waiting for the process that has the lock. Raises OSError where there are no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        # Where any rank of a run waits, 0 or 1 does.
+        if get_rank() <= 1:
+            print(f"{path}: another process is reading it; waiting for what it keeps", flush=True)
+        # Shared, and let go at once: those who waited go on together.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return False
+
+
+def _stand_in(path: Path) -> Path:
+    """Return a file of this machine and user to lock instead of `path`."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    of_path = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
+    return Path(tempfile.gettempdir()) / f"detr-{user}-{of_path}.lock"

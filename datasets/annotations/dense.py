@@ -9,6 +9,7 @@ import numpy as np
 
 from util.errors import DatasetError
 
+from .columns import distinct
 from .headers import LARGEST_LABEL
 from .kinds import shorten
 
@@ -42,14 +43,16 @@ class DenseLabels:
             raise DatasetError(f"{path}: it has {len(ids)} categories; there is room for {most} (--num_classes)")
         place = {id_: label for label, id_ in enumerate(ids)}
         # Only those with objects matter: a category that nobody uses needs no label.
-        strangers = sorted(set(labels.tolist()) - place.keys())
+        used = distinct(labels)
+        strangers = sorted(set(used.tolist()) - place.keys())
         if strangers:
             name = categories[strangers[0]]["name"]
             raise DatasetError(
                 f"{path}: objects of category id {strangers[0]} ({shorten(name)}), which --dense_labels gives no "
                 f"label: it numbers the categories of the training split or of the checkpoint, {shorten(list(ids))}"
             )
-        dense = np.array([place[label] for label in labels.tolist()], dtype=np.int64)
+        # A search in the ids that are used, and their labels.
+        dense = np.array([place[id_] for id_ in used.tolist()], dtype=np.int64)[np.searchsorted(used, labels)]
         known = sorted(place[id_] for id_ in categories if id_ in place)
         return dense, [categories[ids[label]] | {"id": label, LISTED_ID: ids[label]} for label in known]
 

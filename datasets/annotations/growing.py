@@ -34,6 +34,10 @@ class GrowingColumn:
             self._rows[self._length : end] = rows
         self._length = end
 
+    def extend_zeros(self, count: int) -> None:
+        """Append `count` rows of zeros."""
+        self._length += count
+
     def array(self) -> np.ndarray:
         """Return all rows (m, *width), to be read and written; not to be extended any more."""
         self._reserve(self._length)

@@ -97,7 +97,7 @@ def note_labels(categories: dict[int, dict[str, Any]], issues: IssueLog) -> None
 
 
 def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, issues: IssueLog) -> None:
-    """Note the categories not in `used` (m,): parents, which another names as its supercategory, and others."""
+    """Note the categories not in `used` (k,): parents, which another names as its supercategory, and others."""
     unused = sorted(set(categories) - set(used.tolist()))
     for id_ in unused:
         name = categories[id_]["name"]
@@ -125,7 +125,8 @@ class Images:
         self.issues = issues
         self.files = files
         listed = self._by_id(entries)
-        self.ids = np.array([to_int(entry.id) for entry in listed], dtype=np.int64)
+        ids = [entry.id for entry in listed]
+        self.ids = np.array(ids if set(map(type, ids)) == {int} else list(map(to_int, ids)), dtype=np.int64)
         self.names: list[str] = [entry.file_name for entry in listed]
         self._first_of = self._find_shared()
         if fixing and self._first_of:

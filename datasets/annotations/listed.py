@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from msgspec import Raw
 
-from .columns import any_of_row, cast_column, is_none, mark, to_flag
+from .columns import any_of_row, cast_column, is_none, mark, pack, to_flag
 from .growing import GrowingColumn, GrowingTexts
-from .parse import NOTHING, Entry, parse_segmentation, to_float, to_int
+from .parse import NOTHING, Entry, PlainEntry, parse_segmentation, to_float, to_int
 
 #: From here on not every integer is a float.
 INEXACT = 2.0**53
 ZEROS = [0, 0, 0, 0]
+#: Fields of one integer.
+INTEGERS = ("id", "image_id", "category_id", "iscrowd")
 
 _marks = partial(field, default_factory=lambda: GrowingColumn(bool), init=False)
 
@@ -57,6 +59,16 @@ class Numbers:
         self.was_cast.extend(cast)
         self.whole.extend(whole)
         return (~known & ~absent) | cast | (whole & (np.abs(numbers) >= INEXACT))
+
+    def extend_plain(self, numbers: np.ndarray, whole: np.ndarray | None = None) -> None:
+        """Append numbers (k,) of the plain types; `whole` (k,) marks integers in a column of floats."""
+        self.numbers.extend(numbers)
+        for marks in (self.absent, self.unknown, self.was_cast):
+            marks.extend_zeros(len(numbers))
+        if whole is None:
+            self.whole.extend_zeros(len(numbers))
+        else:
+            self.whole.extend(whole)
 
     def value(self, row: int) -> Any:
         """Return the number of a row as the file has it, None for none."""
@@ -104,6 +116,14 @@ class Boxes:
         self.was_cast.extend(any_of_row(cast.reshape(-1, 4)))
         return any_of_row(odd.reshape(-1, 4)) | shapeless
 
+    def extend_plain(self, numbers: np.ndarray, whole: np.ndarray) -> None:
+        """Append boxes (k, 4) of plain numbers, of which `whole` (k, 4) are integers."""
+        self.numbers.extend(numbers)
+        self.whole.extend(whole)
+        self.empty.extend(~np.any(numbers.T, axis=0))
+        for marks in (self.absent, self.shapeless, self.unknown, self.was_cast):
+            marks.extend_zeros(len(numbers))
+
     def value(self, row: int) -> list[Any]:
         """Return the box of a row of four plain numbers as the file has it."""
         return [_number(number, whole) for number, whole in zip(self.numbers[row], self.whole[row])]
@@ -128,8 +148,36 @@ class ListedObjects:
     def __len__(self) -> int:
         return len(self.rotated)
 
-    def extend(self, entries: list[Entry]) -> None:
-        """Append annotations."""
+    def extend(self, entries: list[Entry] | list[PlainEntry]) -> None:
+        """Append annotations, all of one type."""
+        if entries and isinstance(entries[0], PlainEntry):
+            plain = cast(list[PlainEntry], entries)
+            if self._extend_plain(plain):
+                return
+            entries = [entry.as_entry() for entry in plain]
+        self._extend_any(cast(list[Entry], entries))
+
+    def _extend_plain(self, entries: list[PlainEntry]) -> bool:
+        """Append annotations; False, and nothing is appended, where a number is beyond what its column holds."""
+        sides: list[int | float] = list(chain.from_iterable(map(attrgetter("bbox"), entries)))  # (4 k,)
+        areas = list(map(attrgetter("area"), entries))
+        try:
+            boxes, area = pack(sides, "d"), pack(areas, "d")
+            integers = {name: pack(list(map(attrgetter(name), entries)), "q") for name in INTEGERS}
+        except OverflowError:
+            return False
+        whole, whole_area = mark_integers(sides, boxes), mark_integers(areas, area)
+        if any((np.abs(numbers[marks]) >= INEXACT).any() for numbers, marks in ((boxes, whole), (area, whole_area))):
+            return False
+        self.boxes.extend_plain(boxes.reshape(-1, 4), whole.reshape(-1, 4))
+        for name, numbers in integers.items():
+            self.numbers[name].extend_plain(numbers)
+        self.numbers["area"].extend_plain(area, whole_area)
+        self.rotated.extend_zeros(len(entries))
+        self.segmentations.extend([entry.raw_segmentation for entry in entries])
+        return True
+
+    def _extend_any(self, entries: list[Entry]) -> None:
         first = len(self)
         odd = self.boxes.extend([entry.bbox for entry in entries])
         for name, column in self.numbers.items():
@@ -181,13 +229,11 @@ class ListedObjects:
 
 def mark_integers(values: list[Any], numbers: np.ndarray) -> np.ndarray:
     """Mark the `values` (k,) that are integers where their column `numbers` (k,) is one of floats."""
-    types = set(map(type, values)) if numbers.dtype.kind == "f" else set()
-    if int not in types or len(types) == 1:
-        return np.full(len(values), int in types)
     marks = np.zeros(len(values), dtype=bool)
-    # Only where the number is whole: half of the numbers of a mixed file need no look.
-    for k in np.flatnonzero(numbers == np.rint(numbers)).tolist():
-        marks[k] = type(values[k]) is int
+    if numbers.dtype.kind == "f":
+        # Only where the number is whole: those with a fraction need no look.
+        places = np.flatnonzero(numbers == np.rint(numbers))
+        marks[places] = [type(values[k]) is int for k in places.tolist()]
     return marks
 
 

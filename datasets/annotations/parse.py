@@ -58,6 +58,35 @@ class Entry(Struct, gc=False):
         return parse_segmentation(self.raw_segmentation)
 
 
+class PlainEntry(Struct, gc=False):
+    """An annotation with all fields that detection reads, of the types that JSON should hold, and no rotation.
+
+    The usual file has no others. The parser checks the types as it goes, so that nobody has to look at them again.
+    """
+
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[int | float, int | float, int | float, int | float]
+    area: int | float
+    iscrowd: int
+    rotation: None = None
+    attributes: None = None
+    raw_segmentation: Raw = msgspec.field(name="segmentation", default=NULL)
+
+    def as_entry(self) -> Entry:
+        """Return the same annotation as any may be."""
+        return Entry(
+            id=self.id,
+            image_id=self.image_id,
+            category_id=self.category_id,
+            bbox=list(self.bbox),
+            area=self.area,
+            iscrowd=self.iscrowd,
+            raw_segmentation=self.raw_segmentation,
+        )
+
+
 class ImageEntry(Struct, gc=False):
     """An image as the file has it, None where it does not. Nothing is checked yet."""
 

@@ -25,6 +25,16 @@ def test_factors_are_lviss() -> None:
     assert image_factors(LABELS, of_class).tolist() == pytest.approx([1, 2**0.5, 2, *[1] * 7])
 
 
+def test_factors_of_many_images_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(0, 9, count) for count in rng.integers(0, 4, 200)]
+    of_class = class_factors(labels, 0.3)
+    parts = {c: np.mean([c in of_image for of_image in labels]) for c in range(9)}
+    assert of_class == pytest.approx({c: max(1, (0.3 / part) ** 0.5) for c, part in parts.items()})
+    expected = [max((of_class[c] for c in of_image.tolist()), default=1.0) for of_image in labels]
+    assert image_factors(labels, of_class).tolist() == expected
+
+
 def test_epochs_are_equally_long_and_the_mean_is_the_factor() -> None:
     factors = np.array([1.0, 1.3, 2.5, 1.0, 3.0, 1.7])
     images = RepeatedImages(factors)

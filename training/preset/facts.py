@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import datasets
+from datasets.coco import CocoDetection
 from datasets.interface import DetectionDataset
 from run_data import build_split
 from util.dist.accelerator import accelerator
@@ -99,6 +100,10 @@ def read_data_facts(cfg: argparse.Namespace) -> tuple[DataFacts, DetectionDatase
 
 def _shorter_sides(dataset: DetectionDataset, index: int) -> list[float]:
     """Shorter sides of an image's objects in pixels of its file; crowds left out."""
+    if isinstance(dataset, CocoDetection):
+        # Not pycocotools' dictionaries of all images: of millions of objects they would fill the memory.
+        sides = dataset.annotations.boxes_of(index)[0][:, 2:].min(1)
+        return sides[sides > 0].tolist()
     annotations = dataset.coco.imgToAnns.get(dataset.image_id(index), [])
     boxes = [a["bbox"] for a in annotations if not a.get("iscrowd") and len(a.get("bbox", ())) == 4]
     return [min(width, height) for _, _, width, height in boxes if min(width, height) > 0]

@@ -1,6 +1,7 @@
 """Kept columns: equal to what is parsed, and never taken where anything has changed."""
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -182,6 +183,30 @@ def test_those_who_wait_take_what_the_first_has_kept(path: Path, monkeypatch: py
     monkeypatch.setattr(cache, "_turn", lambda path: _Waited())
     monkeypatch.setattr(cache, "read_annotations", None)
     assert len(opened(path)[0]["images"]) == 4
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_whoever_waits_says_so_and_without_locks_for_reading_a_stand_in_is_locked(
+    path: Path, rank: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NFS refuses an exclusive lock of a file that is not open for writing; of ranks that wait, one line is enough."""
+    locked = []
+
+    def flock(file: Any, operation: int) -> None:
+        if not file.writable():
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        locked.append((Path(file.name).parent, operation))
+        if operation == fcntl.LOCK_EX | fcntl.LOCK_NB and len(locked) > 1:
+            raise BlockingIOError
+
+    monkeypatch.setattr(cache.fcntl, "flock", flock)
+    monkeypatch.setattr(cache, "get_rank", lambda: rank)
+    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path / "data"))
+    with cache._turn(path) as first, cache._turn(path) as second:
+        assert first and not second
+    assert [operation for _, operation in locked[2:]] == [fcntl.LOCK_SH, fcntl.LOCK_UN]
+    assert {folder for folder, _ in locked} == {tmp_path / "data"}
+    assert ("another process is reading it; waiting" in capsys.readouterr().out) == (rank == 1)
 
 
 def test_small_files_and_missing_ones_leave_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from datasets.annotations import lists, read_annotations
 from datasets.annotations.findings import Findings
+from datasets.annotations.parse import PlainEntry
 from util.errors import DatasetError
 
 #: Texts that look like the gaps and the ends of lists, and like the ends of texts.
@@ -145,3 +146,34 @@ def test_a_large_file_that_ends_in_the_middle_is_one_line(write: Callable[[Any],
     path = write(sound)
     path.write_bytes(path.read_bytes()[:-40])
     assert outcome(path, 64) == (f"{path}: not a COCO annotation file (it ends in the middle)", [])
+
+
+@pytest.mark.parametrize(
+    ("odd", "strict"),
+    [
+        ({}, True),
+        ({"area": 2.5, "attributes": None}, True),
+        ({"bbox": [1, 2.0, 2**53 + 1, 4]}, True),
+        ({"bbox": [1, 2.5, 10**400, 4]}, True),
+        ({"id": 2**63}, True),
+        ({"bbox": [0, 0, -0.0, 0], "segmentation": [[0.5, 0.5, 9, 1, 9, 8.5]]}, True),
+        ({"area": "9.5"}, False),
+        ({"category_id": 2.0}, False),
+        ({"iscrowd": True}, False),
+        ({"bbox": [1, 2, 3]}, False),
+        ({"attributes": {"rotation": 30}}, False),
+    ],
+)
+def test_the_strict_parser_and_packed_columns_change_nothing(
+    write: Callable[[Any], Path], sound: dict[str, Any], odd: dict[str, Any], strict: bool
+) -> None:
+    """Most files pass it; what it refuses, or columns cannot hold, goes the way of all others."""
+    sound["annotations"] = [dict(entry, **odd) if k == 1 else entry for k, entry in enumerate(sound["annotations"])]
+    path = write(sound)
+    parts = lists.JsonStream([path.read_bytes()]).lists(lists.make_parsers())
+    assert any(isinstance(entry, PlainEntry) for _, part in parts for entry in part or ()) == strict
+    whole = outcome(path, None)
+    assert outcome(path, 1 << 16) == whole
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lists, "PATIENCE", 0)
+        assert outcome(path, 1 << 16) == whole

@@ -34,6 +34,8 @@ def test_objects_with_and_without_crowds(annotations: Annotations) -> None:
     assert annotations.object_counts().tolist() == [2, 1, 0, 1] and annotations.object_counts().dtype == np.int64
     boxes, labels = annotations.boxes_of(0)
     assert boxes.tolist() == [[10, 10, 20, 10], [0, 0, 20, 20]] and labels.tolist() == [3, 7]
+    of_images = [annotations.boxes_of(index)[1].tolist() for index in range(4)]
+    assert [labels.tolist() for labels in annotations.labels_by_image()] == of_images
     assert [a["iscrowd"] for a in annotations.objects_of(0)] == [0, 0, 1] and annotations.objects_of(2) == []
     assert annotations.boxes_of(2)[0].shape == (0, 4) and boxes.dtype == np.float64
     assert "segmentation" not in annotations.objects_of(0, segmentation=False)[0]
