@@ -57,6 +57,7 @@ class Shape:
     @property
     def flops(self) -> int:
         """Operations of the forward pass, and of each gradient."""
+        # Height and width of the output, by the formula in PyTorch's documentation of Conv2d.
         sides = [
             (side + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
             for side, pad, dilation, kernel, stride in zip(
@@ -64,6 +65,7 @@ class Shape:
             )
         ]
         out, channels, height, width = self.weight
+        # A multiply-add is two operations.
         return 2 * self.maps[0] * sides[0] * sides[1] * out * channels * height * width
 
     @property

@@ -130,9 +130,11 @@ def by_pycocotools(truth: COCO, predictions: Predictions, kind: str) -> tuple[li
     for image_id, found in predictions.items():
         if kind == "bbox":
             key, boxes = "bbox", found["boxes"]
+            # xyxy to COCO's xywh.
             shapes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
         else:
             key, masks = "segmentation", found["masks"][:, 0].permute(1, 2, 0).numpy()
+            # (H, W, N), column by column: the order of COCO's run lengths.
             shapes = rle_tools.encode(np.asfortranarray(masks))
         results += [
             {"image_id": image_id, "category_id": label, key: shape, "score": score}

@@ -116,6 +116,7 @@ def differences(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, f
 
     ours = torch.load(_results_of("ours", folder))
     height, width = args.size
+    # Boxes are xyxy in pixels; as a part of the image's sides they are comparable.
     sides = torch.tensor([width, height, width, height])
     found = {}
     rows = [name for name in implementations(args) if name not in ("ours", *REFERENCES)]
@@ -125,6 +126,7 @@ def differences(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, f
         box = ((theirs["boxes"] - ours["boxes"]) / sides).abs().max().item()
         found[name] = {"score": score, "box": box}
         print(f"{name:>24}: scores within {score:.1e} of ours, boxes within {box:.1e} of the image's sides")
+        # Rows in float32 must agree; what half precision loses is a result, and no fault.
         if name in ("onnxruntime", "openvino f32") and not max(score, box) <= TOLERANCE:
             raise SystemExit(f"{name} computes something else than our model: {TOLERANCE} is allowed")
     return found

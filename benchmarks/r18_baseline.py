@@ -120,6 +120,7 @@ def _normalised(image: torch.Tensor) -> torch.Tensor:
 
 def report(losses: dict[str, list[float]], tolerance: float) -> int:
     """Print every tenth step and the largest difference; return 1 where that is above the tolerance."""
+    # Ours against the original, and the original against itself, rounded otherwise: the scale for the first.
     of_pairs = {
         name: [abs(a - b) for a, b in zip(losses[name], losses["original"], strict=True)]
         for name in losses

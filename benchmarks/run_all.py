@@ -113,6 +113,7 @@ def command_of(name: str, args: argparse.Namespace, output: Path | None) -> list
     if output is not None:
         flags += ["--output", str(output)]
     flags += QUICK[name] if args.quick else WHOLE.get(name, [])
+    # Behind `--`, where the flags of main.py stand, and so after all others.
     if args.device != "cpu" and name == "end_to_end":
         flags += [*([] if "--" in flags else ["--"]), "--device", args.device]
     return [sys.executable, str(HERE / f"{script}.py"), *flags]

@@ -127,6 +127,7 @@ def count(batch: int, rates: Rates, amp: str) -> Counted:
 def between(low: Counted, high: Counted, batch: float) -> Counted:
     """Return the step of another batch size, on the line through two."""
     share = (batch - COUNTED[0]) / (COUNTED[1] - COUNTED[0])
+    # Below the smaller batch a falling line could get under zero.
     seconds = {name: max(0.0, value + share * (high.seconds[name] - value)) for name, value in low.seconds.items()}
     return Counted(seconds, low.launches + share * (high.launches - low.launches), low.gradients)
 
@@ -144,9 +145,11 @@ def predict(counted: tuple[Counted, Counted], network: Network, args: argparse.N
     """Yield the rows of growing numbers of GPUs, each with `batch` images; 0: with its part of --global_batch."""
     counted_once = json.loads(Path(__file__).with_name("counts.json").read_text())["always"]["gpu"]
     buckets = [float(size) for size in counted_once["all-reduce bytes by bucket"]]
+    # As bfloat16 gradients are half as long.
     sent = 0.5 if args.compress_gradients else 1.0
     for gpus in args.gpus:
         each = batch or args.global_batch / gpus
+        # A GPU without an image has no step.
         if each < 1:
             break
         here = between(*counted, each)

@@ -31,6 +31,7 @@ def draw(curves: Mapping[tuple[str, int], Sequence[Row]], divided: Sequence[Row]
     networks = list(dict.fromkeys(name for name, _ in curves))
     batches = list(dict.fromkeys(batch for _, batch in curves))
     for (name, batch), rows in curves.items():
+        # The colour says the batch, the line's style the network.
         style = {"color": COLORS[batches.index(batch) % 4], "linestyle": "-" if name == networks[0] else ":"}
         label = f"{batch} a GPU, {name}" if batch else f"divided, {name}"
         gpus = [row.gpus for row in rows]
@@ -38,6 +39,7 @@ def draw(curves: Mapping[tuple[str, int], Sequence[Row]], divided: Sequence[Row]
         waits.plot(gpus, [1e3 * row.step.exchange for row in rows], marker=".", label=label, **style)
     rates.set(title="images a second", xscale="log", yscale="log")
     waits.set(title="exchange waited for, ms a step", xscale="log")
+    # The longest curve has every number of GPUs.
     _number_gpus(rates, [row.gpus for row in max(curves.values(), key=len)])
     _number_gpus(waits, [row.gpus for row in max(curves.values(), key=len)])
     rates.legend(fontsize="small")

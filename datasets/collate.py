@@ -115,6 +115,7 @@ class Collate:
 
     def _canvas(self, images: Sequence[Tensor], targets: Sequence[Target]) -> tuple[int, int]:
         if self.canvas is None:
+            # The tallest and the widest image need not be the same.
             height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
             return self._round_up(height), self._round_up(width)
         for image, target in zip(images, targets):

@@ -124,6 +124,7 @@ def _made_up_predictions(objects: Tensor, labels: Tensor, queries: int, seed: in
 
 def _draw_costs(axes: Axes, cost: np.ndarray, pairs: dict[int, int]) -> None:
     axes.imshow(cost, cmap="Blues", aspect="auto")
+    # White numbers on cells that are darker than this.
     dark = (cost.min() + cost.max()) / 2
     for (query, index), value in np.ndenumerate(cost):
         axes.text(index, query, f"{value:.1f}", ha="center", va="center", color="white" if value > dark else "black")

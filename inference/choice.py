@@ -67,6 +67,7 @@ def find_labels(words: Iterable[str], class_names: Mapping[int, str]) -> frozens
     by_name = {name.strip().casefold(): id_ for id_, name in class_names.items()}
     labels = set()
     for word in filter(None, (word.strip() for word in words)):
+        # Names before ids: a class may be called 7.
         if word.casefold() in by_name:
             labels.add(by_name[word.casefold()])
         elif word.isdecimal():

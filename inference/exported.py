@@ -116,6 +116,7 @@ def _open_onnx(path: str | os.PathLike, device: torch.device) -> ExportedModel:
     metadata = ExportMetadata.from_strings(session.get_modelmeta().custom_metadata_map, path)
 
     def run(images: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        # onnxruntime reads the host's memory, row by row.
         arrays = (np.ascontiguousarray(tensor.cpu().numpy()) for tensor in (images, mask))
         found = session.run(None, dict(zip(INPUTS, arrays, strict=True)))
         return tuple(torch.from_numpy(array).to(images.device) for array in found)

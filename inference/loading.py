@@ -118,6 +118,7 @@ def _postprocessors(
     if not architecture.masks:
         return result
     result["segm"] = PostProcessSegm()
+    # A mask head alone does not say if it was trained on panoptic images: the run's flags do.
     run = checkpoint.get("args")
     dataset = run.get("dataset_file") if isinstance(run, Mapping) else None
     if dataset == "coco_panoptic" or (published_under(path) and architecture.num_classes == PANOPTIC_COUNT):

@@ -52,9 +52,11 @@ def draw_queries(path: str | os.PathLike, *, queries: np.ndarray, boxes: np.ndar
         axis.scatter(
             boxes[own, 0], boxes[own, 1], s=size, c=colours[kinds[own]], alpha=opacity, linewidths=0, rasterized=True
         )
+        # y downwards, as in images.
         axis.set(xlim=(0, 1), ylim=(1, 0), aspect="equal", xticks=[], yticks=[])
         axis.spines[:].set_color("#d0d7de")
         axis.set_title(f"query {query}", color=INK, fontsize=9, pad=3)
+    # Of the last row, where the queries do not fill it.
     for spare in figure.axes[len(shown) :]:
         spare.remove()
     marks = [

@@ -113,6 +113,7 @@ def note_repeats(listed: Sequence[ListedImage], facts: Sequence[ImageFacts], sou
 
 def _oddities(image: ListedImage, fact: ImageFacts) -> list[tuple[Kind, str]]:
     """List the kinds that apply to an image, each with what its example says after the path."""
+    # First: of a file that cannot be read nothing else is known.
     if fact.error is not None:
         return [(MISSING, image.hint)] if fact.missing else [(BROKEN, f": {fact.error}")]
     found = []

@@ -52,6 +52,7 @@ def _look(splits: Mapping[str, DatasetOrSubset]) -> tuple[list[str], str | None]
     findings = Findings()
     for name, dataset in splits.items():
         indices, whole = _indices(dataset)
+        # Generated images have no files that could be wrong.
         if whole.ann_file is not None:
             error = _missing_files(name, whole, indices)
             if error is not None:
@@ -61,6 +62,7 @@ def _look(splits: Mapping[str, DatasetOrSubset]) -> tuple[list[str], str | None]
             error = _no_segments(whole, indices)
             if error is not None:
                 return [], error
+    # Over all splits at once: their names are compared with each other.
     note_class_names([(name, dict(_indices(dataset)[1].class_names)) for name, dataset in splits.items()], findings)
     for finding in findings:
         if finding.action is Action.REFUSED:

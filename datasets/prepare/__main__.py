@@ -71,6 +71,7 @@ def _prepare_archive(archive: Archive, url: str, dest: Path, work: Path) -> None
         half = work / f"{archive.name}.unpacking"
         _remove(half)
         unpack(work / archive.name, half)
+        # COCO's panoptic PNGs are archives inside of theirs.
         for inner in archive.inner:
             unpack(half / inner, half)
         os.replace(half, unpacked)
@@ -113,6 +114,7 @@ def _put_in_place(pieces: Iterable[Piece], unpacked: Path, dest: Path, *, origin
             _remove(unpacked)
             raise DownloadError(f"{origin}: holds no {piece.source}; it was unpacked and removed again")
         _check_count(piece, found)
+        # Renamed, not copied: a piece is in its place whole or not at all.
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(found, target)
     _remove(unpacked)

@@ -23,6 +23,7 @@ def sparse_checkout(url: str, folder: str, place: Path) -> str:
         raise DownloadError(f"git is not installed, and {url} comes through it: install git 2.25 or newer, run again")
     clone = ["clone", "--depth", "1", "--filter", "blob:none", "--no-checkout", "--", url, str(place)]
     _git(url, *_SAFE, *clone, shown=True)
+    # Before the checkout, which then asks the server for the files of this folder alone.
     _git(url, "-C", str(place), "sparse-checkout", "set", folder)
     _git(url, *_SAFE, "-C", str(place), "checkout", "--quiet", "HEAD", shown=True)
     return _git(url, "-C", str(place), "rev-parse", "HEAD")
@@ -32,6 +33,7 @@ def _git(url: str, *words: str, shown: bool = False) -> str:
     """Run git and return what it printed; `shown` leaves its progress visible on a terminal."""
     visible = shown and sys.stderr.isatty()
     environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    # A repository that asks for a password is an error, and no question that waits for ever.
     environment["GIT_TERMINAL_PROMPT"] = "0"
     done = subprocess.run(
         ["git", *words], stdout=subprocess.PIPE, stderr=None if visible else subprocess.PIPE, text=True, env=environment

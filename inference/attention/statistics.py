@@ -183,10 +183,12 @@ def format_statistics(found: Mapping[str, Any]) -> str:
     Percent, means over the heads, and those of every head's zeros.
     """
     inside = found.get("inside_box", {})
+    # A size of object that no image has is no column.
     sizes = [size for size in SIZES if size in inside]
     heads = ["layer", "zeros", f"below {NEAR_ZERO:g}", "Gini", *(f"inside, {size}" for size in sizes), "zeros by head"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for layer, zeros in enumerate(found["zeros"]):
+        # (heads,) each, in 0..1.
         shares = [zeros, found["near_zeros"][layer]]
         cells = [str(layer + 1), *(f"{100 * np.mean(share):.1f} %" for share in shares)]
         cells.append(f"{np.mean(found['gini'][layer]):.3f}")

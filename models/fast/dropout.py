@@ -25,8 +25,11 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 
 class _Dropout(torch.autograd.Function):
+    """Keeps a byte for each entry, where PyTorch keeps a number of the entry's type."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        """Return x with entries at zero with probability p, and the others scaled up."""
         kept = draw_kept(x.shape, p)
         ctx.save_for_backward(kept)
         ctx.p = p
@@ -35,6 +38,7 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x: scaled as the entries were, and zero where they were dropped."""
         (kept,) = ctx.saved_tensors
         scaled = gradient * kept_scale(gradient.dtype, ctx.p)
         return clear_dropped(scaled, as_mask(kept, scaled.dtype)), None

@@ -40,6 +40,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+        """Attend with q (N, L, d), k (N, S, d), v (N, S, e) and a bias (N, 1, S) of the N heads of all images."""
         # The threshold of 16 random bits, and below the share that is really kept: the mean stays exact after rounding.
         ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
         ctx.kept = 1 - dropped / 2**16
@@ -58,6 +59,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of q, k and v for that of the result (N, L, e)."""
         q, k, v, bias, kept = ctx.saved_tensors
         # Not in place: autograd may hand the same gradient to others.
         gradient = gradient / ctx.kept

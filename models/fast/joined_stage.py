@@ -25,6 +25,7 @@ class JoinedNetwork(IntermediateLayerGetter):
         joins = names[:3] == STEM and _joined_dtype(x) is not None
         if not (joins and all(_can_be_skipped(self[name]) for name in STEM)):
             return super().forward(x)
+        # With norm and ReLU in it: the two modules behind it are passed over.
         x, maps = self["conv1"](x, join=Join()), {}
         for name in names[3:]:
             x = self[name](x)

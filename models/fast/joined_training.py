@@ -31,10 +31,13 @@ def joined_conv_with_gradients(
 
 
 class _Joined(torch.autograd.Function):
+    """A convolution, what is added to it and the ReLU in one operator of oneDNN; keeps no map but x and the result."""
+
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, add: Tensor | None, how: tuple[Any, ...], products: bool
     ) -> Tensor:
+        """Return relu(conv(x) + add) (B, D, h, w) of x (B, C, H, W)."""
         operator = torch.ops.mkldnn._convolution_pointwise
         if add is None:
             out = operator(x, weight, bias, *how, "relu", [], None)
@@ -47,6 +50,7 @@ class _Joined(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, the weight and what was added; the bias is constant."""
         x, weight, out = ctx.saved_tensors
         padding, stride, dilation, groups = ctx.how
         wanted = ctx.needs_input_grad

@@ -24,6 +24,7 @@ def suits_products(
     plain = weight.shape[-2:] == (1, 1) and padding in (0, (0, 0)) and groups == 1
     if not (plain and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)):
         return False
+    # B * H * W, of all images.
     pixels = x.numel() // x.shape[1]
     share = weight.numel() > FLOAT32_SHARE * pixels
     return dtype == torch.bfloat16 or (dtype == torch.float32 and (share or any(step != 1 for step in stride)))
@@ -35,8 +36,11 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor, *, stride: tuple[int
 
 
 class _Pointwise(torch.autograd.Function):
+    """PyTorch's convolution forward, products backward."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, ...]) -> Tensor:
+        """Return the convolution (B, D, h, w) of x (B, C, H, W)."""
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
         return torch.conv2d(x, weight, bias, stride)
@@ -44,6 +48,7 @@ class _Pointwise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x and the weight for one of (B, D, h, w)."""
         x, weight = ctx.saved_tensors
         return *product_gradients(gradient, x, weight, stride=ctx.stride, wanted=ctx.needs_input_grad[:2]), None, None
 

@@ -19,8 +19,11 @@ def relu_dropout(x: Tensor, dropout: float) -> Tensor:
 
 
 class _ReluDropout(torch.autograd.Function):
+    """Keeps its result alone, whose zeros say where nothing flows back."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropout: float) -> Tensor:
+        """Return dropout(relu(x)), in the shape of x."""
         out = torch.relu(x)
         if x.device.type == "cpu":
             mask = as_mask(draw_kept(out.shape, dropout), out.dtype)
@@ -35,6 +38,7 @@ class _ReluDropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of x: that of the result, scaled where it was let through."""
         (out,) = ctx.saved_tensors
         if out.device.type == "cpu":  # rounded as in the forward pass
             scaled = gradient * kept_scale(out.dtype, ctx.dropout)

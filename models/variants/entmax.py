@@ -51,6 +51,7 @@ class _Entmax(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, alpha: Tensor | float) -> Tensor:
+        """Return the probabilities of scores z (..., n)."""
         rows, of_rows = z.reshape(-1, z.shape[-1]), _for_rows(alpha, z)
         if not _in_parts(z):
             return _probabilities(rows, of_rows).view(z.shape)
@@ -61,6 +62,7 @@ class _Entmax(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor | float], output: Tensor) -> None:
+        """Keep the probabilities, and alpha as a tensor where it wants a gradient."""
         alpha = inputs[1]
         ctx.alpha = None if isinstance(alpha, Tensor) else alpha
         ctx.save_for_backward(output, *([alpha] if isinstance(alpha, Tensor) else []))
@@ -68,6 +70,7 @@ class _Entmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the gradients of the scores (..., n) and of a learned alpha."""
         p, *learned = ctx.saved_tensors
         alpha = learned[0] if learned else ctx.alpha
         # p (..., n) as rows (m, n): each is a distribution of its own.

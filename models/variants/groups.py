@@ -43,6 +43,7 @@ def join(parts: Sequence[Queries], apart: Tensor | None) -> Queries:
         return parts[0]
     hidden = None
     if any(part.hidden is not None for part in parts):
+        # (B, n) for each block: one that says nothing hides nothing.
         shown = [torch.zeros_like(part.content[..., 0], dtype=torch.bool) for part in parts]
         hidden = torch.cat([s if part.hidden is None else part.hidden for part, s in zip(parts, shown)], 1)
     return Queries(torch.cat([p.content for p in parts], 1), torch.cat([p.boxes for p in parts], 1), hidden, apart)

@@ -117,6 +117,7 @@ def parse_args(arguments: Sequence[str]) -> argparse.Namespace:
 def _check(args: argparse.Namespace) -> None:
     """Refuse what would profile something else than it says."""
     # ncu around torchrun would follow every process it starts, and replay all of them at once.
+    # By the file's name: torchrun may be given with its path.
     launchers = _LAUNCHERS.intersection(Path(word).name for word in args.program)
     if launchers:
         launcher = launchers.pop()

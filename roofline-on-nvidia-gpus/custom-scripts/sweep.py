@@ -102,12 +102,14 @@ def all_jobs(args: argparse.Namespace) -> list[tuple[str, str, str, Job]]:
 
 def run(jobs: list[Job], args: argparse.Namespace) -> int:
     """Run what is not finished; return the exit code."""
+    # What ended whole is kept: a sweep that was stopped makes up for the rest.
     left = [job for job in jobs if job.state() != "finished"]
     print(f"{len(jobs)} jobs, {len(jobs) - len(left)} of them finished", flush=True)
     cluster = args.cluster or ("slurm" if shutil.which("sbatch") else "local")
     if not left:
         return 0
     if cluster == "local":
+        # Without Slurm one after another, or as many at a time as there are GPUs for.
         broken = run_here(left, args.output_dir, parallel=args.parallel, gpus=args.gpus, timeout=args.timeout)
         return 1 if broken else 0
     # At the first sign alone: a value may hold others.

@@ -108,6 +108,7 @@ def from_wrapper(checkpoint: Mapping[str, Any], path: Path) -> tuple[dict[str, A
     weights = {n: v for n, v in _without_prefix(checkpoint["model"], "module.").items() if n.startswith("detr.")}
     if not weights or class_count({"model": weights}) is None:
         raise CheckpointError(f"{path}: not a file of the Detectron2 wrapper: it has no class head under detr.")
+    # Without ROWS: it says how rows were taken out, and here they are put back.
     kept = {key: checkpoint[key] for key in KEPT if key in checkpoint and key != ROWS}
     count = class_count({"model": weights})
     rows = _rows_of(checkpoint, count or 0)
@@ -117,6 +118,7 @@ def from_wrapper(checkpoint: Mapping[str, Any], path: Path) -> tuple[dict[str, A
     model = {}
     for name, value in weights.items():
         if rows is not None and "class_embed." in name:
+            # (K+1, ...) to (C+1, ...).
             value = _spread(value, *rows)
         model[our_name(name)] = value
     return kept | {"model": model}, line
@@ -157,6 +159,7 @@ def settings_of(flags: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], l
     Raises UserError for a backbone, map, encoding or variant that the wrapper does not have.
     """
     refuse_variants(flags, str(path), "d2/")
+    # resnet50, wide_resnet50_2, resnext50_32x4d: depth, number of groups, width of a group.
     network = re.fullmatch(r"(?:wide_)?resne(?:x)?t(\d+)(?:_(\d+)x(\d+)d|_2)?", flags["backbone"])
     if network is None:
         raise UserError(f"{path}: --backbone {flags['backbone']} is not among Detectron2's; d2/ has ResNets")

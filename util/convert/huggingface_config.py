@@ -154,7 +154,9 @@ def kind_of_config(config: Mapping[str, Any], name: str) -> Kind:
         raise UserError(f"{name}: its config.json has model_type {config.get('model_type')!r}, not 'detr'")
     body = config.get("backbone_config") or {}
     table = config["model_type"] == "table-transformer"
+    # Files from before transformers had ResNets of its own say neither: their backbone is timm's.
     own = body.get("model_type") == "resnet" or config.get("use_timm_backbone") is False
+    # A backbone of timm has no such fields: its name says all.
     for part, fixed in ((config, _FIXED), (body if own else {}, _FIXED_RESNET)):
         for field, value in fixed.items():
             if part.get(field, value) != value:

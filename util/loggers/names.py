@@ -50,6 +50,7 @@ def alpha_values(alphas: Mapping[str, list[float]]) -> dict[str, float]:
     """Name the alphas of attentions' heads, by the name of the attention's module."""
     values: dict[str, float] = {}
     for module, of_heads in alphas.items():
+        # By the end of the name: what wraps the model stands in front of it.
         found = re.search(r"(encoder|decoder)\.layers\.(\d+)\.(\w+)$", module)
         assert found, f"{module} is no attention of a transformer"
         group = ALPHA_GROUPS[f"{found[1]}.{found[3]}"]

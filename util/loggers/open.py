@@ -46,6 +46,7 @@ def open_loggers(
         group, id_: of the run in W&B.
         config: flags of the run, in plain types.
     """
+    # Made inside of `Guarded`: a log-in that fails is no reason to stop either.
     makers: dict[str, Callable[[], Logger]] = {
         "tensorboard": partial(TensorBoardLogger, folder, done=done),
         "wandb": partial(WandbLogger, folder, done=done, group=group, id_=id_, config=config),

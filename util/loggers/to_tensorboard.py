@@ -18,6 +18,7 @@ class TensorBoardLogger:
     def __init__(self, folder: Path, *, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # needs the package tensorboard
 
+        # From the next step on: steps after the checkpoint are made again, and would stand there twice.
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def log(self, values: Mapping[str, float], *, step: int) -> None:

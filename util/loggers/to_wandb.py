@@ -32,6 +32,7 @@ class WandbLogger:
 
         self._wandb = wandb
         kept = folder / ID_FILE
+        # With no step done it is a new training in an old folder, and no part of that run.
         if id_ is None and done and kept.is_file():
             id_ = kept.read_text().strip()
         settings = wandb.Settings(init_timeout=PATIENCE)

@@ -48,15 +48,18 @@ def moved_bytes(call: Call, *, reads: bool = True) -> int:
     read: dict[int, int] = {}
     written: dict[int, int] = {}
     arguments = call.func._schema.arguments
+    # The schema knows which arguments are written; those given by position come in its order.
     named = [(argument, call.args[i]) for i, argument in enumerate(arguments[: len(call.args)])]
     named += [(a, call.kwargs[a.name]) for a in arguments[len(call.args) :] if a.name in call.kwargs]
     for argument, value in named:
         changed = argument.alias_info is not None and argument.alias_info.is_write
         for tensor in tensors_in(value):
+            # `out=` is written without being looked at; what changes in place is read first.
             if reads and not (changed and argument.is_out):
                 read[id(tensor)] = tensor_bytes(tensor)
             if changed:
                 written[id(tensor)] = tensor_bytes(tensor)
+    # By identity again: in place, the result is an argument that was noted above.
     for tensor in tensors_in(call.result):
         written[id(tensor)] = tensor_bytes(tensor)
     return sum(read.values()) + sum(written.values())

@@ -78,6 +78,7 @@ def reliability_chart(bins: Sequence[dict]) -> Markup:
         Markup(
             '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
         ).format(
+            # A pixel of room on both sides, so that bars stand apart.
             _x(x, b["from"]) + 1,
             _y(y, b["correct"]),
             _x(x, b["to"]) - _x(x, b["from"]) - 2,

@@ -85,6 +85,7 @@ def choose_images(diagnosis: Diagnosis, count: int) -> dict[str, list[ImageChoic
 
 def _mislabelled(diagnosis: Diagnosis, count: int) -> list[ImageChoice]:
     """Return the images whose truth the surest detections contradict, with these detections alone."""
+    # By image, in the order of each one's surest contradiction: dictionaries keep it.
     suspects: dict[int, list[dict[str, Any]]] = {}
     for error in sorted(diagnosis.label_errors, key=lambda e: (-e["dt_score"], e["dt_id"])):
         suspects.setdefault(error["image_id"], []).append(error)
@@ -114,6 +115,7 @@ def choose_differing(a: Diagnosis, b: Diagnosis, count: int) -> dict[str, list[I
 
     # hotcoco leaves out images without objects and detections: one may be in one run's list alone.
     gains = {image_id: f1(b, image_id) - f1(a, image_id) for image_id in a.images.keys() | b.images.keys()}
+    # The largest gain first; the id makes the order the same in every run.
     ranked = sorted(gains, key=lambda i: (-gains[i], i))
     return {
         "better": [choice(i) for i in ranked if gains[i] > 0][:count],

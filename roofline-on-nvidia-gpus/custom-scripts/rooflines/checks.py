@@ -27,6 +27,7 @@ def check_report(report: Report, table: pd.DataFrame) -> list[str]:
     untimed = int((~(table["time_s"] > 0)).sum())
     if 0 < untimed < len(table):
         notes.append(f"{untimed} of {len(table)} kernels have no time and appear in no chart")
+    # Of metrics that no launch has nothing is said here: `_missing` names them.
     partial = launches.drop(columns=["kernel"]).select_dtypes("number").isna()
     cut = int((partial.any(axis=1) & ~partial.all(axis=None)).sum())
     if 0 < cut < len(launches) // 2 + 1:
@@ -98,6 +99,7 @@ def _check_clocks(rows: pd.DataFrame) -> list[str]:
     if len(devices) > 1 or len(capabilities) > 1:
         kinds = f" (capabilities {', '.join(capabilities)})" if len(capabilities) > 1 else ""
         notes.append(f"several devices in one run: {', '.join(devices)}{kinds}")
+    # A clock is cycles over time: of a kernel of a few microseconds it is noise.
     known = rows[rows["clock_hz"].notna() & (rows["time_s"] > _WORTH_NAMING)]
     if known.empty:
         return notes

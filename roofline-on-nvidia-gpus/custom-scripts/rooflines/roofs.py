@@ -75,6 +75,8 @@ def find_gpus(text: str) -> list[dict]:
     # "80GB" is the words 80 and gb, so that a user's "a100 80" is a part of it.
     words = re.findall(r"[a-z0-9]+?(?=gb|$|[^a-z0-9])", text.lower())
     exact = [row for row in gpu_table() if _words_of(row["name"]) == set(words)]
+    # From strict to loose: just these words, these among others, their letters anywhere; at last a device's name as
+    # reports have it.
     rows = exact or ([row for row in gpu_table() if _words_of(row["name"]).issuperset(words)] if words else [])
     if words and not rows:
         rows = [row for row in gpu_table() if all(word in row["name"].lower() for word in words)]

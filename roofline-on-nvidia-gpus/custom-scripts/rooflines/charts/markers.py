@@ -47,6 +47,7 @@ def draw_levels(axes: Any, rows: pd.DataFrame, colours: pd.Series, levels: tuple
     first = rows.head(_WITH_LEVELS)
     for (_, row), colour in zip(first.iterrows(), colours):
         x = [row[f"ai_{level.lower()}"] for level in levels]
+        # A level without traffic, or not measured, has no place on a logarithmic axis.
         x = [value for value in x if math.isfinite(value) and value > 0]
         if len(x) > 1:
             axes.plot([min(x), max(x)], [row["rate"]] * 2, color=colour, linewidth=0.9, alpha=0.55, zorder=3)

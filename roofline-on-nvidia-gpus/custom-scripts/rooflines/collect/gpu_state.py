@@ -66,6 +66,7 @@ def gpu_of_process(environ: Mapping[str, str]) -> int | str:
     """
     local = next((environ[name] for name in ("LOCAL_RANK", "SLURM_LOCALID") if environ.get(name, "").isdecimal()), "0")
     visible = [name.strip() for name in environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    # One visible GPU is this rank's own: some launchers show each process no other.
     name = visible[int(local)] if int(local) < len(visible) else visible[0] if len(visible) == 1 else local
     return int(name) if name.isdecimal() else name
 
@@ -118,6 +119,7 @@ def watched(gpu: GpuState | None, every_s: float = _EVERY_S) -> Iterator[dict[st
             readings.append(gpu.reading())
             reasons.update(gpu.reasons())
 
+    # A daemon: a program that is interrupted does not wait for it.
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:

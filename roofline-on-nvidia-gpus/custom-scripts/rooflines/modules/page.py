@@ -64,6 +64,7 @@ def sentences(run: Run, depth: int, count: int = 5) -> list[str]:
 
 
 def _run(run: Run, depth: int, *, named: bool) -> Iterable[str]:
+    # Deeper modules are summed into the one of this depth that they are part of.
     folded = run.folded(depth)
     keys = "".join(
         f'<span class="key" style="background:{colour}"></span>{name or "between phases"}'

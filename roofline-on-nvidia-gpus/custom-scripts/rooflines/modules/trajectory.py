@@ -164,6 +164,7 @@ def _chart(runs: Sequence[TimedRun], size: tuple[int, int] = (1180, 480)) -> str
 def _line(scale: Scale, points: pd.DataFrame, phase: str, dash: str, names: tuple[str, str]) -> Iterable[str]:
     """Return a run's points of a phase; names: the run's letter and name."""
     colour, (letter, name) = SECTION_COLOURS[phase], names
+    # The roofline's axes, FLOP/byte and FLOP/s, of each epoch's sums.
     places = [scale.place(row["flop"] / row["bytes"], row["flop"] / row["time_s"]) for _, row in points.iterrows()]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     yield f'<path d="M{path}" stroke="{colour}" fill="none" stroke-dasharray="{dash}"/>'
@@ -172,5 +173,6 @@ def _line(scale: Scale, points: pd.DataFrame, phase: str, dash: str, names: tupl
         tip = html.escape(f"{name}, {phase}, epoch {row['epoch']}: {si(row['time_s'], 's')}, {rates}")
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}" stroke="white"><title>{tip}</title></circle>'
     yield text_at(places[0][0] - 8, places[0][1] + 4, "end", f"{letter}{points['epoch'].iloc[0]}")
+    # A single epoch is one point, whose number stands there already.
     if len(places) > 1:
         yield text_at(places[-1][0] + 8, places[-1][1] + 4, "start", f"{letter}{points['epoch'].iloc[-1]}")

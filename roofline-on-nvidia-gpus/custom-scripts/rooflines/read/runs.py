@@ -24,6 +24,7 @@ def settle(reports: Iterable[Report]) -> tuple[list[Report], list[str]]:
     notes: list[str] = []
     kept: list[Report] = []
     for report in reports:
+        # In the order of the files: the first profile stays, and a later one joins it.
         place = next((n for n, other in enumerate(kept) if _belong(other, report)), None)
         if place is None:
             kept.append(report)
@@ -77,6 +78,7 @@ def _name_by_folder(reports: list[Report], notes: list[str]) -> list[Report]:
     folders: dict[tuple[str, str], dict[Path, None]] = {}
     for report in reports:
         folders.setdefault(name_of(report), {})[report.path.resolve().parent] = None
+    # By the run alone: all its sections move to the new name together, or a run would be torn apart.
     mixed = {run for (run, _), found in folders.items() if len(found) > 1}
     result = []
     for report in reports:
