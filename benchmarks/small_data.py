@@ -78,8 +78,8 @@ def to_rival(samples: NestedTensor, targets: Sequence[Target]) -> tuple[list[Ten
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: run_data.Data, loader: DataLoader) -> dict[str, float]:
-    """Return COCO's numbers on the validation images."""
+def evaluate(model: nn.Module, data: run_data.Data, loader: DataLoader) -> dict[str, Any]:
+    """Return COCO's numbers on the validation images, and AP50 of each class: one that is not found shows there."""
     model.eval()
     evaluator = CocoEvaluator(data.truth, ("bbox",))
     for samples, targets in loader:
@@ -90,7 +90,8 @@ def evaluate(model: nn.Module, data: run_data.Data, loader: DataLoader) -> dict[
             evaluator.update({int(target["image_id"]): found | {"boxes": found["boxes"] * scale}})
     evaluator.accumulate()
     model.train()
-    return {name: evaluator.stats("bbox")[name] for name in SCORES}
+    classes = {row["name"]: row["AP50"] for row in evaluator.per_class("bbox")}
+    return {name: evaluator.stats("bbox")[name] for name in SCORES} | {"AP50 of classes": classes}
 
 
 def batches(loader: DataLoader, seed: int) -> Iterator[Any]:
@@ -103,7 +104,7 @@ def batches(loader: DataLoader, seed: int) -> Iterator[Any]:
         epoch += 1
 
 
-def train(args: argparse.Namespace, cfg: argparse.Namespace) -> list[dict[str, float]]:
+def train(args: argparse.Namespace, cfg: argparse.Namespace) -> list[dict[str, Any]]:
     """Train for the time given; return minutes, steps and scores at equal parts of it."""
     seed_everything(cfg.seed, rank=0)
     data = run_data.build_data(cfg)
@@ -113,7 +114,7 @@ def train(args: argparse.Namespace, cfg: argparse.Namespace) -> list[dict[str, f
     model = RIVALS[args.detector](read_weights(args.backbone_weights), data.num_classes, **sides).train()
     optimizer = torch.optim.AdamW(trainable(model), lr=args.lr, weight_decay=1e-4)
     budget, spent, step = args.minutes * 60, 0.0, 0
-    curve: list[dict[str, float]] = []
+    curve: list[dict[str, Any]] = []
     stream = batches(loaders.train, cfg.seed)
     while spent < budget:
         began = time.process_time()
@@ -131,7 +132,7 @@ def train(args: argparse.Namespace, cfg: argparse.Namespace) -> list[dict[str, f
         # Evaluations do not count as time: a slow evaluation would cost a detector training.
         if spent >= budget * (len(curve) + 1) / EVALUATIONS:
             curve.append({"minutes": spent / 60, "steps": step, **evaluate(model, data, loaders.val)})
-            print({name: round(value, 3) for name, value in curve[-1].items()}, f"loss {total.item():.3f}", flush=True)
+            print(json.dumps(curve[-1]), f"loss {total.item():.3f}", flush=True)
     return curve
 
 
