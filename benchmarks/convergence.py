@@ -59,8 +59,11 @@ COMMON = {
 TIMED_RUNS, TIMED_STEPS = 3, 20
 
 
-def parse_args() -> argparse.Namespace:
-    """Flags of the benchmark; `main_flags` are those after `--`."""
+def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the flags of the benchmark; `main_flags` are those after `--`."""
+    words = list(sys.argv[1:] if words is None else words)
+    # Taken apart here: argparse gives a second list of positional words nothing once flags stand between the two.
+    end = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=sorted(COMMON), help="shapes: generated images; folder: those of --data_path")
     parser.add_argument("--folder", type=Path, required=True, help="of the runs, the picture and the table")
@@ -70,8 +73,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="(%(default)s)")
     parser.add_argument("--draw", action="store_true", help="train nothing: draw the runs that are whole")
     parser.add_argument("--time", action="store_true", help="measure the time of a step, for AP over minutes")
-    parser.add_argument("main_flags", nargs="*", help="after --: flags for all runs")
-    args = parser.parse_args()
+    parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [-- flags of main.py for all runs]"
+    args = parser.parse_args(words[:end], argparse.Namespace(main_flags=words[end + 1 :]))
     if args.data == "folder" and not args.data_path:
         parser.error("folder needs --data_path DIR")
     return args

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.convergence import VARIANTS, curves_by_variant, draw, table
+from benchmarks.convergence import VARIANTS, curves_by_variant, draw, parse_args, table
 from flags import get_args_parser
 
 
@@ -16,6 +16,12 @@ def write_log(path: Path, scores: list[float]) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def test_flags_after_two_dashes_are_those_of_the_runs() -> None:
+    args = parse_args("folder --data_path bccd --folder runs --seeds 42 43 -- --epochs 6 --eval_every 2".split())
+    assert args.main_flags == ["--epochs", "6", "--eval_every", "2"] and args.seeds == [42, 43]
+    assert parse_args("shapes --folder runs".split()).main_flags == []
 
 
 def test_seeds_of_a_variant_are_drawn_and_tabulated_together(tmp_path: Path) -> None:
