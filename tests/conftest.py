@@ -12,6 +12,7 @@ import pytest
 
 from tests.browser import _browser as _browser
 from tests.browser import browser_page as browser_page
+from tests.garbage import look_less_often
 from tests.order import longest_first
 
 # No torch, numpy or project above: the process that only hands out the tests would import them before all others start.
@@ -29,7 +30,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
-    # Imports make a million objects that stay: looking through them for garbage takes a fifth of their time.
+    # Looking for garbage takes a fifth of the time of the imports.
     gc.disable()
     import torch
 
@@ -59,9 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """From here on only what the tests make is looked through."""
-    gc.freeze()
-    gc.enable()
+    """All is imported: the search for garbage begins, with what tests make."""
+    look_less_often()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ import torch
 import main
 from tests import small_runs
 from tests.fork_server import find_server
+from tests.garbage import look_less_often
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
@@ -102,6 +103,7 @@ def _run(function: Callable, args: tuple, environ: dict[str, str], names: list[s
     os.environ.clear()
     os.environ.update(environ)
     torch.set_num_threads(1)
+    look_less_often()
     # Or the workers of its loaders would come from a fork server too, which first imports all that is named above.
     multiprocessing.set_start_method(None, force=True)
     small_runs.repeat(smaller)

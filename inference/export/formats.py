@@ -49,7 +49,7 @@ def trace(model: DETR | DETRsegm, canvas: Canvas) -> torch.export.ExportedProgra
     """Return the model's graph over tensors (see `TensorDetector`). Raises UserError, which says where it stopped."""
     detector = TensorDetector(model)
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), _quietly(), without_cache():
             return torch.export.export(detector, canvas.example(), dynamic_shapes=canvas.dynamic_shapes(), strict=False)
     except Exception as error:  # whatever stops the tracer is the model's, and has to be told with its place
         raise UserError(f"the model cannot be traced: {_one_line(error)} ({_place(error)})") from error
@@ -60,7 +60,7 @@ def _write_onnx(model: DETR | DETRsegm, metadata: ExportMetadata, path: Path) ->
     program = trace(model, metadata.canvas)
     outputs = TensorDetector(model).outputs
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), _quietly(), without_cache():
             onnx = torch.onnx.export(
                 program, (), dynamo=True, input_names=list(INPUTS), output_names=list(outputs), verbose=False
             )
@@ -120,6 +120,17 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+@contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+    """Compute the sizes of each operator's result anew: where sizes are free, a cache of them costs a quarter more."""
+    import torch._dynamo.config as config
+
+    # A setting of the tracer alone; a version without it traces as it does.
+    setting = {"fake_tensor_cache_enabled": False} if hasattr(config, "fake_tensor_cache_enabled") else {}
+    with config.patch(setting):  # type: ignore[attr-defined]
+        yield
 
 
 def _one_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from inference.export.formats import without_cache
 from models import build_model
 from models.backbone import Backbone, BackboneBase, Joiner
 from models.config import Architecture, build_detector
@@ -299,7 +300,7 @@ def test_export_takes_the_place_of_script(masks: bool) -> None:
         torch.jit.script(nn.Sequential(model))
     images, other = torch.rand(2, 3, 64, 96), torch.rand(3, 3, 80, 64)
     sizes = {axis: torch.export.Dim.AUTO for axis in (0, 2, 3)}
-    with torch.no_grad():
+    with torch.no_grad(), without_cache():  # which takes more time here than it saves
         exported = torch.export.export(model, (images,), dynamic_shapes=(sizes,)).module()
         for batch in (images, other):
             got, expected = exported(batch), model(batch)
