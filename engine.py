@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datasets import unwrap
 from datasets.coco_eval import CocoEvaluator
 from datasets.evaluation import add_results, coco_stats, panoptic_evaluator, panoptic_stats
+from datasets.panoptic_eval import PanopticEvaluator
 from models.criterion import SetCriterion, weighted_sum
 from util.batches import Batch, Loader, ids_of, to_device
 from util.dist.accelerator import accelerator
@@ -67,14 +68,7 @@ def train_one_epoch(
             image_ids = [i for _, targets in batches for i in ids_of(targets)]  # before they leave the host
             for batch in batches:
                 shapes.add(*batch)
-            if context.guard is not None:
-                context.guard.before(batches)
-            losses = add_gradients(model, criterion, batches, device, context)
-            # Read before the step: the schedule moves inside it, and the log names the rates that made this step.
-            rates = [group["lr"] for group in optimizer.param_groups]
-            norm = optimizer_step(model, optimizer, max_norm, context, losses=losses)
-            # On a device that collects operators and runs them later (XLA), here they run; elsewhere this does nothing.
-            accelerator(device).mark_step()
+            losses, rates, norm = _one_step(model, criterion, optimizer, batches, device, max_norm, context)
             log.add(losses, image_ids, rates=rates, grad_norm=norm)
         context.after_batch()
         # A profiler has all the steps that it wanted: the rest of the epoch would only take time.
@@ -84,6 +78,27 @@ def train_one_epoch(
     progress.note(f"{log.header}  {describe_shapes(counts)}")
     progress.note(describe_averages(log.averages()))
     return log.averages() | counts
+
+
+def _one_step(
+    model: nn.Module,
+    criterion: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    device: torch.device,
+    max_norm: float,
+    context: StepContext,
+) -> tuple[dict[str, Tensor], list[float], Tensor | None]:
+    """Make one step; return its losses, the learning rates that made it, and the gradient's norm (`optimizer_step`)."""
+    if context.guard is not None:
+        context.guard.before(batches)
+    losses = add_gradients(model, criterion, batches, device, context)
+    # Read before the step: the schedule moves inside it, and the log names the rates that made this step.
+    rates = [group["lr"] for group in optimizer.param_groups]
+    norm = optimizer_step(model, optimizer, max_norm, context, losses=losses)
+    # On a device that collects operators and runs them later (XLA), here they run; elsewhere this does nothing.
+    accelerator(device).mark_step()
+    return losses, rates, norm
 
 
 def add_gradients(
@@ -224,7 +239,7 @@ def evaluate(
         postprocessors: `bbox`, and for masks `segm` and `panoptic`.
         base_ds: the ground truth.
         output_dir: with it, `panoptic_eval` there gets the panoptic images.
-        context: constants of the run: `precision` (the outputs are float32), `print_freq` and `max_dets` count here.
+        context: constants of the run; `precision` (outputs are float32), `print_freq` and `max_dets` count here.
 
     Returns:
         The means of the logged quantities, and among them `coco_eval_bbox`, COCO's 12 numbers; with a postprocessor
@@ -235,12 +250,7 @@ def evaluate(
     model.eval()
     if criterion is not None:
         criterion.eval()
-    # "panoptic" is no kind of COCO's evaluation: it has an evaluator of its own.
-    kinds = [kind for kind in ("bbox", "segm") if kind in postprocessors]
-    evaluator = CocoEvaluator(base_ds, kinds, max_dets=context.max_dets)
-    panoptic = None
-    if "panoptic" in postprocessors:
-        panoptic = panoptic_evaluator(unwrap(cast(Any, data_loader).dataset), output_dir)
+    evaluator, panoptic = _evaluators(postprocessors, data_loader, base_ds, output_dir, context)
     steps = len(data_loader)
     progress = Progress(total=steps, label="test")
     log = _step_log("Test:", criterion, context, progress)
@@ -260,6 +270,21 @@ def evaluate(
             stats |= panoptic_stats(panoptic)
             evaluator.panoptic_quality = panoptic.quality
     return stats, evaluator
+
+
+def _evaluators(
+    postprocessors: dict[str, nn.Module],
+    data_loader: Loader,
+    base_ds: COCO,
+    output_dir: str | Path,
+    context: StepContext,
+) -> tuple[CocoEvaluator, PanopticEvaluator | None]:
+    # "panoptic" is no kind of COCO's evaluation: it has an evaluator of its own.
+    kinds = [kind for kind in ("bbox", "segm") if kind in postprocessors]
+    coco = CocoEvaluator(base_ds, kinds, max_dets=context.max_dets)
+    if "panoptic" not in postprocessors:
+        return coco, None
+    return coco, panoptic_evaluator(unwrap(cast(Any, data_loader).dataset), output_dir)
 
 
 def _outputs_and_losses(
