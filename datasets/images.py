@@ -11,7 +11,7 @@ from PIL import Image
 
 from util.errors import ImageError
 
-from .annotations.headers import last_part
+from .annotations.images import last_part
 from .annotations.masks import Size
 from .image_files import FindImage, by_base_name, by_file_name
 from .interface import DetectionDataset

@@ -13,12 +13,13 @@ from util.errors import DatasetError
 from util.runs.atomic import atomic_file
 
 from . import kinds
+from .categories import note_labels, note_unused, read_categories
 from .classes import ChosenClasses
 from .columns import distinct
 from .dense import DenseLabels
 from .findings import Action, Findings
 from .flat_masks import FlatMasks, MaskBuilder
-from .headers import ImageFiles, Images, NoFiles, note_labels, note_unused, read_categories
+from .images import ImageFiles, Images, NoFiles
 from .kinds import IssueLog
 from .listed import ListedObjects
 from .lists import parse_coco

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .headers import ImageFiles
+from .images import ImageFiles
 from .masks import Size
 
 

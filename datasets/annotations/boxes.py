@@ -6,7 +6,7 @@ from . import kinds
 from .columns import any_of_row
 from .conventions import DISAGREES, around_turned, find_convention, overlap
 from .growing import by_block
-from .headers import Images
+from .images import Images
 from .masks import box_around
 from .parse import FARTHEST
 from .relative_polygons import are_relative, scale_polygons

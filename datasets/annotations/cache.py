@@ -28,7 +28,7 @@ from .classes import ChosenClasses
 from .column_file import read_about, read_columns, write_columns
 from .dense import DenseLabels
 from .findings import Action, Findings
-from .headers import ImageFiles, NoFiles
+from .images import ImageFiles, NoFiles
 from .kinds import refuse_repaired
 from .table import Annotations
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from util.errors import DatasetError
 
+from .categories import LARGEST_LABEL
 from .columns import distinct
-from .headers import LARGEST_LABEL
 from .kinds import shorten
 
 #: The key under which a renumbered category keeps the id that the file lists.

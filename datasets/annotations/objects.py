@@ -12,7 +12,7 @@ from . import kinds
 from .boxes import SAMPLE, BoxRules
 from .columns import are_unique, free_numbers
 from .growing import by_block
-from .headers import Images
+from .images import Images
 from .kinds import IssueLog
 from .listed import ListedObjects
 from .rows import CheckedRows

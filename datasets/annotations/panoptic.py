@@ -7,7 +7,7 @@ from typing import Any
 
 from util.errors import DatasetError
 
-from .headers import LARGEST_LABEL
+from .categories import LARGEST_LABEL
 from .kinds import shorten
 from .parse import to_float, to_int
 

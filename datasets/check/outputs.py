@@ -14,7 +14,7 @@ from util.errors import DatasetError
 from util.runs.atomic import atomic_file
 
 from ..annotations import read_annotations, write_annotations
-from ..annotations.headers import LARGEST_LABEL
+from ..annotations.categories import LARGEST_LABEL
 from ..images import read_image
 from .split import DecodedFiles, SplitCheck
 

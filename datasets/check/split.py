@@ -13,7 +13,7 @@ from util.errors import DatasetError
 from ..annotations import read_annotations
 from ..annotations.dense import DenseLabels
 from ..annotations.findings import Findings
-from ..annotations.headers import last_part
+from ..annotations.images import last_part
 from ..annotations.kinds import WRONG_SIZE
 from ..annotations.lists import parse_coco
 from ..annotations.losses import note_no_objects

@@ -19,7 +19,8 @@ from rooflines.charts.compare import draw as draw_compare
 from rooflines.charts.markers import areas
 from rooflines.charts.sections import section_order
 from rooflines.charts.style import percent, save, seconds, si, significant
-from rooflines.roofs import Roofs, find_gpu, table_roofs
+from rooflines.gpus import find_gpu
+from rooflines.roofs import Roofs, table_roofs
 from rooflines.table import tidy
 
 from tests.roofline.kernel_tables import joined, rows

@@ -6,18 +6,8 @@ import pandas as pd
 import pytest
 from rooflines import RoofError
 from rooflines.columns import UNITS
-from rooflines.roofs import (
-    Roofs,
-    find_gpu,
-    find_gpus,
-    gpu_table,
-    guess_gpu,
-    read_roofs,
-    report_roofs,
-    table_roofs,
-    used,
-    write_roofs,
-)
+from rooflines.gpus import find_gpu, find_gpus, gpu_table, guess_gpu
+from rooflines.roofs import Roofs, read_roofs, report_roofs, table_roofs, used, write_roofs
 from rooflines.table import tidy
 
 T, G = 1e12, 1e9

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from datasets.annotations.categories import note_labels, note_unused, read_categories
 from datasets.annotations.findings import Findings
-from datasets.annotations.headers import Images, NoFiles, note_labels, note_unused, read_categories
+from datasets.annotations.images import Images, NoFiles
 from datasets.annotations.kinds import IssueLog
 from datasets.annotations.parse import ImageEntry
 

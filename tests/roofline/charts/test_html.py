@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from rooflines.charts.html import write_html
+from rooflines.gpus import find_gpu
 from rooflines.read.inputs import Loaded
-from rooflines.roofs import find_gpu, table_roofs
+from rooflines.roofs import table_roofs
 
 from tests.roofline.kernel_tables import joined, rows
 

@@ -8,7 +8,8 @@ import pandas as pd
 
 from .. import RoofError
 from ..columns import LEVELS, MEMORY_ONLY
-from ..roofs import Roofs, gpu_table, table_roofs
+from ..gpus import gpu_table
+from ..roofs import Roofs, table_roofs
 
 #: The original's words for the processing units; a tensor core's type is not in its lists.
 _ORIGINAL_UNITS = {

@@ -8,7 +8,8 @@ import pandas as pd
 
 from .. import RoofError
 from ..checks import check_report, check_rows
-from ..roofs import Roofs, describe_gpu, find_gpus, guess_gpu, read_roofs, report_roofs, table_roofs
+from ..gpus import describe_gpu, find_gpus, guess_gpu
+from ..roofs import Roofs, read_roofs, report_roofs, table_roofs
 from ..table import is_table, read_table, refuse
 from .counters import tabulate
 from .csv import read_ncu_csvs

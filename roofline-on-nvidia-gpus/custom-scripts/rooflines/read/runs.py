@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..gpus import row_of_device
 from .counters import name_of, rank_of
 from .forms import complete
+from .kernel_names import capability_in
 from .launches import TEXT, Report
 
 _ROUNDING = 1e-4  # a CSV has two decimals of what a report has in full
@@ -108,9 +110,6 @@ def telling_part(folder: Path, folders: list[Path]) -> str:
 
 def fill_capability(report: Report, gpu: dict | None) -> None:
     """Fill in a compute capability that the report lacks, and note where it comes from: its FLOPs may hang on it."""
-    from ..roofs import row_of_device
-    from .kernel_names import capability_in
-
     launches = report.launches
     empty = launches["compute_capability"].astype(str) == ""
     if not empty.any():

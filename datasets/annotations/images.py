@@ -1,4 +1,4 @@
-"""The rules for the images and the categories of an annotation file."""
+"""The rules for the images of an annotation file."""
 
 import unicodedata
 from collections import defaultdict
@@ -18,12 +18,6 @@ from .kinds import IssueLog
 from .masks import LARGEST_SIDE, Size
 from .parse import ImageEntry, to_int
 
-#: Ids up to here may be labels: enough for ImageNet-21k, while a head for millions would not fit into memory.
-LARGEST_LABEL = 50_000
-
-
-#: Ids are far apart where the largest is so many times the number of categories: COCO's 90 for 80 are not.
-SPARSE = 4
 #: Image ids have a table where they span less than so many times their number.
 DENSE = 4
 
@@ -59,52 +53,6 @@ class NoFiles:
 
     def set_ambiguous(self, last_parts: Iterable[str]) -> None:
         """Do nothing."""
-
-
-def read_categories(entries: list[dict[str, Any]], issues: IssueLog) -> dict[int, dict[str, Any]]:
-    """Read id, name and, where given, supercategory of each category, by id, in the file's order."""
-    if not entries:
-        raise DatasetError(f"{issues.path}: it lists no categories")
-    categories: dict[int, dict[str, Any]] = {}
-    ids_by_name: dict[str, int] = {}
-    for entry in entries:
-        id_ = _read_id(entry.get("id"), "category", issues)
-        if id_ is None:
-            continue
-        if id_ < 0:
-            issues.add(kinds.NEGATIVE_CATEGORIES, "category", id_)
-            continue
-        category = _category(entry, id_, issues)
-        # The first entry of an id counts; a second of the same name does no harm.
-        known = categories.setdefault(id_, category)
-        if known is not category:
-            same = known["name"] == category["name"]
-            issues.add(kinds.REPEATED_CATEGORIES if same else kinds.CONTRADICTING_CATEGORIES, "category", id_)
-        # Two ids with one name are allowed, and are two classes: AP of each is measured apart.
-        elif ids_by_name.setdefault(category["name"], id_) != id_:
-            issues.add(kinds.SAME_NAMES, "category", id_, "name", category["name"])
-    return categories
-
-
-def note_labels(categories: dict[int, dict[str, Any]], issues: IssueLog) -> None:
-    """Note ids that make large labels: a model has a class for every number up to the largest."""
-    for id_ in categories:
-        if id_ > LARGEST_LABEL:
-            issues.add(kinds.LARGE_LABELS, "category", id_)
-    # The class head gets a row for each number up to the largest, most of which would never be trained.
-    if categories and SPARSE * len(categories) < max(categories) <= LARGEST_LABEL:
-        issues.add(kinds.SPARSE_LABELS, "category", max(categories), f"the largest of {len(categories)}")
-
-
-def note_unused(categories: dict[int, dict[str, Any]], used: np.ndarray, issues: IssueLog) -> None:
-    """Note the categories not in `used` (k,): parents, which another names as its supercategory, and others."""
-    unused = sorted(set(categories) - set(used.tolist()))
-    for id_ in unused:
-        name = categories[id_]["name"]
-        # Roboflow's exports have a class 0 that is only the name of the project, with the true classes below it.
-        children = (c for other, c in categories.items() if other != id_ and c.get("supercategory") == name)
-        kind = kinds.PARENT_CATEGORIES if any(children) else kinds.UNUSED_CATEGORIES
-        issues.add(kind, "category", id_, "name", name)
 
 
 class Images:
@@ -215,7 +163,7 @@ class Images:
             return sorted(entries, key=attrgetter("id"))
         by_id: dict[int, ImageEntry] = {}
         for entry in entries:
-            id_ = _read_id(entry.id, "image", self.issues)
+            id_ = read_id(entry.id, "image", self.issues)
             if id_ is not None and self._has_name(entry):
                 # By id, so that the same image listed twice does not count twice.
                 known = by_id.setdefault(id_, entry)
@@ -276,19 +224,11 @@ def _look_up(table: np.ndarray, ids: np.ndarray, first: int, last: int) -> np.nd
     return np.where(inside, table[np.where(inside, ids - first, 0)], -1)
 
 
-def _read_id(value: Any, what: str, issues: IssueLog) -> int | None:
+def read_id(value: Any, what: str, issues: IssueLog) -> int | None:
+    """Return the id of an image or a category, None for one that is no integer; `what` says of which, for the notes."""
     id_ = to_int(value)
     if id_ is None:
         issues.add(kinds.BAD_IDS, what, value)
     elif type(value) is not int:
         issues.add(kinds.CAST_NUMBERS, what, value)
     return id_
-
-
-def _category(entry: dict[str, Any], id_: int, issues: IssueLog) -> dict[str, Any]:
-    name = entry.get("name")
-    if name is None or name == "":
-        issues.add(kinds.NAMELESS_CATEGORIES, "category", id_)
-        name = id_
-    parent = entry.get("supercategory")
-    return {"id": id_, "name": str(name)} | ({"supercategory": parent} if isinstance(parent, str) else {})
