@@ -62,7 +62,15 @@ class AnnotationTable(CheckedRows):
         """Return a column's `rows` (k,) and let go of the column, so that no two of a large file are there twice."""
         column = self.__dict__.pop(name)
         # Nothing dropped and sorted already, as in most files: no copy.
-        return column if len(rows) == len(column) and (rows == np.arange(len(rows))).all() else column[rows]
+        if len(rows) == len(column) and (rows == np.arange(len(rows))).all():
+            return column
+        if column.ndim == 1:
+            return column[rows]
+        # (m, w), half of the memory of all columns: in place, one of the w at a time.
+        taken = column[: len(rows)]
+        for place in range(column.shape[1]):
+            taken[:, place] = column[rows, place]
+        return taken
 
     def _integers(self, field: str) -> np.ndarray:
         """Return a column of integers (m,) int64; rows without one are refused."""

@@ -107,6 +107,9 @@ class Annotations:
     def file_names(self) -> list[str]:
         """Return the names of all images; a tenth of the time of asking for each."""
         text, ends = self._names.numpy().tobytes(), self._name_ends.tolist()
+        if text.isascii():  # a character is a byte: decoded once, not by the name
+            plain = text.decode()
+            return [plain[first:last] for first, last in zip(ends, ends[1:])]
         return [text[first:last].decode("utf-8", "surrogatepass") for first, last in zip(ends, ends[1:])]
 
     def image_size(self, index: int) -> tuple[int, int] | None:

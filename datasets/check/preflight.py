@@ -81,8 +81,10 @@ def _indices(dataset: DatasetOrSubset) -> tuple[np.ndarray, DetectionDataset]:
 
 def _missing_files(name: str, dataset: DetectionDataset, indices: np.ndarray) -> str | None:
     """Describe the images that are not there, None where all are."""
-    for files, path_of in (("images", dataset.image_path), ("PNGs", dataset.segments_path)):
-        asked = _not_listed(dataset, indices) if files == "images" else indices
+    kinds = [("images", dataset.image_path, _not_listed(dataset, indices))]
+    if dataset.ann_folder is not None:
+        kinds.append(("PNGs", dataset.segments_path, indices))
+    for files, path_of, asked in kinds:
         paths = ((index, path_of(index)) for index in asked.tolist())
         # All of them, not a handful: asking for a file costs microseconds, and one missing image ends a run hours
         # later.
@@ -107,23 +109,30 @@ def _not_listed(dataset: DetectionDataset, indices: np.ndarray) -> np.ndarray:
     if dataset.files.find not in (by_file_name, by_base_name):
         return indices
     names = dataset.annotations.file_names()
-    known: dict[str, set[str]] = {}
+    known: set[str] = set()
+    # Whole names, not a set for each folder: an image then costs a single look.
+    there: set[str] = set()
     rest = []
     for index in indices.tolist():
-        parent, _, name = names[index].rpartition("/")
+        name = names[index]
+        if name in there:
+            continue
+        parent, slash, _ = name.rpartition("/")
         if parent not in known:
-            known[parent] = _files_in(os.path.join(dataset.files.folder, parent))
-        if name not in known[parent]:
+            known.add(parent)
+            there.update(_files_in(os.path.join(dataset.files.folder, parent), parent + slash))
+        if name not in there:
             rest.append(index)
     return np.array(rest, dtype=np.int64)
 
 
-def _files_in(folder: str) -> set[str]:
+def _files_in(folder: str, start: str) -> list[str]:
+    """List the names of the files in a folder, with `start` before each."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
+            return [start + entry.name for entry in entries if entry.is_file()]
     except (OSError, ValueError):  # no such folder, or a name that none can have
-        return set()
+        return []
 
 
 def _hint(dataset: DetectionDataset, index: int) -> str:
