@@ -134,7 +134,7 @@ class Images:
         Returns the id of the first image of the file for each of the others.
         """
         first_of: dict[int, int] = {}
-        parts = list(map(last_part, self.names))
+        parts = last_parts(self.names)
         alike: dict[str, list[int]] = defaultdict(list)
         # Only names with the same last part can lead to one file: the rest is not looked up.
         if len(set(parts)) < len(parts):
@@ -157,9 +157,9 @@ class Images:
     def _by_id(self, entries: list[ImageEntry]) -> list[ImageEntry]:
         """Return the images that count, by their ids rising; note the others."""
         ids = [entry.id for entry in entries]
-        named = all(type(entry.file_name) is str and entry.file_name for entry in entries)
-        # The usual file: three passes in C.
-        if named and set(map(type, ids)) == {int} and len(set(ids)) == len(ids) and max(map(abs, ids)) < 2**63:
+        names = [entry.file_name for entry in entries]
+        # The usual file: a few passes in C.
+        if set(map(type, names)) == {str} and all(names) and set(map(type, ids)) == {int} and len(set(ids)) == len(ids) and max(map(abs, ids)) < 2**63:
             return sorted(entries, key=attrgetter("id"))
         by_id: dict[int, ImageEntry] = {}
         for entry in entries:
@@ -175,11 +175,11 @@ class Images:
 
     def _read_sizes(self, entries: list[ImageEntry], *, need: bool) -> np.ndarray:
         """Return height and width (n, 2) int32 of the images, -1 where they are not known."""
-        listed = [(entry.height, entry.width) for entry in entries]
-        sizes, odd = np.full((len(listed), 2), -1, np.int32), np.arange(len(listed))
-        if set(map(type, chain.from_iterable(listed))) == {int}:
-            # Integers beyond 64 bits make floats or objects, which are compared alike.
-            sides = np.array(listed)
+        listed = [entry.height for entry in entries], [entry.width for entry in entries]
+        sizes, odd = np.full((len(entries), 2), -1, np.int32), np.arange(len(entries))
+        if set(map(type, chain(*listed))) == {int}:
+            # (n, 2). Integers beyond 64 bits make floats or objects, which are compared alike.
+            sides = np.array(listed).T
             sound = ((sides > 0) & (sides <= LARGEST_SIDE)).all(1)
             sizes[sound], odd = sides[sound], np.flatnonzero(~sound)
         for k in odd.tolist():
@@ -217,6 +217,15 @@ def last_part(file_name: str) -> str:
     """Return a name without its folders, with slashes of either kind, in one form of its accents."""
     part = file_name.replace("\\", "/").rpartition("/")[2]
     return part if part.isascii() else unicodedata.normalize("NFC", part)
+
+
+def last_parts(file_names: list[str]) -> list[str]:
+    """Return what `last_part` does for each name."""
+    # A look at all of them together is many times as fast as one at each.
+    every = "".join(file_names)
+    if every.isascii() and "\\" not in every:
+        return [name.rpartition("/")[2] for name in file_names]
+    return list(map(last_part, file_names))
 
 
 def _look_up(table: np.ndarray, ids: np.ndarray, first: int, last: int) -> np.ndarray:

@@ -73,12 +73,11 @@ class Annotations:
         """Pack the columns. `listed` annotations there were in the file; `left_out` counts those not trained on."""
         self.listed = listed
         self.left_out = left_out or {}
-        # A lone surrogate, which JSON can hold, is no UTF-8.
-        encoded = [name.encode("utf-8", "surrogatepass") for name in images.names]
+        text, lengths = _encode(images.names)
         self._image_ids = torch.from_numpy(images.ids)
-        self._names = torch.from_numpy(np.frombuffer(b"".join(encoded), np.uint8).copy())
+        self._names = torch.from_numpy(np.frombuffer(text, np.uint8).copy())
         # (n + 1,): name i is bytes ends[i] to ends[i + 1] of one long text.
-        self._name_ends = torch.from_numpy(np.cumsum([0, *map(len, encoded)]))
+        self._name_ends = torch.from_numpy(np.cumsum([0, *lengths]))
         self._sizes = torch.from_numpy(images.sizes)
         # (n + 1,): object rows of image i are first[i] to first[i + 1], for rows are sorted by image.
         self._first = torch.from_numpy(np.searchsorted(objects.images, np.arange(len(images.ids) + 1)))
@@ -210,6 +209,16 @@ class Annotations:
     def _part(self, index: int) -> slice:
         first, last = self._first[index : index + 2].tolist()
         return slice(first, last)
+
+
+def _encode(names: Sequence[str]) -> tuple[bytes, list[int]]:
+    """Return the names one behind the other in UTF-8, and the bytes of each."""
+    text = "".join(names)
+    if text.isascii():
+        return text.encode(), list(map(len, names))
+    # A lone surrogate, which JSON can hold, is no UTF-8.
+    encoded = [name.encode("utf-8", "surrogatepass") for name in names]
+    return b"".join(encoded), list(map(len, encoded))
 
 
 def index_coco(data: dict[str, Any]) -> COCO:
