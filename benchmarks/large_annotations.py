@@ -41,6 +41,8 @@ TINY = (
     "--dim_feedforward 32 --enc_layers 1 --dec_layers 1 --num_queries 100 --image_size 64 --max_size 96 --batch_size 2 "
     "--num_workers 2 --max_steps 1 --train_only --print_freq 1"
 )
+#: Beginnings of main.py's lines: the annotations have been read; then the files looked for and the model built.
+LINES = {"to_data": "custom: ", "to_model": "number of params", "to_first_step": "Epoch: [0]"}
 OPEN = """
 import sys, time
 from datasets.annotations.cache import ReadOptions
@@ -167,7 +169,7 @@ def run(command: list[str]) -> dict[str, float]:
             lines.append(line)
             if line.startswith("seconds "):
                 found["seconds"] = float(line.split()[1])
-            for key, start in {"to_start_training": "Start training", "to_first_step": "Epoch: [0]"}.items():
+            for key, start in LINES.items():
                 if line.startswith(start):
                     found.setdefault(key, time.perf_counter() - began)
     watcher.join()
@@ -198,7 +200,7 @@ def main() -> None:
     args = parse_args()
     images, boxes = round(IMAGES * args.fraction), round(BOXES * args.fraction)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary) / "data"
+        folder = (args.folder or Path(temporary) / "data").resolve()
         if not (folder / "train.json").exists():
             print(f"making {images} images and {boxes} boxes ...", flush=True)
             make_data(folder, images=images, boxes=boxes)

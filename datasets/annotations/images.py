@@ -159,7 +159,13 @@ class Images:
         ids = [entry.id for entry in entries]
         names = [entry.file_name for entry in entries]
         # The usual file: a few passes in C.
-        if set(map(type, names)) == {str} and all(names) and set(map(type, ids)) == {int} and len(set(ids)) == len(ids) and max(map(abs, ids)) < 2**63:
+        if (
+            set(map(type, names)) == {str}
+            and all(names)
+            and set(map(type, ids)) == {int}
+            and len(set(ids)) == len(ids)
+            and max(map(abs, ids)) < 2**63
+        ):
             return sorted(entries, key=attrgetter("id"))
         by_id: dict[int, ImageEntry] = {}
         for entry in entries:
