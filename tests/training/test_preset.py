@@ -9,12 +9,14 @@ import pytest
 import main
 from datasets.annotations import cache
 from datasets.annotations import read_annotations as read_once
+from datasets.coco import CocoDetection
+from run_data import build_split
 from tests.helpers import Run
 from training.choices import Choice
 from training.preset import choosing
 from training.preset.auto import choose, choose_side
 from training.preset.backbone import BackboneWishes, choose_backbone
-from training.preset.facts import DataFacts, MachineFacts
+from training.preset.facts import DataFacts, MachineFacts, _shorter_sides, read_data_facts
 from util.errors import DownloadError
 
 CELLS = {"images": 205, "classes": 3, "height": 480, "width": 640, "objects": 13, "most_objects": 30}
@@ -32,6 +34,18 @@ def chosen(machine: MachineFacts = LAPTOP, *, trained: bool = True, typed: Any =
     choices = choose(facts, machine, dict(typed), {"backbone": Choice("x", "why")}, trained_backbone=trained)
     assert all(choice.reason for choice in choices.values())
     return {name: choice.value for name, choice in choices.items()}
+
+
+def test_facts_of_files_are_read_without_dictionaries_of_all_objects(
+    coco_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = main.parse_flags(["--dataset_file", "coco", "--data_path", str(coco_folder)])
+    split = build_split("train", args)
+    truth = split.coco.imgToAnns
+    expected = [[min(one["bbox"][2:]) for one in truth[id_] if not one["iscrowd"]] for id_ in split.ids]
+    monkeypatch.setattr(CocoDetection, "coco", property(lambda self: pytest.fail("all objects are made")))
+    assert [_shorter_sides(split, index) for index in range(len(split))] == expected and any(expected)
+    assert read_data_facts(args)[0].objects == 1
 
 
 @pytest.mark.parametrize(
