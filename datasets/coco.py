@@ -66,6 +66,7 @@ class CocoDetection(TorchvisionCocoDetection):
         if not self.img_folder.is_dir():
             raise DatasetError(f"{img_folder}: no such image folder (see --data_path)")
         self.files = ImageFolder(self.img_folder, find_image)
+        self.cached = options.cached
         self.findings = Findings()
         self.annotations = open_annotations(
             ann_file,

@@ -12,14 +12,12 @@ import hashlib
 import os
 import platform
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from util.dist.distributed import get_rank, print_once
+from util.dist.distributed import print_once
 from util.runs.atomic import atomic_file, remove_unfinished
 
 from . import read_annotations
@@ -31,11 +29,7 @@ from .findings import Action, Findings
 from .images import ImageFiles, NoFiles
 from .kinds import refuse_repaired
 from .table import Annotations
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment] # a module that is not there
+from .turn import turn
 
 #: Smaller files are parsed in less than 0.2 s: nothing is kept of them.
 LEAST_BYTES = 8 << 20
@@ -79,7 +73,7 @@ def open_annotations(
     try:
         annotations = _kept(path, key, found, files)
         if annotations is None:
-            with _turn(path) as first:
+            with turn(path) as first:
                 # Whoever waited finds what the first one has kept.
                 annotations = None if first else _kept(path, key, found, files)
                 if annotations is None:
@@ -128,10 +122,15 @@ def _code() -> str:
 def _places(path: Path, key: dict[str, Any]) -> list[Path]:
     """Return where columns may lie: beside the annotation file, else in the user's cache folder."""
     # Not of the file's state: the columns of a changed file take the place of the old ones.
-    of_reading = hashlib.blake2b(f"{key['reading']}{key['files']}".encode(), digest_size=6).hexdigest()
+    return kept_places(path, f"{key['reading']}{key['files']}", "columns")
+
+
+def kept_places(path: Path, of: str, ending: str) -> list[Path]:
+    """Return where something that is known `of` an annotation file may be kept, the best place first."""
+    digest = hashlib.blake2b(of.encode(), digest_size=6).hexdigest()
     of_path = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
     user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "detr" / "annotations"
-    return [path.parent / f".{path.name}.{of_reading}.columns", user / f"{path.name}.{of_path}.{of_reading}.columns"]
+    return [path.parent / f".{path.name}.{digest}.{ending}", user / f"{path.name}.{of_path}.{digest}.{ending}"]
 
 
 def _kept(path: Path, key: dict[str, Any], findings: Findings, files: ImageFiles) -> Annotations | None:
@@ -201,47 +200,3 @@ def _write(places: list[Path], annotations: Annotations, about: dict[str, Any]) 
         except OSError as error:
             reasons.append(f"{place.parent}: {error.strerror or error}")
     return None, "; ".join(reasons)
-
-
-@contextmanager
-def _turn(path: Path) -> Iterator[bool]:
-    """Wait for a process that is reading the same file; True where there was none, and others wait for this one.
-
-    By a lock on the annotation file itself: it leaves no file behind and goes with its process. NFS locks no file that
-    is open for reading alone: there a file in the machine's own folder for temporary files stands in for it. Where
-    neither can be locked nobody waits.
-    """
-    with ExitStack() as held:
-        for place, mode in ((path, "rb"), (_stand_in(path), "ab")):
-            try:
-                first = _lock(held.enter_context(open(place, mode)), path)
-            except OSError:
-                continue
-            yield first
-            return
-        yield True
-
-
-def _lock(file: IO[Any], path: Path) -> bool:
-    """Lock a file; False after waiting for the process that has the lock. Raises OSError where there are no locks."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        # Where any rank of a run waits, 0 or 1 does.
-        if get_rank() <= 1:
-            print(f"{path}: another process is reading it; waiting for what it keeps", flush=True)
-        # Shared, and let go at once: those who waited go on together.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_SH)
-            fcntl.flock(file, fcntl.LOCK_UN)
-        return False
-
-
-def _stand_in(path: Path) -> Path:
-    """Return a file of this machine and user to lock instead of `path`."""
-    user = os.getuid() if hasattr(os, "getuid") else ""
-    of_path = hashlib.blake2b(os.fsencode(path.resolve()), digest_size=6).hexdigest()
-    return Path(tempfile.gettempdir()) / f"detr-{user}-{of_path}.lock"

@@ -24,6 +24,7 @@ from ..interface import DatasetOrSubset, DetectionDataset
 from .across import note_class_names
 from .images import EXIF, NOT_RGB, ListedImage, inspect, note_images
 from .panoptic import explain_no_segment, inspect_segments
+from .seen import SeenFolders
 
 HANDFUL = 8
 #: So many image files are looked up in lists of their folders.
@@ -108,11 +109,14 @@ def _not_listed(dataset: DetectionDataset, indices: np.ndarray) -> np.ndarray:
         return indices
     if dataset.files.find not in (by_file_name, by_base_name):
         return indices
+    seen = SeenFolders(dataset, indices)
+    if seen.unchanged():
+        return indices[:0]
     names = dataset.annotations.file_names()
     known: set[str] = set()
     # Whole names, not a set for each folder: an image then costs a single look.
     there: set[str] = set()
-    rest = []
+    rest, linked = [], False
     for index in indices.tolist():
         name = names[index]
         if name in there:
@@ -120,19 +124,31 @@ def _not_listed(dataset: DetectionDataset, indices: np.ndarray) -> np.ndarray:
         parent, slash, _ = name.rpartition("/")
         if parent not in known:
             known.add(parent)
-            there.update(_files_in(os.path.join(dataset.files.folder, parent), parent + slash))
+            seen.add(parent)
+            files, links = _files_in(os.path.join(dataset.files.folder, parent))
+            there.update(parent + slash + file for file in files + links)
+            # What a link leads to may go without a trace in the folder.
+            linked |= bool(links)
         if name not in there:
             rest.append(index)
+    if not rest and not linked:
+        seen.keep()
     return np.array(rest, dtype=np.int64)
 
 
-def _files_in(folder: str, start: str) -> list[str]:
-    """List the names of the files in a folder, with `start` before each."""
+def _files_in(folder: str) -> tuple[list[str], list[str]]:
+    """List the names of the files in a folder, and those of links to files."""
+    files, links = [], []
     try:
         with os.scandir(folder) as entries:
-            return [start + entry.name for entry in entries if entry.is_file()]
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+                elif entry.is_file():
+                    links.append(entry.name)
     except (OSError, ValueError):  # no such folder, or a name that none can have
-        return []
+        return [], []
+    return files, links
 
 
 def _hint(dataset: DetectionDataset, index: int) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.annotations import cache, read_annotations
+from datasets.annotations import cache, read_annotations, turn
 from datasets.annotations.cache import Reading, ReadOptions, open_annotations
 from datasets.annotations.classes import ChosenClasses
 from datasets.annotations.dense import DenseLabels
@@ -174,13 +174,13 @@ def test_images_that_were_asked_for_their_size_are_asked_again(
 
 def test_those_who_wait_take_what_the_first_has_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second to come finds the lock taken, waits, and does not write."""
-    with cache._turn(path) as first:
+    with turn.turn(path) as first:
         assert first
     opened(path)
     calls = iter([None])
     find = cache._kept
     monkeypatch.setattr(cache, "_kept", lambda *words: next(calls, find(*words)))
-    monkeypatch.setattr(cache, "_turn", lambda path: _Waited())
+    monkeypatch.setattr(cache, "turn", lambda path: _Waited())
     monkeypatch.setattr(cache, "read_annotations", None)
     assert len(opened(path)[0]["images"]) == 4
 
@@ -199,10 +199,10 @@ def test_whoever_waits_says_so_and_without_locks_for_reading_a_stand_in_is_locke
         if operation == fcntl.LOCK_EX | fcntl.LOCK_NB and len(locked) > 1:
             raise BlockingIOError
 
-    monkeypatch.setattr(cache.fcntl, "flock", flock)
-    monkeypatch.setattr(cache, "get_rank", lambda: rank)
-    monkeypatch.setattr(cache.tempfile, "gettempdir", lambda: str(tmp_path / "data"))
-    with cache._turn(path) as first, cache._turn(path) as second:
+    monkeypatch.setattr(turn.fcntl, "flock", flock)
+    monkeypatch.setattr(turn, "get_rank", lambda: rank)
+    monkeypatch.setattr(turn.tempfile, "gettempdir", lambda: str(tmp_path / "data"))
+    with turn.turn(path) as first, turn.turn(path) as second:
         assert first and not second
     assert [operation for _, operation in locked[2:]] == [fcntl.LOCK_SH, fcntl.LOCK_UN]
     assert {folder for folder, _ in locked} == {tmp_path / "data"}

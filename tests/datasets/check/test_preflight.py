@@ -11,7 +11,7 @@ from torch.utils.data import Subset
 
 from datasets import build_dataset
 from datasets.annotations.findings import Findings
-from datasets.check import preflight
+from datasets.check import preflight, seen
 from datasets.check.preflight import check_before_training
 from datasets.check.report import Report, as_text
 from datasets.check.split import check_split
@@ -69,6 +69,36 @@ def test_many_images_are_looked_up_in_lists_of_their_folders(
     ):
         check_before_training(build(coco_folder))
     assert set(asked) == {"folder.png", "nothing.png"}
+
+
+def test_folders_in_which_nothing_came_or_went_are_not_listed_again(
+    coco_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "MANY", 1)
+    listed, list_files = [], preflight._files_in
+    monkeypatch.setattr(preflight, "_files_in", lambda folder: listed.append(folder) or list_files(folder))
+
+    def check(cache: bool = True) -> int:
+        listed.clear()
+        args = Namespace(dataset_file="coco", data_path=coco_folder, masks=False, cache=cache)
+        assert check_before_training({"val": build_dataset("val", args)}) == []
+        return len(listed)
+
+    # Nothing is noted of a folder that has just changed, nor with --no_cache.
+    assert (check(), check()) == (1, 1)
+    monkeypatch.setattr(seen, "SAME_TIME", 0)
+    assert [check(cache=False), check(), check(), check(cache=False)] == [1, 1, 0, 1]
+    (note,) = (coco_folder / "annotations").glob(".*.seen")
+    for damaged in (b"[]", note.read_bytes()[:-4]):
+        note.write_bytes(damaged)
+        assert (check(), check()) == (1, 0)
+    file = coco_folder / "val2017" / "000000000007.png"
+    file.rename(file.with_name("away.png"))
+    with pytest.raises(DatasetError, match="7.png: no such file"):
+        check()
+    # What a link leads to goes without a trace in the folder.
+    file.symlink_to("away.png")
+    assert (check(), check()) == (1, 1)
 
 
 def test_what_cannot_be_decoded_and_what_is_odd(coco_folder: Path) -> None:
