@@ -142,7 +142,7 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     """Seconds and peak memory of the process of a row."""
     data = [str(folder / "images"), str(folder / "train.json")]
     if name.endswith("first"):
-        for kept in folder.glob(".*.columns"):
+        for kept in (*folder.glob(".*.columns"), *folder.glob(".*.seen")):
             kept.unlink()
     scripts = {"read": READ, "parse": PARSE, "first": OPEN, "later": OPEN, "import": "import torch, torchvision"}
     if name in scripts:
