@@ -60,6 +60,7 @@ from training.prospects import warn_of_few_images
 from training.record import keep_record
 from training.start import choose_flags
 from util.dist.distributed import is_main_process, only_rank_0, print_once, shutdown
+from util.dist.host_memory import keep_freed_memory
 from util.dist.launch import let_rank_0_speak
 from util.dist.meeting import describe_lost
 from util.errors import RunStopped, UserError
@@ -106,6 +107,8 @@ def run_at(place: Place, args: argparse.Namespace, record: Record) -> None:
     # A checkpoint of --dense_labels knows the id of each label; the data must count them in the same order.
     labels = None if cfg.match_classes else label_order(weights.resume)
     data = run_data.build_data(cfg, labels, opened=opened)
+    # Not before: what parsing a large annotation file frees goes back to the system.
+    keep_freed_memory(place.device)
     if warning := warn_of_few_images(cfg, data, weights):
         print_once(warning)
     weights, num_classes = settle_classes(weights, cfg, data.classes(learned=not cfg.eval))

@@ -14,7 +14,7 @@ from models import follow_checkpoint
 from models.checkpoint_config import refuse_other_architecture
 from util.dist.device import pick_device, seed_everything, use_deterministic_algorithms
 from util.dist.distributed import Launch, init_distributed, print_once
-from util.dist.host_memory import FreedMemory, keep_freed_memory
+from util.dist.host_memory import FreedMemory
 from util.dist.precision import Precision, pick_precision, use_tf32
 from util.errors import UserError
 from util.runs.averaged import describe_weights, with_raw_weights
@@ -68,7 +68,6 @@ def join(args: argparse.Namespace) -> Place:
     # Before the processes join: the backend of their exchange depends on the device.
     device = pick_device(args.device)
     precision = pick_precision(args.amp, device)
-    keep_freed_memory(device)
     if args.tf32:
         use_tf32(device)
     if args.deterministic:
