@@ -1,9 +1,9 @@
 """`scaling_model.py --check`: the model's prediction of one and two gloo processes on this CPU, beside measured steps.
 
-One process: the counted operators, each timed, as the cost card does. Two: the two processes' steps without exchange,
-which shows how they slow each other, and the exchange of all buckets by a line through measured all-reduces. On a CPU
-it takes the cores that compute: nothing of it is hidden behind the backward pass. Two cases, because the exchange is a
-large part of a small model's step and a small part of a large one's.
+One process: the counted operators, timed beside every step, as the cost card does. Two: the two processes' steps
+without exchange, which shows how they slow each other, and the exchange of all buckets by a line through measured
+all-reduces. On a CPU it takes the cores that compute: nothing of it is hidden behind the backward pass. Two cases,
+because the exchange is a large part of a small model's step and a small part of a large one's.
 """
 
 import argparse
@@ -11,16 +11,11 @@ import os
 import statistics
 from typing import Any
 
-import torch
-
 from benchmarks.counts import buckets
 from benchmarks.exchange_model import Work, fit_line, step
 from benchmarks.report import ROOT, print_medians, write_report
 from benchmarks.torchrun import run_processes
 from flags import get_args_parser
-from training.cost_card.prediction import predict_cpu
-from training.cost_card.rates import cpu_rates
-from training.fake_step import count_step
 from util.flags import FlagParser
 
 #: Bytes of the all-reduces that the line goes through: those of DistributedDataParallel's buckets.
@@ -52,12 +47,12 @@ def check_case(args: argparse.Namespace, given: str, side: int) -> dict[str, Any
     size, threads = (side, round(side * 4 / 3)), max(1, (os.cpu_count() or 1) // 2)
     order = {"checkout": str(ROOT), "flags": typed, "size": size, "objects": 7, "threads": threads}
     order |= {"rounds": args.rounds, "all_reduce": SIZES}
-    torch.set_num_threads(threads)
-    counts = count_step(flags, torch.device("cpu"), size, with_calls=True)
-    predicted = predict_cpu(counts, cpu_rates(torch.float32, threads)).seconds
     one, two = (run_processes("exchange_worker.py", order, processes) for processes in (1, 2))
     return {
-        "1 process": {"predicted": predicted, "measured": statistics.median(row["without"] for row in one)},
+        "1 process": {
+            "predicted": statistics.median(row["predicted"] for row in one),
+            "measured": statistics.median(row["without"] for row in one),
+        },
         "2 processes": {
             "predicted": predict_two(two, buckets(flags)),
             "measured": statistics.median(row["with"] for row in two),

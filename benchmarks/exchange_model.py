@@ -37,7 +37,7 @@ class Work:
 
     Attributes:
         forward: forward pass and loss, without the matcher.
-        matcher: the host's assignment, for which the GPU waits.
+        matcher: the assignments on the host, for which the GPU waits.
         backward: of the model's parts, in the order in which gradients come: (bytes of gradients, seconds).
         optimizer: clipping and weights.
         loader: to make one batch; it goes on beside the step.

@@ -1,9 +1,11 @@
 """A training step with and without exchange of gradients, and all-reduces alone, in processes that torchrun starts.
 
 Started by `exchange_check.py` with its order as the only argument. Rank 0 prints a list of rounds: seconds of a step
-`without` and, among several processes, `with` the exchange, and of `all_reduce` by bytes.
+`without` and, among several processes, `with` the exchange, and of `all_reduce` by bytes; of a single process the step
+that is `predicted` from its operators, which are timed beside every step: a machine's speed changes within minutes.
 """
 
+import argparse
 import contextlib
 import importlib
 import sys
@@ -29,6 +31,14 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def predictor(args: argparse.Namespace, size: tuple[int, int], threads: int) -> Callable[[], float]:
+    """Return a function that times the operators of a step, and predicts its seconds, as the cost card does."""
+    card = importlib.import_module("training.cost_card.prediction")
+    rates = importlib.import_module("training.cost_card.rates").cpu_rates(torch.float32, threads)
+    counts = importlib.import_module("training.fake_step").count_step(args, torch.device("cpu"), size, with_calls=True)
+    return lambda: card.predict_cpu(counts, rates).seconds
+
+
 def measure(order: dict) -> list[dict]:
     """Time the rounds after one that does not count; empty on other ranks than 0."""
     model, criterion, optimizer, args = build(order["checkout"], order["flags"])
@@ -37,6 +47,7 @@ def measure(order: dict) -> list[dict]:
     launch = importlib.import_module("util.dist.distributed").init_distributed(device="cpu")
     wrapped = importlib.import_module("building").wrap_model(model, launch)
     batch = make_batch(tuple(order["size"]), args.batch_size, order["objects"], masks=False)
+    predict = None if launch.distributed else predictor(args, tuple(order["size"]), order["threads"])
     tensors = {size: torch.zeros(size // 4) for size in order["all_reduce"]}
 
     def train() -> None:
@@ -51,6 +62,8 @@ def measure(order: dict) -> list[dict]:
         if launch.distributed:
             row["with"] = timed(train)
             row["all_reduce"] = {size: timed(lambda data=data: dist.all_reduce(data)) for size, data in tensors.items()}
+        if predict is not None:
+            row["predicted"] = predict()
         rows.append(row)
     return rows[1:] if launch.rank == 0 else []
 

@@ -13,6 +13,7 @@ that wait for a slower one, other jobs on the network, the file system, evaluati
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,18 +36,18 @@ from util.flags import FlagParser
 SIZE = (800, 1066)
 #: Images of the training parts.
 COCO, OBJECTS365 = 118_287, 1_700_000
-#: Nodes and their links. Adapters have 25 GB/s each way (200 Gb/s) and, NDR, 50; `reached` of it is an assumption.
-#: Inside of a node of A100s: what NCCL itself takes for the best of an all-reduce, 235 GB/s (NVIDIA/nccl,
-#: src/graph/tuning.cc) of NVLink's 300 each way (datasheet); of H100s 450 (datasheet), of which `reached`.
-#: Hops and start: NCCL's constants of a ring, 3.4 us by NVLink, 14 by a network, 8.4 for all (the same file).
+#: Nodes and their links; docs/scaling.md says which figures were checked, and where. Adapters have 25 GB/s each way
+#: (200 Gb/s) and, NDR, 50; `reached` of it is an assumption. Inside of a node what NCCL itself takes for the best of an
+#: all-reduce, 235 GB/s among A100s and 370 among H100s (NVIDIA/nccl, src/graph/tuning.cc), of NVLink's 300 and 450 each
+#: way. Hops and start: NCCL's constants of a ring, 3.4 us by NVLink, 14 by a network, 8.4 for all (the same file).
 _US = {"hop_inside": 3.4e-6, "hop_outside": 14e-6, "start": 8.4e-6}
 NETWORKS = {
     # 4 A100 and 4 Slingshot 11 adapters: NERSC, docs.nersc.gov/systems/perlmutter/architecture.
     "slingshot": Network(4, inside=235e9, outside=4 * 25e9, **_US),
-    # 8 A100 and 8 InfiniBand HDR adapters: NVIDIA, DGX A100 datasheet.
+    # 8 A100 and 8 InfiniBand HDR adapters: DGX A100.
     "hdr": Network(8, inside=235e9, outside=8 * 25e9, **_US),
-    # 8 H100 and 8 InfiniBand NDR adapters: NVIDIA, DGX H100 datasheet.
-    "ndr": Network(8, inside=0.8 * 450e9, outside=8 * 50e9, **_US),
+    # 8 H100 and 8 InfiniBand NDR adapters: DGX H100, NVIDIA's DGX BasePOD reference architecture.
+    "ndr": Network(8, inside=370e9, outside=8 * 50e9, **_US),
 }
 #: Batch sizes that are counted; others lie on the line through them.
 COUNTED = (2, 16)
@@ -136,8 +137,9 @@ def work_of(counted: Counted, batch: float, args: argparse.Namespace) -> Work:
     """Return one GPU's work; where launches take longer than it, all parts are stretched alike."""
     by = {name: seconds * counted.stretch for name, seconds in counted.seconds.items()}
     backward = tuple((counted.gradients[name], by[name]) for name in ("head", "backbone"))
-    # 6 decoder layers are matched, one image after the other.
-    matcher = 6 * batch * args.matcher_us * 1e-6
+    # 6 decoder layers: the costs of all of them and of the whole batch are among the GPU's operators, at once; what the
+    # GPU waits for is the assignment of each on the host, on as many threads as are given.
+    matcher = math.ceil(6 * batch / args.matcher_threads) * args.matcher_us * 1e-6
     return Work(by["forward"], matcher, backward, by["optimizer"], batch / (args.loader_rate * args.cores))
 
 
@@ -201,10 +203,12 @@ def parse_args(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--hop_inside_us", type=float, help="microseconds of a message by NVLink")
     parser.add_argument("--hop_outside_us", type=float, help="microseconds of a message by the network")
     parser.add_argument("--start_us", type=float, help="microseconds of any all-reduce")
-    # scipy on 100 queries and 7 objects, one core of this project's machine: 20 to 110, other programs running.
+    # SciPy on 100 queries and 7 objects, one core of a Xeon, processor time: 24 to 33; 5,400 for 900 and 500.
     parser.add_argument(
-        "--matcher_us", type=float, default=50, help="microseconds, image and decoder layer (%(default)s)"
+        "--matcher_us", type=float, default=30, help="of an assignment: an image and decoder layer (%(default)s)"
     )
+    # The matcher takes threads from 2^15 pairs on alone.
+    parser.add_argument("--matcher_threads", type=int, default=1, help="that assign at a time (%(default)s)")
     # loader-2026-11-26.json. 64 cores and 4 GPUs a node: NERSC, as above.
     parser.add_argument("--loader_rate", type=float, default=128.6, help="images a second and core (%(default)s)")
     parser.add_argument("--cores", type=int, default=16, help="of the loader, for each GPU (%(default)s)")
@@ -213,9 +217,10 @@ def parse_args(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of --check: timed steps (%(default)s)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="of --check (%(default)s)")
     args = parser.parse_args(given)
-    for name in ("gpus", "batch_sizes"):
-        if min(getattr(args, name)) < 1:
-            parser.error(f"--{name} {min(getattr(args, name))}: must be 1 or more")
+    least = {"gpus": min(args.gpus), "batch_sizes": min(args.batch_sizes), "matcher_threads": args.matcher_threads}
+    for name, value in least.items():
+        if value < 1:
+            parser.error(f"--{name} {value}: must be 1 or more")
     return args
 
 
