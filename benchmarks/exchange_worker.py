@@ -3,6 +3,8 @@
 Started by `exchange_check.py` with its order as the only argument. Rank 0 prints a list of rounds: seconds of a step
 `without` and, among several processes, `with` the exchange, and of `all_reduce` by bytes; of a single process the step
 that is `predicted` from its operators, which are timed beside every step: a machine's speed changes within minutes.
+A single process counts the seconds of its processor: another program that interrupts it would lengthen a step, and not
+the median of a short call.
 """
 
 import argparse
@@ -23,12 +25,14 @@ from step_worker import build, make_batch, switch_on
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of work that all processes begin together."""
+    """Return the seconds of work that all processes begin together; of a single one those of its processor."""
+    clock = time.process_time
     if dist.is_initialized():
+        clock = time.perf_counter  # a process that waits for another computes nothing
         dist.barrier()
-    begin = time.perf_counter()
+    begin = clock()
     work()
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def predictor(args: argparse.Namespace, size: tuple[int, int], threads: int) -> Callable[[], float]:
