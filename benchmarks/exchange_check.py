@@ -1,9 +1,10 @@
 """`scaling_model.py --check`: the model's prediction of one and two gloo processes on this CPU, beside measured steps.
 
-One process: the counted operators, timed beside every step, as the cost card does; in seconds of its processor. Two: the two processes' steps
-without exchange, which shows how they slow each other, and the exchange of all buckets by a line through measured
-all-reduces. On a CPU it takes the cores that compute: nothing of it is hidden behind the backward pass. Two cases,
-because the exchange is a large part of a small model's step and a small part of a large one's.
+One process: the counted operators, timed beside every step, as the cost card does, both in seconds of the processor.
+Two: the two processes' steps without exchange, which shows how they slow each other, and the exchange of all buckets by
+a line through measured all-reduces. On a CPU it takes the cores that compute: nothing of it is hidden behind the
+backward pass. Two cases, because the exchange is a large part of a small model's step and a small part of a large
+one's.
 """
 
 import argparse

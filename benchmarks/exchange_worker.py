@@ -3,8 +3,7 @@
 Started by `exchange_check.py` with its order as the only argument. Rank 0 prints a list of rounds: seconds of a step
 `without` and, among several processes, `with` the exchange, and of `all_reduce` by bytes; of a single process the step
 that is `predicted` from its operators, which are timed beside every step: a machine's speed changes within minutes.
-A single process counts the seconds of its processor: another program that interrupts it would lengthen a step, and not
-the median of a short call.
+Both are seconds of the processor, which other programs lengthen least.
 """
 
 import argparse
@@ -40,7 +39,7 @@ def predictor(args: argparse.Namespace, size: tuple[int, int], threads: int) -> 
     card = importlib.import_module("training.cost_card.prediction")
     rates = importlib.import_module("training.cost_card.rates").cpu_rates(torch.float32, threads)
     counts = importlib.import_module("training.fake_step").count_step(args, torch.device("cpu"), size, with_calls=True)
-    return lambda: card.predict_cpu(counts, rates).seconds
+    return lambda: card.predict_cpu(counts, rates, clock=time.process_time).seconds
 
 
 def measure(order: dict) -> list[dict]:

@@ -1,7 +1,8 @@
 """From a step's counts and a device's rates to seconds, and from its operators to a GPU's kernels."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,15 +43,16 @@ class Prediction:
         return max(self.device, self.host)
 
 
-def predict_cpu(counts: StepCounts, rates: Rates) -> Prediction:
+def predict_cpu(counts: StepCounts, rates: Rates, *, clock: Callable[[], float] = time.perf_counter) -> Prediction:
     """Predict a step on this CPU: its operators one after the other, each timed, and what calls them.
 
     Args:
         counts: of a step, with its calls.
         rates: of this CPU, measured.
+        clock: by which the operators are timed.
     """
     with torch.random.fork_rng(devices=[]):  # dropout draws numbers, which are none of the run's
-        seconds = time_calls(counts.calls, rates.bandwidth)
+        seconds = time_calls(counts.calls, rates.bandwidth, clock=clock)
     # Modules and autograd handle every operator, views too: about as long as a call of one.
     return Prediction(seconds + sum(counts.operators.values()) * rates.launch, 0.0, 0)
 

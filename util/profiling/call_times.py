@@ -7,7 +7,7 @@ convolution reaches 300 GFLOP/s on a map of 50 x 66 and 150 on one of 4 x 4. So 
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,8 +23,10 @@ MOST_BYTES = 2**29
 MOST_COPIED = 16 * CACHE_BYTES
 
 
-def time_calls(calls: Mapping[tuple[Call, OpCost], int], bandwidth: float) -> float:
-    """Return the seconds of all calls of a step, of which each distinct one is made and timed a few times.
+def time_calls(
+    calls: Mapping[tuple[Call, OpCost], int], bandwidth: float, *, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return the seconds of all calls of a step, of which each distinct one is made and timed a few times by `clock`.
 
     Larger ones than `MOST_BYTES` are given their bytes over `bandwidth`, bytes a second.
     """
@@ -32,12 +34,12 @@ def time_calls(calls: Mapping[tuple[Call, OpCost], int], bandwidth: float) -> fl
     with torch.no_grad():
         for (call, cost), count in calls.items():
             # A product of that size is worth making whatever it moves; nothing else is limited by its work.
-            seconds = cost.bytes / bandwidth if cost.bytes > MOST_BYTES and not cost.matrix else time_call(call)
+            seconds = cost.bytes / bandwidth if cost.bytes > MOST_BYTES and not cost.matrix else time_call(call, clock)
             total += count * seconds
     return total
 
 
-def time_call(call: Call) -> float:
+def time_call(call: Call, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the median seconds of a few calls, after one that does not count.
 
     Results are held, as the backward pass does: a result in memory of its own costs the system pages, and the cache
@@ -52,9 +54,9 @@ def time_call(call: Call) -> float:
     times: list[float] = []
     while len(times) <= REPEATS and sum(times[1:]) < ENOUGH_S:
         args, kwargs = sets[len(times) % len(sets)]
-        began = time.perf_counter()
+        began = clock()
         result = call.func(*args, **kwargs)
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
         held.append(result)
     return statistics.median(times[1:])
 
