@@ -37,7 +37,7 @@ QUICK = {
     "scaling_model": "--check --cases R18 --rounds 1".split(),
     "loader": ["--passes", "1"],
     "matcher": ["--cases", "COCO", "--batch_sizes", "1", "--rounds", "1"],
-    "convolutions": ["--size", "64", "96", "--rounds", "1", *TINY_MODEL],
+    "convolutions": ["--size", "64", "96", "--rounds", "1", "--types", "float32", *TINY_MODEL],
     "variants": "--model small --only plain --size 64 96 --steps 1".split(),
     "sparse_attention": "--rounds 1 --shapes 2x8x16".split(),
     "cost_card": ["--only", "r50 small", "--rounds", "1", *TINY_MODEL, "--image_size", "64"],
