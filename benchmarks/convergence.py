@@ -154,7 +154,7 @@ def curves_by_variant(logs: Mapping[str, Sequence[Path]], step_times: Mapping[st
 
 def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
     """Draw AP over steps and over minutes: a line for the mean of the seeds, a band from the least to the most."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = Figure(figsize=(14, 5), layout="constrained")
     for axes, column, label in zip(figure.subplots(1, 2, sharey=True), (0, 1), ("steps", "minutes of training")):
         for name, runs in curves.items():
             # (evaluations,) and (seeds, evaluations).
@@ -164,7 +164,9 @@ def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("AP of the validation images")
-    figure.axes[0].legend(title="queries and switches")
+    # Beside the axes: inside it would cover curves.
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="queries and switches", loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 
