@@ -152,6 +152,7 @@ def test_an_untrained_backbone_has_imagenet_weights_as_in_the_original(monkeypat
     assert model.backbone[0].body.layer4[1].conv2.dilation == (2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_resnet50")
 def test_an_untrained_panoptic_model_makes_a_panoptic_image() -> None:
     model, postprocessor = load("detr_resnet50_panoptic", threshold=0.0, return_postprocessor=True)

@@ -121,6 +121,7 @@ def test_a_run_leaves_everything_the_readme_says(run: Run, tmp_path: Path) -> No
     assert "torch" in json.dumps(info) and "hidden_dim" in json.dumps(info)
 
 
+@pytest.mark.slow
 def test_evaluation_equals_pycocotools_on_the_written_predictions(run: Run, tmp_path: Path, coco_folder: Path) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -152,6 +152,7 @@ def loaders(args: Namespace) -> tuple[DataLoader, DataLoader, Any]:
     return data_loader_train, data_loader_val, get_coco_api_from_dataset(dataset_val)
 
 
+@pytest.mark.slow
 def test_a_loop_as_notebooks_write_it(coco_folder: Path, capsys: pytest.CaptureFixture) -> None:
     import util.misc as utils
     from datasets.coco_eval import CocoEvaluator
@@ -271,6 +272,7 @@ class OwnImages(Dataset):
         return self._transforms(img, target)
 
 
+@pytest.mark.slow
 def test_an_own_dataset_and_an_own_collate_train(coco_folder: Path) -> None:
     import datasets.transforms as T
     from engine import train_one_epoch

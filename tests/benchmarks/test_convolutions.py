@@ -1,5 +1,6 @@
 """The benchmark of convolutions finds all of a step and what is computed of each."""
 
+import pytest
 import torch
 
 from benchmarks import convolutions
@@ -7,6 +8,7 @@ from flags import get_args_parser
 from util.flags import FlagParser
 
 
+@pytest.mark.slow
 def test_all_convolutions_of_a_step_are_found_and_measured() -> None:
     words = [
         "--num_classes",

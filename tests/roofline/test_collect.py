@@ -194,6 +194,7 @@ def test_the_gpu_at_hand_chooses_the_metrics(stand_ins: StandIns) -> None:
 # ---- running
 
 
+@pytest.mark.slow
 def test_a_section_becomes_a_csv_that_postprocess_reads(stand_ins: StandIns, tmp_path: Path) -> None:
     result = run(stand_ins, "loss", "optimizer_step", "--name", "r50")
     assert (result.returncode, result.stderr) == (0, "")

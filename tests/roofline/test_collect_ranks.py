@@ -22,6 +22,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIns:
     return found
 
 
+@pytest.mark.slow
 def test_chosen_ranks_have_files_of_their_own_and_the_others_run_plainly(
     stand_ins: StandIns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def write(path: Path, *, factor: float = 1.0) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_everything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     write(tmp_path / "output_a.csv")
     monkeypatch.chdir(tmp_path)

@@ -82,6 +82,7 @@ def test_precision_is_flags_of_main(capsys: pytest.CaptureFixture, tmp_path: Pat
     assert "--amp" not in fp32 + tf32 and "--tf32" not in fp32 + bf16 + fp16
 
 
+@pytest.mark.slow
 def test_main_takes_every_flag(tmp_path: Path) -> None:
     import flag_checks
     import flags

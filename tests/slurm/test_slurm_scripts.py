@@ -63,6 +63,7 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
 
 
+@pytest.mark.slow
 def test_shellcheck_finds_nothing() -> None:
     shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=Path(sys.executable).parent)
     if shellcheck is None:
@@ -245,6 +246,7 @@ def wait_for(condition) -> None:
 # ---- collecting
 
 
+@pytest.mark.slow
 def test_all_sections_are_collected_with_dcgm_paused(cluster: Cluster) -> None:
     assert cluster.inside(COLLECT / "perlmutter.sh", "--epochs", "1", NODES=2, GPUS=4, NAME="r50").returncode == 0
     everywhere = ["srun", "--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "dcgmi", "profile"]
@@ -281,6 +283,7 @@ def test_dcgm_is_resumed_after_a_section_that_fails_and_the_job_fails_with_its_e
     assert cluster.stand_ins.calls("dcgmi") == [["profile", "--pause"], ["profile", "--resume"]]
 
 
+@pytest.mark.slow
 def test_dcgm_is_resumed_when_the_job_is_ended(cluster: Cluster) -> None:
     python = cluster.environment / "bin" / "python"
     python.write_text(python.read_text() + "import time\ntime.sleep(60)\n")

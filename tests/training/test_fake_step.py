@@ -103,6 +103,7 @@ def test_a_graph_for_export_leaves_nothing_behind_on_the_host(flags: str, monkey
     assert {tensor.device.type for tensor in found} == {"cuda"} and counter.counts.reads == 0
 
 
+@pytest.mark.slow
 def test_a_misplaced_tensor_is_found() -> None:
     with fake_training(parse("--no_aux_loss"), CUDA) as parts:
         samples, targets = to_device(*fake_batch(1, SIZE, objects=1, masks=False), CUDA)

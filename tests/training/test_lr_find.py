@@ -54,6 +54,7 @@ def test_smoothing_starts_at_the_first_loss() -> None:
     assert smooth([3.0, 3.0, 3.0]) == pytest.approx([3.0] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow_resnet18")
 def test_the_run_ends_with_one_number_and_a_picture(run: Run, tmp_path: Path) -> None:
     """Two steps an epoch; the last line is the answer, and no weight is written."""
@@ -69,6 +70,7 @@ def test_the_steps_fit_into_two_minutes(seconds: float, steps: int) -> None:
     assert lr_find.steps_that_fit(seconds) == steps
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow_resnet18")
 def test_slow_steps_are_fewer_and_it_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lr_find, "SECONDS", 0.0)

@@ -13,6 +13,7 @@ from tests.helpers import TINY, Run, assert_refused, rows
 pytestmark = pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
 
 
+@pytest.mark.slow
 def test_a_run_with_the_flags_of_cppe5(run: Run, tmp_path: Path) -> None:
     folder, out_dir = tmp_path / "run", tmp_path / "evaluated"
     flags = f"{TINY} --max_epochs 2 --train_only --ckpt_store_interval_epochs 1 --metrics_file {tmp_path / 'm.json'}"

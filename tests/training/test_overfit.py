@@ -12,6 +12,7 @@ from tests.helpers import TINY, Run, assert_refused
 pytestmark = pytest.mark.usefixtures("narrow_resnet18")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [

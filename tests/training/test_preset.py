@@ -131,6 +131,7 @@ def test_every_flag_that_is_chosen_exists() -> None:
     assert every <= DEFAULTS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow_resnet18", "undrawn_curves")
 def test_a_run_follows_records_and_resumes_its_choices(
     run: Run, tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -82,6 +82,7 @@ def test_a_gpu_has_the_peak_of_its_type(monkeypatch: pytest.MonkeyPatch) -> None
     assert gpu_peak(SimpleNamespace(**flags), torch.device("cuda")) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_log_has_the_share_of_the_peak(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = f"{TINY} --epochs 2 --train_only --accumulate 2 --output_dir {tmp_path}"
     monkeypatch.setattr(Utilisation, "peak", lambda self: Peak("a wall", 1e12))
@@ -91,6 +92,7 @@ def test_the_log_has_the_share_of_the_peak(run: Run, tmp_path: Path, monkeypatch
         assert row["train_mfu"] == pytest.approx(6.958e9 / row["train_step_time"] / 1e12, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_is_not_known_is_left_out(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> int:
         raise NotImplementedError("no shapes of this operator\nand a page of hints")

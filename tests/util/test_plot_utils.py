@@ -144,6 +144,7 @@ def test_one_epoch_is_visible(axes_of, tmp_path):
         assert image.format == "PNG" and image.width >= 1000
 
 
+@pytest.mark.slow
 def test_rows_without_a_number_are_skipped(axes_of):
     rows = [row(0), row(1, train_loss=float("nan"), test_loss=None), row(2)]
     del rows[2]["test_coco_eval_bbox"]

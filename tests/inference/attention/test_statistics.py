@@ -54,6 +54,7 @@ def test_padding_counts_as_nothing_and_shares_are_by_the_size_of_the_original() 
     assert format_statistics(found).splitlines()[-1] == "| 1 | 25.0 % | 25.0 % | 0.375 | 50.0 % | 25 |"
 
 
+@pytest.mark.slow
 def test_self_attention_is_measured_without_padding_and_of_all_processes_together(tmp_path: Path) -> None:
     """With two keys left to a query, all other weights are zeros: of 4 or 2 cells, and of 6 queries."""
     sparse = {"encoder_attention": "topk", "decoder_self_attention": "topk", "topk": 2}

@@ -49,6 +49,7 @@ def test_thousands_of_kernels_become_a_row_of_the_rest_for_each_unit(tmp_path: P
     assert sum(kernel["time_s"] for kernel in kernels) == pytest.approx(table["time_s"].sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_browser_draws_it(page: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:

@@ -58,6 +58,7 @@ trees = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(trees)
 def test_what_is_plain_already_is_equal_and_goes_through_json(tree):
     assert to_plain(tree) == tree
