@@ -12,6 +12,9 @@ BIN := $(VENV)/bin
 # Tests run in a process for each core and one more, for some wait; 9 at most. make test WORKERS= runs them in one.
 WORKERS ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 9 --dist worksteal
 
+# Quick tests wait for nothing: another process would only import everything once more.
+FAST_WORKERS ?= -n $(shell getconf _NPROCESSORS_ONLN) --maxprocesses 8 --dist worksteal
+
 .PHONY: train test test-fast coverage test-slurm soak lint format counts bench clean
 
 train: $(VENV)/installed
@@ -21,7 +24,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -q $(WORKERS)
 
 test-fast: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -q $(FAST_WORKERS) -m "not slow"
 
 # A test that fails is no reason to see no lines.
 coverage: $(VENV)/installed-dev
