@@ -80,8 +80,8 @@ class ReadNumbers(TorchDispatchMode):
 def _classes_in_lists() -> list[type]:
     """Return PyTorch's own list of the classes that it hands to operators over lists.
 
-    Private, for who calls an optimizer can ask for such operators, and who calls `clip_grad_norm_` by its defaults
-    cannot. Without it the same work is counted tensor by tensor.
+    Private: an optimizer can be told to use such operators, `clip_grad_norm_` with its defaults cannot. Without the
+    list the same work is counted tensor by tensor.
     """
     return getattr(importlib.import_module("torch.utils._foreach_utils"), "_foreach_supported_types", [])
 
