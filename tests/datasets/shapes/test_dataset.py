@@ -216,7 +216,7 @@ def test_objects_stand_out_from_busy_backgrounds():
 
 
 def test_the_first_image_stays_what_it_was():
-    """Whoever changes this changes every number that was published for the dataset: do it knowingly."""
+    """A change of these images changes every number that was published for the dataset: make it knowingly."""
     target = make().load(0)[1]
     assert target["labels"].tolist() == GOLDEN_LABELS
     torch.testing.assert_close(target["boxes"], torch.tensor(GOLDEN_BOXES, dtype=torch.float32), atol=1, rtol=0)
