@@ -5,8 +5,12 @@
     python benchmarks/convergence.py folder --data_path DIR --backbone_weights FILE --folder runs/convergence_mine
 
 Runs lie in FOLDER/NAME/SEED. Whole ones are not made again: the command goes on where it was stopped. It writes
-FOLDER/convergence.png, the mean of the seeds and the range between them, and FOLDER/convergence.md, the last scores.
-Minutes are those of training alone. On a machine that does other work they mean little:
+FOLDER/convergence.png, the mean of the seeds and the range between them, FOLDER/convergence.md, the last scores, and
+FOLDER/convergence.csv, every evaluation. Such a file of other runs with the same flags adds its seeds:
+
+    python benchmarks/convergence.py shapes --folder runs/convergence --known results/convergence/shapes.csv
+
+trains what that file lacks and draws both. Minutes are those of training alone. On a machine that does other work they mean little:
 
     python benchmarks/convergence.py shapes --folder runs/convergence --time    on an idle machine, after the runs
 
@@ -14,6 +18,7 @@ times short runs of all variants in turn; from then on, minutes are steps times 
 """
 
 import argparse
+import csv
 import json
 import statistics
 import subprocess
@@ -55,6 +60,9 @@ COMMON = {
 }
 
 
+#: One evaluation of a run, by column.
+Point = Mapping[str, float]
+COLUMNS = ("steps", "minutes", "AP", "AP50")
 #: Short runs of each variant that `--time` makes, and the steps of one.
 TIMED_RUNS, TIMED_STEPS = 3, 20
 
@@ -71,6 +79,7 @@ def parse_args(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--backbone_weights", metavar="FILE", default="imagenet", help="folder: as main.py's")
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="variants (all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44], help="(%(default)s)")
+    parser.add_argument("--known", type=Path, metavar="CSV", help="a convergence.csv of runs that need not be made")
     parser.add_argument("--draw", action="store_true", help="train nothing: draw the runs that are whole")
     parser.add_argument("--time", action="store_true", help="measure the time of a step, for AP over minutes")
     parser.usage = parser.format_usage().removeprefix("usage: ").rstrip() + " [-- flags of main.py for all runs]"
@@ -127,29 +136,69 @@ def measure_step_times(args: argparse.Namespace) -> dict[str, float]:
     return {variant: statistics.median(times) for variant, times in seconds.items()}
 
 
-def curves_by_variant(logs: Mapping[str, Sequence[Path]], step_times: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """Return for each variant an array (seeds, evaluations, 4): steps, minutes, AP and AP50.
+def read_known(path: Path | None) -> dict[tuple[str, int], list[Point]]:
+    """Return the evaluations in a convergence.csv by variant and seed. Ends the program if it is no such file."""
+    runs: dict[tuple[str, int], list[Point]] = {}
+    if path is None:
+        return runs
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                runs.setdefault((row["variant"], int(row["seed"])), []).append({c: float(row[c]) for c in COLUMNS})
+    except OSError as error:
+        raise SystemExit(f"--known {path}: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise SystemExit(
+            f"--known {path}: not a convergence.csv with columns variant, seed, {', '.join(COLUMNS)} ({error})"
+        ) from None
+    return runs
 
-    Minutes are steps times `step_times`, seconds of a step, for a variant that is in it, else those of the run's log.
+
+def write_points(runs: Mapping[tuple[str, int], Sequence[Point]], path: Path) -> None:
+    """Write every evaluation of every run as a convergence.csv."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("variant", "seed", *COLUMNS))
+        for (variant, seed), points in runs.items():
+            for p in points:
+                # As many digits as the figures have.
+                numbers = (f"{p['steps']:.0f}", f"{p['minutes']:.2f}", f"{p['AP']:.4f}", f"{p['AP50']:.4f}")
+                table.writerow((variant, seed, *numbers))
+
+
+def with_step_times(
+    runs: Mapping[tuple[str, int], Sequence[Point]], step_times: Mapping[str, float]
+) -> dict[tuple[str, int], Sequence[Point]]:
+    """Return the runs with minutes that are steps times `step_times`, for the variants that are in it.
+
+    Seconds of a step on an idle machine: what the runs themselves took depends on what ran beside them.
     """
-    curves = {}
-    for name, of_seeds in logs.items():
-        columns = ("steps", "minutes", "AP", "AP50")
-        points = [curve_of(log) for log in of_seeds]
-        for log, of_seed in zip(of_seeds, points):
+    return {
+        (name, seed): [{**p, "minutes": p["steps"] * step_times[name] / 60} for p in points]
+        if name in step_times
+        else points
+        for (name, seed), points in runs.items()
+    }
+
+
+def curves_by_variant(runs: Mapping[tuple[str, int], Sequence[Point]]) -> dict[str, np.ndarray]:
+    """Return for each variant an array (seeds, evaluations, 4): steps, minutes, AP and AP50."""
+    of_variants: dict[str, dict[int, Sequence[Point]]] = {}
+    for (variant, seed), points in runs.items():
+        of_variants.setdefault(variant, {})[seed] = points
+    for variant, seeds in of_variants.items():
+        first, steps = next((seed, [p["steps"] for p in points]) for seed, points in seeds.items())
+        for seed, points in seeds.items():
             # Runs of other flags in the folder, such as another batch size, would be averaged without a word.
-            if [p["steps"] for p in of_seed] != [p["steps"] for p in points[0]]:
+            if [p["steps"] for p in points] != steps:
                 raise SystemExit(
-                    f"{log} was evaluated after other steps than {of_seeds[0]}: one of them was made with other flags; "
-                    "delete that run's folder, and it is made again"
+                    f"{variant}, seed {seed} was evaluated after other steps than seed {first}: one of them was made "
+                    "with other flags; delete that run's folder (or its rows of --known), and it is made again"
                 )
-        runs = np.array([[[point[column] for column in columns] for point in of_seed] for of_seed in points])
-        if name in step_times:
-            # Seconds of a step on an idle machine, in minutes: what the runs themselves took depends on what ran beside
-            # them.
-            runs[:, :, 1] = runs[:, :, 0] * step_times[name] / 60
-        curves[name] = runs
-    return curves
+    return {
+        variant: np.array([[[p[column] for column in COLUMNS] for p in points] for points in seeds.values()])
+        for variant, seeds in of_variants.items()
+    }
 
 
 def draw(curves: Mapping[str, np.ndarray], path: Path) -> None:
@@ -184,17 +233,24 @@ def table(curves: Mapping[str, np.ndarray]) -> str:
 def main() -> None:
     """Train what is missing, or time the steps, then draw and tabulate all."""
     args = parse_args()
+    known = read_known(args.known)
+    made: dict[tuple[str, int], Sequence[Point]] = {}
     # Seed by seed: stopped early, the picture still has every variant.
-    logs: dict[str, list[Path]] = {variant: [] for variant in args.only}
     for seed in args.seeds:
         for variant in args.only:
-            if not args.draw or is_whole(folder_of(args, variant, seed)):
-                logs[variant].append(run(args, variant, seed))
-    logs = {variant: of_seeds for variant, of_seeds in logs.items() if of_seeds}
+            if (variant, seed) in known:
+                made[variant, seed] = known[variant, seed]
+            elif not args.draw or is_whole(folder_of(args, variant, seed)):
+                made[variant, seed] = curve_of(run(args, variant, seed))
+    args.folder.mkdir(parents=True, exist_ok=True)
     times = args.folder / "step_times.json"
     if args.time:
         times.write_text(json.dumps(measure_step_times(args), indent=1) + "\n")
-    curves = curves_by_variant(logs, json.loads(times.read_text()) if times.is_file() else {})
+    made = with_step_times(made, json.loads(times.read_text()) if times.is_file() else {})
+    # The order of the table and of the colours is that of the variants, not that of the runs.
+    runs = {(name, seed): made[name, seed] for name in args.only for seed in args.seeds if (name, seed) in made}
+    write_points(runs, args.folder / "convergence.csv")
+    curves = curves_by_variant(runs)
     draw(curves, args.folder / "convergence.png")
     (args.folder / "convergence.md").write_text(table(curves))
     print(table(curves), end="")

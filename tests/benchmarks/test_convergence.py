@@ -1,21 +1,26 @@
 """Curves of several seeds: one picture, and a table with their mean and range."""
 
-import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.convergence import VARIANTS, curves_by_variant, draw, parse_args, table
+from benchmarks.convergence import (
+    VARIANTS,
+    curves_by_variant,
+    draw,
+    main,
+    parse_args,
+    read_known,
+    table,
+    with_step_times,
+    write_points,
+)
 from flags import get_args_parser
 
 
-def write_log(path: Path, scores: list[float]) -> Path:
-    rows = [
-        {"global_step": 60 * (i + 1), "train_step_time": 1.0, "test_coco_eval_bbox": [ap, 2 * ap, *[0.0] * 10]}
-        for i, ap in enumerate(scores)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+def points(*scores: float) -> list[dict[str, float]]:
+    return [{"steps": 60 * (i + 1), "minutes": float(i + 1), "AP": ap, "AP50": 2 * ap} for i, ap in enumerate(scores)]
 
 
 def test_flags_after_two_dashes_are_those_of_the_runs() -> None:
@@ -25,25 +30,40 @@ def test_flags_after_two_dashes_are_those_of_the_runs() -> None:
 
 
 def test_seeds_of_a_variant_are_drawn_and_tabulated_together(tmp_path: Path) -> None:
-    logs = [write_log(tmp_path / f"{seed}.txt", [0.1, ap]) for seed, ap in ((1, 0.2), (2, 0.4))]
-    curves = curves_by_variant({"plain": logs}, {})
+    curves = curves_by_variant({("plain", 1): points(0.1, 0.2), ("plain", 2): points(0.1, 0.4)})
     assert curves["plain"].shape == (2, 2, 4)
     assert "| plain | 2 | 120 | 2.0 | 0.300 (0.200 to 0.400) | 0.600 (0.400 to 0.800) |" in table(curves)
     draw(curves, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
-def test_seeds_made_with_other_flags_are_not_averaged(tmp_path: Path) -> None:
-    logs = [write_log(tmp_path / f"{seed}.txt", scores) for seed, scores in ((1, [0.1, 0.2]), (2, [0.1, 0.2, 0.3]))]
-    with pytest.raises(SystemExit, match=r"2\.txt was evaluated after other steps than .*1\.txt"):
-        curves_by_variant({"plain": logs}, {})
+def test_seeds_made_with_other_flags_are_not_averaged() -> None:
+    with pytest.raises(SystemExit, match=r"plain, seed 2 was evaluated after other steps than seed 1"):
+        curves_by_variant({("plain", 1): points(0.1, 0.2), ("plain", 2): points(0.1, 0.2, 0.3)})
 
 
-def test_minutes_are_steps_times_the_time_of_one_where_that_was_measured(tmp_path: Path) -> None:
-    log = write_log(tmp_path / "log.txt", [0.1, 0.2])
-    curves = curves_by_variant({"plain": [log], "focal": [log]}, {"focal": 0.5})
-    assert curves["plain"][0, :, 1].tolist() == [1.0, 2.0]
-    assert curves["focal"][0, :, 1].tolist() == [0.5, 1.0]
+def test_minutes_are_steps_times_the_time_of_one_where_that_was_measured() -> None:
+    runs = with_step_times({("plain", 1): points(0.1, 0.2), ("focal", 1): points(0.1, 0.2)}, {"focal": 0.5})
+    assert [p["minutes"] for p in runs["plain", 1]] == [1.0, 2.0]
+    assert [p["minutes"] for p in runs["focal", 1]] == [0.5, 1.0]
+
+
+def test_written_evaluations_are_known_to_a_later_call_and_not_made_again(tmp_path: Path, capsys, monkeypatch) -> None:
+    write_points({("plain", 1): points(0.1, 0.2), ("focal", 1): points(0.3, 0.4)}, tmp_path / "known.csv")
+    folder = tmp_path / "runs"
+    flags = f"shapes --folder {folder} --known {tmp_path / 'known.csv'} --only plain focal --seeds 1 --draw"
+    monkeypatch.setattr(sys, "argv", ["convergence.py", *flags.split()])
+    main()
+    assert "| plain | 1 | 120 | 2.0 | 0.200" in capsys.readouterr().out
+    assert (folder / "convergence.csv").read_text() == (tmp_path / "known.csv").read_text()
+
+
+def test_a_file_that_holds_no_evaluations_ends_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("name,AP\nplain,0.1\n")
+    with pytest.raises(SystemExit, match=r"--known .*other.csv: not a convergence.csv"):
+        read_known(tmp_path / "other.csv")
+    with pytest.raises(SystemExit, match=r"--known .*none.csv: No such file"):
+        read_known(tmp_path / "none.csv")
 
 
 def test_variants_are_flags_that_main_knows() -> None:
