@@ -10,7 +10,8 @@ FOLDER/convergence.csv, every evaluation. Such a file of other runs with the sam
 
     python benchmarks/convergence.py shapes --folder runs/convergence --known results/convergence/shapes.csv
 
-trains what that file lacks and draws both. Minutes are those of training alone. On a machine that does other work they mean little:
+trains what that file lacks and draws both. Minutes are those of training alone. On a machine that does other work they
+mean little:
 
     python benchmarks/convergence.py shapes --folder runs/convergence --time    on an idle machine, after the runs
 
