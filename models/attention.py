@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .fast.dropout_attention import attend_with_dropout
+from .fast.products import linear, run_linear
 
 
 @dataclass
@@ -134,7 +135,7 @@ class MultiheadAttention(nn.Module):
         else:
             heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         # (B, heads, L, D / heads) to (B, L, D): the channels of one head lie side by side, as in PyTorch's weights.
-        return self.out_proj(heads.transpose(1, 2).flatten(2)), attention_map
+        return run_linear(self.out_proj, heads.transpose(1, 2).flatten(2)), attention_map
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Queries, keys and values, each (B, heads, L or S, D / heads); equal inputs share one product."""
@@ -142,11 +143,11 @@ class MultiheadAttention(nn.Module):
             # Queries' and keys' rows lie one after the other in the weight.
             sizes = [2 * len(self.in_proj_weight) // 3, len(self.in_proj_weight) // 3]
             weights, biases = self.in_proj_weight.split(sizes), self.in_proj_bias.split(sizes)
-            both = F.linear(query, weights[0], biases[0])
-            projected = [*both.chunk(2, dim=-1), F.linear(value, weights[1], biases[1])]
+            both = linear(query, weights[0], biases[0])
+            projected = [*both.chunk(2, dim=-1), linear(value, weights[1], biases[1])]
         else:
             weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-            projected = [F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
+            projected = [linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
         # A view: the channels of head i are i * D / heads and the following ones.
         return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .attention import MultiheadAttention, asking
 from .fast.dropout import dropout
+from .fast.products import run_linear
 from .fast.relu_dropout import relu_dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "glu": F.glu}
@@ -64,7 +65,7 @@ class Layer(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Run the position-wise network, (..., D) to (..., D)."""
-        return self.linear2(self._activate(self.linear1(x)))
+        return run_linear(self.linear2, self._activate(run_linear(self.linear1, x)))
 
     def _activate(self, hidden: Tensor) -> Tensor:
         """Activation and dropout of the inner numbers (..., F)."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dropout import as_mask, clear_dropped
+from .products import batch_product, linear, suits_onednn
 
 #: Scores at a time: about what a core's cache and its share of the common one hold.
 CHUNK = 2**20
@@ -51,7 +52,7 @@ class _Attention(torch.autograd.Function):
             probability = _probability(q_, k_, bias_, ctx.scale)
             # Signed numbers: the lowest `dropped` of the 2^16 values begin at -2^15.
             torch.ge(_random_int16(kept_.shape), dropped - 2**15, out=kept_).neg_()
-            torch.bmm(clear_dropped(probability, as_mask(kept_, q.dtype)), v_, out=out_)
+            out_.copy_(batch_product(clear_dropped(probability, as_mask(kept_, q.dtype)), v_))
         ctx.save_for_backward(q, k, v, bias, kept)
         # Once on the result (N, L, d) instead of on the scores (N, L, S), which are S / d times as many.
         return out.div_(ctx.kept)
@@ -71,13 +72,13 @@ class _Attention(torch.autograd.Function):
             probability = _probability(q_, k_, bias_, ctx.scale)
             # d(P v)/dv = P^T g with the dropped entries at zero.
             used = (probability.view(mask.dtype) & mask).view(q.dtype)
-            torch.bmm(used.transpose(1, 2), g, out=to_v_)
+            to_v_.copy_(batch_product(used.transpose(1, 2), g))
             # g v^T (., L, S), and nothing through what was dropped; in the place of what is not wanted any more.
-            to_probability = clear_dropped(torch.bmm(g, v_.transpose(1, 2), out=used), mask)
+            to_probability = clear_dropped(batch_product(g, v_.transpose(1, 2), memory=used), mask)
             # The softmax's own output is wanted here, dropped entries included.
             to_scores = torch._softmax_backward_data(to_probability, probability, -1, probability.dtype)
-            torch.bmm(to_scores, k_, out=to_q_)
-            torch.bmm(to_scores.transpose(1, 2), q_, out=to_k_)
+            to_q_.copy_(batch_product(to_scores, k_))
+            to_k_.copy_(batch_product(to_scores.transpose(1, 2), q_))
         # The scale stands in the scores, so the chain rule brings it to queries and keys but not to values.
         return to_q.mul_(ctx.scale), to_k.mul_(ctx.scale), to_v, None, None
 
@@ -93,6 +94,10 @@ def _parts(scores: Tensor, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]
 
 def _probability(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """softmax(q k^T * scale + bias), (., L, S)."""
+    if suits_onednn(q[0], k.shape[1]):
+        rows = repeat(None) if bias is None else bias[:, 0]
+        scores = [linear(*head) for head in zip(q * scale, k, rows)]
+        return (scores[0][None] if len(scores) == 1 else torch.stack(scores)).softmax(-1)
     if bias is None:
         # beta=0: the first argument is not read.
         return torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale).softmax(-1)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-#: Operators behind `torch.ops.mkldnn`. They are not documented, so a PyTorch without them runs layer by layer.
+from .onednn import takes_its_operators
+
+#: Operators that joining takes.
 OPERATORS = ("_convolution_pointwise", "_convolution_pointwise_", "_is_mkldnn_bf16_supported")
 
 
@@ -27,17 +28,9 @@ class Join:
 
 def can_join(x: Tensor, dtype: torch.dtype) -> bool:
     """Tell if convolutions of x (B, C, H, W) that are computed in `dtype` can do more than their own work."""
-    # Tracers, other kinds of tensors (those without numbers) and counters of operators know the single layers only.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode():
+    if not takes_its_operators(x, *OPERATORS) or not x.is_contiguous(memory_format=torch.channels_last):
         return False
-    if type(x) is not Tensor:
-        return False
-    if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
-        return False
-    operators = torch.ops.mkldnn
-    if not (torch.backends.mkldnn.enabled and all(hasattr(operators, name) for name in OPERATORS)):
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and operators._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def pack_weight(weight: Tensor, convolution: nn.Conv2d, size: torch.Size) -> Tensor:

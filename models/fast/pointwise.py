@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .products import product
+
 #: Numbers of a weight for each pixel, from which products in float32 are faster.
 FLOAT32_SHARE = 16
 
@@ -63,10 +65,10 @@ def product_gradients(
     seen = x[:, :, ::vertical, ::horizontal]
     to_x = to_weight = None
     if wanted[1]:
-        to_weight = (g.t() @ _pixels(seen)).view_as(weight)  # (D, P) (P, C)
+        to_weight = product(g.t(), _pixels(seen)).view_as(weight)  # (D, P) (P, C)
     if wanted[0]:
         # (P, D) (D, C), and from pixels to a map (B, C, h, w) with channels last: a view.
-        to_seen = (g @ weight.flatten(1)).view(len(x), *seen.shape[2:], -1).permute(0, 3, 1, 2)
+        to_seen = product(g, weight.flatten(1)).view(len(x), *seen.shape[2:], -1).permute(0, 3, 1, 2)
         to_x = to_seen
         if stride != (1, 1):
             to_x = torch.zeros_like(x)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..attention import MultiheadAttention, asking
 from ..detector import MLP
+from ..fast.products import run_linear
 from ..layers import Layer, with_positions
 from ..transformer import Stack
 from .local_attention import bias_inside
@@ -58,7 +59,7 @@ class AnchorAttention(MultiheadAttention):
     def look(self, query: Tensor, sine: Tensor, scene: Scene, **named: Any) -> Tensor:
         """Attend from contents (B, Q, D) at positions `sine` (B, Q, D) to the cells of a scene."""
         q, k, v = self._project(query, scene.memory, scene.memory)
-        at = (self.query_position(sine), self.key_position(scene.pos))
+        at = (run_linear(self.query_position, sine), run_linear(self.key_position, scene.pos))
         q_at, k_at = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in at)
         # (B, heads, Q or S, 2 D / heads): the product of joined vectors is the sum of both products.
         joined = (torch.cat([q, q_at], -1), torch.cat([k, k_at], -1))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..detector import MLP
+from ..fast.products import run_linear
 from .anchors import Queries
 from .focal import start_unlikely
 from .local_attention import visible_cells
@@ -55,7 +56,7 @@ class EncoderQueries(nn.Module):
 
     def forward(self, memory: Tensor, padding: Tensor, content: Tensor) -> Proposals:
         """Propose objects from cells (B, S, D) with padding (B, h, w), and choose as many as `content` (Q, D) has."""
-        cells = self.norm(self.project(memory))
+        cells = self.norm(run_linear(self.project, memory))
         logits = self.class_embed(cells).masked_fill(padding.flatten(1)[..., None], NOTHING)
         # The head says by how much a box differs from the one that lies around its cell.
         boxes = (self.bbox_embed(cells) + logit(prior_boxes(padding))).sigmoid()

@@ -1,0 +1,110 @@
+"""Products of float32 matrices by oneDNN, on processors where PyTorch's choice takes twice as long.
+
+PyTorch hands such products to Intel's MKL. On AMD's processors MKL keeps to AVX2, half the width of their AVX-512.
+oneDNN, which PyTorch brings for convolutions, does not: 110 and 245 GFLOP/s of a core of an EPYC 9005. Elsewhere, and
+for small products, PyTorch computes as ever. The two round differently, in the last digits.
+
+Shapes: M rows and K columns of the first matrix, N columns of the second.
+"""
+
+import functools
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from util.dist.precision import product_dtype
+
+from .onednn import takes_its_operators
+
+#: Multiplications, M * K * N, from which oneDNN computes: smaller products keep their numbers on every processor.
+LEAST = 2**24
+#: Makers of processors with AVX-512, as these name themselves, on which MKL does not use it.
+SLOW_WITH_MKL = ("AuthenticAMD", "HygonGenuine")
+OPERATOR = "_linear_pointwise"
+
+
+def suits_onednn(x: Tensor, width: int) -> bool:
+    """Tell if oneDNN computes the product of x (..., K) and a matrix (K, `width`) here."""
+    # The cheap questions first: most products are small.
+    if x.numel() * width <= LEAST or x.dtype != torch.float32 or not mkl_is_slow():
+        return False
+    return takes_its_operators(x, OPERATOR)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply a (M, K) by b (K, N); gradients do not flow."""
+    if not suits_onednn(a, b.shape[1]):
+        return a @ b
+    if a.is_contiguous() or a.numel() <= b.numel():
+        return _onednn(a, b.t(), None)
+    # oneDNN copies a first matrix that lies in columns: of the two ways to compute, that with the smaller copy.
+    return _onednn(b.t(), a, None).t().contiguous()
+
+
+def batch_product(a: Tensor, b: Tensor, *, memory: Tensor | None = None) -> Tensor:
+    """Multiply each of the matrices a (B, M, K) by its b (B, K, N); `memory` (B, M, N) may be taken for the result."""
+    if not suits_onednn(a[0], b.shape[2]):
+        return torch.bmm(a, b, out=memory)
+    results = [product(*pair) for pair in zip(a, b)]
+    return results[0][None] if len(results) == 1 else torch.stack(results)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear`: x (..., K) times the transpose of a weight (N, K), plus a bias (N,)."""
+    if not suits_onednn(x, len(weight)) or product_dtype(x) != torch.float32 or weight.dtype != torch.float32:
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return _Linear.apply(x, weight, bias)
+    return _onednn(x, weight, bias)
+
+
+def run_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Run a linear layer on x (..., K); a layer of another class, or one that somebody has hooked, as it is."""
+    if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        return layer(x)
+    return linear(x, layer.weight, layer.bias)
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer whose products, forward and backward, are oneDNN's; keeps what PyTorch's keeps."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return x (..., K) times the weight (N, K) transposed, plus the bias (N,)."""
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, the weight and the bias for one of (..., N)."""
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        rows = gradient.reshape(-1, gradient.shape[-1])  # (M, N)
+        to_x = product(rows, weight).view_as(x) if wanted[0] else None
+        to_weight = product(rows.t(), x.reshape(-1, x.shape[-1])) if wanted[1] else None  # (N, M) (M, K)
+        return to_x, to_weight, rows.sum(0) if wanted[2] else None
+
+
+@functools.cache
+def mkl_is_slow() -> bool:
+    """True where PyTorch's float32 products take AVX2 though the processor knows AVX-512."""
+    if not torch.backends.mkl.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    # Linux lists the processors; elsewhere Python tells the maker.
+    known = Path("/proc/cpuinfo")
+    text = known.read_text(errors="replace") if known.is_file() else platform.processor()
+    return any(maker in text for maker in SLOW_WITH_MKL)
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x (..., K) times the transpose of a weight (N, K), plus a bias (N,)."""
+    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+        # For rows with gaps, such as a head's of all channels, oneDNN has no fast way: a hundred times as long.
+        weight = weight.contiguous()
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
