@@ -9,6 +9,7 @@ Shapes: M rows and K columns of the first matrix, N columns of the second.
 
 import functools
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def run_linear(layer: nn.Module, x: Tensor) -> Tensor:
     if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
         return layer(x)
     return linear(x, layer.weight, layer.bias)
+
+
+#: What computes in the place of operators by which these functions are counted.
+COMPUTED_BY: dict[Callable, Callable] = {
+    torch.ops.aten.mm.default: product,
+    torch.ops.aten.bmm.default: batch_product,
+    torch.ops.aten.addmm.default: lambda bias, a, b: linear(a, b.t(), bias),
+}
 
 
 class _Linear(torch.autograd.Function):

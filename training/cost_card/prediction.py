@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from models.fast.products import COMPUTED_BY
 from util.profiling.call_times import time_calls
 from util.profiling.step_counter import Op, StepCounts
 
@@ -52,7 +53,7 @@ def predict_cpu(counts: StepCounts, rates: Rates, *, clock: Callable[[], float] 
         clock: by which the operators are timed.
     """
     with torch.random.fork_rng(devices=[]):  # dropout draws numbers, which are none of the run's
-        seconds = time_calls(counts.calls, rates.bandwidth, clock=clock)
+        seconds = time_calls(counts.calls, rates.bandwidth, clock=clock, computed_by=COMPUTED_BY)
     # Modules and autograd handle every operator, views too: about as long as a call of one.
     return Prediction(seconds + sum(counts.operators.values()) * rates.launch, 0.0, 0)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from models.fast.products import linear
 from util.errors import UserError
 
 #: The datasheets' figures; a file to read, for the roofline scripts stand alone.
@@ -106,7 +107,7 @@ def cpu_peak(dtype: torch.dtype, threads: int) -> float:
     with torch.no_grad():
         cells, weight = torch.ones(850, 256, dtype=dtype), torch.ones(2048, 256, dtype=dtype)
         # 2 M N K: 850 rows, and M N K / 850 is the number of weights.
-        return 2 * 850 * weight.numel() / fastest(lambda: torch.nn.functional.linear(cells, weight))
+        return 2 * 850 * weight.numel() / fastest(lambda: linear(cells, weight, None))
 
 
 def _convolution(dtype: torch.dtype) -> float:

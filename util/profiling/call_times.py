@@ -24,15 +24,21 @@ MOST_COPIED = 16 * CACHE_BYTES
 
 
 def time_calls(
-    calls: Mapping[tuple[Call, OpCost], int], bandwidth: float, *, clock: Callable[[], float] = time.perf_counter
+    calls: Mapping[tuple[Call, OpCost], int],
+    bandwidth: float,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    computed_by: Mapping[Callable, Callable] | None = None,
 ) -> float:
     """Return the seconds of all calls of a step, of which each distinct one is made and timed a few times by `clock`.
 
-    Larger ones than `MOST_BYTES` are given their bytes over `bandwidth`, bytes a second.
+    Larger ones than `MOST_BYTES` are given their bytes over `bandwidth`, bytes a second. `computed_by` has functions
+    that compute in the place of operators: a model may compute in another way than it is counted in.
     """
     total = 0.0
     with torch.no_grad():
         for (call, cost), count in calls.items():
+            call = call._replace(func=(computed_by or {}).get(call.func, call.func))
             # A product of that size is worth making whatever it moves; nothing else is limited by its work.
             seconds = cost.bytes / bandwidth if cost.bytes > MOST_BYTES and not cost.matrix else time_call(call, clock)
             total += count * seconds

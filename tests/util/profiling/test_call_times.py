@@ -2,7 +2,7 @@
 
 import torch
 
-from util.profiling.call_times import REPEATS, time_call
+from util.profiling.call_times import REPEATS, time_call, time_calls
 from util.profiling.step_counter import CACHE_BYTES, Call, Spec, StepCounter
 
 
@@ -34,3 +34,16 @@ def test_every_call_gets_other_memory_in_the_place_of_what_is_far() -> None:
     seen.clear()
     time_call(Call(note, (near, (near,), 3), ()))
     assert len(set(seen)) == 1
+
+
+def test_what_a_model_computes_in_another_way_is_timed_that_way() -> None:
+    seen = []
+    with StepCounter(with_calls=True) as counter:
+        torch.ones(4, 8) @ torch.ones(8, 2)
+
+    def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        seen.append((a.shape, b.shape))
+        return a @ b
+
+    time_calls(counter.counts.calls, 1e9, computed_by={torch.ops.aten.mm.default: product})
+    assert set(seen) == {((4, 8), (8, 2))} and len(seen) > 1
