@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .fast.dropout_attention import attend_with_dropout
+from .fast.head_attention import attend_by_heads, suits_heads
 from .fast.products import linear, run_linear
 
 
@@ -132,6 +133,8 @@ class MultiheadAttention(nn.Module):
                 attention_map = weights.mean(1)
         elif 0 < dropout < 1 and q.device.type == "cpu" and not per_query and not torch.compiler.is_compiling():
             heads = attend_with_dropout(q, k, v, bias, dropout)  # the CPU's fused kernel has no dropout
+        elif dropout == 0 and not per_query and suits_heads(q, k):
+            heads = attend_by_heads(q, k, v, bias)
         else:
             heads = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         # (B, heads, L, D / heads) to (B, L, D): the channels of one head lie side by side, as in PyTorch's weights.

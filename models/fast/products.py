@@ -29,10 +29,10 @@ SLOW_WITH_MKL = ("AuthenticAMD", "HygonGenuine")
 OPERATOR = "_linear_pointwise"
 
 
-def suits_onednn(x: Tensor, width: int) -> bool:
-    """Tell if oneDNN computes the product of x (..., K) and a matrix (K, `width`) here."""
+def suits_onednn(x: Tensor, width: int, *, any_type: bool = False) -> bool:
+    """Tell if oneDNN computes the product of x (..., K) and a matrix (K, `width`) here, in float32 or `any_type`."""
     # The cheap questions first: most products are small.
-    if x.numel() * width <= LEAST or x.dtype != torch.float32 or not mkl_is_slow():
+    if x.numel() * width <= LEAST or not (any_type or x.dtype == torch.float32) or not mkl_is_slow():
         return False
     return takes_its_operators(x, OPERATOR)
 
@@ -42,9 +42,9 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     if not suits_onednn(a, b.shape[1]):
         return a @ b
     if a.is_contiguous() or a.numel() <= b.numel():
-        return _onednn(a, b.t(), None)
+        return multiply_onednn(a, b.t(), None)
     # oneDNN copies a first matrix that lies in columns: of the two ways to compute, that with the smaller copy.
-    return _onednn(b.t(), a, None).t().contiguous()
+    return multiply_onednn(b.t(), a, None).t().contiguous()
 
 
 def batch_product(a: Tensor, b: Tensor, *, memory: Tensor | None = None) -> Tensor:
@@ -61,7 +61,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Linear.apply(x, weight, bias)
-    return _onednn(x, weight, bias)
+    return multiply_onednn(x, weight, bias)
 
 
 def run_linear(layer: nn.Module, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return x (..., K) times the weight (N, K) transposed, plus the bias (N,)."""
         ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
+        return multiply_onednn(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -111,7 +111,7 @@ def mkl_is_slow() -> bool:
     return any(maker in text for maker in SLOW_WITH_MKL)
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def multiply_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x (..., K) times the transpose of a weight (N, K), plus a bias (N,)."""
     if not (weight.is_contiguous() or weight.t().is_contiguous()):
         # For rows with gaps, such as a head's of all channels, oneDNN has no fast way: a hundred times as long.

@@ -14,13 +14,13 @@ from models.fast.products import linear, product, run_linear
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """Sizes of the products that oneDNN computed, on a processor for which it is meant, whatever their size."""
     found: list[tuple[int, ...]] = []
-    compute = products._onednn
+    compute = products.multiply_onednn
 
     def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         found.append((*x.shape, len(weight)))
         return compute(x, weight, bias)
 
-    monkeypatch.setattr(products, "_onednn", counted)
+    monkeypatch.setattr(products, "multiply_onednn", counted)
     monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
     monkeypatch.setattr(products, "LEAST", 0)
     yield found
@@ -133,5 +133,5 @@ def test_rows_with_gaps_are_copied_first() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.ops, "mkldnn", Operators)
-        torch.testing.assert_close(products._onednn(x, weight, None), x @ weight.t())
+        torch.testing.assert_close(products.multiply_onednn(x, weight, None), x @ weight.t())
     assert seen == [True]
