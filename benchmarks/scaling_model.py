@@ -216,6 +216,7 @@ def parse_args(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="measure 1 and 2 processes of this CPU, and predict them")
     parser.add_argument("--rounds", type=int, default=5, help="of --check: timed steps (%(default)s)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="of --check (%(default)s)")
+    parser.add_argument("--most_off", type=float, default=0.2, help="of --check: share of a step (%(default)s)")
     args = parser.parse_args(given)
     least = {"gpus": min(args.gpus), "batch_sizes": min(args.batch_sizes), "matcher_threads": args.matcher_threads}
     for name, value in least.items():
