@@ -31,7 +31,10 @@ OPERATOR = "_linear_pointwise"
 
 def suits_onednn(x: Tensor, width: int, *, any_type: bool = False) -> bool:
     """Tell if oneDNN computes the product of x (..., K) and a matrix (K, `width`) here, in float32 or `any_type`."""
-    # The cheap questions first: most products are small.
+    # First: a compiler follows no question about the processor, and has products of its own.
+    if torch.compiler.is_compiling():
+        return False
+    # The cheap questions before the others: most products are small.
     if x.numel() * width <= LEAST or not (any_type or x.dtype == torch.float32) or not mkl_is_slow():
         return False
     return takes_its_operators(x, OPERATOR)

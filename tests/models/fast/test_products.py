@@ -90,6 +90,13 @@ def test_small_products_other_types_and_hooked_layers_stay_with_pytorch(calls, m
     assert not calls
 
 
+def test_a_compiler_is_given_pytorchs_layer(calls) -> None:
+    layer, x = nn.Linear(24, 40), numbers(30, 24)
+    compiled = torch.compile(lambda x: run_linear(layer, x), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x))
+    assert not calls
+
+
 @pytest.mark.parametrize(
     ("maker", "capability", "slow"),
     [("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)],
