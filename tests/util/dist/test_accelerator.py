@@ -23,13 +23,13 @@ ROOT = Path(__file__).resolve().parents[3]
 #: Whoever asks for the kind of a device by itself.
 KIND = re.compile(r"\.type\s*(?:==|!=|in\b|not in\b)|\.is_cuda\b|\bis_available\(\)|device\s*[=!]=\s*[\"']")
 #: Code inside the model that computes in another way on the CPU, whose fused kernels and last bits are others, and that
-#: compilers trace: there a tensor's own device is asked. Then the table, who checks a name against it, and
-#: torch.distributed's is_available.
+#: compilers trace: there a tensor's own device is asked. Then the table, who checks a name against it, and the
+#: is_available of torch.distributed and of MKL, which are no devices.
 KERNELS = {
     *("attention.py", "backbone.py", "box_ops.py", "dropout.py", "entmax.py", "onednn.py", "pointwise.py"),
     *("relu_dropout.py", "transformer.py"),
 }
-BY_ITSELF = KERNELS | {"accelerator.py", "device.py", "distributed.py"}
+BY_ITSELF = KERNELS | {"accelerator.py", "device.py", "distributed.py", "products.py"}
 
 
 class Habana:
