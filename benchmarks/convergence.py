@@ -158,13 +158,13 @@ def read_known(path: Path | None) -> dict[tuple[str, int], list[Point]]:
 def write_points(runs: Mapping[tuple[str, int], Sequence[Point]], path: Path) -> None:
     """Write every evaluation of every run as a convergence.csv."""
     with path.open("w", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("variant", "seed", *COLUMNS))
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("variant", "seed", *COLUMNS))
         for (variant, seed), points in runs.items():
             for p in points:
                 # As many digits as the figures have.
                 numbers = (f"{p['steps']:.0f}", f"{p['minutes']:.2f}", f"{p['AP']:.4f}", f"{p['AP50']:.4f}")
-                table.writerow((variant, seed, *numbers))
+                rows.writerow((variant, seed, *numbers))
 
 
 def with_step_times(
@@ -188,7 +188,8 @@ def curves_by_variant(runs: Mapping[tuple[str, int], Sequence[Point]]) -> dict[s
     for (variant, seed), points in runs.items():
         of_variants.setdefault(variant, {})[seed] = points
     for variant, seeds in of_variants.items():
-        first, steps = next((seed, [p["steps"] for p in points]) for seed, points in seeds.items())
+        first = next(iter(seeds))
+        steps = [p["steps"] for p in seeds[first]]
         for seed, points in seeds.items():
             # Runs of other flags in the folder, such as another batch size, would be averaged without a word.
             if [p["steps"] for p in points] != steps:

@@ -94,7 +94,7 @@ def _parts(scores: Tensor, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]
 
 def _probability(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     """softmax(q k^T * scale + bias), (., L, S)."""
-    if suits_onednn(q[0], k.shape[1]):
+    if suits_onednn(q, math.prod(q.shape[1:]) * k.shape[1]):
         rows = repeat(None) if bias is None else bias[:, 0]
         scores = [linear(*head) for head in zip(q * scale, k, rows)]
         return (scores[0][None] if len(scores) == 1 else torch.stack(scores)).softmax(-1)

@@ -13,10 +13,14 @@ from torch import Tensor
 
 from .products import multiply_onednn, suits_onednn
 
+#: Types for which scores in float32 lose nothing.
+TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
 
 def suits_heads(q: Tensor, k: Tensor) -> bool:
     """Tell if `attend_by_heads` is for queries (B, heads, L, d) and keys (B, heads, S, d)."""
-    return not torch.is_grad_enabled() and suits_onednn(q[0, 0], k.shape[2], any_type=True)
+    # L * d * S, of one head.
+    return not torch.is_grad_enabled() and suits_onednn(q, math.prod(q.shape[2:]) * k.shape[2], types=TYPES)
 
 
 def attend_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -34,4 +38,4 @@ def attend_by_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Ten
     for i in range(len(keys)):
         weights = multiply_onednn(queries[i], keys[i], rows[i]).softmax(-1)
         out[i] = multiply_onednn(weights, columns[i], None)
-    return out.view(*q.shape[:3], -1)
+    return out.view(*q.shape[:3], v.shape[3])

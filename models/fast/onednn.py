@@ -1,4 +1,4 @@
-"""Where oneDNN's own operators may stand for PyTorch's layers on the CPU.
+"""The question if operators of oneDNN may stand for PyTorch's layers, which they do on the CPU alone.
 
 PyTorch brings them for its compiler, behind `torch.ops.mkldnn`. They are not documented, so each user of them looks
 whether they are there, and runs PyTorch's layers where they are not.
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 def takes_its_operators(x: Tensor, *names: str) -> bool:
-    """Tell if operators of oneDNN's may compute with `x` now, and this PyTorch has those of `names`."""
+    """Tell if operators of oneDNN may compute with `x` now, and this PyTorch has those of `names`."""
     # Tracers, other kinds of tensors (those without numbers) and counters of operators know the layers only.
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode():
         return False

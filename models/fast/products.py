@@ -8,8 +8,9 @@ Shapes: M rows and K columns of the first matrix, N columns of the second.
 """
 
 import functools
+import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,20 @@ SLOW_WITH_MKL = ("AuthenticAMD", "HygonGenuine")
 OPERATOR = "_linear_pointwise"
 
 
-def suits_onednn(x: Tensor, width: int, *, any_type: bool = False) -> bool:
-    """Tell if oneDNN computes the product of x (..., K) and a matrix (K, `width`) here, in float32 or `any_type`."""
+def suits_onednn(x: Tensor, multiplications: int, *, types: Container[torch.dtype] = (torch.float32,)) -> bool:
+    """Tell if oneDNN computes a product of x with so many multiplications here, where x is of one of the `types`."""
     # First: a compiler follows no question about the processor, and has products of its own.
     if torch.compiler.is_compiling():
         return False
     # The cheap questions before the others: most products are small.
-    if x.numel() * width <= LEAST or not (any_type or x.dtype == torch.float32) or not mkl_is_slow():
+    if multiplications <= LEAST or x.dtype not in types or not mkl_is_slow():
         return False
     return takes_its_operators(x, OPERATOR)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Multiply a (M, K) by b (K, N); gradients do not flow."""
-    if not suits_onednn(a, b.shape[1]):
+    if not suits_onednn(a, a.numel() * b.shape[1]):
         return a @ b
     if a.is_contiguous() or a.numel() <= b.numel():
         return multiply_onednn(a, b.t(), None)
@@ -52,7 +53,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 def batch_product(a: Tensor, b: Tensor, *, memory: Tensor | None = None) -> Tensor:
     """Multiply each of the matrices a (B, M, K) by its b (B, K, N); `memory` (B, M, N) may be taken for the result."""
-    if not suits_onednn(a[0], b.shape[2]):
+    if not suits_onednn(a, math.prod(a.shape[1:]) * b.shape[2]):
         return torch.bmm(a, b, out=memory)
     results = [product(*pair) for pair in zip(a, b)]
     return results[0][None] if len(results) == 1 else torch.stack(results)
@@ -60,7 +61,8 @@ def batch_product(a: Tensor, b: Tensor, *, memory: Tensor | None = None) -> Tens
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear`: x (..., K) times the transpose of a weight (N, K), plus a bias (N,)."""
-    if not suits_onednn(x, len(weight)) or product_dtype(x) != torch.float32 or weight.dtype != torch.float32:
+    suits = suits_onednn(x, x.numel() * len(weight)) and weight.dtype == torch.float32
+    if not suits or product_dtype(x) != torch.float32:
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Linear.apply(x, weight, bias)
@@ -69,7 +71,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def run_linear(layer: nn.Module, x: Tensor) -> Tensor:
     """Run a linear layer on x (..., K); a layer of another class, or one that somebody has hooked, as it is."""
-    if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+    hooked = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    if type(layer) is not nn.Linear or hooked:
         return layer(x)
     return linear(x, layer.weight, layer.bias)
 

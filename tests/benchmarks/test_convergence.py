@@ -1,5 +1,6 @@
 """Curves of several seeds: one picture, and a table with their mean and range."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -70,3 +71,16 @@ def test_variants_are_flags_that_main_knows() -> None:
     parsed = {name: get_args_parser().parse_args(flags.split()) for name, flags in VARIANTS.items()}
     assert parsed["plain"] == get_args_parser().parse_args([])
     assert all(flags != parsed["plain"] for name, flags in parsed.items() if name != "plain")
+
+
+def test_a_whole_run_in_the_folder_is_read_from_its_log(tmp_path: Path, capsys, monkeypatch) -> None:
+    run = tmp_path / "runs" / "plain_c4" / "7"
+    run.mkdir(parents=True)
+    scores = [0.25, 0.5, *[0.0] * 10]
+    rows = [{"global_step": 60 * i, "train_step_time": 1.0, "test_coco_eval_bbox": scores} for i in (1, 2)]
+    (run / "log.txt").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "detections.png").touch()
+    flags = f"shapes --folder {tmp_path / 'runs'} --draw --seeds 7".split()
+    monkeypatch.setattr(sys, "argv", ["convergence.py", *flags])
+    main()
+    assert "| plain c4 | 1 | 120 | 2.0 | 0.250 (0.250 to 0.250) |" in capsys.readouterr().out

@@ -49,3 +49,15 @@ def test_a_layer_uses_it_without_gradients_where_products_are_slow(monkeypatch: 
         torch.testing.assert_close(layer(x, x, x)[0], expected)
         layer(x[:, :5], x, x)
     assert calls == [(1, 2, 6, 4)]
+
+
+def test_double_precision_stays_double_and_an_empty_batch_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(products, "LEAST", 0)
+    layer, x = MultiheadAttention(8, 2).eval(), torch.randn(1, 6, 8)
+    with torch.no_grad():
+        assert layer(x[:0], x[:0], x[:0])[0].shape == (0, 6, 8)
+        double = MultiheadAttention(8, 2).eval().double()
+        double.load_state_dict(layer.state_dict())
+        weights = double(x.double(), x.double(), x.double(), need_weights=True)[0]
+        torch.testing.assert_close(double(*[x.double()] * 3)[0], weights, rtol=1e-12, atol=1e-12)
