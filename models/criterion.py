@@ -4,21 +4,19 @@ Losses have the original's names and arguments, so that a subclass may override 
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from util.box_ops import box_cxcywh_to_xyxy, paired_generalized_box_iou
 from util.chunks import in_chunks
 from util.dist.distributed import reduce_mean
 from util.profiling import annotate
 from util.targets import Target, object_count
 
-from .mask_losses import mask_losses
+from .layer_losses import LayerGroup, box_losses, count_errors, cross_entropies, groups_of
+from .mask_losses import mask_losses, on_canvas
 from .matcher import HungarianMatcher, Match, Outputs
 from .matches import BatchMatches, match_batch
 from .postprocess import canvas_of
@@ -96,17 +94,38 @@ class SetCriterion(nn.Module):
         with annotate("matcher"):
             # Every layer is matched anew: its predictions are its own.
             pairs = self._match(list(layers.values()), targets)
-        losses: dict[str, Tensor] = {}
-        for (suffix, layer), matches in zip(layers.items(), match_batch(pairs, targets, outputs["pred_logits"])):
-            for name in self.losses:
-                if suffix and name == "masks":
-                    continue  # the mask head sees the last layer only
-                # `class_error` is logged for the last layer only.
-                options = self._options_of_labels(class_weight, log=not suffix) if name == "labels" else {}
-                values = self.get_loss(name, layer, targets, matches, num_boxes, **options)
-                # `loss_ce`, `loss_ce_0`, ...: the names that `weight_dict` and DETR's log files have.
-                losses |= {key + suffix: value for key, value in values.items()}
-        return losses
+        matches = match_batch(pairs, targets, outputs["pred_logits"])
+        return self.losses_of(layers, targets, matches, num_boxes, class_weight=class_weight)
+
+    def losses_of(
+        self,
+        layers: Mapping[str, Outputs],
+        targets: Sequence[Target],
+        matches: Sequence[BatchMatches],
+        num_boxes: Tensor | float,
+        *,
+        class_weight: Tensor | float | None = None,
+        losses: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute losses of layers by the suffix of their names, all of `self.losses` by default; as `forward`."""
+        kinds = self.losses if losses is None else losses
+        ours = [kind for kind in kinds if self._is_ours(kind)]
+        values: dict[tuple[str, str], dict[str, Tensor]] = {}  # by suffix and kind
+        for suffixes, group in groups_of(layers, matches):
+            for kind in ours:
+                of_layers = self._of_group(kind, group, num_boxes, class_weight)
+                values |= {(suffix, kind): found for suffix, found in zip(suffixes, of_layers)}
+        for (suffix, layer), of_layer in zip(layers.items(), matches):
+            if "labels" in ours and not suffix:  # logged for the last layer only
+                values[suffix, "labels"]["class_error"] = self._class_error(layer, of_layer)
+            for kind in kinds:
+                # The mask head sees the last layer only.
+                if kind not in ours and not (suffix and kind == "masks"):
+                    options = self._options_of_labels(class_weight, log=not suffix) if kind == "labels" else {}
+                    values[suffix, kind] = self.get_loss(kind, layer, targets, of_layer, num_boxes, **options)
+        # `loss_ce`, `loss_ce_0`, ...: the names that `weight_dict` and DETR's log files have.
+        ordered = [(suffix, values.get((suffix, kind), {})) for suffix in layers for kind in kinds]
+        return {name + suffix: value for suffix, found in ordered for name, value in found.items()}
 
     def layers_of(self, outputs: Outputs) -> dict[str, Outputs]:
         """Predictions by the suffix of their losses: the last layer's without one, auxiliary layer i's `_i`."""
@@ -157,46 +176,23 @@ class SetCriterion(nn.Module):
 
         The weighted mean divides by the sum of the weights, not by the number of objects. `log` adds `class_error`.
         """
-        with annotate("loss_labels"):
-            logits = outputs["pred_logits"]
-            matches = matches_of_batch(indices, targets, logits)
-            # Index pairs (N,), (N,) into (B, Q), and the label (N,) that each should say.
-            matched, labels = (matches.image, matches.query), matches.batch.labels[matches.object]
-            # Every query means "no object" until a match says otherwise.
-            classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
-            classes[matched] = labels  # (B, Q)
-            loss = partial(F.cross_entropy, logits.flatten(0, 1), classes.flatten(), self.empty_weight)
-            # PyTorch's mean divides by the weights of this batch; of a part of a batch that would be another divisor
-            # each time.
-            losses = {"loss_ce": loss() if class_weight is None else loss(reduction="sum") / class_weight}
-        if log:
-            losses["class_error"] = class_error(logits[matched], labels)
-        return losses
+        matches = matches_of_batch(indices, targets, outputs["pred_logits"])
+        (losses,) = self._of_group("labels", LayerGroup.of([outputs], [matches]), num_boxes, class_weight)
+        return losses | ({"class_error": self._class_error(outputs, matches)} if log else {})
 
     def loss_cardinality(
         self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
         """Error in the number of objects that are predicted; logged only."""
-        with annotate("loss_cardinality"):
-            logits = outputs["pred_logits"]
-            return {
-                "cardinality_error": cardinality_error(logits, matches_of_batch(indices, targets, logits).batch.counts)
-            }
+        matches = matches_of_batch(indices, targets, outputs["pred_logits"])
+        return self._of_group("cardinality", LayerGroup.of([outputs], [matches]), num_boxes)[0]
 
     def loss_boxes(
         self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
     ) -> dict[str, Tensor]:
         """L1 (on cxcywh) and 1 - GIoU between matched queries and their objects (N, 4), summed, over `num_boxes`."""
-        with annotate("loss_boxes"):
-            matches = matches_of_batch(indices, targets, outputs["pred_logits"])
-            # (N, 4) both, cxcywh: only matched queries have a box to learn; the others learn a class alone.
-            predicted, boxes = outputs["pred_boxes"][matches.image, matches.query], matches.batch.boxes[matches.object]
-            # (N,): the pairs alone, where DETR takes the diagonal of an N x N matrix.
-            giou = paired_generalized_box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(boxes))
-            return {
-                "loss_bbox": F.l1_loss(predicted, boxes, reduction="sum") / num_boxes,
-                "loss_giou": (1 - giou).sum() / num_boxes,
-            }
+        matches = matches_of_batch(indices, targets, outputs["pred_logits"])
+        return self._of_group("boxes", LayerGroup.of([outputs], [matches]), num_boxes)[0]
 
     def loss_masks(
         self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
@@ -205,12 +201,51 @@ class SetCriterion(nn.Module):
         with annotate("loss_masks"):
             matches = matches_of_batch(indices, targets, outputs["pred_logits"])
             # (N, H, W) truth at full size, (N, H/4, W/4) predictions of just the matched queries.
-            masks = _on_canvas(targets, canvas_of(outputs))[matches.object]
+            masks = on_canvas(targets, canvas_of(outputs))[matches.object]
             predicted = outputs["pred_masks"][matches.image, matches.query]
             # At full size two maps for every pair: --mask_chunk bounds how many live at a time.
             losses = in_chunks(mask_losses, predicted, masks, chunk=self.mask_chunk)  # (N, 2)
             focal, dice = losses.sum(0) / num_boxes
             return {"loss_mask": focal, "loss_dice": dice}
+
+    # ---- several layers at once
+
+    def label_losses(
+        self, group: LayerGroup, num_boxes: Tensor | float, class_weight: Tensor | float | None
+    ) -> list[Tensor]:
+        """Classification loss of each layer; a variant's own takes its place."""
+        return cross_entropies(group, group.classes(self.num_classes), self.empty_weight, class_weight)
+
+    def label_logits(self, logits: Tensor) -> Tensor:
+        """Logits (..., C+1) of which the largest is a query's answer."""
+        return logits
+
+    def says_object(self, logits: Tensor) -> Tensor:
+        """Tell which queries (...) predict an object by their logits (..., C+1)."""
+        # The last of C+1 is "no object": all other answers count as an object, however unsure.
+        return logits.argmax(-1) != logits.shape[-1] - 1
+
+    def _is_ours(self, kind: str) -> bool:
+        """True for losses that nobody has overridden, so that all layers may have them computed at once."""
+        methods = ("get_loss", f"loss_{kind}")
+        return methods[1] in OWN_METHODS and all(
+            getattr(getattr(self, name), "__func__", None) is OWN_METHODS[name] for name in methods
+        )
+
+    def _of_group(
+        self, kind: str, group: LayerGroup, num_boxes: Tensor | float, class_weight: Tensor | float | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Losses of one kind for each layer of a group."""
+        with annotate(f"loss_{kind}"):
+            if kind == "labels":
+                return [{"loss_ce": loss} for loss in self.label_losses(group, num_boxes, class_weight)]
+            if kind == "cardinality":
+                return [{"cardinality_error": error} for error in count_errors(group, self.says_object)]
+            return box_losses(group, num_boxes)
+
+    def _class_error(self, outputs: Outputs, matches: BatchMatches) -> Tensor:
+        logits = self.label_logits(outputs["pred_logits"][matches.image, matches.query])
+        return class_error(logits, matches.batch.labels[matches.object])
 
     def _options_of_labels(self, class_weight: Tensor | float | None, *, log: bool) -> dict[str, Any]:
         """Arguments of `loss_labels` that are not its defaults; a subclass has to know the original's only."""
@@ -258,17 +293,6 @@ def boxes_of_all_processes(targets: Sequence[Target], like: Tensor) -> Tensor:
     return reduce_mean(objects).clamp(min=1)
 
 
-def _on_canvas(targets: Sequence[Target], canvas: tuple[int, int] | None) -> Tensor:
-    """The masks of all objects of a batch (T, H, W) on its padded canvas (the largest of them where it is not known).
-
-    Padding is background there, and predicted as such, as in DETR.
-    """
-    masks = [t["masks"] for t in targets]
-    # The dataset's masks end with their image; predictions cover the padded canvas.
-    height, width = canvas or (max(m.shape[axis] for m in masks) for axis in (1, 2))
-    return torch.cat([F.pad(m.bool(), (0, width - m.shape[2], 0, height - m.shape[1])) for m in masks])
-
-
 @torch.no_grad()
 def class_error(logits: Tensor, labels: Tensor) -> Tensor:
     """Per cent of matched queries (N, C+1) whose most likely class is not their object's; 100 without objects."""
@@ -277,9 +301,7 @@ def class_error(logits: Tensor, labels: Tensor) -> Tensor:
     return 100 * (logits.argmax(-1) != labels).float().mean()
 
 
-@torch.no_grad()
-def cardinality_error(logits: Tensor, counts: Tensor) -> Tensor:
-    """Mean over images of |queries (B, Q, C+1) that predict an object - objects there are (B,)|."""
-    # The last of C+1 is "no object": all other answers count as an object, however unsure.
-    predicted = (logits.argmax(-1) != logits.shape[-1] - 1).sum(1).to(counts.dtype)  # (B,)
-    return F.l1_loss(predicted, counts)
+#: Of `SetCriterion`: what a subclass, or somebody who replaces a method, may have others of.
+OWN_METHODS: dict[str, Callable] = {
+    name: getattr(SetCriterion, name) for name in ("get_loss", "loss_labels", "loss_cardinality", "loss_boxes")
+}

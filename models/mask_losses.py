@@ -1,8 +1,12 @@
 """Losses of masks: focal loss and dice loss (section 4.4 of the DETR paper)."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from util.targets import Target
 
 # RetinaNet's values, which DETR keeps: easy pixels count little, and the few of an object a quarter.
 ALPHA, GAMMA = 0.25, 2.0
@@ -48,3 +52,14 @@ def mask_losses(masks: Tensor, truth: Tensor) -> Tensor:
     logits = F.interpolate(masks[:, None], size=truth.shape[-2:], mode="bilinear", align_corners=False).flatten(1)
     pixels = truth.flatten(1).to(logits.dtype)
     return torch.stack([focal(logits, pixels), dice(logits, pixels)], dim=1)
+
+
+def on_canvas(targets: Sequence[Target], canvas: tuple[int, int] | None) -> Tensor:
+    """The masks of all objects of a batch (T, H, W) on its padded canvas (the largest of them where it is not known).
+
+    Padding is background there, and predicted as such, as in DETR.
+    """
+    masks = [t["masks"] for t in targets]
+    # The dataset's masks end with their image; predictions cover the padded canvas.
+    height, width = canvas or (max(m.shape[axis] for m in masks) for axis in (1, 2))
+    return torch.cat([F.pad(m.bool(), (0, width - m.shape[2], 0, height - m.shape[1])) for m in masks])

@@ -6,6 +6,7 @@ Shapes: B images, N matched pairs, T objects in the batch's lists, padding inclu
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,33 +41,50 @@ class BatchMatches(list[Match]):
     Beside that the same for the whole batch on its device, so that no loss has to wait for a copy of its own.
 
     Attributes:
-        image, query: of each pair (N,), the index of its image and of its query.
-        object: of each pair (N,), the place of its object in `batch`.
+        index: (4, N): of each pair the index of its image and of its query, the place of its object in `batch`, and the
+            place of its image in the batches of all layers one after the other.
         batch: the objects that the pairs point at.
+        layer: the layer's place among those that were matched together.
     """
 
-    def __init__(self, pairs: Sequence[Match], index: Tensor, batch: BatchObjects) -> None:
+    def __init__(self, pairs: Sequence[Match], index: Tensor, batch: BatchObjects, layer: int = 0) -> None:
         super().__init__(pairs)
-        # (3, N) into three rows (N,).
-        self.image, self.query, self.object = index
+        self.index = index
         self.batch = batch
+        self.layer = layer
+
+    @property
+    def image(self) -> Tensor:
+        """Index of each pair's image (N,)."""
+        return self.index[0]
+
+    @property
+    def query(self) -> Tensor:
+        """Index of each pair's query (N,)."""
+        return self.index[1]
+
+    @property
+    def object(self) -> Tensor:
+        """Place of each pair's object in `batch` (N,)."""
+        return self.index[2]
 
 
 def match_batch(layers: Sequence[Sequence[Match]], targets: Sequence[Target], like: Tensor) -> list[BatchMatches]:
     """Bring the matches of several decoder layers to the device of `like`: all indices go there in one transfer."""
     batch = BatchObjects.of(targets, like)
-    # (B + 1,): where each image's objects begin in the end-to-end lists; the last number is T and unused.
-    first_object = torch.tensor([0, *batch.lengths]).cumsum(0)
-    indices = [
-        # (3, pairs of an image): its number, queries, and objects by their place in the batch.
-        torch.stack([q.new_full(q.shape, i), q, o + first_object[i]])
-        for pairs in layers
-        for i, (q, o) in enumerate((_on_host(q), _on_host(o)) for q, o in pairs)
-    ]
-    # Pairs of each layer: the layers lie one after the other in `on_device` (3, all pairs).
+    pairs_of_images = [pair for pairs in layers for pair in pairs]
+    queries, objects = (_on_host(torch.cat(indices)) for indices in zip(*pairs_of_images))
+    # Of each image of each layer: its number in the batch, where its objects begin there, and its number among all.
+    row = np.arange(len(pairs_of_images))
+    image = row % len(targets)
+    first_object = np.cumsum([0, *batch.lengths])[image]
+    lengths = [len(queries) for queries, _ in pairs_of_images]
+    images, firsts, rows = torch.from_numpy(np.repeat([image, first_object, row], lengths, axis=1))
+    on_device = torch.stack([images, queries, objects + firsts, rows]).to(batch.labels.device)
+    # Pairs of each layer: the layers lie one after the other in `on_device` (4, all pairs).
     sizes = [sum(len(queries) for queries, _ in pairs) for pairs in layers]
-    on_device = torch.cat(indices, 1).to(batch.labels.device)
-    return [BatchMatches(pairs, index, batch) for pairs, index in zip(layers, on_device.split(sizes, 1))]
+    parts = zip(layers, on_device.split(sizes, 1))
+    return [BatchMatches(pairs, index, batch, layer) for layer, (pairs, index) in enumerate(parts)]
 
 
 def _on_host(indices: Tensor) -> Tensor:

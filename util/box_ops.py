@@ -9,9 +9,9 @@ from torch import Tensor
 
 def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
     """Convert boxes (..., 4) from centre and size to corners."""
-    cx, cy, w, h = boxes.unbind(-1)
     # Negative sizes would give x1 < x0: the model's sigmoid and the datasets keep them away.
-    return torch.stack([cx - 0.5 * w, cy - 0.5 * h, cx + 0.5 * w, cy + 0.5 * h], dim=-1)
+    centre, half = boxes[..., :2], 0.5 * boxes[..., 2:]
+    return torch.cat([centre - half, centre + half], dim=-1)
 
 
 def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
@@ -22,7 +22,8 @@ def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 
 def box_area(boxes: Tensor) -> Tensor:
     """Areas (...) of `xyxy` boxes (..., 4)."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    width, height = (boxes[..., 2:] - boxes[..., :2]).unbind(-1)
+    return width * height
 
 
 def _iou_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,11 +48,11 @@ class _Attention(torch.autograd.Function):
         out = v.new_empty(len(q), q.shape[1], v.shape[2])
         # All bits of a byte, or none where a score is dropped.
         kept = torch.empty(len(q), q.shape[1], k.shape[1], dtype=torch.int8, device=q.device)  # (N, L, S)
-        for q_, k_, v_, bias_, out_, kept_ in _parts(kept, q, k, v, bias, out, kept):
-            probability = _probability(q_, k_, bias_, ctx.scale)
+        for q_, k_, v_, rows_, out_, kept_ in _parts(kept, q, k, v, _rows(bias, q), out, kept):
+            probability = _probability(q_, k_, rows_, ctx.scale)
             # Signed numbers: the lowest `dropped` of the 2^16 values begin at -2^15.
             torch.ge(_random_int16(kept_.shape), dropped - 2**15, out=kept_).neg_()
-            out_.copy_(batch_product(clear_dropped(probability, as_mask(kept_, q.dtype)), v_))
+            _multiply_into(out_, clear_dropped(probability, as_mask(kept_, q.dtype)), v_)
         ctx.save_for_backward(q, k, v, bias, kept)
         # Once on the result (N, L, d) instead of on the scores (N, L, S), which are S / d times as many.
         return out.div_(ctx.kept)
@@ -65,20 +65,20 @@ class _Attention(torch.autograd.Function):
         # Not in place: autograd may hand the same gradient to others.
         gradient = gradient / ctx.kept
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        parts = _parts(kept, q, k, v, bias, kept, gradient, to_q, to_k, to_v)
-        for q_, k_, v_, bias_, kept_, g, to_q_, to_k_, to_v_ in parts:
+        parts = _parts(kept, q, k, v.transpose(1, 2), _rows(bias, q), kept, gradient, to_q, to_k, to_v)
+        for q_, k_, columns, rows_, kept_, g, to_q_, to_k_, to_v_ in parts:
             mask = as_mask(kept_, q.dtype)
             # To the last bit those of the forward pass: the same operations on the same heads.
-            probability = _probability(q_, k_, bias_, ctx.scale)
+            probability = _probability(q_, k_, rows_, ctx.scale)
             # d(P v)/dv = P^T g with the dropped entries at zero.
             used = (probability.view(mask.dtype) & mask).view(q.dtype)
-            to_v_.copy_(batch_product(used.transpose(1, 2), g))
+            _multiply_into(to_v_, used.transpose(1, 2), g)
             # g v^T (., L, S), and nothing through what was dropped; in the place of what is not wanted any more.
-            to_probability = clear_dropped(batch_product(g, v_.transpose(1, 2), memory=used), mask)
+            to_probability = clear_dropped(batch_product(g, columns, memory=used), mask)
             # The softmax's own output is wanted here, dropped entries included.
             to_scores = torch._softmax_backward_data(to_probability, probability, -1, probability.dtype)
-            to_q_.copy_(batch_product(to_scores, k_))
-            to_k_.copy_(batch_product(to_scores.transpose(1, 2), q_))
+            _multiply_into(to_q_, to_scores, k_)
+            _multiply_into(to_k_, to_scores.transpose(1, 2), q_)
         # The scale stands in the scores, so the chain rule brings it to queries and keys but not to values.
         return to_q.mul_(ctx.scale), to_k.mul_(ctx.scale), to_v, None, None
 
@@ -92,16 +92,29 @@ def _parts(scores: Tensor, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]
     return zip(*(repeat(None) if tensor is None else tensor.split(step) for tensor in tensors))
 
 
-def _probability(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """softmax(q k^T * scale + bias), (., L, S)."""
+def _rows(bias: Tensor | None, q: Tensor) -> Tensor | None:
+    """A bias (N, 1, S) for every query of q (N, L, d): a view (N, L, S)."""
+    return None if bias is None else bias.expand(-1, q.shape[1], -1)
+
+
+def _probability(q: Tensor, k: Tensor, rows: Tensor | None, scale: float) -> Tensor:
+    """softmax(q k^T * scale + rows), (., L, S)."""
     if suits_onednn(q, math.prod(q.shape[1:]) * k.shape[1]):
-        rows = repeat(None) if bias is None else bias[:, 0]
-        scores = [linear(*head) for head in zip(q * scale, k, rows)]
+        # The rows of a head are one and the same.
+        of_heads = repeat(None) if rows is None else rows[:, 0]
+        scores = [linear(*head) for head in zip(q * scale, k, of_heads)]
         return (scores[0][None] if len(scores) == 1 else torch.stack(scores)).softmax(-1)
-    if bias is None:
+    if rows is None:
         # beta=0: the first argument is not read.
         return torch.baddbmm(q.new_zeros(1), q, k.transpose(1, 2), beta=0, alpha=scale).softmax(-1)
-    return torch.baddbmm(bias.expand(-1, q.shape[1], -1), q, k.transpose(1, 2), alpha=scale).softmax(-1)
+    return torch.baddbmm(rows, q, k.transpose(1, 2), alpha=scale).softmax(-1)
+
+
+def _multiply_into(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Multiply matrices a (B, M, K) by b (B, K, N) into `out` (B, M, N)."""
+    result = batch_product(a, b, memory=out)
+    if result is not out:  # oneDNN's operator takes no memory
+        out.copy_(result)
 
 
 def _random_int16(shape: torch.Size) -> Tensor:

@@ -65,15 +65,10 @@ class ExtraQueriesCriterion(SetCriterion):
         # Every object appears once in each of the N groups.
         truth, noised = outputs["truth"], num_boxes * self.denoising
         every = torch.arange(len(truth["labels"]))
+        layers = {f"_dn{suffix}": layer for suffix, layer in SetCriterion.layers_of(self, outputs).items()}
         # Answer m belongs to object m by construction: the identity is the match.
-        (matches,) = match_batch([[(every, every)]], [truth], outputs["pred_logits"])
-        losses: dict[str, Tensor] = {}
-        for suffix, layer in SetCriterion.layers_of(self, outputs).items():
-            options = self._options_of_labels(noised, log=False)
-            values = self.get_loss("labels", layer, [truth], matches, noised, **options)
-            values |= self.get_loss("boxes", layer, [truth], matches, noised)
-            losses |= {f"{name}_dn{suffix}": value for name, value in values.items()}
-        return losses
+        matches = match_batch([[(every, every)]] * len(layers), [truth], outputs["pred_logits"])
+        return self.losses_of(layers, [truth], matches, noised, class_weight=noised, losses=["labels", "boxes"])
 
 
 class FocalExtraQueriesCriterion(ExtraQueriesCriterion, FocalCriterion):

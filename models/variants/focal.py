@@ -23,8 +23,8 @@ def start_unlikely(class_embed: nn.Linear) -> None:
     nn.init.constant_(class_embed.bias, -math.log((1 - PRIOR) / PRIOR))
 
 
-def focal_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Sum over queries and classes of the focal loss (equation 5 of the paper).
+def focal_losses(logits: Tensor, classes: Tensor) -> Tensor:
+    """Focal loss (B, Q, C) of each query and class (equation 5 of the paper).
 
     Args:
         logits: (B, Q, C+1).
@@ -38,8 +38,8 @@ def focal_loss(logits: Tensor, classes: Tensor) -> Tensor:
     # How wrong the prediction is, to a power: what is sure and right hardly counts.
     wrong = torch.where(truth > 0, 1 - probability, probability)
     weight = torch.where(truth > 0, ALPHA, 1 - ALPHA)
-    # A sum: the caller divides by the objects, for background cells would make a mean vanish.
-    return (weight * wrong**GAMMA * entropy).sum()
+    # Their caller divides the sum by the objects, for background cells would make a mean vanish.
+    return weight * wrong**GAMMA * entropy
 
 
 def focal_cost(logits: Tensor) -> Tensor:

@@ -1,19 +1,15 @@
 """The set loss of variants: focal classes, and the cells that propose queries as one more layer."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from util.profiling import annotate
-from util.targets import Target
-
-from ..criterion import SetCriterion, class_error, matches_of_batch
-from ..matcher import HungarianMatcher, Match, Outputs
+from ..criterion import SetCriterion
+from ..layer_losses import LayerGroup
+from ..matcher import HungarianMatcher, Outputs
 from ..postprocess import PostProcess, scaled_to_pixels
-from .focal import focal_cost, focal_loss
+from .focal import focal_cost, focal_losses
 
 
 class FocalMatcher(HungarianMatcher):
@@ -27,37 +23,21 @@ class FocalMatcher(HungarianMatcher):
 class FocalCriterion(SetCriterion):
     """The set loss with the focal loss over sigmoids, divided by the number of objects."""
 
-    def loss_labels(
-        self,
-        outputs: Outputs,
-        targets: Sequence[Target],
-        indices: Sequence[Match],
-        num_boxes: Tensor | float,
-        log: bool = True,
-        **_: Any,
-    ) -> dict[str, Tensor]:
-        """Focal loss over all B * Q queries and C classes; `log` adds `class_error`."""
-        with annotate("loss_labels"):
-            logits = outputs["pred_logits"]
-            matches = matches_of_batch(indices, targets, logits)
-            matched, labels = (matches.image, matches.query), matches.batch.labels[matches.object]
-            classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
-            classes[matched] = labels  # (B, Q)
-            # By objects, as in RetinaNet and Deformable DETR: sure background adds next to nothing to the sum.
-            losses = {"loss_ce": focal_loss(logits, classes) / num_boxes}
-        if log:
-            losses["class_error"] = class_error(logits[matched][..., :-1], labels)
-        return losses
+    def label_losses(
+        self, group: LayerGroup, num_boxes: Tensor | float, class_weight: Tensor | float | None
+    ) -> list[Tensor]:
+        """Focal loss over all B * Q queries and C classes of each layer."""
+        losses = group.by_layer(focal_losses(group.logits, group.classes(self.num_classes)))
+        # By objects, as in RetinaNet and Deformable DETR: sure background adds next to nothing to the sum.
+        return [loss.sum() / num_boxes for loss in losses]
 
-    def loss_cardinality(
-        self, outputs: Outputs, targets: Sequence[Target], indices: Sequence[Match], num_boxes: Tensor | float
-    ) -> dict[str, Tensor]:
-        """Error in the number of queries that are surer than not to see something; logged only."""
-        logits = outputs["pred_logits"]
-        counts = matches_of_batch(indices, targets, logits).batch.counts
-        with torch.no_grad():
-            predicted = (logits[..., :-1].amax(-1) > 0).sum(1).to(counts.dtype)  # (B,); 0 is a probability of a half
-            return {"cardinality_error": F.l1_loss(predicted, counts)}
+    def label_logits(self, logits: Tensor) -> Tensor:
+        """Logits (..., C) of which the largest is a query's answer: "no object" has none."""
+        return logits[..., :-1]
+
+    def says_object(self, logits: Tensor) -> Tensor:
+        """Tell which queries (...) are surer than not to see something by their logits (..., C+1)."""
+        return logits[..., :-1].amax(-1) > 0  # a probability of a half
 
     def layers_of(self, outputs: Outputs) -> dict[str, Outputs]:
         """Predictions as `SetCriterion`, and those of the cells that propose queries, `_enc`."""

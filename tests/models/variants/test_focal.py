@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from models.variants.focal import focal_cost, focal_loss, start_unlikely
+from models.variants.focal import focal_cost, focal_losses, start_unlikely
 from models.variants.set_loss import FocalCriterion, FocalMatcher, FocalPostProcess
 
 BOXES = torch.tensor([[0.2, 0.2, 0.2, 0.2], [0.7, 0.6, 0.4, 0.3], [0.5, 0.5, 0.1, 0.1]])
@@ -23,8 +23,8 @@ def test_the_loss_is_the_formulas_sum_over_queries_and_classes() -> None:
     probabilities = torch.tensor([[[0.9, 0.2, 0.5], [0.3, 0.4, 0.5]]])  # (1, Q = 2, C+1 = 3)
     expected = by_hand(0.9, is_object=True) + by_hand(0.2, is_object=False)
     expected += by_hand(0.3, is_object=False) + by_hand(0.4, is_object=False)
-    loss = focal_loss(probabilities.logit(), torch.tensor([[0, 2]]))
-    assert loss.item() == pytest.approx(expected, rel=1e-5), "the last class takes no part"
+    losses = focal_losses(probabilities.logit(), torch.tensor([[0, 2]]))
+    assert losses.sum().item() == pytest.approx(expected, rel=1e-5), "the last class takes no part"
 
 
 def test_the_cost_is_the_loss_as_an_object_less_that_as_nothing() -> None:
@@ -35,7 +35,7 @@ def test_the_cost_is_the_loss_as_an_object_less_that_as_nothing() -> None:
 def test_a_logit_of_padding_costs_more_than_any_box_and_loses_nothing() -> None:
     nothing = torch.full((1, 1, 3), -1e4)
     assert focal_cost(nothing).min() > 1000
-    assert focal_loss(nothing, torch.tensor([[2]])).item() == 0
+    assert focal_losses(nothing, torch.tensor([[2]])).sum().item() == 0
 
 
 def test_every_class_starts_with_a_probability_of_a_hundredth() -> None:
