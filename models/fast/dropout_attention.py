@@ -1,7 +1,7 @@
 """Attention with dropout for training on the CPU, where PyTorch's fused kernel has no dropout.
 
 PyTorch falls back to whole matrices of scores (B * heads, L, S), passed over a dozen times in memory. Here a few heads
-at a time go through all passes while their scores lie in the cache, and dropout takes 16 random bits a score.
+at a time go through all passes while their scores lie in the cache.
 
 Shapes: N = B * heads, L queries and S keys of width d.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .dropout import as_mask, clear_dropped
+from .dropout import as_mask, clear_dropped, draw_kept, kept_share
 from .products import batch_product, linear, suits_onednn
 
 #: Scores at a time: about what a core's cache and its share of the common one hold.
@@ -42,17 +42,14 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
         """Attend with q (N, L, d), k (N, S, d), v (N, S, e) and a bias (N, 1, S) of the N heads of all images."""
-        # The threshold of 16 random bits, and below the share that is really kept: the mean stays exact after rounding.
-        ctx.scale, dropped = 1 / math.sqrt(q.shape[-1]), round(dropout * 2**16)
-        ctx.kept = 1 - dropped / 2**16
+        ctx.scale, ctx.kept = 1 / math.sqrt(q.shape[-1]), kept_share(dropout)
         out = v.new_empty(len(q), q.shape[1], v.shape[2])
         # All bits of a byte, or none where a score is dropped.
         kept = torch.empty(len(q), q.shape[1], k.shape[1], dtype=torch.int8, device=q.device)  # (N, L, S)
         for q_, k_, v_, rows_, out_, kept_ in _parts(kept, q, k, v, _rows(bias, q), out, kept):
             probability = _probability(q_, k_, rows_, ctx.scale)
-            # Signed numbers: the lowest `dropped` of the 2^16 values begin at -2^15.
-            torch.ge(_random_int16(kept_.shape), dropped - 2**15, out=kept_).neg_()
-            _multiply_into(out_, clear_dropped(probability, as_mask(kept_, q.dtype)), v_)
+            mask = as_mask(draw_kept(kept_, dropout), q.dtype)
+            _multiply_into(out_, clear_dropped(probability, mask), v_)
         ctx.save_for_backward(q, k, v, bias, kept)
         # Once on the result (N, L, d) instead of on the scores (N, L, S), which are S / d times as many.
         return out.div_(ctx.kept)
@@ -115,9 +112,3 @@ def _multiply_into(out: Tensor, a: Tensor, b: Tensor) -> None:
     result = batch_product(a, b, memory=out)
     if result is not out:  # oneDNN's operator takes no memory
         out.copy_(result)
-
-
-def _random_int16(shape: torch.Size) -> Tensor:
-    """Uniform from -2^15 to 2^15 - 1; four of them are drawn as one number, which costs a quarter."""
-    count = math.prod(shape)
-    return torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count].view(shape)

@@ -14,7 +14,7 @@ from .dropout import as_mask, clear_dropped, draw_kept, kept_scale
 
 
 def relu_dropout(x: Tensor, dropout: float) -> Tensor:
-    """dropout(relu(x)) of training, 0 < dropout < 1, with PyTorch's random numbers and to the last bit its values."""
+    """dropout(relu(x)) of training, 0 < dropout < 1."""
     return _ReluDropout.apply(x, dropout)
 
 
@@ -26,7 +26,7 @@ class _ReluDropout(torch.autograd.Function):
         """Return dropout(relu(x)), in the shape of x."""
         out = torch.relu(x)
         if x.device.type == "cpu":
-            mask = as_mask(draw_kept(out.shape, dropout), out.dtype)
+            mask = as_mask(draw_kept(torch.empty(out.shape, dtype=torch.int8), dropout), out.dtype)
             clear_dropped(out.mul_(kept_scale(out.dtype, dropout)), mask)
         else:
             # Its mask is not kept: in the backward pass zeros of `out` say the same.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models.attention import MultiheadAttention
+from models.fast import dropout as dropout_module
 from models.fast import dropout_attention
 from models.fast.dropout_attention import attend_with_dropout
 
@@ -75,7 +76,7 @@ def test_the_probability_is_the_nearest_multiple_of_a_65536th(
 ) -> None:
     """Drawn are the numbers on both sides of the threshold; kept entries are scaled by exactly that share."""
     drawn = torch.tensor([dropped - 2, dropped - 1, dropped, dropped + 1], dtype=torch.int64) - 2**15
-    monkeypatch.setattr(dropout_attention, "_random_int16", lambda shape: drawn.to(torch.int16).view(shape))
+    monkeypatch.setattr(dropout_module, "fill_randomly", lambda words: words.view(torch.int16).copy_(drawn))
     one = torch.ones(1, 1, 4, D, dtype=torch.float64)  # four queries, one key: weights are 1
     out = attend_with_dropout(one, one[:, :, :1], one[:, :, :1], None, dropout)[0, 0, :, 0]
     kept = 1 / (1 - dropped / 2**16)
