@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -142,15 +143,16 @@ class MultiheadAttention(nn.Module):
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
         """Queries, keys and values, each (B, heads, L or S, D / heads); equal inputs share one product."""
+        project = partial(linear, owner=self.in_proj_weight)
         if query is key:
             # Queries' and keys' rows lie one after the other in the weight.
             sizes = [2 * len(self.in_proj_weight) // 3, len(self.in_proj_weight) // 3]
             weights, biases = self.in_proj_weight.split(sizes), self.in_proj_bias.split(sizes)
-            both = linear(query, weights[0], biases[0])
-            projected = [*both.chunk(2, dim=-1), linear(value, weights[1], biases[1])]
+            both = project(query, weights[0], biases[0])
+            projected = [*both.chunk(2, dim=-1), project(value, weights[1], biases[1])]
         else:
             weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-            projected = [linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
+            projected = [project(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
         # A view: the channels of head i are i * D / heads and the following ones.
         return [x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in projected]
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .attention import MultiheadAttention, asking
 from .fast.dropout import dropout
+from .fast.packed_weights import forget
 from .fast.products import run_linear
 from .fast.relu_dropout import relu_dropout
 
@@ -65,14 +66,21 @@ class Layer(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Run the position-wise network, (..., D) to (..., D)."""
-        return run_linear(self.linear2, self._activate(run_linear(self.linear1, x)))
+        return run_linear(self.linear2, self._hidden(x))
 
-    def _activate(self, hidden: Tensor) -> Tensor:
-        """Activation and dropout of the inner numbers (..., F)."""
-        if self._drops() and self.activation is F.relu and torch.is_grad_enabled():
+    def train(self, mode: bool = True) -> "Layer":
+        """Switch to training or evaluation."""
+        forget(self.parameters())
+        return super().train(mode)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """Inner numbers (..., F), after activation and dropout."""
+        if self.activation is not F.relu:
+            return self.dropout(self.activation(run_linear(self.linear1, x)))
+        if self._drops() and torch.is_grad_enabled():
             # The widest map of a layer, (B, L, F) with F = 8 D in DETR: kept once instead of three times.
-            return relu_dropout(hidden, self.dropout.p)
-        return self.dropout(self.activation(hidden))
+            return relu_dropout(run_linear(self.linear1, x), self.dropout.p)
+        return self.dropout(run_linear(self.linear1, x, relu=True))
 
     def _drop(self, x: Tensor) -> Tensor:
         """Drop numbers of a block's output (..., D)."""

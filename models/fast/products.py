@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from util.dist.precision import product_dtype
+from util.dist.precision import in_autocast, product_dtype
 
 from .onednn import takes_its_operators
+from .packed_weights import PACK, packed_weight
 
 #: Multiplications, M * K * N, from which oneDNN computes: smaller products keep their numbers on every processor.
 LEAST = 2**24
@@ -59,22 +60,51 @@ def batch_product(a: Tensor, b: Tensor, *, memory: Tensor | None = None) -> Tens
     return results[0][None] if len(results) == 1 else torch.stack(results)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear`: x (..., K) times the transpose of a weight (N, K), plus a bias (N,)."""
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, owner: nn.Parameter | None = None, relu: bool = False
+) -> Tensor:
+    """`F.linear`: x (..., K) times the transpose of a weight (N, K), plus a bias (N,).
+
+    Args:
+        owner: the parameter that the weight is, or is rows of; without gradients its order in memory is then kept.
+        relu: take the ReLU of the result.
+    """
+    dtype = product_dtype(x)
+    if owner is not None and _suits_packing(x, weight, owner, dtype):
+        packed = packed_weight(weight, owner, dtype, rows=x.numel() // x.shape[-1])
+        return multiply_onednn(x.to(dtype), packed, None if bias is None else bias.to(dtype), relu=relu)
     suits = suits_onednn(x, x.numel() * len(weight)) and weight.dtype == torch.float32
-    if not suits or product_dtype(x) != torch.float32:
-        return F.linear(x, weight, bias)
-    if torch.is_grad_enabled():
-        return _Linear.apply(x, weight, bias)
-    return multiply_onednn(x, weight, bias)
+    if not suits or dtype != torch.float32:
+        out = F.linear(x, weight, bias)
+    elif torch.is_grad_enabled():
+        out = _Linear.apply(x, weight, bias)
+    else:
+        return multiply_onednn(x, weight, bias, relu=relu)
+    return F.relu(out) if relu else out
 
 
-def run_linear(layer: nn.Module, x: Tensor) -> Tensor:
+def run_linear(layer: nn.Module, x: Tensor, *, relu: bool = False) -> Tensor:
     """Run a linear layer on x (..., K); a layer of another class, or one that somebody has hooked, as it is."""
     hooked = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
     if type(layer) is not nn.Linear or hooked:
-        return layer(x)
-    return linear(x, layer.weight, layer.bias)
+        return F.relu(layer(x)) if relu else layer(x)
+    # Not a parameter where somebody computes the weight anew, as weight norm does.
+    owner = layer.weight if isinstance(layer.weight, nn.Parameter) else None
+    return linear(x, layer.weight, layer.bias, owner=owner, relu=relu)
+
+
+def _suits_packing(x: Tensor, weight: Tensor, owner: nn.Parameter, dtype: torch.dtype) -> bool:
+    """Tell if a packed weight pays for an x that is multiplied in `dtype`."""
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.numel() * len(weight) <= LEAST:
+        return False
+    if owner.is_inference():  # PyTorch does not count its changes
+        return False
+    # Under autocast a weight of any type is cast; else types that differ are an error, which F.linear reports.
+    if (weight.dtype != dtype and not in_autocast(x.device)) or not takes_its_operators(x, OPERATOR, PACK):
+        return False
+    if dtype == torch.bfloat16:  # PyTorch has these computed by oneDNN, too
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32 and mkl_is_slow()
 
 
 #: What computes in the place of operators by which these functions are counted.
@@ -117,9 +147,9 @@ def mkl_is_slow() -> bool:
     return any(maker in text for maker in SLOW_WITH_MKL)
 
 
-def multiply_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., K) times the transpose of a weight (N, K), plus a bias (N,)."""
-    if not (weight.is_contiguous() or weight.t().is_contiguous()):
+def multiply_onednn(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
+    """x (..., K) times the transpose of a weight (N, K), which may be packed, plus a bias (N,), and the ReLU of it."""
+    if not (weight.is_mkldnn or weight.is_contiguous() or weight.t().is_contiguous()):
         # For rows with gaps, such as a head's of all channels, oneDNN has no fast way: a hundred times as long.
         weight = weight.contiguous()
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "relu" if relu else "none", [], "")

@@ -16,9 +16,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     found: list[tuple[int, ...]] = []
     compute = products.multiply_onednn
 
-    def counted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def counted(x: Tensor, weight: Tensor, bias: Tensor | None, **named: bool) -> Tensor:
         found.append((*x.shape, len(weight)))
-        return compute(x, weight, bias)
+        return compute(x, weight, bias, **named)
 
     monkeypatch.setattr(products, "multiply_onednn", counted)
     monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
