@@ -162,7 +162,8 @@ def _additive_mask(key_padding_mask: Tensor | None, *, dtype: torch.dtype) -> Te
     if key_padding_mask is None:
         return None
     bias = torch.zeros(key_padding_mask.shape, dtype=dtype, device=key_padding_mask.device)
-    return bias.masked_fill_(key_padding_mask, -math.inf).view(len(bias), 1, 1, -1)
+    # By shape, not by `len`, which would fix the number of images in an exported model.
+    return bias.masked_fill_(key_padding_mask, -math.inf).view(bias.shape[0], 1, 1, -1)
 
 
 def _as_bias(attn_mask: Tensor, heads: int, *, dtype: torch.dtype) -> Tensor:

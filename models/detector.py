@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from util.dist.distributed import print_once
@@ -14,6 +13,7 @@ from util.profiling import annotate
 
 from .attention import AttentionMaps, asking
 from .backbone import BackboneBase
+from .fast.products import run_linear
 from .joiner import Joiner
 from .transformer import Transformer
 
@@ -178,5 +178,5 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., input_dim) to (..., output_dim)."""
         for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        return self.layers[-1](x)
+            x = run_linear(layer, x, relu=True)
+        return run_linear(self.layers[-1], x)

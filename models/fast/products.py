@@ -26,6 +26,8 @@ from .packed_weights import PACK, packed_weight
 
 #: Multiplications, M * K * N, from which oneDNN computes: smaller products keep their numbers on every processor.
 LEAST = 2**24
+#: The same for weights that are packed, which no training meets: the products of DETR's decoder, 100 queries wide.
+LEAST_PACKED = 2**22
 #: Makers of processors with AVX-512, as these name themselves, on which MKL does not use it.
 SLOW_WITH_MKL = ("AuthenticAMD", "HygonGenuine")
 OPERATOR = "_linear_pointwise"
@@ -95,7 +97,7 @@ def run_linear(layer: nn.Module, x: Tensor, *, relu: bool = False) -> Tensor:
 
 def _suits_packing(x: Tensor, weight: Tensor, owner: nn.Parameter, dtype: torch.dtype) -> bool:
     """Tell if a packed weight pays for an x that is multiplied in `dtype`."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.numel() * len(weight) <= LEAST:
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.numel() * len(weight) <= LEAST_PACKED:
         return False
     if owner.is_inference():  # PyTorch does not count its changes
         return False

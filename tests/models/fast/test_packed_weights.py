@@ -34,7 +34,7 @@ def packs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     counted.sizes = {}
     monkeypatch.setattr(products, "packed_weight", counted)
     monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
-    monkeypatch.setattr(products, "LEAST", 0)
+    monkeypatch.setattr(products, "LEAST_PACKED", 0)
     return found
 
 
