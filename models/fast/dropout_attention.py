@@ -18,8 +18,8 @@ from torch.autograd.function import once_differentiable
 from .dropout import as_mask, clear_dropped, draw_kept, kept_share
 from .products import batch_product, linear, suits_onednn
 
-#: Scores at a time: about what a core's cache and its share of the common one hold.
-CHUNK = 2**20
+#: Bytes of scores at a time: about what a core's cache and its share of the common one hold.
+CHUNK = 2**22
 
 
 def attend_with_dropout(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
@@ -46,7 +46,7 @@ class _Attention(torch.autograd.Function):
         out = v.new_empty(len(q), q.shape[1], v.shape[2])
         # All bits of a byte, or none where a score is dropped.
         kept = torch.empty(len(q), q.shape[1], k.shape[1], dtype=torch.int8, device=q.device)  # (N, L, S)
-        for q_, k_, v_, rows_, out_, kept_ in _parts(kept, q, k, v, _rows(bias, q), out, kept):
+        for q_, k_, v_, rows_, out_, kept_ in _parts(q, k, v, _rows(bias, q), out, kept, scores=kept):
             probability = _probability(q_, k_, rows_, ctx.scale)
             mask = as_mask(draw_kept(kept_, dropout), q.dtype)
             _multiply_into(out_, clear_dropped(probability, mask), v_)
@@ -62,7 +62,7 @@ class _Attention(torch.autograd.Function):
         # Not in place: autograd may hand the same gradient to others.
         gradient = gradient / ctx.kept
         to_q, to_k, to_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        parts = _parts(kept, q, k, v.transpose(1, 2), _rows(bias, q), kept, gradient, to_q, to_k, to_v)
+        parts = _parts(q, k, v.transpose(1, 2), _rows(bias, q), kept, gradient, to_q, to_k, to_v, scores=kept)
         for q_, k_, columns, rows_, kept_, g, to_q_, to_k_, to_v_ in parts:
             mask = as_mask(kept_, q.dtype)
             # To the last bit those of the forward pass: the same operations on the same heads.
@@ -80,10 +80,11 @@ class _Attention(torch.autograd.Function):
         return to_q.mul_(ctx.scale), to_k.mul_(ctx.scale), to_v, None, None
 
 
-def _parts(scores: Tensor, *tensors: Tensor | None) -> Iterator[tuple[Any, ...]]:
+def _parts(q: Tensor, *tensors: Tensor | None, scores: Tensor) -> Iterator[tuple[Any, ...]]:
     """Parts of tensors (N, ...) that belong together, with about `CHUNK` of the scores (N, L, S) each; None stays."""
-    # Whole heads at a time, at least one, however large its matrix.
-    step = max(1, CHUNK // max(1, scores[0].numel()))
+    # Whole heads at a time, at least one, however large its matrix. Scores have the type of q.
+    step = max(1, CHUNK // max(1, scores[0].numel() * q.itemsize))
+    tensors = (q, *tensors)
     if step >= len(scores):
         return iter([tensors])
     return zip(*(repeat(None) if tensor is None else tensor.split(step) for tensor in tensors))

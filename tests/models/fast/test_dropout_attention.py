@@ -39,7 +39,7 @@ def attend_with_dropout_of_width(q: Tensor, k: Tensor, v: Tensor, bias: Tensor |
     return torch.cat(columns, -1)
 
 
-@pytest.mark.parametrize("chunk", [1, 80, 2**20])
+@pytest.mark.parametrize("chunk", [1, 80 * 8, 2**23])
 @pytest.mark.parametrize("masked", [False, True])
 def test_values_and_gradients_are_the_formulas(monkeypatch: pytest.MonkeyPatch, chunk: int, masked: bool) -> None:
     monkeypatch.setattr(dropout_attention, "CHUNK", chunk)
