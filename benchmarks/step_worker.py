@@ -94,6 +94,12 @@ def peak_mb(device: torch.device | None = None) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
+def kernel_use() -> dict[str, float]:
+    """Return what the kernel did for this process so far: seconds of the processor, and pages that it handed out."""
+    use = resource.getrusage(resource.RUSAGE_SELF)
+    return {"kernel_s": use.ru_stime, "page_faults": use.ru_minflt}
+
+
 def make_batch(size: tuple[int, int], batch_size: int, objects: int, *, masks: bool) -> tuple:
     """Make a batch, equal for every implementation: images of noise in its own NestedTensor, and targets.
 
@@ -148,7 +154,7 @@ def main() -> None:
         for _ in sys.stdin:
             # The first steps count, one watch each, and are among those that the parent does not time.
             with watches.pop(0) if watches else contextlib.nullcontext():
-                start, start_cpu = time.perf_counter(), time.process_time()
+                start, start_cpu, used = time.perf_counter(), time.process_time(), kernel_use()
                 stats = engine.train_one_epoch(
                     model, criterion, [batch], optimizer, device, 0, args.clip_max_norm, **own
                 )
@@ -156,6 +162,8 @@ def main() -> None:
                     torch.cuda.synchronize()
                 seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
             answer = {"seconds": seconds, "parts": parts.take(seconds), "loss": stats["loss"]}
+            # New pages are work of the kernel, whose price changes from hour to hour on rented machines.
+            answer |= {name: value - used[name] for name, value in kernel_use().items()}
             answer |= {"peak_mb": peak_mb(device), "before_mb": before, "cpu": cpu} | counts
             if order.get("rate", order.get("count")):
                 answer["rate"] = best_rate(device, dtype)

@@ -59,8 +59,11 @@ def describe(rows: list[dict[str, Any]]) -> str:
     # FLOPs were counted in the first warm-up step; with fixed shapes they are the same in every step.
     share = last["flops"] / statistics.median(row["seconds"] for row in rows) / rate
     kernels = f"; {last['kernels']} kernels" if "kernels" in last else ""
+    kernel = statistics.median(row["kernel_s"] for row in rows)
+    faults = statistics.median(row["page_faults"] for row in rows)
     return (
-        f"ms: {times}; reads of the device {last['reads']}{kernels}; peak {last['peak_mb']:.0f} MB; "
+        f"ms: {times}; {1e3 * kernel:.0f} ms of the processor in the kernel, {faults:,.0f} page faults; "
+        f"reads of the device {last['reads']}{kernels}; peak {last['peak_mb']:.0f} MB; "
         f"{last['flops'] / 1e9:.0f} GFLOP, {share:.0%} of what this machine multiplies at best "
         f"({rate / 1e9:.0f} GFLOP/s)"
     )

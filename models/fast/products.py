@@ -71,12 +71,12 @@ def linear(
         owner: the parameter that the weight is, or is rows of; without gradients its order in memory is then kept.
         relu: take the ReLU of the result.
     """
-    dtype = product_dtype(x)
-    if owner is not None and _suits_packing(x, weight, owner, dtype):
+    if owner is not None and _suits_packing(x, weight, owner):
+        dtype = product_dtype(x)
         packed = packed_weight(weight, owner, dtype, rows=x.numel() // x.shape[-1])
         return multiply_onednn(x.to(dtype), packed, None if bias is None else bias.to(dtype), relu=relu)
     suits = suits_onednn(x, x.numel() * len(weight)) and weight.dtype == torch.float32
-    if not suits or dtype != torch.float32:
+    if not suits or product_dtype(x) != torch.float32:
         out = F.linear(x, weight, bias)
     elif torch.is_grad_enabled():
         out = _Linear.apply(x, weight, bias)
@@ -95,12 +95,16 @@ def run_linear(layer: nn.Module, x: Tensor, *, relu: bool = False) -> Tensor:
     return linear(x, layer.weight, layer.bias, owner=owner, relu=relu)
 
 
-def _suits_packing(x: Tensor, weight: Tensor, owner: nn.Parameter, dtype: torch.dtype) -> bool:
-    """Tell if a packed weight pays for an x that is multiplied in `dtype`."""
+def _suits_packing(x: Tensor, weight: Tensor, owner: nn.Parameter) -> bool:
+    """Tell if a packed weight pays for x."""
+    # First, as in `suits_onednn`.
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or x.numel() * len(weight) <= LEAST_PACKED:
         return False
     if owner.is_inference():  # PyTorch does not count its changes
         return False
+    if torch.float64 in (x.dtype, weight.dtype):  # autocast leaves it alone
+        return False
+    dtype = product_dtype(x)
     # Under autocast a weight of any type is cast; else types that differ are an error, which F.linear reports.
     if (weight.dtype != dtype and not in_autocast(x.device)) or not takes_its_operators(x, OPERATOR, PACK):
         return False

@@ -81,6 +81,15 @@ def test_types_that_differ_stay_an_error() -> None:
         run_linear(layer, x.bfloat16())
 
 
+@torch.no_grad()
+def test_double_precision_stays_double_under_autocast(packs: list) -> None:
+    layer, x = layer_and_input()
+    layer, x = layer.double(), x.double()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(run_linear(layer, x), layer(x), rtol=0, atol=0)
+    assert packs == []
+
+
 def step(layer: nn.Linear) -> None:
     layer.weight.grad = torch.ones_like(layer.weight)
     torch.optim.SGD(layer.parameters(), lr=1.0).step()
