@@ -39,7 +39,7 @@ class LayerGroup:
     @classmethod
     def of(cls, layers: Sequence[Outputs], matches: Sequence[BatchMatches]) -> "LayerGroup":
         """Join layers that were matched together, one after the other."""
-        index = matches[0].index if len(matches) == 1 else torch.cat([of_layer.index for of_layer in matches], 1)
+        index = matches[0].table if len(matches) == 1 else torch.cat([of_layer.table for of_layer in matches], 1)
         _, query, place, row = index
         # Rows count from the first layer of all.
         before = matches[0].layer * len(layers[0]["pred_logits"])
@@ -63,7 +63,7 @@ class LayerGroup:
     @property
     def pairs(self) -> list[int]:
         """Number of pairs of each layer."""
-        return [of_layer.index.shape[1] for of_layer in self.matches]
+        return [of_layer.table.shape[1] for of_layer in self.matches]
 
     def classes(self, no_object: int) -> Tensor:
         """Return the label (L * B, Q) that each query should say, `no_object` where it is not matched."""

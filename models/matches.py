@@ -41,7 +41,7 @@ class BatchMatches(list[Match]):
     Beside that the same for the whole batch on its device, so that no loss has to wait for a copy of its own.
 
     Attributes:
-        index: (4, N): of each pair the index of its image and of its query, the place of its object in `batch`, and the
+        table: (4, N): of each pair the index of its image and of its query, the place of its object in `batch`, and the
             place of its image in the batches of all layers one after the other.
         batch: the objects that the pairs point at.
         layer: the layer's place among those that were matched together.
@@ -49,24 +49,24 @@ class BatchMatches(list[Match]):
 
     def __init__(self, pairs: Sequence[Match], index: Tensor, batch: BatchObjects, layer: int = 0) -> None:
         super().__init__(pairs)
-        self.index = index
+        self.table = index
         self.batch = batch
         self.layer = layer
 
     @property
     def image(self) -> Tensor:
         """Index of each pair's image (N,)."""
-        return self.index[0]
+        return self.table[0]
 
     @property
     def query(self) -> Tensor:
         """Index of each pair's query (N,)."""
-        return self.index[1]
+        return self.table[1]
 
     @property
     def object(self) -> Tensor:
         """Place of each pair's object in `batch` (N,)."""
-        return self.index[2]
+        return self.table[2]
 
 
 def match_batch(layers: Sequence[Sequence[Match]], targets: Sequence[Target], like: Tensor) -> list[BatchMatches]:

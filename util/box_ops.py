@@ -22,8 +22,7 @@ def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 
 def box_area(boxes: Tensor) -> Tensor:
     """Areas (...) of `xyxy` boxes (..., 4)."""
-    width, height = (boxes[..., 2:] - boxes[..., :2]).unbind(-1)
-    return width * height
+    return _area(boxes[..., 2:] - boxes[..., :2])
 
 
 def _iou_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,10 +49,11 @@ def _generalized_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 def _area(sides: Tensor) -> Tensor:
     """Width times height, (..., 2) to (...).
 
-    The gradient of `prod` asks the device if a factor is 0, which a GPU makes the host wait for; on the CPU its last
-    bits are those of DETR.
+    As a product of two, not by `prod` as in DETR: where one number of all is 0, and only there, the gradient of `prod`
+    is computed in another way. It would round by who shares a call, and on a GPU the host would wait for the question.
     """
-    return sides.prod(-1) if sides.device.type == "cpu" else sides[..., 0] * sides[..., 1]
+    width, height = sides.unbind(-1)
+    return width * height
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,3 +56,16 @@ def test_masks_to_boxes(dtype: torch.dtype) -> None:
     masks[0, 2:5, 1:7] = 1
     assert masks_to_boxes(masks).tolist() == [[1, 2, 6, 4], [1e8, 1e8, 0, 0]]
     assert masks_to_boxes(masks[:0]).shape == (0, 4)
+
+
+def test_a_pair_apart_changes_no_bit_of_another_pairs_gradient() -> None:
+    """PyTorch's `prod` would round another way where any number of its input is 0, as an overlap may be."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.rand(50, 4, generator=generator) * 0.2 + torch.tensor([0.4, 0.4, 0.4, 0.4]) for _ in "ab")
+    first, second = box_cxcywh_to_xyxy(first), box_cxcywh_to_xyxy(second)
+    apart = torch.tensor([[0.0, 0.0, 0.1, 0.1]]), torch.tensor([[0.8, 0.8, 0.9, 0.9]])
+    gradients = []
+    for a, b in ((first, second), tuple(torch.cat(pair) for pair in zip((first, second), apart))):
+        a = a.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(paired_generalized_box_iou(a, b).sum(), a)[0][:50])
+    assert torch.equal(*gradients)
