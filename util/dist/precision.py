@@ -22,6 +22,9 @@ from ..errors import UserError
 #: What Linux calls the units that multiply bfloat16 matrices: of x86 (two kinds) and of ARM.
 _BF16_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}
 
+#: Kinds of devices for which every PyTorch has autocast.
+ALWAYS_AUTOCAST = ("cpu", "cuda")
+
 
 class Precision:
     """The type that a step computes in, and the scale of its loss.
@@ -112,7 +115,9 @@ def wide_dtype(x: Tensor) -> torch.dtype:
 
 def in_autocast(device: torch.device) -> bool:
     """Tell if products on a device are computed in half precision now."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    # For devices that always have it nothing is asked: PyTorch 2.11's compiler cannot follow the question.
+    known = device.type in ALWAYS_AUTOCAST or torch.amp.is_autocast_available(device.type)
+    return known and torch.is_autocast_enabled(device.type)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:

@@ -26,7 +26,7 @@ KIND = re.compile(r"\.type\s*(?:==|!=|in\b|not in\b)|\.is_cuda\b|\bis_available\
 #: compilers trace: there a tensor's own device is asked. Then the table, who checks a name against it, and the
 #: is_available of torch.distributed and of MKL, which are no devices.
 KERNELS = {
-    *("attention.py", "backbone.py", "dropout.py", "entmax.py", "onednn.py", "pointwise.py"),
+    *("attention.py", "backbone.py", "dropout.py", "entmax.py", "onednn.py", "pointwise.py", "precision.py"),
     *("relu_dropout.py", "transformer.py"),
 }
 BY_ITSELF = KERNELS | {"accelerator.py", "device.py", "distributed.py", "products.py"}
