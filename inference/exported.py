@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 
 from models.attention import AttentionMaps
 from models.config import build_detector
@@ -127,7 +128,10 @@ def _open_onnx(path: str | os.PathLike, device: torch.device) -> ExportedModel:
 def _open_torch_export(path: str | os.PathLike, device: torch.device) -> ExportedModel:
     texts = dict.fromkeys(ExportMetadata.NAMES, "")
     try:
-        graph = torch.export.load(path, extra_files=texts).module().to(device)
+        program = torch.export.load(path, extra_files=texts)
+        # PyTorch 2.11 and 2.12 make a condition of how the example's sides halve, and would refuse other images, for
+        # which the graph is right, too.
+        graph = program.module(check_guards=TorchVersion(torch.__version__) >= "2.14").to(device)
     except Exception as error:  # whatever its archive's reader stumbles over
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: torch.export cannot read it ({reason})") from error
