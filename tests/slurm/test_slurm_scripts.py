@@ -159,14 +159,14 @@ def test_the_header_of_a_script_asks_for_a_signal_that_main_py_answers() -> None
 @pytest.mark.parametrize("launcher", ["srun", "torchrun"])
 def test_the_signal_reaches_the_processes_that_train_and_ends_no_other(cluster: Cluster, launcher: str) -> None:
     """As a cluster that signals the tasks of the step alone, and not what they have started."""
+    ready = cluster.environment / "ready"
     body = "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))\n"
     python = cluster.environment / "bin" / "python"
-    python.write_text(python.read_text() + body + "time.sleep(20)\n")
+    python.write_text(python.read_text() + body + f"open({str(ready)!r}, 'w').close()\ntime.sleep(20)\n")
     guarded = ["bash", ROOT / "slurm" / "guarded.sh", *(["torchrun", "--no-python"] if launcher == "torchrun" else [])]
     environ = cluster.environ(CLUSTER)
     with subprocess.Popen([*guarded, python], env=environ) as running:
-        wait_for(lambda: cluster.stand_ins.calls("python"))
-        time.sleep(0.3)  # until it has said what it does at the signal
+        wait_for(ready.exists)  # until it has said what it does at the signal
         running.send_signal(signal.SIGUSR1)
         assert running.wait(timeout=15) == 75
 
