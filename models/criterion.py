@@ -111,7 +111,7 @@ class SetCriterion(nn.Module):
         kinds = self.losses if losses is None else losses
         ours = [kind for kind in kinds if self._is_ours(kind)]
         values: dict[tuple[str, str], dict[str, Tensor]] = {}  # by suffix and kind
-        for suffixes, group in groups_of(layers, matches):
+        for suffixes, group in groups_of(layers, matches) if ours else ():
             for kind in ours:
                 of_layers = self._of_group(kind, group, num_boxes, class_weight)
                 values |= {(suffix, kind): found for suffix, found in zip(suffixes, of_layers)}

@@ -13,6 +13,7 @@ from util.profiling import annotate
 
 from .attention import AttentionMaps, asking
 from .backbone import BackboneBase
+from .fast.packed_weights import forget
 from .fast.products import run_linear
 from .joiner import Joiner
 from .transformer import Transformer
@@ -128,6 +129,12 @@ class DETR(nn.Module):
             boxes = self.bbox_embed(hs).sigmoid()  # cxcywh in 0..1
         # (L, B, Q, C+1) and (L, B, Q, 4): the heads are shared, so all layers pass them at once.
         return Decoded(logits, boxes, hs, memory, {})
+
+    def train(self, mode: bool = True) -> "DETR":
+        """Switch to training or evaluation."""
+        # The heads' and a variant's linear layers, too, which no layer of the transformer forgets.
+        forget(self.parameters())
+        return super().train(mode)
 
     def recompute_layers(self) -> None:
         """Keep only the inputs of layers for the backward pass (`--grad_checkpoint`): less memory, more time.

@@ -17,7 +17,7 @@ PACK = "_reorder_linear_weight"
 
 @dataclass
 class _Packed:
-    """What is packed of one parameter, and how that was: its numbers, held so that no other get their place."""
+    """Packed weights of one parameter, and how it was then: its numbers are held so that no other get their place."""
 
     source: Tensor
     version: int

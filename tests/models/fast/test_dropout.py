@@ -26,7 +26,7 @@ def test_values_and_gradients_are_the_formulas(
 
 
 def drawn(shape: tuple[int, ...], p: float) -> Tensor:
-    """What dropout keeps, for the current state of the generator."""
+    """Draw for the current state of the generator."""
     return draw_kept(torch.empty(shape, dtype=torch.int8), p)
 
 

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from flags import get_args_parser
+from models import build_model
 from models.fast import packed_weights, products
 from models.fast.products import run_linear
 from models.layers import TransformerDecoderLayer, TransformerEncoderLayer
+from util.flags import FlagParser
 
 BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
@@ -126,6 +129,21 @@ def test_a_switch_of_mode_sees_changes_through_data(cls: type[nn.Module]) -> Non
     for parameter in layer.parameters():
         parameter.data.mul_(1.5)
     torch.testing.assert_close(layer.eval()(*inputs), copy.deepcopy(layer)(*inputs))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("flags", ["", "--queries dab", "--queries encoder --focal"])
+def test_a_models_switch_of_mode_sees_them_in_its_heads_too(packs: list, flags: str) -> None:
+    tiny = "--backbone resnet18 --backbone_weights none --hidden_dim 32 --nheads 2 --enc_layers 1 --dec_layers 1"
+    tiny += f" --dim_feedforward 32 --num_queries 5 --num_classes 3 --device cpu {flags}"
+    model = build_model(FlagParser(parents=[get_args_parser()]).parse_args(tiny.split()))[0].eval()
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    model(images)
+    for parameter in model.parameters():
+        parameter.data.mul_(1.5)
+    found, expected = model.eval()(images), copy.deepcopy(model)(images)
+    for name in ("pred_logits", "pred_boxes"):
+        torch.testing.assert_close(found[name], expected[name])
 
 
 @torch.no_grad()
